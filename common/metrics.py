@@ -1,0 +1,59 @@
+"""Metrics: one set of instruments, pushed over OTLP and shown on /metrics from the same collection."""
+
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricReader,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+
+from common.otlp import Collector
+
+Snapshot = Callable[[], MetricsData | None]
+
+
+class SharedReader(PeriodicExportingMetricReader):
+    """Pushes each collection and keeps the last one for /metrics.
+
+    A second reader would make the SDK aggregate every measurement twice: some 5 µs for each on the path of a request.
+    """
+
+    def __init__(self, exporter: MetricExporter, interval_ms: float) -> None:
+        self._last: MetricsData | None = None
+        super().__init__(exporter, export_interval_millis=interval_ms)
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        self._last = metrics_data
+        super()._receive_metrics(metrics_data, timeout_millis, **kwargs)
+
+    def snapshot(self) -> MetricsData | None:
+        """Give the metrics as last pushed: at most one interval old."""
+        if self._last is None:
+            self.collect()
+        return self._last
+
+
+def meter_provider(
+    resource: Resource, collector: Collector | None, *, interval_ms: float, delta: bool
+) -> tuple[MeterProvider, Snapshot]:
+    """Make the source of meters, and the function that gives what it measured in cumulative form.
+
+    Without a collector, or where the push is in delta form, /metrics gets a reader of its own.
+    """
+    readers: list[MetricReader] = []
+    snapshot: Snapshot
+    if collector:
+        shared = SharedReader(collector.metric_exporter(), interval_ms)
+        readers.append(shared)
+        snapshot = shared.snapshot
+    if not collector or delta:
+        own = InMemoryMetricReader()
+        readers.append(own)
+        snapshot = own.get_metrics_data
+    return MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False), snapshot

@@ -1,0 +1,75 @@
+"""Where OTLP goes and how: the collector's address, the protocol, and the exporter for each signal."""
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal
+
+from opentelemetry.sdk._logs.export import LogRecordExporter
+from opentelemetry.sdk.metrics.export import MetricExporter
+from opentelemetry.sdk.trace.export import SpanExporter
+
+from common.settings import Env
+
+Signal = Literal["traces", "metrics", "logs"]
+
+PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
+
+# Without a limit of ours, an exporter whose collector hangs holds up the end of the process for 20 seconds and more,
+# which is twice the time that Docker gives a container to stop.
+TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True)
+class Collector:
+    """The OTLP collector: `host` and `port` speak `protocol`; the standard OTEL_EXPORTER_OTLP_* variables win."""
+
+    host: str
+    port: int
+    protocol: str
+
+    def endpoint(self, signal: Signal) -> str | None:
+        """Give the address for a signal, or None where a standard variable names it (the exporter reads that itself)."""
+        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
+            if os.environ.get(name):
+                return None
+        path = f"/v1/{signal}" if self.protocol == "http/protobuf" else ""
+        return f"http://{self.host}:{self.port}{path}"
+
+    def span_exporter(self) -> SpanExporter:
+        """Give an exporter of spans."""
+        exporter: SpanExporter = self._exporter("traces", "trace_exporter", "OTLPSpanExporter")
+        return exporter
+
+    def metric_exporter(self) -> MetricExporter:
+        """Give an exporter of metrics."""
+        exporter: MetricExporter = self._exporter("metrics", "metric_exporter", "OTLPMetricExporter")
+        return exporter
+
+    def log_exporter(self) -> LogRecordExporter:
+        """Give an exporter of log records."""
+        exporter: LogRecordExporter = self._exporter("logs", "_log_exporter", "OTLPLogExporter")
+        return exporter
+
+    def _exporter(self, signal: Signal, module: str, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
+        protocol = PROTOCOLS[_of_signal(signal, self.protocol)]
+        exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
+        timeout = None if os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else TIMEOUT_S
+        return getattr(exporters, name)(endpoint=self.endpoint(signal), timeout=timeout)
+
+
+def _of_signal(signal: Signal, protocol: str) -> str:
+    return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or protocol
+
+
+def collector(env: Env) -> Collector:
+    """Read the collector's settings; raises SettingsError for a protocol that Python cannot speak."""
+    protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", tuple(PROTOCOLS))
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
+    return Collector(
+        host=env.text("TRACING_COLLECTOR_HOST", "localhost"),
+        port=env.port("TRACING_COLLECTOR_PORT", 4317 if protocol == "grpc" else 4318),
+        protocol=protocol,
+    )

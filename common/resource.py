@@ -1,0 +1,38 @@
+"""The resource: who it is that all four signals speak of."""
+
+import os
+import platform
+import socket
+import sys
+
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+VERSION = "0.1.0"
+
+
+def resource(service: str, namespace: str) -> Resource:
+    """Describe this process by the OpenTelemetry resource conventions.
+
+    OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say the last word. The command line stays out: it may hold secrets.
+    Source: OpenTelemetry semantic conventions, resource attributes for service, deployment, host, os and process.
+    """
+    known = {
+        "service.name": service,
+        "service.namespace": namespace,
+        "service.version": VERSION,
+        "deployment.environment.name": namespace,
+        "deployment.environment": namespace,  # the name before the conventions settled; older dashboards ask for it
+        "host.name": socket.gethostname(),
+        "host.arch": _architecture(),
+        "os.type": sys.platform,
+        "process.pid": os.getpid(),
+        "process.executable.name": os.path.basename(sys.executable),  # noqa: PTH119 - a name, not a file to open
+        "process.runtime.name": sys.implementation.name,
+        "process.runtime.version": platform.python_version(),
+    }
+    return Resource.create(known).merge(OTELResourceDetector().detect())
+
+
+def _architecture() -> str:
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

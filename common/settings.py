@@ -1,0 +1,85 @@
+"""Settings: the environment, read once at start, typed and checked, with an error that says what to do."""
+
+from collections.abc import Mapping, Sequence
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; its text is one line: the variable, what it holds, what it may hold."""
+
+
+class Env:
+    """A typed view of environment variables.
+
+    Every reader takes the variable's name and its default, and raises SettingsError when the value does not fit.
+    A variable that is set to nothing counts as unset, as in the OpenTelemetry specification, so that an
+    `X=${X}` in a compose file does not switch anything off by accident.
+
+    `asked` keeps each name that was read, in order: the settings reference is tested against it.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+        self.asked: dict[str, str] = {}
+
+    def text(self, name: str, default: str) -> str:
+        """Give the variable as it stands, without white space at its ends."""
+        self.asked[name] = default
+        return self._values.get(name, "").strip() or default
+
+    def choice(self, name: str, default: str, options: Sequence[str]) -> str:
+        """Give one of `options`, compared without regard to case."""
+        value = self.text(name, default)
+        for option in options:
+            if option.lower() == value.lower():
+                return option
+        raise SettingsError(f"{name}={value!r} is none of {', '.join(options)}")
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        """Give a boolean, written as true or false (1, 0, yes, no, on and off are understood too)."""
+        value = self.text(name, str(default).lower()).lower()
+        if value in ("true", "1", "yes", "on"):
+            return True
+        if value in ("false", "0", "no", "off"):
+            return False
+        raise SettingsError(f"{name}={value!r} is neither true nor false")
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """Give a number with low ≤ number ≤ high."""
+        value = self.text(name, f"{default:g}")
+        try:
+            number = float(value)
+        except ValueError:
+            raise SettingsError(f"{name}={value!r} is not a number; give one from {low:g} to {high:g}") from None
+        if not low <= number <= high:
+            raise SettingsError(f"{name}={value!r} is out of range; give a number from {low:g} to {high:g}")
+        return number
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """Give a whole number with low ≤ number ≤ high."""
+        value = self.text(name, str(default))
+        try:
+            number = int(value)
+        except ValueError:
+            raise SettingsError(f"{name}={value!r} is not a whole number; give one from {low} to {high}") from None
+        if not low <= number <= high:
+            raise SettingsError(f"{name}={value!r} is out of range; give a whole number from {low} to {high}")
+        return number
+
+    def port(self, name: str, default: int) -> int:
+        """Give a TCP port."""
+        return self.integer(name, default, 1, 65535)
+
+    def host_port(self, name: str, default: str) -> tuple[str, int]:
+        """Give a host and a port, written host:port."""
+        value = self.text(name, default)
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:  # noqa: PLR2004 - the last TCP port
+            raise SettingsError(f"{name}={value!r} is not host:port, as in {default}")
+        return host, int(port)
+
+    def url(self, name: str, default: str) -> str:
+        """Give an http or https address, or the empty default."""
+        value = self.text(name, default)
+        if value and not value.startswith(("http://", "https://")):
+            raise SettingsError(f"{name}={value!r} is not an address; it must start with http:// or https://")
+        return value
