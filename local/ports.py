@@ -1,0 +1,70 @@
+"""Ports of this machine: a free one, whether one is taken, and by whom."""
+
+import os
+import socket
+from pathlib import Path
+
+from local.inspection import PROC, command_of
+
+LOOPBACK = "127.0.0.1"
+LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp (net/tcp_states.h)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Tell whether we could listen on `port` of the loopback address now."""
+    with socket.socket() as probe:
+        # As servers do: a connection that lingers after its server's end does not make the port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+            probe.listen()
+        except OSError:
+            return False
+        return True
+
+
+def answers(port: int, host: str = LOOPBACK, timeout_s: float = 0.5) -> bool:
+    """Tell whether something accepts connections on `port`."""
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except OSError:
+        return False
+    return True
+
+
+def holder_of(port: int) -> str | None:
+    """Return "<command> (pid <n>)" of the process that listens on `port`, or None where /proc does not tell us."""
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for entry in PROC.glob("[0-9]*") if wanted else ():
+        if any(_link(handle) in wanted for handle in _handles(entry)):
+            return f"{command_of(int(entry.name))[:60] or 'unnamed'} (pid {entry.name})"
+    return None
+
+
+def _listening_inodes(port: int) -> list[str]:
+    rows: list[list[str]] = []
+    for table in (PROC / "net/tcp", PROC / "net/tcp6"):
+        if table.exists():
+            rows += [line.split() for line in table.read_text().splitlines()[1:]]
+    return [row[9] for row in rows if row[3] == LISTEN and int(row[1].rpartition(":")[2], 16) == port]
+
+
+def _handles(process: Path) -> list[Path]:
+    try:
+        return list((process / "fd").iterdir())
+    except OSError:  # ended meanwhile, or another user's
+        return []
+
+
+def _link(handle: Path) -> str:
+    try:
+        return os.readlink(handle)
+    except OSError:
+        return ""

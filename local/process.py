@@ -1,0 +1,157 @@
+"""A child process with a log of its own that ends with us, or is found and ended by the next start."""
+
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from local.errors import LocalError
+from local.inspection import descendants
+from local.orphans import end_orphan, send, write_record
+from local.state import CHECKOUT
+
+GRACE_S = 5.0
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Process:
+    """One program as our child: launched once or again, stopped politely or killed, never left behind.
+
+    It leads a session of its own, so Ctrl-C in the terminal reaches us alone and we choose the order of stopping.
+    On Linux the kernel sends it `stop_signal` when we are gone (setpriv --pdeathsig). Everywhere `record` names it to
+    the next start, which ends it if it is still the process we began: same number, same start, `mark` in its command.
+    """
+
+    def __init__(  # noqa: PLR0913 - all by keyword, each one fact of a program
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        record: Path,
+        mark: str,
+        environ: Mapping[str, str] | None = None,
+        folder: Path = CHECKOUT,
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._arguments = list(arguments)
+        self._record = record
+        self._mark = mark
+        self._environ = environ
+        self._folder = folder
+        self._user = user
+        self._stop_signal = stop_signal
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        """Start the program, after ending what an earlier run left of it. Raises LocalError if it cannot be run."""
+        end_orphan(self._record, self._mark, self._stop_signal)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.log.open("ab") as log:
+                self._child = subprocess.Popen(  # noqa: S603 - our own arguments
+                    [*_leash(self._stop_signal), *self._arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=self._folder,
+                    env=self._environ,
+                    start_new_session=True,
+                    user=self._user,
+                    group=pwd.getpwnam(self._user).pw_gid if self._user else None,
+                    extra_groups=[] if self._user else None,
+                )
+        except OSError as fault:
+            raise LocalError(f"{self.name} cannot be started: {fault.strerror} ({self._arguments[0]})") from fault
+        write_record(self._record, self._child.pid)
+
+    @property
+    def pid(self) -> int | None:
+        """The process number while it runs, else None."""
+        return self._child.pid if self._child is not None and self.running else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was launched and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: its exit code, minus the signal's number if a signal ended it, None before."""
+        return self._child.poll() if self._child is not None else None
+
+    def ask_to_stop(self) -> None:
+        """Send the signal that makes it stop in good order; return at once."""
+        if self._child is not None and self.running:
+            self._child.send_signal(self._stop_signal)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it has ended; False if it has not within `timeout_s`."""
+        try:
+            if self._child is not None:
+                self._child.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        self._record.unlink(missing_ok=True)
+        return True
+
+    def stop(self, grace_s: float = GRACE_S) -> int | None:
+        """Stop it in good order, or kill it after `grace_s`; return its exit code."""
+        self.ask_to_stop()
+        if not self.wait(grace_s):
+            self.kill()
+        return self.exit_code
+
+    def kill(self) -> None:
+        """End it and all its descendants with SIGKILL, at once, as a crash would; return when it is gone."""
+        if self._child is not None and self.running:
+            # Taken before the first dies: afterwards they would be children of init and could not be told apart.
+            for pid in [self._child.pid, *descendants(self._child.pid)]:
+                send(pid, signal.SIGKILL)
+            self._child.wait()
+        self._record.unlink(missing_ok=True)
+
+    def tail(self, lines: int = 10) -> str:
+        """Return the last lines of its log, without colours."""
+        if not self.log.exists():
+            return ""
+        text = self.log.read_bytes()[-20_000:].decode(errors="replace")
+        return "\n".join(COLOUR.sub("", text).rstrip().splitlines()[-lines:])
+
+    def fault(self, what: str) -> LocalError:
+        """Return the error that says `what` happened to it, where its log lies, and the log's last lines."""
+        return LocalError(f"{self.name} {what}; its log: {_short(self.log)}", self.tail())
+
+    def wait_ready(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
+        """Return once `is_ready` answers true. Raises LocalError, with the log's tail, if it ends or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not is_ready():
+            if not self.running:
+                raise self.fault(f"ended at once (exit code {self.exit_code})")
+            if time.monotonic() > deadline:
+                raise self.fault(f"was not ready within {timeout_s:.0f} s")
+            time.sleep(0.05)
+
+
+def _leash(stop_signal: signal.Signals) -> list[str]:
+    # The kernel sends the signal when the *thread* that forked ends, so a helper thread must not use it. No leash where
+    # there is no setpriv (macOS): the record still leads the next start to the orphan.
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or threading.current_thread() is not threading.main_thread():
+        return []
+    leash = [setpriv, "--pdeathsig", stop_signal.name.removeprefix("SIG"), "--"]
+    # BusyBox has a setpriv without this option.
+    works = subprocess.run([*leash, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603
+    return leash if works else []
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path

@@ -1,0 +1,49 @@
+"""Where the run without Docker keeps its data: one folder per user and checkout, outside the checkout."""
+
+import hashlib
+import os
+import pwd
+from collections.abc import Mapping
+from pathlib import Path
+
+from local.errors import LocalError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
+    """Return the folder that holds the data of this checkout's run, made if need be.
+
+    `MYTHICAL_STATE` names it outright. Otherwise it lies under /var/tmp, because a server that must not run as root
+    could not reach a checkout under /root. Raises LocalError if somebody else's folder stands in its place.
+    """
+    if named := environ.get("MYTHICAL_STATE"):
+        return _own_folder(Path(named).absolute())
+    mine = _own_folder(Path(f"/var/tmp/mythical-beasts-{os.getuid()}"))  # noqa: S108 - ownership is checked
+    return _own_folder(mine / hashlib.sha256(str(checkout).encode()).hexdigest()[:12])
+
+
+def _own_folder(folder: Path) -> Path:
+    # 0711: the servers' own users pass through to their data, nobody lists it. A folder of another user here would let
+    # that user swap our data, so it is refused rather than used.
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise LocalError(f"{folder} belongs to another user; set MYTHICAL_STATE to a folder of your own")
+    return folder
+
+
+def server_user(*candidates: str) -> str | None:
+    """Return the user a server should run as: None (ourselves), or as root the first candidate that exists."""
+    if os.getuid() != 0:
+        return None
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in candidates if name in known), None)
+
+
+def server_folder(folder: Path, user: str | None) -> Path:
+    """Make `folder` (mode 0700) for `user`, or for ourselves when None, and return it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if user is not None:
+        entry = pwd.getpwnam(user)
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+    return folder
