@@ -29,7 +29,7 @@ class Collector:
     protocol: str
 
     def endpoint(self, signal: Signal) -> str | None:
-        """Give the address for a signal, or None where a standard variable names it (the exporter reads that itself)."""
+        """Give the address for a signal; None where a standard variable names it, which the exporter reads itself."""
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
             if os.environ.get(name):
                 return None
@@ -51,7 +51,7 @@ class Collector:
         exporter: LogRecordExporter = self._exporter("logs", "_log_exporter", "OTLPLogExporter")
         return exporter
 
-    def _exporter(self, signal: Signal, module: str, name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _exporter(self, signal: Signal, module: str, name: str):  # type: ignore[no-untyped-def]
         # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
         protocol = PROTOCOLS[_of_signal(signal, self.protocol)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")

@@ -6,6 +6,7 @@ import socket
 import sys
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.util.types import AttributeValue
 
 VERSION = "0.1.0"
 
@@ -16,7 +17,7 @@ def resource(service: str, namespace: str) -> Resource:
     OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say the last word. The command line stays out: it may hold secrets.
     Source: OpenTelemetry semantic conventions, resource attributes for service, deployment, host, os and process.
     """
-    known = {
+    known: dict[str, AttributeValue] = {
         "service.name": service,
         "service.namespace": namespace,
         "service.version": VERSION,
@@ -26,7 +27,7 @@ def resource(service: str, namespace: str) -> Resource:
         "host.arch": _architecture(),
         "os.type": sys.platform,
         "process.pid": os.getpid(),
-        "process.executable.name": os.path.basename(sys.executable),  # noqa: PTH119 - a name, not a file to open
+        "process.executable.name": os.path.basename(sys.executable),
         "process.runtime.name": sys.implementation.name,
         "process.runtime.version": platform.python_version(),
     }

@@ -37,7 +37,7 @@ class Rejected(Exception):
     """Loki understood the push and will not have it: sending it again cannot help."""
 
 
-class BatchEmitter(LokiEmitterV1):
+class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no types
     """Sends many lines in one push, grouped by their labels."""
 
     def send(self, batch: Iterable[logging.LogRecord]) -> None:
@@ -142,23 +142,30 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
 
     def _deliver(self, batch: list[logging.LogRecord]) -> bool:
         """Send a batch until it is taken or refused; False when time ran out at the end of the process."""
-        pause, last = BACKOFF_S
+        pause, longest = BACKOFF_S
         while True:
             try:
                 self.emitter.send(batch)
             except Rejected as refusal:
                 self._dropped(len(batch), "rejected")
                 self._tell(f"Loki refused {len(batch)} log lines: {refusal}")
+                return True
             except requests.RequestException:
-                if time.monotonic() + pause >= self._deadline:
+                if not self._pause(pause):
                     return False
-                self._closing.wait(pause)
-                pause = min(pause * 2, last if not self._closing.is_set() else 1.0)
-                if self._closing.is_set():
-                    time.sleep(0.1)  # the event no longer holds us back; do not spin
-                continue
-            self._full = False
-            return True
+                pause = min(pause * 2, longest)
+            else:
+                self._full = False
+                return True
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before another try, until the end of the process at most; False when there is no time for one."""
+        if self._closing.is_set():
+            seconds = min(seconds, BACKOFF_S[0])
+            time.sleep(seconds)
+        else:
+            self._closing.wait(seconds)
+        return time.monotonic() < self._deadline
 
     def _tell(self, text: str) -> None:
         # Not through logging: this is the logging.

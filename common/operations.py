@@ -1,0 +1,76 @@
+"""The pages for machines: health, readiness, metrics and profiles, the same in each service.
+
+They are an application of their own beside the service's: its instrumentation never sees them, so that no health
+check and no scrape makes a span.
+"""
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from flask import Flask, Response, jsonify, request
+
+from common import pprof
+from common.exposition import expose
+from common.problems import Problem, translate_problems
+from common.telemetry import Telemetry
+
+PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap"})
+
+# A part of the service that has to be there, and what to say when it is not; None means ready.
+Check = Callable[[], str | None]
+
+
+def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool) -> Flask:
+    """Make the application; `checks` decide on /readyz, `debug` opens the profile pages."""
+    app = Flask("operations", static_folder=None)
+    translate_problems(app)
+
+    @app.get("/healthz")
+    def _healthz() -> Response:
+        """Alive: the process answers. A service whose database is away is alive, and must not be restarted."""
+        return jsonify(status="alive")
+
+    @app.get("/readyz")
+    def _readyz() -> tuple[Response, int]:
+        missing = {name: said for name, check in checks.items() if (said := check())}
+        status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
+        return jsonify(status="waiting" if missing else "ready", missing=missing), status
+
+    @app.get("/metrics")
+    def _metrics() -> Response:
+        page, content_type = expose(telemetry.snapshot(), request.headers.get("Accept", ""))
+        return Response(page, content_type=content_type)
+
+    if debug:
+        app.add_url_rule("/debug/pprof/profile", view_func=_cpu)
+        app.add_url_rule("/debug/pprof/heap", view_func=_heap)
+    return app
+
+
+def _cpu() -> Response:
+    return _profile(pprof.cpu_profile, default=10)
+
+
+def _heap() -> Response:
+    return _profile(pprof.heap_profile, default=1)
+
+
+def _profile(take: Callable[[float], bytes], default: float) -> Response:
+    try:
+        seconds = float(request.args.get("seconds", default))
+        profile = take(seconds)
+    except pprof.ProfileBusy as busy:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(busy), retry_after_s=10) from busy
+    except ValueError as wrong:
+        raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
+    return Response(profile, content_type="application/octet-stream")
+
+
+def beside(service: WSGIApplication, operation: WSGIApplication) -> WSGIApplication:
+    """Join the two applications: the pages for machines by their exact paths, everything else to the service."""
+
+    def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return (operation if environ["PATH_INFO"] in PATHS else service)(environ, start_response)
+
+    return choose

@@ -1,0 +1,52 @@
+"""Refusals: named errors of the API and their one translation into an answer, by RFC 9457 (problem+json)."""
+
+import json
+import logging
+from http import HTTPStatus
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+log = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """A request that is not served: status, a sentence for the caller, seconds to wait where that helps.
+
+    `title` names the kind of problem; what went wrong inside stays inside, in the log.
+    """
+
+    def __init__(self, status: HTTPStatus, detail: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+def answer(status: int, detail: str, *, retry_after_s: int | None = None, allow: str | None = None) -> Response:
+    """Give the answer for a problem. Source: RFC 9457, "Problem Details for HTTP APIs"."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    response = Response(json.dumps(body), status=status, content_type="application/problem+json")
+    if retry_after_s is not None:
+        response.headers["Retry-After"] = str(retry_after_s)
+    if allow:
+        response.headers["Allow"] = allow
+    return response
+
+
+def translate_problems(app: Flask) -> None:
+    """Answer every error of the app as a problem: ours with their sentence, Flask's own, any other as a bare 500."""
+
+    @app.errorhandler(Problem)
+    def _ours(problem: Problem) -> Response:
+        return answer(problem.status, problem.detail, retry_after_s=problem.retry_after_s)
+
+    @app.errorhandler(HTTPException)
+    def _flasks(error: HTTPException) -> Response:
+        allow = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        return answer(error.code or 500, error.description or "", allow=allow or None)
+
+    @app.errorhandler(Exception)
+    def _unforeseen(error: Exception) -> Response:
+        log.error("unforeseen error", exc_info=error)
+        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "The service made a mistake; its log says which.")

@@ -1,0 +1,115 @@
+"""Serving: one worker process that holds many connections with a few threads, and ends without losing a request."""
+
+import ctypes
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from wsgiref.types import WSGIApplication
+
+from granian.constants import Interfaces
+from granian.server import MPServer
+
+from common.settings import Env, SettingsError
+
+# From linux/prctl.h: the signal that a process gets when its parent dies.
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service listens, with how many threads it answers, and how many requests may wait for one."""
+
+    host: str
+    port: int
+    threads: int
+    backlog: int
+
+
+def address(env: Env, port: int) -> Address:
+    """Read the address. Loopback unless told otherwise: the pages for machines are not for everyone."""
+    return Address(
+        host=env.text("HTTP_HOST", "127.0.0.1"),
+        port=env.port("HTTP_PORT", port),
+        threads=env.integer("HTTP_THREADS", 4, 1, 256),
+        backlog=env.integer("HTTP_BACKLOG", 1024, 128, 65535),
+    )
+
+
+class Running:
+    """What a service has running: its WSGI application, and what has to be ended, in order, when it stops."""
+
+    def __init__(self, app: WSGIApplication, *closing: Callable[[], object]) -> None:
+        self.app = app
+        self._closing = closing
+
+    def close(self) -> None:
+        """End everything; one part that fails to end does not keep the next from it."""
+        for close in self._closing:
+            try:
+                close()
+            except Exception:
+                logging.getLogger(__name__).exception("could not end a part of the service")
+
+
+def serve(where: Address, start: Callable[[], Running]) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is under way, close what runs, and return.
+
+    `start` is called in the worker process: threads and connections do not survive a fork. Granian's supervising
+    process stays outside; it imports nothing of the service and costs a few megabytes of its own.
+    """
+
+    # With the fork method, the worker inherits `start` as it is; the other methods would have to pickle it.
+    multiprocessing.set_start_method("fork", force=True)
+
+    def work(worker: int, name: str, _load: object, *rest: Any) -> None:
+        _die_with(os.getppid())
+        running = start()
+        try:
+            MPServer._spawn_wsgi_worker(worker, name, lambda: running.app, *rest)
+        finally:
+            running.close()
+
+    server = MPServer(
+        "service",
+        address=where.host,
+        port=where.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=where.threads,
+        backlog=where.backlog,
+        log_level="warning",  # type: ignore[arg-type]  # an enum of strings
+        workers_kill_timeout=9,
+    )
+    server.serve(spawn_target=work, target_loader=_nothing, wrap_loader=False)
+
+
+def _nothing() -> Any:
+    """Granian loads an application by name; ours is made by `start`, in the worker."""
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel end this process, gently, when the supervising one dies: an orphan would hold the port."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(1)  # it died before we could ask
+
+
+def main(run: Callable[[Env], None]) -> NoReturn:
+    """Run a service's main function with the environment; a wrong setting ends it with one line and status 2."""
+    try:
+        run(Env(os.environ))
+    except SettingsError as error:
+        sys.exit(_refuse(str(error)))
+    sys.exit(0)
+
+
+def _refuse(text: str) -> int:
+    print(f"settings: {text}", file=sys.stderr)  # noqa: T201 - before there is any logging
+    return 2

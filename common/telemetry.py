@@ -1,0 +1,150 @@
+"""Telemetry: the four signals of one process, started together and flushed together."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Tracer
+
+from common.logs.setup import LogSettings, log_settings, start_logs
+from common.metrics import meter_provider
+from common.otlp import Collector, collector
+from common.process_metrics import observe_process
+from common.profiles import Profiles, SpanProfiles
+from common.resource import resource
+from common.settings import Env
+from common.traces import tracer_provider
+
+log = logging.getLogger(__name__)
+
+# The old names of the HTTP and database conventions are what existing dashboards ask for, the new ones what the field
+# has moved to. Both are given unless a user names one: OTEL_SEMCONV_STABILITY_OPT_IN=http,database or =default.
+BOTH_CONVENTIONS = "http/dup,database/dup"
+
+# Each of the four flushes in a thread of its own and is given this long: a collector that hangs must not hold up the
+# end of the process beyond the ten seconds that Docker waits before it kills.
+CLOSE_S = 4.0
+
+
+@dataclass(frozen=True)
+class TelemetrySettings:
+    """What a process is called in telemetry, and where each signal goes."""
+
+    service: str
+    namespace: str
+    enabled: bool
+    traces: bool
+    metrics: bool
+    metric_interval_ms: float
+    metric_delta: bool
+    collector: Collector
+    logs: LogSettings
+    profiles_address: str
+    profiles_memory: bool
+    conventions: str
+
+
+def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
+    """Read them; raises SettingsError."""
+    preference = env.choice(
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
+    )
+    profiles_host = env.text("PROFILE_COLLECTOR_HOST", "")
+    profiles_port = env.port("PROFILE_COLLECTOR_PORT", 4040)
+    return TelemetrySettings(
+        service=service,
+        namespace=env.text("NAMESPACE", "production"),
+        enabled=not env.flag("OTEL_SDK_DISABLED", default=False),
+        traces=env.choice("OTEL_TRACES_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
+        metrics=env.choice("OTEL_METRICS_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
+        metric_interval_ms=env.number("OTEL_METRIC_EXPORT_INTERVAL", 5000, 100, 3_600_000),
+        metric_delta=preference != "cumulative",
+        collector=collector(env),
+        logs=log_settings(env),
+        profiles_address=f"http://{profiles_host}:{profiles_port}" if profiles_host else "",
+        profiles_memory=env.flag("PROFILE_MEMORY", default=False),
+        conventions=env.text("OTEL_SEMCONV_STABILITY_OPT_IN", BOTH_CONVENTIONS),
+    )
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """The running signals: a tracer and a meter to work with, a snapshot for /metrics, and close() at the end."""
+
+    settings: TelemetrySettings
+    tracer_provider: TracerProvider
+    meter_provider: MeterProvider
+    tracer: Tracer
+    meter: Meter
+    snapshot: Callable[[], MetricsData | None]
+    handler: logging.Handler
+    profiles: Profiles
+
+    def close(self, timeout_s: float = CLOSE_S) -> None:
+        """Flush all four signals side by side and stop; returns after timeout_s seconds at the latest."""
+        self.handler.flush()
+        endings: tuple[Callable[[], object], ...] = (
+            self.tracer_provider.shutdown,
+            self.meter_provider.shutdown,
+            self.handler.close,
+            lambda: self.profiles.close(timeout_s),
+        )
+        threads = [threading.Thread(target=ending, name="flush", daemon=True) for ending in endings]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout_s)
+
+
+def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Telemetry:
+    """Start the signals of this process. Called once, in the process that does the work, never before a fork.
+
+    `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics.
+    """
+    # The instrumentations read this one from the environment, at the moment they are switched on.
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = settings.conventions
+    who = resource(settings.service, settings.namespace)
+    spans_to = settings.collector if settings.enabled and settings.traces else None
+    metrics_to = settings.collector if settings.enabled and settings.metrics else None
+    labels = {"service_name": settings.service, "job": job, "namespace": settings.namespace}
+
+    meters, snapshot = meter_provider(
+        who, metrics_to, interval_ms=settings.metric_interval_ms, delta=settings.metric_delta
+    )
+    meter = meters.get_meter(scope)
+    handler = start_logs(settings.logs, labels=labels, resource=who, collector=settings.collector, meter=meter)
+    profiles = Profiles.start(
+        service=settings.service,
+        server_address=settings.profiles_address if settings.enabled else "",
+        tags={"namespace": settings.namespace},
+        memory=settings.profiles_memory,
+    )
+    tie = (SpanProfiles(),) if settings.enabled and settings.profiles_address else ()
+    tracers = tracer_provider(who, spans_to, *tie)
+    observe_process(meter)
+    log.info(
+        "telemetry started",
+        extra={
+            "fields": {
+                "otlp": f"{settings.collector.host}:{settings.collector.port}",
+                "logs": settings.logs.way,
+                "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
+            }
+        },
+    )
+    return Telemetry(
+        settings=settings,
+        tracer_provider=tracers,
+        meter_provider=meters,
+        tracer=tracers.get_tracer(scope),
+        meter=meter,
+        snapshot=snapshot,
+        handler=handler,
+        profiles=profiles,
+    )

@@ -1,0 +1,1 @@
+"""The server: a REST API over Postgres, one table per beast."""

@@ -1,0 +1,62 @@
+"""The server's wiring: what it is made of, and in which order that ends."""
+
+import random
+
+from flask import Flask
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+from common.faults import DAILY_WIPE, Faults
+from common.operations import beside, operations
+from common.problems import translate_problems
+from common.serving import Running
+from common.telemetry import Telemetry, start_telemetry
+from services.server.config import Config
+from services.server.observing import Observing
+from services.server.routes import add_routes
+from services.server.sql_spans import SqlSpans, observe_pool
+from services.server.store import Store, make_pool
+from services.server.upkeep import Upkeep
+
+LARGEST_BODY = 16 * 1024  # bytes; a name has 50 characters
+
+
+def start(config: Config) -> Running:
+    """Start the server in this process."""
+    telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
+    faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
+    pool = make_pool(config.database)
+    observe_pool(telemetry.meter, pool, config.database.name)
+    spans = SqlSpans(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
+    store = Store(pool, spans, config.catalogue.names)
+    upkeep = Upkeep(
+        store,
+        telemetry.tracer,
+        rows=config.table_rows,
+        wipe_after_ms=config.teardown_timeout_ms if faults.strength(DAILY_WIPE) else None,
+    )
+    service = create_app(config, telemetry, store, upkeep, faults)
+    machines = operations(telemetry, {"database": lambda: _missing(upkeep)}, debug=config.debug)
+    pool.open(wait=False)
+    upkeep.start()
+    return Running(beside(service, machines), upkeep.close, pool.close, telemetry.close)
+
+
+def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkeep, faults: Faults) -> Flask:
+    """Make the Flask application."""
+    app = Flask("server", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    if config.telemetry.enabled:
+        FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
+            app,
+            tracer_provider=telemetry.tracer_provider,
+            meter_provider=telemetry.meter_provider,
+            enable_commenter=False,
+        )
+    Observing(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
+    translate_problems(app)
+    add_routes(app, store, upkeep, config.catalogue, faults)
+    return app
+
+
+def _missing(upkeep: Upkeep) -> str | None:
+    return None if upkeep.ready else "the tables are not there; see the log for what the database says"

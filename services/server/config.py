@@ -1,0 +1,74 @@
+"""The server's settings."""
+
+from dataclasses import dataclass, field
+
+from common import faults
+from common.beasts import Catalogue, catalogue
+from common.serving import Address, address
+from common.settings import Env, SettingsError
+from common.telemetry import TelemetrySettings, telemetry_settings
+
+SERVICE = "mythical-server"
+PORT = 4000
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Database:
+    """How to reach Postgres, how many connections to hold, and how long anything may take there (milliseconds)."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    name: str
+    connections: int
+    statement_timeout_ms: int
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the server is told."""
+
+    address: Address
+    telemetry: TelemetrySettings
+    catalogue: Catalogue
+    database: Database
+    teardown_timeout_ms: float
+    table_rows: int
+    faults: dict[str, float]
+    debug: bool
+
+
+def load(env: Env) -> Config:
+    """Read the settings; raises SettingsError."""
+    where = address(env, PORT)
+    strengths = faults.strengths(env, faults.NULL_NAME, faults.DAILY_WIPE)
+    if env.flag("ALWAYS_SUCCEED", default=False):
+        strengths[faults.NULL_NAME.name] = 0.0
+    return Config(
+        address=where,
+        telemetry=telemetry_settings(env, SERVICE),
+        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        database=Database(
+            host=env.text("MYTHICAL_DATABASE_HOST", "mythical-database"),
+            port=env.port("MYTHICAL_DATABASE_HOST_PORT", 5432),
+            user=env.text("MYTHICAL_DATABASE_USER", "postgres"),
+            password=env.text("MYTHICAL_DATABASE_PASSWORD", "mythical"),
+            name=env.text("MYTHICAL_DATABASE_NAME", "postgres"),
+            connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", where.threads, 1, 256),
+            statement_timeout_ms=env.integer("MYTHICAL_DATABASE_STATEMENT_TIMEOUT", 2000, 10, 60_000),
+        ),
+        teardown_timeout_ms=_teardown_timeout(env),
+        table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),
+        faults=strengths,
+        debug=env.flag("DEBUG_ENDPOINTS", default=where.host in ("127.0.0.1", "::1", "localhost")),
+    )
+
+
+def _teardown_timeout(env: Env) -> float:
+    name = "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT"
+    timeout_ms = env.number(name, DAY_MS, 1, DAY_MS)
+    if timeout_ms == 1:
+        raise SettingsError(f"{name}=1 is out of range; give milliseconds above 1, at most {DAY_MS}")
+    return timeout_ms

@@ -1,0 +1,45 @@
+"""What a request asks for, checked: which beast, which name, which page."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from flask import Request
+from werkzeug.exceptions import BadRequest
+
+from common.problems import Problem
+
+NAME_LENGTH = 50  # of the column
+PAGE, LONGEST_PAGE = 100, 1_000
+LARGEST_ID = 2**31 - 1  # of a serial
+
+
+def name_of(request: Request) -> str:
+    """Give the name in the body `{"name": …}`; raises Problem 415 or 400 with a sentence that says what to send."""
+    if not request.is_json:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the name as JSON, with Content-Type: application/json.")
+    try:
+        body = request.get_json()
+    except (BadRequest, RecursionError) as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, 'The body is not JSON; send {"name": "..."}.') from error
+    name = body.get("name") if isinstance(body, dict) else None
+    if not isinstance(name, str) or not name.strip():
+        raise Problem(HTTPStatus.BAD_REQUEST, 'The body has no usable name; send {"name": "..."}.')
+    if len(name) > NAME_LENGTH:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"The name is longer than {NAME_LENGTH} characters.")
+    if not name.isprintable():
+        raise Problem(HTTPStatus.BAD_REQUEST, "The name has characters that cannot be printed.")
+    return name
+
+
+def page_of(arguments: Mapping[str, str]) -> tuple[int, int | None]:
+    """Give (limit, before) of the query string; raises Problem 400."""
+    limit = _whole("limit", arguments.get("limit", str(PAGE)), LONGEST_PAGE)
+    before = arguments.get("before")
+    return limit, None if before is None else _whole("before", before, LARGEST_ID)
+
+
+def _whole(name: str, text: str, most: int) -> int:
+    # isascii first: int() also takes digits of other scripts, which no one means in a query string.
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(most)) or not 1 <= int(text) <= most:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a whole number from 1 to {most}.")
+    return int(text)

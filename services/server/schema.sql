@@ -1,0 +1,5 @@
+-- One table per beast. `{table}` is replaced by a quoted identifier from the catalogue, never by anything from a request.
+CREATE TABLE IF NOT EXISTS {table} (
+    id serial PRIMARY KEY,
+    name varchar(50) UNIQUE NOT NULL
+)

@@ -1,0 +1,114 @@
+"""The store: names of beasts in Postgres, through a pool, with an end to every wait."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
+
+from services.server.config import Database
+from services.server.sql_spans import SqlSpans
+from services.server.statements import Statement, Statements, statements
+
+# How long a request waits for a connection of the pool before it is told to come again.
+CHECKOUT_S = 1.0
+
+Row = tuple[Any, ...]
+Pool = ConnectionPool[psycopg.Connection[Row]]
+
+
+class StoreAway(Exception):
+    """The database is away, busy beyond its limits, or its tables are being made anew. Trying again helps."""
+
+
+class NameTaken(Exception):
+    """The name exists already."""
+
+
+class NameLost(Exception):
+    """The database refused a name that had become NULL on the way."""
+
+
+def make_pool(database: Database) -> Pool:
+    """Make the pool, closed. It opens without waiting, so that the server starts while Postgres is away.
+
+    Statements are each their own transaction. Time limits are set in the server process of each connection: what
+    runs too long or waits too long for a lock is ended there, not merely forgotten here.
+    """
+    timeout = database.statement_timeout_ms
+    return ConnectionPool(
+        kwargs={
+            "host": database.host,
+            "port": database.port,
+            "user": database.user,
+            "password": database.password,
+            "dbname": database.name,
+            "autocommit": True,
+            "application_name": "mythical-server",
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5000,  # a peer that vanished without a word is noticed in 5 s, not in 15 minutes
+            "options": f"-c statement_timeout={timeout} -c lock_timeout={timeout // 2}",
+        },
+        min_size=database.connections,
+        max_size=database.connections,
+        timeout=CHECKOUT_S,
+        max_waiting=database.connections * 8,
+        reconnect_timeout=10.0,
+        open=False,
+        name="mythical",
+    )
+
+
+class Store:
+    """Reads and writes names. Every method raises StoreAway when the database cannot be asked now."""
+
+    def __init__(self, pool: Pool, spans: SqlSpans, tables: tuple[str, ...]) -> None:
+        self._pool = pool
+        self._spans = spans
+        self.tables_missing = threading.Event()  # set when a statement found none; upkeep makes them anew
+        self.statements: dict[str, Statements] = {table: statements(table) for table in tables}
+
+    def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
+        """Give up to `limit` rows of (id, name), newest first, of those older than the id `before`."""
+        of = self.statements[table]
+        rows: list[tuple[int, str]] = (
+            self._run(of.newest, (limit,)) if before is None else self._run(of.older, (before, limit))
+        )
+        return rows
+
+    def add(self, table: str, name: str | None) -> None:
+        """Keep a name; raises NameTaken if it exists, NameLost for None (the planted fault)."""
+        try:
+            if not self._run(self.statements[table].add, (name,)):
+                raise NameTaken
+        except errors.NotNullViolation as refusal:
+            raise NameLost(str(refusal.diag.message_primary)) from refusal
+
+    def remove(self, table: str, name: str) -> None:
+        """Forget a name; one that is not there is forgotten already."""
+        self._run(self.statements[table].remove, (name,))
+
+    def _run(self, statement: Statement, values: tuple[object, ...]) -> Any:
+        """Run a statement; give the rows of a SELECT, of any other the number of rows it changed."""
+        with self.connection() as connection, self._spans.span(statement):
+            cursor = connection.execute(statement.text.encode(), values)
+            return cursor.fetchall() if statement.operation == "SELECT" else cursor.rowcount
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection[Row]]:
+        """Lend a connection; raises StoreAway for whatever time may heal."""
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except (PoolTimeout, TooManyRequests) as error:
+            raise StoreAway("no connection to the database is free") from error
+        except (errors.QueryCanceled, errors.LockNotAvailable) as error:
+            raise StoreAway("the database took too long") from error
+        except errors.UndefinedTable as error:
+            self.tables_missing.set()
+            raise StoreAway("the tables are not there yet") from error
+        except psycopg.OperationalError as error:
+            raise StoreAway("the database is away") from error
