@@ -1,0 +1,1 @@
+"""The run without Docker: the suite and its telemetry as plain processes on one machine."""

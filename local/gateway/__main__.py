@@ -1,0 +1,187 @@
+"""Runs the gateway: `python -m local.gateway`."""
+
+import argparse
+import json
+import logging
+import signal
+import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc  # type: ignore[import-untyped]
+
+from local.gateway.api import Api
+from local.gateway.forward import Forwarder
+from local.gateway.limits import Limits
+from local.gateway.page import host_guard, page_routes
+from local.gateway.pprof import PprofReader
+from local.gateway.receive_loki import LokiReceiver
+from local.gateway.receive_otlp import OtlpReceiver
+from local.gateway.receive_pyroscope import PyroscopeReceiver
+from local.gateway.web import HttpPort
+from local.gateway.window import Window
+
+# The ports Alloy holds in the containers; 12347 is where its UI is published.
+PORTS = {
+    "otlp_grpc": (4317, "OTLP over gRPC"),
+    "otlp_http": (4318, "OTLP over HTTP"),
+    "loki": (3100, "Loki push"),
+    "pyroscope": (4040, "Pyroscope push"),
+    "page": (12347, "the page and the JSON API"),
+}
+FLUSH_S = 0.8
+GRACE_S = 0.3
+# One request of each service at a time; more threads would only wait for the interpreter lock.
+GRPC_THREADS = 4
+
+
+class PortTaken(Exception):
+    """A port is held by another process; the text names it and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the command line says."""
+
+    bind: str
+    ports: dict[str, int]
+    forward_otlp: str | None
+    ui: str | None
+    limits: Limits
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 0 then, 1 if a port is taken, 2 on a wrong setting."""
+    settings = read_settings(sys.argv[1:])
+    logging.basicConfig(format="gateway: %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        try:
+            ports = start(settings, stack)
+        except PortTaken as taken:
+            sys.stderr.write(f"{taken}\n")
+            return 1
+        sys.stdout.write(f"ready {json.dumps(ports, separators=(',', ':'))}\n")
+        sys.stdout.flush()
+        stop.wait()
+    return 0
+
+
+def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
+    """Start every part, put its end on `stack`, and return the ports listened on; raises PortTaken."""
+    limits, numbers = settings.limits, settings.ports
+    window, reader = Window(limits), PprofReader(limits.body_bytes)
+    forwarder = Forwarder(settings.forward_otlp or "", limits)
+    if settings.forward_otlp:
+        forwarder.start()
+        stack.callback(forwarder.close, FLUSH_S)
+        otlp = OtlpReceiver(window, forwarder.request, forwarder.introduce)
+        loki = LokiReceiver(window, forwarder.lines)
+    else:
+        otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
+        loki = LokiReceiver(window, lambda _: None)
+    routes = {
+        "otlp_http": otlp.routes(),
+        "loki": loki.routes(),
+        "pyroscope": PyroscopeReceiver(window, reader).routes(),
+        "page": page_routes() + Api(window, reader, forwarder.figures, settings.ui).routes(),
+    }
+    ports = {"otlp_grpc": start_grpc(settings.bind, numbers["otlp_grpc"], otlp, limits, stack)}
+    for name, served in routes.items():
+        probe(settings.bind, name, numbers[name])
+        guard = host_guard(settings.bind) if name == "page" else None
+        port = HttpPort((settings.bind, numbers[name]), served, limits.body_bytes, guard)
+        port.start()
+        stack.callback(port.stop)
+        ports[name] = port.port
+    return ports
+
+
+def start_grpc(bind: str, port: int, otlp: OtlpReceiver, limits: Limits, stack: ExitStack) -> int:
+    """Serve OTLP over gRPC and return the port; raises PortTaken."""
+    # gRPC itself would share a taken port in silence, or log a stack trace of its own.
+    probe(bind, "otlp_grpc", port)
+    options = [("grpc.max_receive_message_length", limits.body_bytes), ("grpc.so_reuseport", 0)]
+    server: Any = grpc.server(ThreadPoolExecutor(GRPC_THREADS, "otlp-grpc"), options=options)
+    server.add_generic_rpc_handlers(otlp.grpc_handlers())
+    host = f"[{bind}]" if ":" in bind else bind
+    number = int(server.add_insecure_port(f"{host}:{port}"))
+    server.start()
+    stack.callback(lambda: server.stop(GRACE_S).wait(2 * GRACE_S))
+    return number
+
+
+def probe(bind: str, name: str, port: int) -> None:
+    """Raise PortTaken if `port` cannot be listened on."""
+    with socket.socket(socket.AF_INET6 if ":" in bind else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((bind, port))
+        except OSError as fault:
+            option = f"--{name.replace('_', '-')}"
+            raise PortTaken(
+                f"{PORTS[name][1]} cannot listen on {bind}:{port} ({fault.strerror}):"
+                f" stop what holds the port (ss -ltnp 'sport = :{port}') or choose another with {option}"
+            ) from None
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """The settings of a command line; ends the process with 2 and one line if one is wrong."""
+    parser = argparse.ArgumentParser(
+        "python -m local.gateway", usage="%(prog)s [options]", description="Stands in for Alloy on a laptop."
+    )
+    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (%(default)s)")
+    for name, (default, what) in PORTS.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=port_number, default=default, metavar="PORT", help=f"{what} (%(default)s)")
+    parser.add_argument("--forward-otlp", type=web_address, metavar="URL", help="forward to this OTLP HTTP base")
+    parser.add_argument("--ui", type=web_address, metavar="URL", help="the viewer to link to from the page")
+    for limit in fields(Limits):
+        option = f"--max-{limit.name.replace('_', '-')}"
+        text = f"{limit.metadata['help']} (%(default)s)"
+        parser.add_argument(option, dest=limit.name, type=positive, default=limit.default, metavar="N", help=text)
+    given = parser.parse_args(arguments)
+    return Settings(
+        bind=given.bind,
+        ports={name: getattr(given, name) for name in PORTS},
+        forward_otlp=given.forward_otlp,
+        ui=given.ui,
+        limits=Limits(**{limit.name: getattr(given, limit.name) for limit in fields(Limits)}),
+    )
+
+
+def port_number(text: str) -> int:
+    """A TCP port, 0 for any free one."""
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, 0 to 65535")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 1 or more")
+    return int(text)
+
+
+def web_address(text: str) -> str:
+    """An http or https address."""
+    try:
+        split = urlsplit(text)
+        known = split.scheme in {"http", "https"} and split.hostname and (split.port or True)
+    except ValueError:
+        known = False
+    if not known:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address such as http://127.0.0.1:18888")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

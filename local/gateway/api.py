@@ -1,0 +1,134 @@
+"""The JSON API: questions to the window, under /api/."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from local.gateway.flames import flame_json, profiled_spans_json, profiles_json
+from local.gateway.otlp_json import line_json, point_json, series_json, span_json, trace_json
+from local.gateway.pprof import PprofReader
+from local.gateway.records import SpanRecord
+from local.gateway.refusal import Refusal
+from local.gateway.web import Answer, Request, Route, json_answer
+from local.gateway.window import Window
+
+DEFAULT_LIMIT = 100
+LARGEST_LIMIT = 10_000
+T = TypeVar("T")
+
+
+class Api:
+    """Answers the routes under /api/."""
+
+    def __init__(
+        self, window: Window, reader: PprofReader, forwarded: Callable[[], dict[str, int]], ui: str | None
+    ) -> None:
+        self._window = window
+        self._reader = reader
+        self._forwarded = forwarded
+        self._ui = ui
+
+    def routes(self) -> list[Route]:
+        """All routes of the API."""
+        return [
+            Route("GET", "/api/summary", self._summary),
+            Route("GET", "/api/traces", self._traces),
+            Route("GET", "/api/traces/{trace_id}", self._trace),
+            Route("GET", "/api/spans", self._spans),
+            Route("GET", "/api/logs", self._logs),
+            Route("GET", "/api/metrics", self._metrics),
+            Route("GET", "/api/profiles", self._profiles),
+            Route("GET", "/api/profiles/{service}/flame", self._flame),
+            Route("GET", "/api/profiles/{service}/spans", self._profiled_spans),
+        ]
+
+    def _summary(self, _: Request) -> Answer:
+        return json_answer(self._window.summary() | {"forward": self._forwarded(), "ui": self._ui})
+
+    def _traces(self, request: Request) -> Answer:
+        service = request.query.get("service")
+        since_s = number(request, "since_s", float("inf"))
+        oldest = self._window.now() - since_s
+        found = (
+            trace_json(spans)
+            for spans in self._window.traces()
+            if spans[-1].arrived >= oldest and (not service or any(span.service == service for span in spans))
+        )
+        return json_answer(limited(found, request))
+
+    def _trace(self, request: Request) -> Answer:
+        spans = self._window.trace(trace_id(request.captured[0]))
+        if not spans:
+            raise Refusal(404, "this trace is not in the window; it may be evicted already, or not have arrived yet")
+        return json_answer([span_json(span) for span in spans])
+
+    def _spans(self, request: Request) -> Answer:
+        return json_answer([span_json(span) for span in limited(self._named_spans(request), request)])
+
+    def _named_spans(self, request: Request) -> Iterator[SpanRecord]:
+        service, name = request.query.get("service"), request.query.get("name")
+        for span in self._window.spans():
+            if (not service or span.service == service) and (not name or span.name == name):
+                yield span
+
+    def _logs(self, request: Request) -> Answer:
+        service, contains = request.query.get("service"), request.query.get("contains", "")
+        trace = request.query.get("trace_id", "").lower()
+        found = (
+            line_json(line)
+            for line in self._window.lines()
+            if (not service or line.service == service)
+            and (not trace or line.trace_id == trace)
+            and contains in line.line
+        )
+        return json_answer(limited(found, request))
+
+    def _metrics(self, request: Request) -> Answer:
+        service, name = request.query.get("service"), request.query.get("name")
+        metrics: dict[Any, dict[str, Any]] = {}
+        for series in self._window.series():
+            if (service and series.service != service) or (name and series.name != name):
+                continue
+            # Resources are shared by identity among the series of one process: its instance is told apart from others.
+            key = (series.name, series.kind, series.scope, id(series.resource))
+            metric = metrics.setdefault(key, series_json(series) | {"points": []})
+            metric["points"].append(point_json(series))
+        return json_answer(sorted(metrics.values(), key=lambda metric: (metric["service"], metric["name"])))
+
+    def _profiles(self, request: Request) -> Answer:
+        return json_answer(limited(profiles_json(self._window, request.query.get("service")), request))
+
+    def _flame(self, request: Request) -> Answer:
+        kind, span_id = request.query.get("type"), request.query.get("span_id")
+        return json_answer(flame_json(self._window, self._reader, request.captured[0], kind, span_id))
+
+    def _profiled_spans(self, request: Request) -> Answer:
+        return json_answer(limited(profiled_spans_json(self._window, request.captured[0]), request))
+
+
+def limited(found: Iterable[T], request: Request) -> list[T]:
+    """The first of `found`, as many as the query parameter `limit` says."""
+    limit = number(request, "limit", DEFAULT_LIMIT)
+    return list(islice(found, int(min(limit, LARGEST_LIMIT))))
+
+
+def number(request: Request, name: str, default: float) -> float:
+    """A query parameter as a number of 0 or more; Refusal 400 if it is none."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not value >= 0:
+        raise Refusal(400, f"{name} must be a number, 0 or more")
+    return value
+
+
+def trace_id(text: str) -> bytes:
+    """A trace id given in hex; Refusal 400 if it is none."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise Refusal(400, "a trace id is 32 hexadecimal digits") from None

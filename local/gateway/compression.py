@@ -1,0 +1,25 @@
+"""Decompression that stops at a limit, so that a small body cannot become a huge one."""
+
+import zlib
+
+from local.gateway.refusal import Refusal
+
+GZIP = 16 + zlib.MAX_WBITS
+
+
+def gunzip(data: bytes, limit: int) -> bytes:
+    """The content of gzip `data`; Refusal 400 if it is damaged, 413 if it would exceed `limit` bytes."""
+    unpacker = zlib.decompressobj(GZIP)
+    try:
+        content = unpacker.decompress(data, limit)
+        if unpacker.eof:
+            return content
+        # Only the trailer may be left; one more byte of content means that the limit was reached.
+        more = unpacker.decompress(unpacker.unconsumed_tail, 1)
+    except zlib.error:
+        raise Refusal(400, "the gzip content is damaged") from None
+    if more:
+        raise Refusal(413, f"the content unpacks to more than {limit} bytes; send smaller batches")
+    if not unpacker.eof:
+        raise Refusal(400, "the gzip content ends too early")
+    return content

@@ -1,0 +1,61 @@
+"""Questions about the profiles in the window: what there is, merged flame graphs, and the spans profiled."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from local.gateway.pprof import Flame, PprofReader
+from local.gateway.refusal import Refusal
+from local.gateway.window import Window
+
+
+def profiles_json(window: Window, service: str | None) -> Iterator[dict[str, Any]]:
+    """The profiles held, newest first, one entry for each type of value in them."""
+    for profile in window.profiles():
+        if not service or profile.service == service:
+            for kind in profile.types:
+                yield {
+                    "service": profile.service,
+                    "labels": profile.labels,
+                    "type": kind,
+                    "samples": profile.samples,
+                    "duration_s": profile.duration_s,
+                    "time_unix_nano": profile.time_unix_nano,
+                    "span_ids": len(profile.span_ids),
+                }
+
+
+def flame_json(
+    window: Window, reader: PprofReader, service: str, kind: str | None, span_id: str | None
+) -> dict[str, Any]:
+    """All profiles of a service and type (its newest one's if None) as one tree, perhaps of one span's samples only."""
+    flame = Flame()
+    for profile in window.profiles():
+        if profile.service != service or (span_id and span_id not in profile.span_ids):
+            continue
+        kind = kind or next(iter(profile.types), None)
+        if kind not in profile.types:
+            continue
+        index = profile.types.index(kind)
+        for stack in reader.read(profile.raw).stacks:
+            if index < len(stack.values) and (not span_id or stack.span_id == span_id):
+                flame.add(stack.frames, stack.values[index])
+    if not flame.children:
+        raise Refusal(404, "no profile of this service, type and span is in the window")
+    return flame.json()
+
+
+def profiled_spans_json(window: Window, service: str) -> Iterator[dict[str, str]]:
+    """The spans that a service's profiles have samples of, newest profile first; name and trace if these are held."""
+    known = {span.span_id.hex(): span for span in window.spans() if span.service == service}
+    seen: set[str] = set()
+    for profile in window.profiles():
+        if profile.service != service:
+            continue
+        for span_id in sorted(profile.span_ids - seen):
+            span = known.get(span_id)
+            yield {
+                "span_id": span_id,
+                "name": span.name if span else "",
+                "trace_id": span.trace_id.hex() if span else "",
+            }
+        seen |= profile.span_ids

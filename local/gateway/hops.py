@@ -1,0 +1,92 @@
+"""Finds who calls whom: HTTP calls, SQL, publishing to a broker and delivery from it, read off the spans."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from local.gateway.bounded import Bounded
+from local.gateway.tally import OTHER, Tallies
+
+# Both generations of the semantic conventions, as services send either or both.
+DATABASE_KEYS = ("db.system.name", "db.system")
+BROKER_KEYS = ("messaging.system",)
+CALLERS = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
+CALLED = (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CONSUMER)
+KEY_BYTES = 24
+# Children that may wait for one parent; more than any fan-out of this suite.
+CHILDREN = 100
+
+SpanKey = tuple[bytes, bytes]
+
+
+class Hop(NamedTuple):
+    """One edge of the service map; `kind` is http, sql, publish or deliver."""
+
+    source: str
+    target: str
+    kind: str
+
+
+class Caller(NamedTuple):
+    """What a called span needs to know of its parent: whose it is and which broker, if any, it sent to."""
+
+    service: str
+    broker: str
+
+
+class Hops:
+    """Counts hops as spans arrive, parents before or after their children; not thread-safe, the caller locks."""
+
+    def __init__(self, spans: int, names: int) -> None:
+        self._callers: Bounded[SpanKey, Caller] = Bounded(spans, spans * KEY_BYTES)
+        self._waiting: Bounded[SpanKey, list[tuple[str, int]]] = Bounded(spans, spans * KEY_BYTES)
+        self._tallies: Tallies[Hop] = Tallies(names, Hop(OTHER, OTHER, "http"))
+
+    def see(self, span: Span, service: str, now: float) -> None:
+        """Take one span of `service` into account."""
+        if span.kind in CALLERS:
+            self._caller(span, service, now)
+        elif span.kind in CALLED and span.parent_span_id:
+            self._called((span.trace_id, span.parent_span_id), service, span.kind, now)
+
+    def figures(self, now: float) -> Iterator[tuple[Hop, dict[str, float]]]:
+        """Each hop with its count, rate and age."""
+        return self._tallies.figures(now)
+
+    def _caller(self, span: Span, service: str, now: float) -> None:
+        """Count the call to a database or a broker, which send no spans, and settle the children that came first."""
+        broker = ""
+        if span.kind == Span.SPAN_KIND_PRODUCER:
+            broker = attribute(span, BROKER_KEYS)
+            if broker:
+                self._tallies.add(Hop(service, broker, "publish"), 1, now)
+        elif database := attribute(span, DATABASE_KEYS):
+            self._tallies.add(Hop(service, database, "sql"), 1, now)
+        key = (span.trace_id, span.span_id)
+        caller = Caller(service, broker)
+        self._callers.put(key, caller, KEY_BYTES)
+        for called, kind in self._waiting.pop(key) or ():
+            self._count(caller, called, kind, now)
+
+    def _called(self, parent: SpanKey, service: str, kind: int, now: float) -> None:
+        caller = self._callers.get(parent)
+        if caller is not None:
+            self._count(caller, service, kind, now)
+            return
+        waiting = self._waiting.pop(parent) or []
+        self._waiting.put(parent, [*waiting, (service, kind)][-CHILDREN:], KEY_BYTES)
+
+    def _count(self, caller: Caller, service: str, kind: int, now: float) -> None:
+        if kind == Span.SPAN_KIND_CONSUMER and caller.broker:
+            self._tallies.add(Hop(caller.broker, service, "deliver"), 1, now)
+        elif kind == Span.SPAN_KIND_SERVER and caller.service != service:
+            self._tallies.add(Hop(caller.service, service, "http"), 1, now)
+
+
+def attribute(span: Span, keys: tuple[str, ...]) -> str:
+    """The first text attribute of `span` that is named in `keys`, or empty."""
+    for pair in span.attributes:
+        if pair.key in keys:
+            return pair.value.string_value
+    return ""

@@ -1,0 +1,215 @@
+"""Takes traces, metrics and logs over OTLP, by gRPC and by HTTP.
+
+Source of the protocol: the OTLP specification 1.x (opentelemetry.io/docs/specs/otlp); the messages are those of the
+package opentelemetry-proto.
+"""
+
+import base64
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_UNSPECIFIED, Metric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from local.gateway.otlp_json import attributes, plain, temporality_name
+from local.gateway.records import Attributes, LogLine, Series
+from local.gateway.refusal import Refusal
+from local.gateway.web import Answer, Request, Route
+from local.gateway.window import Point, Window
+
+# Where an accepted request goes besides the window: path of OTLP over HTTP, encoded request, number of items in it.
+Forward = Callable[[str, bytes, int], None]
+# Told of the encoded resource that a service describes itself with.
+Introduce = Callable[[str, bytes], None]
+
+UNKNOWN = "unknown_service"
+IDS = ("traceId", "spanId", "parentSpanId")
+REQUESTS: Mapping[str, type[Any]] = {
+    "/v1/traces": ExportTraceServiceRequest,
+    "/v1/metrics": ExportMetricsServiceRequest,
+    "/v1/logs": ExportLogsServiceRequest,
+}
+GRPC_SERVICES = {
+    "opentelemetry.proto.collector.trace.v1.TraceService": "/v1/traces",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": "/v1/metrics",
+    "opentelemetry.proto.collector.logs.v1.LogsService": "/v1/logs",
+}
+
+
+class OtlpReceiver:
+    """Puts OTLP requests into the window and hands them on, encoded as they came."""
+
+    def __init__(self, window: Window, forward: Forward, introduce: Introduce) -> None:
+        self._window = window
+        self._forward = forward
+        self._introduce = introduce
+        self._takers: Mapping[str, Callable[[Any], int]] = {
+            "/v1/traces": self._take_traces,
+            "/v1/metrics": self._take_metrics,
+            "/v1/logs": self._take_logs,
+        }
+
+    def take(self, path: str, body: bytes) -> None:
+        """Take one encoded export request; Refusal 400 if it is none."""
+        request = REQUESTS[path]()
+        try:
+            request.ParseFromString(body)
+        except DecodeError:
+            raise Refusal(400, f"the body is no {request.DESCRIPTOR.name} in protobuf") from None
+        items = self._takers[path](request)
+        if items:
+            self._forward(path, body, items)
+
+    def routes(self) -> list[Route]:
+        """The routes of OTLP over HTTP."""
+        return [Route("POST", path, functools.partial(self._post, path)) for path in REQUESTS]
+
+    def _post(self, path: str, request: Request) -> Answer:
+        if request.content_type == "application/x-protobuf":
+            self.take(path, request.body)
+            return Answer(content_type="application/x-protobuf")
+        if request.content_type == "application/json":
+            self.take(path, from_json(REQUESTS[path](), request.body).SerializeToString())
+            return Answer(b"{}")
+        raise Refusal(415, "OTLP over HTTP comes as application/x-protobuf or application/json")
+
+    def grpc_handlers(self) -> list[Any]:
+        """The three gRPC services; they get the bytes undecoded, so that a damaged request is a plain refusal."""
+        return [
+            grpc.method_handlers_generic_handler(
+                service, {"Export": grpc.unary_unary_rpc_method_handler(functools.partial(self._export, path))}
+            )
+            for service, path in GRPC_SERVICES.items()
+        ]
+
+    def _export(self, path: str, body: bytes, context: Any) -> bytes:
+        try:
+            self.take(path, body)
+        except Refusal as refusal:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal.message)
+        return b""  # the encoding of an export response that reports no partial success
+
+    def _service(self, resource: Resource) -> tuple[str, Attributes]:
+        encoded = resource.SerializeToString()
+        service, described = describe(encoded)
+        self._introduce(service, encoded)
+        return service, described
+
+    def _take_traces(self, request: ExportTraceServiceRequest) -> int:
+        items = 0
+        for of_resource in request.resource_spans:
+            service, resource = self._service(of_resource.resource)
+            for of_scope in of_resource.scope_spans:
+                self._window.add_spans(service, resource, of_scope.scope.name, list(of_scope.spans))
+                items += len(of_scope.spans)
+        return items
+
+    def _take_metrics(self, request: ExportMetricsServiceRequest) -> int:
+        items = 0
+        for of_resource in request.resource_metrics:
+            service, resource = self._service(of_resource.resource)
+            identity = of_resource.resource.SerializeToString()
+            points = [
+                ((identity, of_scope.scope.name, *key), series)
+                for of_scope in of_resource.scope_metrics
+                for metric in of_scope.metrics
+                for key, series in points_of(metric, service, resource, of_scope.scope.name)
+            ]
+            self._window.add_points(service, points)
+            items += len(points)
+        return items
+
+    def _take_logs(self, request: ExportLogsServiceRequest) -> int:
+        items = 0
+        for of_resource in request.resource_logs:
+            service, resource = self._service(of_resource.resource)
+            lines = [
+                line_of(record, service, resource)
+                for of_scope in of_resource.scope_logs
+                for record in of_scope.log_records
+            ]
+            self._window.add_lines(lines)
+            items += len(lines)
+        return items
+
+
+@functools.lru_cache(maxsize=256)
+def describe(resource: bytes) -> tuple[str, Attributes]:
+    """Name and attributes of an encoded resource; remembered, as a service sends the same one with every batch."""
+    described = attributes(Resource.FromString(resource).attributes)
+    name = described.get("service.name")
+    return (name if isinstance(name, str) and name else UNKNOWN), described
+
+
+def points_of(metric: Metric, service: str, resource: Attributes, scope: str) -> Iterator[Point]:
+    """The data points of one metric, each with what tells its series from the metric's others."""
+    kind = metric.WhichOneof("data")
+    if kind is None:
+        return
+    data = getattr(metric, kind)
+    for point in data.data_points:
+        yield (
+            (metric.name, kind, b"".join(sorted(pair.SerializeToString() for pair in point.attributes))),
+            Series(
+                name=metric.name,
+                kind=kind,
+                unit=metric.unit,
+                description=metric.description,
+                monotonic=kind == "sum" and data.is_monotonic,
+                temporality=temporality_name(
+                    getattr(data, "aggregation_temporality", AGGREGATION_TEMPORALITY_UNSPECIFIED)
+                ),
+                service=service,
+                resource=resource,
+                scope=scope,
+                raw=point.SerializeToString(),
+            ),
+        )
+
+
+def line_of(record: LogRecord, service: str, resource: Attributes) -> LogLine:
+    """An OTLP log record as a line, labelled as Loki labels what it takes over OTLP."""
+    body = plain(record.body)
+    ids = {"trace_id": record.trace_id.hex(), "span_id": record.span_id.hex()}
+    return LogLine(
+        time_unix_nano=record.time_unix_nano or record.observed_time_unix_nano,
+        service=service,
+        labels={"service_name": service, "level": record.severity_text.lower()},
+        line=body if isinstance(body, str) else json.dumps(body),
+        metadata=attributes(record.attributes) | {key: value for key, value in ids.items() if value},
+        resource=resource,
+        trace_id=ids["trace_id"],
+        span_id=ids["span_id"],
+        via="otlp",
+    )
+
+
+def from_json(message: Message, body: bytes) -> Message:
+    """Fill `message` from OTLP/JSON; Refusal 400 if it is none."""
+    try:
+        return json_format.ParseDict(_ids_in_base64(json.loads(body)), message, ignore_unknown_fields=True)
+    except (ValueError, RecursionError, json_format.ParseError):
+        raise Refusal(400, f"the body is no {message.DESCRIPTOR.name} in OTLP/JSON") from None
+
+
+def _ids_in_base64(value: Any) -> Any:
+    """OTLP/JSON writes ids in hex, where protobuf's own JSON expects base64."""
+    if isinstance(value, list):
+        return [_ids_in_base64(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: base64.b64encode(bytes.fromhex(each)).decode()
+        if key in IDS and isinstance(each, str)
+        else _ids_in_base64(each)
+        for key, each in value.items()
+    }

@@ -1,0 +1,69 @@
+"""Takes profiles as Pyroscope's push service does.
+
+Source of the format: push.proto and types.proto of github.com/grafana/pyroscope (api/push/v1, api/types/v1), whose
+field names and numbers are declared below; answered with an empty PushResponse.
+"""
+
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from local.gateway.messages import message_classes
+from local.gateway.pprof import Pprof, PprofReader
+from local.gateway.records import ProfileRecord
+from local.gateway.refusal import Refusal
+from local.gateway.web import Answer, Request, Route
+from local.gateway.window import Window
+
+PATH = "/push.v1.PusherService/Push"
+FIELDS = {
+    "PushRequest": "1:series:RawProfileSeries*",
+    "RawProfileSeries": "1:labels:LabelPair* 2:samples:RawSample*",
+    "LabelPair": "1:name:string 2:value:string",
+    "RawSample": "1:raw_profile:bytes 2:ID:string",
+}
+
+
+class PyroscopeReceiver:
+    """Puts pushed profiles into the window."""
+
+    def __init__(self, window: Window, reader: PprofReader) -> None:
+        self._window = window
+        self._reader = reader
+        self._request = message_classes("gateway.push", FIELDS)["PushRequest"]
+
+    def routes(self) -> list[Route]:
+        """The one route of the port."""
+        return [Route("POST", PATH, self._push)]
+
+    def _push(self, request: Request) -> Answer:
+        if request.content_type not in {"application/proto", "application/x-protobuf"}:
+            raise Refusal(415, "profiles come as a push.v1.PushRequest with Content-Type application/proto")
+        try:
+            push = self._request.FromString(request.body)
+        except DecodeError:
+            raise Refusal(400, "the body is no push.v1.PushRequest in protobuf") from None
+        # All are read before the first is kept: a refused push must not have been taken in part.
+        records = [self._record(each.labels, sample) for each in push.series for sample in each.samples]
+        for record in records:
+            self._window.add_profile(record)
+        return Answer(content_type="application/proto")
+
+    def _record(self, label_pairs: Any, sample: Any) -> ProfileRecord:
+        labels = {pair.name: pair.value for pair in label_pairs}
+        profile = self._reader.read(sample.raw_profile)
+        return ProfileRecord(
+            service=labels.get("service_name") or "unknown_service",
+            labels=labels,
+            types=profile_types(labels.get("__name__", "profile"), profile),
+            samples=len(profile.stacks),
+            duration_s=profile.duration_s,
+            time_unix_nano=profile.time_unix_nano,
+            span_ids=frozenset(stack.span_id for stack in profile.stacks if stack.span_id),
+            raw=sample.raw_profile,
+        )
+
+
+def profile_types(name: str, profile: Pprof) -> tuple[str, ...]:
+    """The names Pyroscope gives a profile's values, such as process_cpu:cpu:nanoseconds:cpu:nanoseconds."""
+    return tuple(":".join((name, *each, *profile.period_type)) for each in profile.types)

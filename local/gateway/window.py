@@ -1,0 +1,165 @@
+"""The bounded window of telemetry that the gateway holds in memory."""
+
+import itertools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from local.gateway.bounded import Bounded
+from local.gateway.hops import Hops
+from local.gateway.limits import Limits
+from local.gateway.records import Attributes, LogLine, ProfileRecord, Series, SpanRecord
+from local.gateway.tally import OTHER, Tallies
+
+# What a record costs beside its encoded telemetry; counted, or a million empty lines would be free.
+RECORD_BYTES = 200
+
+Point = tuple[Any, Series]
+
+
+class Cell(NamedTuple):
+    """One cell of the table of services and signals; `signal` is traces, metrics, logs or profiles."""
+
+    service: str
+    signal: str
+
+
+class Window:
+    """Holds the latest spans, log lines, metric points and profiles; safe to use from several threads."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._lock = threading.Lock()
+        self._arrivals = itertools.count()
+        self._spans: Bounded[int, SpanRecord] = Bounded(limits.spans, limits.span_bytes)
+        self._traces: OrderedDict[bytes, list[SpanRecord]] = OrderedDict()
+        self._lines: Bounded[int, LogLine] = Bounded(limits.lines, limits.line_bytes)
+        self._series: Bounded[Any, Series] = Bounded(limits.series, limits.series_bytes)
+        self._profiles: Bounded[int, ProfileRecord] = Bounded(limits.profiles, limits.profile_bytes)
+        self._cells: Tallies[Cell] = Tallies(4 * limits.names, Cell(OTHER, "traces"))
+        self._hops = Hops(limits.spans, limits.names)
+
+    def now(self) -> float:
+        """The clock that ages are measured on, in seconds."""
+        return self._clock()
+
+    def add_spans(self, service: str, resource: Attributes, scope: str, spans: list[Span]) -> None:
+        """Take the spans of one service and one instrumentation scope."""
+        with self._lock:
+            now = self._clock()
+            for span in spans:
+                self._add_span(service, resource, scope, span, now)
+                self._hops.see(span, service, now)
+            self._count(service, "traces", len(spans), now)
+
+    def _add_span(self, service: str, resource: Attributes, scope: str, span: Span, now: float) -> None:
+        record = SpanRecord(
+            trace_id=span.trace_id,
+            span_id=span.span_id,
+            parent_span_id=span.parent_span_id,
+            name=span.name,
+            kind=span.kind,
+            service=service,
+            start_unix_nano=span.start_time_unix_nano,
+            end_unix_nano=span.end_time_unix_nano,
+            failed=span.status.code == Status.STATUS_CODE_ERROR,
+            resource=resource,
+            scope=scope,
+            arrived=now,
+            raw=span.SerializeToString(),
+        )
+        self._traces.setdefault(record.trace_id, []).append(record)
+        self._traces.move_to_end(record.trace_id)
+        for gone in self._spans.put(next(self._arrivals), record, len(record.raw) + RECORD_BYTES):
+            # Spans are evicted in the order of their arrival, which is their order within the trace too.
+            rest = self._traces[gone.trace_id]
+            del rest[0]
+            if not rest:
+                del self._traces[gone.trace_id]
+
+    def add_lines(self, lines: list[LogLine]) -> None:
+        """Take log lines, of any services."""
+        with self._lock:
+            now = self._clock()
+            for line in lines:
+                self._lines.put(next(self._arrivals), line, line_size(line))
+                self._count(line.service, "logs", 1, now)
+
+    def add_points(self, service: str, points: list[Point]) -> None:
+        """Take data points of one service, each with the key that tells its series from others."""
+        with self._lock:
+            for key, series in points:
+                self._series.put(key, series, len(series.raw) + RECORD_BYTES)
+            self._count(service, "metrics", len(points), self._clock())
+
+    def add_profile(self, profile: ProfileRecord) -> None:
+        """Take one profile."""
+        with self._lock:
+            self._profiles.put(next(self._arrivals), profile, len(profile.raw) + RECORD_BYTES)
+            self._count(profile.service, "profiles", 1, self._clock())
+
+    def _count(self, service: str, signal: str, number: int, now: float) -> None:
+        if number:
+            self._cells.add(Cell(service, signal), number, now)
+
+    def traces(self) -> Iterator[list[SpanRecord]]:
+        """The spans of each trace, the trace that got a span last first."""
+        with self._lock:
+            held = [list(spans) for spans in self._traces.values()]
+        return reversed(held)
+
+    def trace(self, trace_id: bytes) -> list[SpanRecord]:
+        """The spans of one trace in order of their start, none if it is not held."""
+        with self._lock:
+            held = list(self._traces.get(trace_id, ()))
+        return sorted(held, key=lambda span: span.start_unix_nano)
+
+    def spans(self) -> Iterator[SpanRecord]:
+        """All spans, newest first."""
+        return iter(self._snapshot(self._spans))
+
+    def lines(self) -> Iterator[LogLine]:
+        """All log lines, newest first."""
+        return iter(self._snapshot(self._lines))
+
+    def series(self) -> Iterator[Series]:
+        """All metric series with their latest point, the one updated last first."""
+        return iter(self._snapshot(self._series))
+
+    def profiles(self) -> Iterator[ProfileRecord]:
+        """All profiles, newest first."""
+        return iter(self._snapshot(self._profiles))
+
+    def _snapshot(self, held: Bounded[Any, Any]) -> list[Any]:
+        with self._lock:
+            return list(held.newest_first())
+
+    def summary(self) -> dict[str, Any]:
+        """Uptime in seconds, the cells, the hops, and how full the window is."""
+        with self._lock:
+            now = self._clock()
+            return {
+                "uptime_s": round(now - self._started, 2),
+                "cells": [cell._asdict() | figures for cell, figures in self._cells.figures(now)],
+                "hops": [
+                    {"from": hop.source, "to": hop.target, "kind": hop.kind} | figures
+                    for hop, figures in self._hops.figures(now)
+                ],
+                "memory": {
+                    "spans": self._spans.figures(),
+                    "lines": self._lines.figures(),
+                    "series": self._series.figures(),
+                    "profiles": self._profiles.figures(),
+                },
+            }
+
+
+def line_size(line: LogLine) -> int:
+    """The bytes a log line counts as: its text, labels and metadata, measured by their length as text."""
+    extra = sum(len(key) + len(str(value)) for each in (line.labels, line.metadata) for key, value in each.items())
+    return RECORD_BYTES + len(line.line) + extra
