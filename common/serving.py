@@ -40,6 +40,11 @@ def address(env: Env, port: int) -> Address:
     )
 
 
+def loopback(where: Address) -> bool:
+    """Tell whether only this machine can reach the address; elsewhere the debug pages stay shut unless asked for."""
+    return where.host in ("127.0.0.1", "::1", "localhost")
+
+
 class Running:
     """What a service has running: its WSGI application, and what has to be ended, in order, when it stops."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from common import faults
 from common.beasts import Catalogue, catalogue
-from common.serving import Address, address
+from common.serving import Address, address, loopback
 from common.settings import Env, SettingsError
 from common.telemetry import TelemetrySettings, telemetry_settings
 
@@ -62,7 +62,7 @@ def load(env: Env) -> Config:
         teardown_timeout_ms=_teardown_timeout(env),
         table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),
         faults=strengths,
-        debug=env.flag("DEBUG_ENDPOINTS", default=where.host in ("127.0.0.1", "::1", "localhost")),
+        debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )
 
 

@@ -1,0 +1,21 @@
+"""Runs the recorder: python -m services.recorder."""
+
+from common.serving import main, serve
+from common.settings import Env
+from services.recorder.config import load
+
+
+def run(env: Env) -> None:
+    """Read the settings and serve until told to stop."""
+    config = load(env)
+
+    def start():  # type: ignore[no-untyped-def]
+        # Imported in the worker: what the supervising process does not load, it does not hold in memory.
+        from services.recorder.app import start as start_recorder
+
+        return start_recorder(config)
+
+    serve(config.address, start)
+
+
+main(run)

@@ -1,0 +1,45 @@
+"""The recorder's wiring: what it is made of, and in which order that ends."""
+
+import random
+
+from flask import Flask
+
+from common.faults import Faults
+from common.messaging import Consumer
+from common.operations import beside, operations
+from common.problems import translate_problems
+from common.serving import Running
+from common.telemetry import start_telemetry
+from services.recorder.config import Config
+from services.recorder.recording import Recording
+
+FINISH_S = 4.0  # for work in hand when the service is told to stop; the slowest message takes 1.55 s
+
+
+def start(config: Config) -> Running:
+    """Start the recorder in this process."""
+    telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-recorder", scope="mythical.recorder")
+    faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
+    recording = Recording(config.catalogue, telemetry.meter, faults)
+    consumer = Consumer(
+        config.broker,
+        recording.record,
+        tracer=telemetry.tracer,
+        meter=telemetry.meter,
+        concurrency=config.concurrency,
+        attempts=config.attempts,
+        retry_delay_s=config.retry_delay_s,
+    )
+    machines = operations(telemetry, {"broker": lambda: _missing(consumer)}, debug=config.debug)
+    return Running(beside(create_app(), machines), lambda: consumer.close(FINISH_S), telemetry.close)
+
+
+def create_app() -> Flask:
+    """Make the Flask application: the recorder is reached through the queue, so it answers 404 to everything."""
+    app = Flask("recorder", static_folder=None)
+    translate_problems(app)
+    return app
+
+
+def _missing(consumer: Consumer) -> str | None:
+    return None if consumer.ready else "no connection to the broker; see the log for why"

@@ -1,0 +1,51 @@
+"""The recorder's settings."""
+
+from dataclasses import dataclass
+
+from common import faults
+from common.beasts import Catalogue, catalogue
+from common.messaging.broker import Broker
+from common.messaging.settings import broker
+from common.serving import Address, address, loopback
+from common.settings import Env
+from common.telemetry import TelemetrySettings, telemetry_settings
+
+SERVICE = "mythical-recorder"
+PORT = 4002
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the recorder is told.
+
+    `concurrency` messages are worked on at a time. With the default the queue waves: the burst brings about 160
+    messages/s for 12 s, the slow beasts keep a worker for a second, 16 workers record about 37/s; so some 1,500 wait
+    when the burst ends, and they are gone a minute later, well inside the quiet phase. A message that fails is tried
+    `attempts` times, `retry_delay_s` seconds apart.
+    """
+
+    address: Address
+    telemetry: TelemetrySettings
+    catalogue: Catalogue
+    broker: Broker
+    concurrency: int
+    attempts: int
+    retry_delay_s: float
+    faults: dict[str, float]
+    debug: bool
+
+
+def load(env: Env) -> Config:
+    """Read the settings; raises SettingsError."""
+    where = address(env, PORT)
+    return Config(
+        address=where,
+        telemetry=telemetry_settings(env, SERVICE),
+        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        broker=broker(env, SERVICE),
+        concurrency=env.integer("RECORDER_CONCURRENCY", 16, 1, 256),
+        attempts=env.integer("RECORDER_ATTEMPTS", 5, 1, 100),
+        retry_delay_s=env.number("RECORDER_RETRY_DELAY", 5, 0.1, 3600),
+        faults=faults.strengths(env, faults.SLOW_PROCESSING),
+        debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
+    )

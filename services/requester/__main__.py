@@ -1,0 +1,21 @@
+"""Runs the requester: python -m services.requester."""
+
+from common.serving import main, serve
+from common.settings import Env
+from services.requester.config import load
+
+
+def run(env: Env) -> None:
+    """Read the settings and serve until told to stop."""
+    config = load(env)
+
+    def start():  # type: ignore[no-untyped-def]
+        # Imported in the worker: what the supervising process does not load, it does not hold in memory.
+        from services.requester.app import start as start_requester
+
+        return start_requester(config)
+
+    serve(config.address, start)
+
+
+main(run)

@@ -1,0 +1,62 @@
+"""The requester's wiring: what it is made of, and in which order that ends."""
+
+import logging
+import random
+
+from flask import Flask
+
+from common.faults import Faults
+from common.messaging import Publisher
+from common.operations import beside, operations
+from common.problems import translate_problems
+from common.serving import Running
+from common.telemetry import start_telemetry
+from services.requester.client import Client
+from services.requester.config import Config
+from services.requester.danger import Danger
+from services.requester.journey import Journey
+from services.requester.loops import Loops
+from services.requester.plan import Plan
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 3.0  # for messages that are on their way when the service is told to stop
+
+
+def start(config: Config) -> Running:
+    """Start the requester in this process."""
+    telemetry = start_telemetry(
+        config.telemetry, job=f"{config.catalogue.prefix}-requester", scope="mythical.requester"
+    )
+    faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
+    danger = Danger()
+    danger.observe(telemetry.meter)
+    publisher = Publisher(config.broker, tracer=telemetry.tracer, meter=telemetry.meter)
+    client = Client(
+        config.server,
+        config.catalogue,
+        telemetry.tracer,
+        telemetry.meter,
+        connections=config.loops,
+        conventions=config.telemetry.conventions,
+    )
+    plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
+    journey = Journey(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
+    loops = Loops(plan, journey, count=config.loops, start_s=config.start_s)
+    machines = operations(telemetry, {"broker": lambda: _missing(publisher)}, debug=config.debug)
+    log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
+    loops.start()
+    return Running(
+        beside(create_app(), machines), loops.close, client.close, lambda: publisher.close(FLUSH_S), telemetry.close
+    )
+
+
+def create_app() -> Flask:
+    """Make the Flask application: the requester asks and is not asked, so it answers 404 to everything."""
+    app = Flask("requester", static_folder=None)
+    translate_problems(app)
+    return app
+
+
+def _missing(publisher: Publisher) -> str | None:
+    return str(publisher.trouble) if publisher.trouble else None

@@ -1,0 +1,158 @@
+"""One request to the server over a connection that is kept, with the CLIENT span that tells of it."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import urllib3
+from opentelemetry import propagate
+from opentelemetry.metrics import Meter
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+
+from common.beasts import Catalogue
+
+FAILURE = 400
+
+# OpenTelemetry semantic conventions, metric http.client.request.duration: the advised bucket boundaries, in seconds.
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+
+class RequestFailed(Exception):
+    """The server could not be asked or did not do what it was asked; `kind` is a status or the name of an error."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request that is being made: its span, and how to send it."""
+
+    span: Span
+    client: "Client"
+    method: str
+    beast: str
+
+    def send(self, body: dict[str, str] | None = None) -> list[dict[str, str]]:
+        """Send it and give the names in the answer, if any; raises RequestFailed."""
+        return self.client.send(self, body)
+
+
+class Client:
+    """Talks to the server at `server` (host, port), with at most `connections` connections."""
+
+    def __init__(
+        self,
+        server: tuple[str, int],
+        catalogue: Catalogue,
+        tracer: Tracer,
+        meter: Meter,
+        *,
+        connections: int,
+        conventions: str,
+    ) -> None:
+        self._host, self._port = server
+        self._catalogue = catalogue
+        self._tracer = tracer
+        wanted = conventions.split(",")
+        self._new = "http" in wanted or "http/dup" in wanted
+        self._old = "http" not in wanted
+        self._http = urllib3.HTTPConnectionPool(
+            self._host,
+            self._port,
+            maxsize=connections,
+            block=False,
+            retries=False,  # a second try would be a second request: the journey decides, not the transport
+            timeout=urllib3.Timeout(connect=1.0, read=5.0),
+        )
+        self._duration = meter.create_histogram(
+            "http.client.request.duration",
+            unit="s",
+            description="Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=BUCKETS_S,
+        )
+
+    @contextmanager
+    def exchange(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Exchange]:
+        """Open the span `requester` of a request, linked to the one before it. An error in the block marks the span.
+
+        It is a span of its own trace, and the only CLIENT span of the request: a second one around or inside it would
+        count double in span metrics and keep the service graph from pairing client and server.
+        """
+        with self._tracer.start_as_current_span(
+            "requester",
+            kind=SpanKind.CLIENT,
+            attributes=self._attributes(method, beast),
+            links=[Link(previous, {"mythical.link": "previous request"})] if previous else None,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield Exchange(span, self, method, beast)
+            except RequestFailed as failure:
+                span.set_attribute("error.type", failure.kind)
+                span.set_status(Status(StatusCode.ERROR, str(failure)))
+                raise
+
+    def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
+        """Make the request of an exchange; see Exchange.send."""
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        payload = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            payload = json.dumps(body)
+        labels = {"http.request.method": exchange.method, "server.address": self._host, "server.port": self._port}
+        start = time.perf_counter()
+        try:
+            answer = self._http.request(exchange.method, f"/{exchange.beast}", body=payload, headers=headers)
+            self._note(exchange.span, answer.status)
+            labels["http.response.status_code"] = answer.status
+            if answer.status >= FAILURE:
+                raise RequestFailed(str(answer.status), f"the server answered {answer.status}")
+            return json.loads(answer.data) if exchange.method == "GET" else []
+        except urllib3.exceptions.HTTPError as error:
+            raise self._failed(error, labels) from error
+        except RequestFailed as failure:
+            labels["error.type"] = failure.kind
+            raise
+        finally:
+            self._duration.record(time.perf_counter() - start, labels)
+
+    def _failed(self, error: Exception, labels: dict[str, str | int]) -> RequestFailed:
+        kind = type(error).__name__
+        labels["error.type"] = kind
+        return RequestFailed(kind, f"the server at {self._host}:{self._port} cannot be reached")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _attributes(self, method: str, beast: str) -> dict[str, str | int]:
+        attributes: dict[str, str | int] = {self._catalogue.tag: beast, "peer.service": "mythical-server"}
+        url = f"http://{self._host}:{self._port}/{beast}"
+        if self._old:
+            attributes |= {
+                "http.method": method,
+                "http.target": f"/{beast}",
+                "http.url": url,
+                "net.peer.name": self._host,
+                "net.peer.port": self._port,
+            }
+        if self._new:
+            attributes |= {
+                "http.request.method": method,
+                "url.full": url,
+                "server.address": self._host,
+                "server.port": self._port,
+            }
+        return attributes
+
+    def _note(self, span: Span, status: int) -> None:
+        if self._old:
+            span.set_attribute("http.status_code", status)
+        if self._new:
+            span.set_attribute("http.response.status_code", status)
