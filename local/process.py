@@ -27,7 +27,7 @@ class Process:
     the next start, which ends it if it is still the process we began: same number, same start, `mark` in its command.
     """
 
-    def __init__(  # noqa: PLR0913 - all by keyword, each one fact of a program
+    def __init__(
         self,
         name: str,
         arguments: Sequence[str],
@@ -50,10 +50,16 @@ class Process:
         self._user = user
         self._stop_signal = stop_signal
         self._child: subprocess.Popen[bytes] | None = None
+        self._asked = False
+
+    def end_orphan(self) -> bool:
+        """End what a crashed run left of this program, and nothing else; return whether there was something."""
+        return not self.running and end_orphan(self._record, self._mark, self._stop_signal)
 
     def launch(self) -> None:
         """Start the program, after ending what an earlier run left of it. Raises LocalError if it cannot be run."""
-        end_orphan(self._record, self._mark, self._stop_signal)
+        self.end_orphan()
+        self._asked = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("ab") as log:
@@ -89,8 +95,9 @@ class Process:
         return self._child.poll() if self._child is not None else None
 
     def ask_to_stop(self) -> None:
-        """Send the signal that makes it stop in good order; return at once."""
-        if self._child is not None and self.running:
+        """Send the signal that makes it stop in good order, once; return at once."""
+        if self._child is not None and self.running and not self._asked:
+            self._asked = True  # a second signal would make some servers drop what they are finishing
             self._child.send_signal(self._stop_signal)
 
     def wait(self, timeout_s: float) -> bool:

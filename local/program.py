@@ -1,0 +1,62 @@
+"""A program of the suite as the demo runs it: a process and the address that tells when it is ready."""
+
+import urllib.error
+import urllib.request
+from typing import Protocol
+
+from local.process import GRACE_S, Process
+
+
+class Unit(Protocol):
+    """What the demo starts, watches and stops: a Program, a Postgres or a RabbitMQ."""
+
+    @property
+    def name(self) -> str:
+        """The word it is called by in the table and in its log's file name."""
+
+    @property
+    def process(self) -> Process:
+        """Its process."""
+
+    def launch(self) -> None:
+        """Start it and return without waiting."""
+
+    def is_ready(self) -> bool:
+        """Tell whether it does its work now."""
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """Stop it in good order, or kill it after `grace_s` seconds."""
+
+
+class Program:
+    """A process that is ready once GET `ready_url` answers with a status below 400."""
+
+    def __init__(self, process: Process, ready_url: str) -> None:
+        self.process = process
+        self.ready_url = ready_url
+
+    @property
+    def name(self) -> str:
+        """The name of its process."""
+        return self.process.name
+
+    def launch(self) -> None:
+        """Start it and return at once."""
+        self.process.launch()
+
+    def is_ready(self) -> bool:
+        """Tell whether it answers now, with no complaint."""
+        return answers_ok(self.ready_url)
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """Stop it in good order, or kill it after `grace_s` seconds."""
+        self.process.stop(grace_s)
+
+
+def answers_ok(url: str, timeout_s: float = 1.0) -> bool:
+    """Tell whether GET `url` answers in time with a status below 400."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310 - our own processes
+            return True
+    except (OSError, urllib.error.URLError, ValueError):
+        return False

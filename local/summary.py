@@ -1,0 +1,73 @@
+"""What has arrived at the gateway, as it tells in GET /api/summary, and what is missing of the whole."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
+SIGNALS = ("traces", "metrics", "logs", "profiles")
+HOPS = (
+    ("mythical-requester", "mythical-server"),
+    ("mythical-server", "postgresql"),
+    ("mythical-requester", "rabbitmq"),
+    ("rabbitmq", "mythical-recorder"),
+)
+
+Key = tuple[str, str]  # service and signal of a cell, or both ends of a hop
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How many arrived, per second of late, and seconds since the last."""
+
+    count: int
+    rate_per_s: float
+    age_s: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The cells (service and signal) and hops (from → to) that were seen at least once."""
+
+    cells: dict[Key, Figures] = field(default_factory=dict)
+    hops: dict[Key, Figures] = field(default_factory=dict)
+
+    def missing_cells(self) -> list[Key]:
+        """Return each (service, signal) of the suite of which nothing arrived."""
+        return [(service, signal) for service in SERVICES for signal in SIGNALS if (service, signal) not in self.cells]
+
+    def missing_hops(self) -> list[Key]:
+        """Return each (from, to) of the suite that no span showed."""
+        return [hop for hop in HOPS if hop not in self.hops]
+
+    def rate(self, signal: str) -> float:
+        """Return the rate of `signal` over the three services, per second."""
+        return sum(self.cells[service, signal].rate_per_s for service in SERVICES if (service, signal) in self.cells)
+
+
+def parse(answer: dict[str, Any]) -> Summary:
+    """Turn the gateway's answer into a Summary; what it counts beyond the suite is left out by its readers."""
+    return Summary(
+        cells=_figures(answer.get("cells", []), "service", "signal"),
+        hops=_figures(answer.get("hops", []), "from", "to"),
+    )
+
+
+def fetch(page: str, timeout_s: float = 1.0) -> Summary | None:
+    """Ask the gateway whose page is at `page`; None if it does not answer in time."""
+    try:
+        with urllib.request.urlopen(f"{page}/api/summary", timeout=timeout_s) as answer:  # noqa: S310 - our own gateway
+            return parse(json.load(answer))
+    except (OSError, urllib.error.URLError, ValueError):
+        return None
+
+
+def _figures(rows: Sequence[dict[str, Any]], first: str, second: str) -> dict[Key, Figures]:
+    return {
+        (row[first], row[second]): Figures(row["count"], row["rate_per_s"], row["age_s"])
+        for row in rows
+        if row["count"]
+    }
