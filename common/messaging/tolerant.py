@@ -1,0 +1,45 @@
+"""A connection that outlives message headers pika cannot read."""
+
+import struct
+
+from pika import BasicProperties, SelectConnection, spec  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.exceptions import AMQPError  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.frame import Frame, Header  # type: ignore[import-untyped]  # pika ships no py.typed
+
+# Set in place of headers that could not be read. Headers are the sender's to choose, so a forged one only harms itself.
+UNREADABLE = "x-unreadable-headers"
+
+_FRAME_START = struct.Struct(">BHL")  # AMQP 0-9-1, 4.2.3: type, channel, payload size
+_CONTENT_HEADER = struct.Struct(">HHQ")  # AMQP 0-9-1, 4.2.6.1: class, weight, body size
+
+# What pika's decoder raises on a timestamp beyond the year 9999, an infinite float, an unknown type, a cut-off table.
+_UNREADABLE_ERRORS = (AMQPError, ArithmeticError, OSError, ValueError, TypeError, AttributeError, struct.error)
+
+
+class TolerantConnection(SelectConnection):  # type: ignore[misc]  # pika ships no py.typed
+    """SelectConnection, except that unreadable message properties arrive as the one header UNREADABLE.
+
+    pika decodes properties while it reads the socket and gives the connection up where it fails. The broker would then
+    deliver the same message on the next connection, and so on for ever: one message would stop the whole queue.
+    """
+
+    def _read_frame(self) -> tuple[int, Frame | None]:
+        try:
+            consumed: int
+            consumed, frame = super()._read_frame()
+        except _UNREADABLE_ERRORS:
+            replaced = without_properties(self._frame_buffer)
+            if replaced is None:
+                raise
+            return replaced
+        return consumed, frame
+
+
+def without_properties(data: bytes) -> tuple[int, Header] | None:
+    """The content header frame at the start of `data` and its length, its properties left unread; None for others."""
+    frame_type, channel, payload_size = _FRAME_START.unpack_from(data)
+    if frame_type != spec.FRAME_HEADER:
+        return None
+    _class, _weight, body_size = _CONTENT_HEADER.unpack_from(data, _FRAME_START.size)
+    length = _FRAME_START.size + payload_size + spec.FRAME_END_SIZE
+    return length, Header(channel, body_size, BasicProperties(headers={UNREADABLE: True}))
