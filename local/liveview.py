@@ -72,10 +72,10 @@ def _hops(summary: Summary) -> Table:
 
 def _footer(summary: Summary, running_s: float, first_after_s: float | None) -> Text:
     missing = len(summary.missing_cells()) + len(summary.missing_hops())
-    parts = [f"running {running_s // 60:.0f}:{running_s % 60:02.0f}"]
+    parts = [f"{running_s // 60:.0f}:{running_s % 60:02.0f}"]
     if first_after_s is not None:
         parts.append(f"first signals after {first_after_s:.0f} s")
-    parts.append("all signals and hops seen" if not missing else f"{missing} not seen yet")
+    parts.append("all seen" if not missing else f"{missing} not seen yet")
     return Text(f" {' · '.join(parts)} · Ctrl-C stops everything", "dim")
 
 

@@ -1,0 +1,181 @@
+"""Real servers and the gateway for the integration tests, and the services as processes of their own."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import pytest
+
+from local.ports import LOOPBACK, free_port
+from local.postgres import Postgres
+from local.process import Process
+from local.program import answers_ok
+from local.rabbitmq import RabbitMQ
+
+DEADLINE_S = 30.0
+# A service has five seconds to drain and flush; the rest is for a busy machine.
+STOP_S = 10.0
+
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found], deadline_s: float = DEADLINE_S, what: str = "") -> Found:
+    """Return the first truthy answer of `look`; fail the test if there is none within `deadline_s`."""
+    end = time.monotonic() + deadline_s
+    while not (found := look()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what or 'nothing'} within {deadline_s:.0f} s; last answer: {found!r}")
+        time.sleep(0.05)
+    return found
+
+
+class Gateway:
+    """The gateway as a process, and the questions that tests ask it."""
+
+    def __init__(self, process: Process, ports: dict[str, int]) -> None:
+        self.process = process
+        self.ports = ports
+        self.page = f"http://{LOOPBACK}:{ports['page']}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that makes a service send all four signals here, and soon."""
+        return {
+            "TRACING_COLLECTOR_HOST": LOOPBACK,
+            "TRACING_COLLECTOR_PORT": str(self.ports["otlp_grpc"]),
+            "LOGS_TARGET": f"http://{LOOPBACK}:{self.ports['loki']}/loki/api/v1/push",
+            "PROFILE_COLLECTOR_HOST": LOOPBACK,
+            "PROFILE_COLLECTOR_PORT": str(self.ports["pyroscope"]),
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        }
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the JSON that GET /api/`path` answers."""
+        asked = f"?{urlencode(query)}" if query else ""
+        with urllib.request.urlopen(f"{self.page}/api/{path}{asked}", timeout=5) as answer:  # noqa: S310 - our own gateway
+            return json.load(answer)
+
+    def poll(self, look: Callable[["Gateway"], Found], deadline: float = DEADLINE_S) -> Found:
+        """Return the first truthy answer of `look(gateway)`; fail the test if there is none within `deadline` s."""
+        return eventually(lambda: look(self), deadline, "the gateway did not get what was asked for")
+
+
+class Service:
+    """A service as a process, reachable at `base_url`."""
+
+    def __init__(self, process: Process, base_url: str) -> None:
+        self.process = process
+        self.base_url = base_url
+        self.ended_by_test = False
+
+    def stop(self) -> int | None:
+        """Send SIGTERM and return the exit code; how it ended is then the test's to judge."""
+        self.ended_by_test = True
+        return self.process.stop(STOP_S)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        self.ended_by_test = True
+        self.process.kill()
+
+
+StartService = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def servers_folder() -> Iterator[Path]:
+    """Give a folder that a server's own user can reach: pytest's tmp_path is closed to all but us."""
+    folder = Path(tempfile.mkdtemp(prefix="mythical-beasts-tests-", dir="/var/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(servers_folder: Path) -> Iterator[Postgres]:
+    """Give a running Postgres for the whole session; a test that stops it starts it again."""
+    with Postgres(servers_folder / "postgres") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers_folder: Path) -> Iterator[RabbitMQ]:
+    """Give a running RabbitMQ for the whole session; a test that stops it starts it again."""
+    with RabbitMQ(servers_folder / "rabbitmq") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Give a running gateway for the whole session; ask it for what only your test can have sent."""
+    folder = tmp_path_factory.mktemp("gateway")
+    flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--page")
+    process = _module("gateway", "local.gateway", folder, [part for flag in flags for part in (flag, "0")], {})
+    process.launch()
+    process.wait_ready(lambda: "ready {" in process.tail(), DEADLINE_S)
+    ready = re.search(r"^ready (\{.*\})$", process.tail(), re.MULTILINE)
+    assert ready, process.tail()
+    yield Gateway(process, json.loads(ready[1]))
+    assert process.stop(STOP_S) == 0, f"the gateway did not stop in good order:\n{process.tail(30)}"
+
+
+@pytest.fixture
+def service(tmp_path: Path, postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway) -> Iterator[StartService]:
+    """Give `service(name, until="/readyz", **env)`: start services.<name> and return it once `until` answers.
+
+    It is told of this session's Postgres, RabbitMQ and gateway; `env` overrides. At the end of the test each gets
+    SIGTERM and must exit with 0.
+    """
+    started: list[Service] = []
+    settings = gateway.settings | _server_settings(postgres, rabbitmq)
+
+    def start(name: str, until: str = "/readyz", **env: str) -> Service:
+        told = settings | {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(free_port())} | env
+        base_url = f"http://{LOOPBACK}:{told['HTTP_PORT']}"
+        process = _module(f"{name}-{len(started)}", f"services.{name}", tmp_path, [], told)
+        process.launch()
+        started.append(Service(process, base_url))
+        process.wait_ready(lambda: answers_ok(base_url + until), DEADLINE_S)
+        return started[-1]
+
+    yield start
+    left = [each.process for each in started if not each.ended_by_test]
+    for process in left:
+        process.ask_to_stop()
+    endings = {process.name: (process.stop(STOP_S), process.tail(30)) for process in left}
+    for name, (code, tail) in endings.items():
+        assert code == 0, f"{name} ended with {code} instead of 0:\n{tail}"
+
+
+def _server_settings(postgres: Postgres, rabbitmq: RabbitMQ) -> dict[str, str]:
+    return {
+        "MYTHICAL_DATABASE_HOST": postgres.host,
+        "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
+        "MYTHICAL_DATABASE_USER": postgres.user,
+        "MYTHICAL_DATABASE_PASSWORD": postgres.password,
+        "MYTHICAL_QUEUE_HOST": rabbitmq.host,
+        "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
+        "MYTHICAL_QUEUE_USER": rabbitmq.user,
+        "MYTHICAL_QUEUE_PASSWORD": rabbitmq.password,
+    }
+
+
+def _module(name: str, module: str, folder: Path, arguments: list[str], settings: dict[str, str]) -> Process:
+    return Process(
+        name,
+        [sys.executable, "-m", module, *arguments],
+        log=folder / f"{name}.log",
+        record=folder / f"{name}.pid",
+        mark=module,
+        environ=os.environ | settings,
+    )

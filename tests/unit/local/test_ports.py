@@ -1,0 +1,72 @@
+"""Ports: which are free, who holds the others, and what the demo says about it."""
+
+import os
+import socket
+import sys
+
+import pytest
+
+from common.settings import Env, SettingsError
+from local.addresses import DEFAULTS, Port, Ports
+from local.errors import LocalError
+from local.ports import LOOPBACK, free_port, holder_of, is_free
+
+
+@pytest.fixture
+def listener() -> socket.socket:
+    """Give a listening socket."""
+    return socket.create_server((LOOPBACK, 0))
+
+
+def test_a_free_port_is_free() -> None:
+    """What free_port gives can be listened on."""
+    assert is_free(free_port())
+
+
+def test_a_taken_port_is_seen(listener: socket.socket) -> None:
+    """A listening socket makes a port taken until it is closed."""
+    with listener:
+        port = listener.getsockname()[1]
+        assert not is_free(port)
+    assert is_free(port)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_the_holder_of_a_port_is_named(listener: socket.socket) -> None:
+    """The reader learns which process to stop."""
+    with listener:
+        assert f"(pid {os.getpid()})" in str(holder_of(listener.getsockname()[1]))
+
+
+def test_nobody_holds_a_free_port() -> None:
+    """No holder, no name."""
+    assert holder_of(free_port()) is None
+
+
+def test_a_taken_port_is_told_with_its_remedy(listener: socket.socket) -> None:
+    """The message names the port, its purpose, and the variable that moves it."""
+    with listener:
+        number = listener.getsockname()[1]
+        with pytest.raises(LocalError) as caught:
+            Ports([Port("server", "DEMO_SERVER_PORT", number)]).check_free()
+    assert f"port {number} (server) is taken" in str(caught.value)
+    assert "DEMO_SERVER_PORT=" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "variable", "number"), DEFAULTS)
+def test_each_port_has_a_default_and_a_variable(name: str, variable: str, number: int) -> None:
+    """Unset, a port is the real stack's; the variable moves it."""
+    assert Ports.read(Env({}))[name] == number
+    assert Ports.read(Env({variable: "23456"}))[name] == 23456
+
+
+def test_two_equal_ports_are_refused() -> None:
+    """Otherwise the second to start would fail with a message that names neither variable."""
+    with pytest.raises(LocalError, match="DEMO_LOKI_PORT and DEMO_SERVER_PORT are both 3100"):
+        Ports.read(Env({"DEMO_SERVER_PORT": "3100"}))
+
+
+def test_a_port_that_is_no_number_is_refused() -> None:
+    """The variable and its value are named."""
+    with pytest.raises(SettingsError, match="DEMO_LOKI_PORT='loki'"):
+        Ports.read(Env({"DEMO_LOKI_PORT": "loki"}))

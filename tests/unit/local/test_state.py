@@ -1,0 +1,32 @@
+"""Where data lies: apart by checkout, and never in somebody else's folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from local.errors import LocalError
+from local.state import state_folder
+
+
+def test_the_state_folder_can_be_named(tmp_path: Path) -> None:
+    """MYTHICAL_STATE wins, and is made if need be."""
+    folder = state_folder({"MYTHICAL_STATE": str(tmp_path / "state")})
+    assert folder == tmp_path / "state"
+    assert folder.is_dir()
+
+
+def test_two_checkouts_do_not_share_their_state(tmp_path: Path) -> None:
+    """Each runs its own servers on its own data."""
+    one, other = (state_folder({}, tmp_path / name) for name in ("one", "other"))
+    assert one != other
+    assert one.parent == other.parent == Path(f"/var/tmp/mythical-beasts-{os.getuid()}")  # noqa: S108
+    one.rmdir()
+    other.rmdir()
+
+
+def test_a_folder_behind_a_link_is_refused(tmp_path: Path) -> None:
+    """The default's parent is open to all: a link laid there could lead our data anywhere."""
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(LocalError, match="MYTHICAL_STATE"):
+        state_folder({"MYTHICAL_STATE": str(tmp_path / "link")})

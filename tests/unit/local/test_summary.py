@@ -1,0 +1,65 @@
+"""The gateway's summary: what it shows, what is missing, and how it looks in 80 columns."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from local.liveview import arrivals, plain_line, rate
+from local.summary import HOPS, SERVICES, SIGNALS, Summary, parse
+
+
+def complete() -> dict[str, Any]:
+    """Give the answer of a gateway that saw everything."""
+    seen = {"count": 5, "rate_per_s": 12345.6, "age_s": 120.5}
+    cells = [{"service": service, "signal": signal, **seen} for service in SERVICES for signal in SIGNALS]
+    hops = [{"from": source, "to": target, "kind": "http", **seen} for source, target in HOPS]
+    return {"cells": cells, "hops": hops, "uptime_s": 1.0}
+
+
+def test_nothing_is_missing_of_a_complete_summary() -> None:
+    """Twelve cells and four hops are the whole suite."""
+    summary = parse(complete())
+    assert (len(summary.cells), len(summary.hops)) == (12, 4)
+    assert not summary.missing_cells()
+    assert not summary.missing_hops()
+
+
+def test_a_cell_that_never_came_is_missing() -> None:
+    """A row that is not there and a row that counts nothing are the same."""
+    answer = complete()
+    del answer["cells"][0]
+    answer["cells"][0]["count"] = 0
+    answer["hops"].pop()
+    summary = parse(answer)
+    assert summary.missing_cells() == [("mythical-requester", "traces"), ("mythical-requester", "metrics")]
+    assert summary.missing_hops() == [("rabbitmq", "mythical-recorder")]
+
+
+def test_all_is_missing_of_an_empty_summary() -> None:
+    """Before the first signal, or where the gateway never answered."""
+    assert len(Summary().missing_cells()) == 12
+    assert len(Summary().missing_hops()) == 4
+
+
+@pytest.mark.parametrize(("per_s", "text"), [(0, "0"), (0.04, "0.0"), (3.14, "3.1"), (9.97, "10"), (412.4, "412")])
+def test_rates_are_short(per_s: float, text: str) -> None:
+    """One decimal where it tells something, none where it does not."""
+    assert rate(per_s) == text
+
+
+@pytest.mark.parametrize("answer", [complete(), {}])
+def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
+    """A small terminal shows each row on one line: two tables and a footer are thirteen lines."""
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(arrivals(parse(answer), 3725, 9.5))
+    lines = captured.get().splitlines()
+    assert len(lines) == 13
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in captured.get()
+
+
+def test_the_plain_line_fits_eighty_columns() -> None:
+    """A log of a bounded run stays readable."""
+    assert len(plain_line(parse(complete()), 40)) <= 110
