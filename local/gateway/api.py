@@ -47,12 +47,14 @@ class Api:
 
     def _traces(self, request: Request) -> Answer:
         service = request.query.get("service")
-        since_s = number(request, "since_s", float("inf"))
-        oldest = self._window.now() - since_s
+        now = self._window.now()
+        oldest = now - number(request, "since_s", float("inf"))
+        # Spans of one trace come with the batches of several services: the youngest traces are still incomplete.
+        newest = now - number(request, "quiet_s", 0)
         found = (
             trace_json(spans)
             for spans in self._window.traces()
-            if spans[-1].arrived >= oldest and (not service or any(span.service == service for span in spans))
+            if oldest <= spans[-1].arrived <= newest and (not service or any(span.service == service for span in spans))
         )
         return json_answer(limited(found, request))
 
@@ -60,7 +62,8 @@ class Api:
         spans = self._window.trace(trace_id(request.captured[0]))
         if not spans:
             raise Refusal(404, "this trace is not in the window; it may be evicted already, or not have arrived yet")
-        return json_answer([span_json(span) for span in spans])
+        profiled = set().union(*(profile.span_ids for profile in self._window.profiles()))
+        return json_answer([span_json(span) | {"profiled": span.span_id.hex() in profiled} for span in spans])
 
     def _spans(self, request: Request) -> Answer:
         return json_answer([span_json(span) for span in limited(self._named_spans(request), request)])

@@ -10,11 +10,8 @@ from local.gateway.web import Answer, Request, Route
 WEB = Path(__file__).parent / "web"
 HTML = "text/html; charset=utf-8"
 SCRIPT = "text/javascript; charset=utf-8"
-STYLE = "text/css; charset=utf-8"
-FILES = {"/": ("index.html", HTML)} | {
-    f"/{name}": (name, STYLE if name.endswith(".css") else SCRIPT)
-    for name in ("page.css", "page.js", "dom.js", "map.js", "flame.js", "trace.js")
-}
+KINDS = {"html": HTML, "js": SCRIPT, "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+FILES = ("page.css", "page.js", "dom.js", "map.js", "flame.js", "trace.js", "icon.svg")
 # In the order they need each other: each adds itself to what the ones before put on the page.
 # fmt: off
 D3 = ("color", "interpolate", "array", "format", "time", "time-format", "scale", "hierarchy", "ease", "dispatch",
@@ -27,7 +24,11 @@ LIBRARIES = {
 }
 HEADERS = {
     # Nothing from elsewhere and nothing inline: a hostile span name has no way to run, even if it got into the page.
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    # The hash is that of the style sheet that d3-flame-graph adds; if a new version changes it, browsers only complain.
+    "Content-Security-Policy": (
+        "default-src 'self'; style-src 'self' 'sha256-PjPkXjWPssRCMzB6p5SnF25xrwIH7ThbVHWlE+SG1DE=';"
+        " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
@@ -38,11 +39,12 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 def page_routes(node_modules: Path = WEB / "node_modules") -> list[Route]:
     """The routes of the page; without `node_modules` it has no service map and no flame graph, and says so."""
     installed = {name: node_modules / path for name, path in LIBRARIES.items() if (node_modules / path).is_file()}
-    routes = [Route("GET", path, functools.partial(_file, WEB / name, kind)) for path, (name, kind) in FILES.items()]
-    routes += [Route("GET", f"/lib/{name}", functools.partial(_file, path, SCRIPT)) for name, path in installed.items()]
     tags = "".join(f'<script defer src="/lib/{name}"></script>\n' for name in installed)
-    routes[0] = Route("GET", "/", functools.partial(_index, tags))
-    return routes
+    return [
+        Route("GET", "/", functools.partial(_index, tags)),
+        *(Route("GET", f"/{name}", functools.partial(_file, WEB / name, KINDS[name.split(".")[1]])) for name in FILES),
+        *(Route("GET", f"/lib/{name}", functools.partial(_file, path, SCRIPT)) for name, path in installed.items()),
+    ]
 
 
 def _index(tags: str, _: Request) -> Answer:

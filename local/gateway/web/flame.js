@@ -1,0 +1,68 @@
+// The flame graph: the profiles of one service merged, or the samples of one span.
+/* global flamegraph, d3 */
+
+import { ask, byId, count, duration, setOptions, setText } from "./dom.js";
+
+const SETUP = "The flame graph needs a library that is not installed: run make setup.";
+const ALL = "";
+let shown = "";
+let wanted = null;
+
+/** Ask for the profile of one span; it is shown with the next refresh. */
+export function chooseSpan(service, spanId) {
+  wanted = { service, spanId };
+}
+
+/** Bring the choice up to date and draw again if the choice or its newest profile changed. */
+export async function refreshFlame() {
+  const profiles = await ask("/api/profiles?limit=1000");
+  if (profiles.length === 0) return;
+  if (typeof flamegraph === "undefined") return setText(byId("flame-details"), SETUP);
+  byId("flame-choice").hidden = false;
+  setOptions(byId("flame-service"), unique(profiles.map((profile) => profile.service)).sort().map((name) => [name, name]));
+  if (wanted) byId("flame-service").value = wanted.service;
+  const service = byId("flame-service").value;
+  const mine = profiles.filter((profile) => profile.service === service);
+  setOptions(byId("flame-type"), unique(mine.map((profile) => profile.type)).map((type) => [type, type.split(":").slice(0, 2).join(" ")]));
+  await offerSpans(service);
+  const query = new URLSearchParams({ type: byId("flame-type").value, span_id: byId("flame-span").value });
+  const newest = `${service} ${query} ${mine.length} ${mine[0]?.time_unix_nano}`;
+  if (newest !== shown && draw(await ask(`/api/profiles/${encodeURIComponent(service)}/flame?${query}`))) shown = newest;
+}
+
+async function offerSpans(service) {
+  const spans = await ask(`/api/profiles/${encodeURIComponent(service)}/spans?limit=200`);
+  const select = byId("flame-span");
+  const chosen = wanted?.spanId ?? select.value;
+  wanted = null;
+  const pairs = spans.map((span) => [span.span_id, `${span.name} ${span.span_id}`.trim()]);
+  // The chosen one stays even when newer ones push it off the list.
+  if (chosen !== ALL && !spans.some((span) => span.span_id === chosen)) pairs.unshift([chosen, chosen]);
+  setOptions(select, [[ALL, "all"], ...pairs]);
+  select.value = chosen;
+}
+
+function draw(tree) {
+  const box = byId("flame");
+  if (!tree) {
+    box.replaceChildren();
+    setText(byId("flame-details"), "No sample of this choice is held.");
+    return true;
+  }
+  const nanoseconds = byId("flame-type").value.includes("nanoseconds");
+  const text = (value) => (nanoseconds ? duration(value) : count(value));
+  const chart = flamegraph.default().width(box.clientWidth).cellHeight(18).minFrameSize(3).transitionDuration(0).inverted(true)
+    .label((frame) => `${frame.data.name}: ${text(frame.data.value)}, ${((100 * frame.data.value) / tree.value).toFixed(1)} %`);
+  chart.setDetailsElement(byId("flame-details"));
+  box.replaceChildren();
+  d3.select(box).datum(tree).call(chart);
+  setText(byId("flame-details"), `${text(tree.value)} in all; point at a frame to read it, click to widen it.`);
+  return true;
+}
+
+/** Draw again with the next refresh: the width changed. */
+export function redrawFlame() {
+  shown = "";
+}
+
+const unique = (values) => [...new Set(values)];
