@@ -11,10 +11,20 @@ from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no p
     ConnectionClosedByBroker,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 
 ACCESS_REFUSED = 403  # AMQP 0-9-1 reply code "access-refused"
 LONGEST_LINE = 300
+
+_REFUSED = "access refused for user '{user}', check name and password"
+_KNOWN: tuple[tuple[type[BaseException], str], ...] = (
+    (ConnectionRefusedError, "connection refused, nothing listens there"),
+    (socket.gaierror, "host name not found"),
+    (ProbableAuthenticationError, _REFUSED),
+    (ProbableAccessDeniedError, "user '{user}' may not use the virtual host"),
+    (StreamLostError, "connection cut"),
+)
 
 
 class MessagingError(Exception):
@@ -61,18 +71,14 @@ def again(error: MessagingError) -> MessagingError:
 def explain(error: BaseException, user: str) -> str:
     """One line that says why a connection failed or ended, from whatever pika reports; `user` is the login name."""
     cause = _innermost(error)
-    if isinstance(cause, ConnectionRefusedError):
-        return "connection refused, nothing listens there"
-    if isinstance(cause, socket.gaierror):
-        return "host name not found"
-    if isinstance(cause, ProbableAuthenticationError) or getattr(cause, "reply_code", None) == ACCESS_REFUSED:
-        return f"access refused for user '{user}', check name and password"
-    if isinstance(cause, ProbableAccessDeniedError):
-        return f"user '{user}' may not use the virtual host"
+    for kind, line in _KNOWN:
+        if isinstance(cause, kind):
+            return line.format(user=user)
     if isinstance(cause, ConnectionClosedByBroker):
+        if cause.reply_code == ACCESS_REFUSED:
+            return _REFUSED.format(user=user)
         return one_line(f"closed by the broker: {cause.reply_code} {cause.reply_text}")
-    name = type(cause).__name__
-    return one_line(f"{name}: {cause}" if str(cause) else name)
+    return one_line(f"{type(cause).__name__}: {cause}".removesuffix(": "))
 
 
 def one_line(text: str) -> str:

@@ -1,11 +1,13 @@
 """Read and write message headers, whose every key, type and value a stranger may have chosen."""
 
+import struct
 from collections.abc import Mapping
 
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.exceptions import AMQPError  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.errors import one_line
+from common.messaging.tolerant import UNREADABLE
 
 # Ours. Not x-death: RabbitMQ 4 ignores one that a client sends back, so its counts would start again with each retry.
 ATTEMPTS = "x-attempts"
@@ -18,7 +20,8 @@ MOST_HEADER_BYTES = 64 * 1024
 
 # The broker writes these itself. CC and BCC are orders to it: copied, each retry would send copies to other queues.
 _BROKERS_OWN = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
-_ORDERS = frozenset({"CC", "BCC"})
+# UNREADABLE is about the message as it came; in the dead-letter queue it would condemn a message put back by hand.
+_NOT_CARRIED = frozenset({"CC", "BCC", UNREADABLE})
 _KEPT = ("content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "timestamp", "type", "app_id")
 
 
@@ -64,12 +67,21 @@ def moved(properties: BasicProperties, attempts: int, reason: str) -> BasicPrope
 
 
 def _is_dropped(key: str) -> bool:
-    return key in _ORDERS or key.startswith(_BROKERS_OWN)
+    return key in _NOT_CARRIED or key.startswith(_BROKERS_OWN)
 
 
 def _fits(properties: BasicProperties) -> bool:
     """Whether pika can write them at all (not every value it reads) and the frame stays small."""
     try:
         return sum(len(piece) for piece in properties.encode()) <= MOST_HEADER_BYTES
-    except (AMQPError, ArithmeticError, AssertionError, TypeError, ValueError, AttributeError, OSError):
+    except (
+        AMQPError,
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        struct.error,
+    ):
         return False

@@ -12,8 +12,18 @@ UNREADABLE = "x-unreadable-headers"
 _FRAME_START = struct.Struct(">BHL")  # AMQP 0-9-1, 4.2.3: type, channel, payload size
 _CONTENT_HEADER = struct.Struct(">HHQ")  # AMQP 0-9-1, 4.2.6.1: class, weight, body size
 
-# What pika's decoder raises on a timestamp beyond the year 9999, an infinite float, an unknown type, a cut-off table.
-_UNREADABLE_ERRORS = (AMQPError, ArithmeticError, OSError, ValueError, TypeError, AttributeError, struct.error)
+# What pika's decoder raises on a timestamp beyond the year 9999, tables nested a thousand deep, an infinite float, an
+# unknown type, a cut-off table. RabbitMQ 3.10 lets the first two through.
+_UNREADABLE_ERRORS = (
+    AMQPError,
+    ArithmeticError,
+    AttributeError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 class TolerantConnection(SelectConnection):  # type: ignore[misc]  # pika ships no py.typed

@@ -20,8 +20,12 @@ RESOURCE_LOCKED = 405  # AMQP 0-9-1 reply code: an exclusive queue of another co
 PRECONDITION_FAILED = 406  # AMQP 0-9-1 reply code: declared with other properties
 MISMATCH_CODES = frozenset({RESOURCE_LOCKED, PRECONDITION_FAILED})
 
+# RabbitMQ's text: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': received the
+# value 'quorum' of type 'longstr' but current is none
 _INEQUIVALENT = re.compile(
-    r"inequivalent arg '(?P<arg>[^']+)' for queue '(?P<queue>[^']+)'.*?: (?P<difference>.+)", re.DOTALL
+    r"inequivalent arg '(?P<argument>[^']+)' for queue '(?P<queue>[^']+)'"
+    r".*?: received (?P<wanted>.+) but current is (?P<found>.+)",
+    re.DOTALL,
 )
 
 
@@ -111,7 +115,8 @@ def mismatch(reply_text: str) -> QueueMismatch:
         return QueueMismatch(one_line(f"a queue is held or declared otherwise by someone else: {reply_text}"))
     return QueueMismatch(
         one_line(
-            f"queue '{found['queue']}' exists but was declared otherwise: {found['arg']}, {found['difference']}; "
+            f"queue '{found['queue']}' exists but was declared otherwise: "
+            f"{found['argument']} is {found['found']}, not {found['wanted']}; "
             f"empty and delete it (rabbitmqctl delete_queue {found['queue']}) or use another virtual host"
         )
     )

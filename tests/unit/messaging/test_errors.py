@@ -1,0 +1,75 @@
+"""Each trouble in one line that says what to do."""
+
+import socket
+
+import pytest
+from pika.adapters.utils.connection_workflow import (  # type: ignore[import-untyped]  # pika ships no py.typed
+    AMQPConnectionWorkflowFailed,
+    AMQPConnectorSocketConnectError,
+)
+from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no py.typed
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+    StreamLostError,
+)
+
+from common.messaging.errors import BrokerAway, again, explain
+from common.messaging.topology import mismatch
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            AMQPConnectionWorkflowFailed([AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "refused"))]),
+            "connection refused, nothing listens there",
+        ),
+        (AMQPConnectionWorkflowFailed([socket.gaierror(-2, "unknown")]), "host name not found"),
+        (ProbableAuthenticationError("…"), "access refused for user 'guest', check name and password"),
+        (ConnectionClosedByBroker(403, "ACCESS_REFUSED"), "access refused for user 'guest', check name and password"),
+        (ProbableAccessDeniedError("…"), "user 'guest' may not use the virtual host"),
+        (ConnectionClosedByBroker(320, "CONNECTION_FORCED"), "closed by the broker: 320 CONNECTION_FORCED"),
+        (StreamLostError("Stream connection lost: …"), "connection cut"),
+        (RuntimeError("two\nlines"), "RuntimeError: two lines"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_why_a_connection_failed_is_one_line(error: BaseException, line: str) -> None:
+    """Whatever pika nests, the log has the cause, without a traceback."""
+    assert explain(error, "guest") == line
+
+
+@pytest.mark.parametrize(
+    ("reply", "difference"),
+    [
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': "
+            "received the value 'quorum' of type 'longstr' but current is none",
+            "x-queue-type is none, not the value 'quorum' of type 'longstr'",
+        ),
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'messages' in vhost '/': "
+            "received 'true' but current is 'false'",
+            "durable is 'false', not 'true'",
+        ),
+    ],
+)
+def test_a_mismatch_names_the_queue_the_difference_and_the_remedy(reply: str, difference: str) -> None:
+    """One clear line, in the words of whoever has to mend it."""
+    line = str(mismatch(reply))
+    assert "queue 'messages' exists but was declared otherwise" in line
+    assert difference in line
+    assert "rabbitmqctl delete_queue messages" in line
+
+
+def test_a_mismatch_in_other_words_quotes_the_broker() -> None:
+    """An exclusive queue of another connection, or a text of a later release: still told."""
+    assert "RESOURCE_LOCKED - cannot" in str(mismatch("RESOURCE_LOCKED - cannot obtain exclusive access"))
+
+
+def test_the_same_trouble_again_is_another_instance() -> None:
+    """One exception raised in two threads would grow two tracebacks."""
+    trouble = BrokerAway("somewhere")
+    assert again(trouble) is not trouble
+    assert (type(again(trouble)), str(again(trouble))) == (BrokerAway, "somewhere")

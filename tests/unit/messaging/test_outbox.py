@@ -1,0 +1,164 @@
+"""Confirms, returns and reconnects, in orders a real broker shows only by chance."""
+
+import math
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
+
+from common.messaging import Broker, BrokerAway, BrokerBlocked, MessagingError, NotConfirmed, Unroutable
+from common.messaging.outbox import Outbox, Outgoing
+from common.messaging.owner import Owner
+
+
+class Line:
+    """Stands in for a channel in confirm mode: notes what is sent, and confirms when told."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    give_back: Callable[..., None]
+    confirm: Callable[[Any], None]
+
+    def add_on_return_callback(self, callback: Callable[..., None]) -> None:
+        """How the broker gives a message back."""
+        self.give_back = callback
+
+    def confirm_delivery(self, on_confirm: Callable[..., None], callback: Callable[..., None]) -> None:
+        """Agree at once."""
+        self.confirm = lambda method: on_confirm(SimpleNamespace(method=method))
+        callback(None)
+
+    def basic_publish(self, _exchange: str, _queue: str, _body: bytes, properties: Any, **_: Any) -> None:
+        """Note the message."""
+        self.sent.append(properties.message_id)
+
+    def queue_declare(self, *_: Any, **__: Any) -> None:
+        """Never answer."""
+
+
+class Still:
+    """An owner's thread that never runs."""
+
+    def later(self, _delay_s: float, _work: Callable[[], None]) -> None:
+        """Promise nothing."""
+
+
+class Bench:
+    """An outbox whose thread does not run, so that the test is the owner."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox(cast(Owner, Still()), Broker("mq"), "test", [])
+        self.ended: dict[str, MessagingError | None] = {}
+
+    def connect(self) -> Line:
+        """A new connection that is ready."""
+        line = Line()
+        self.outbox.on_up(line)
+        return line
+
+    def send(self, *names: str, deadline: float = math.inf) -> None:
+        """Send messages with these ids."""
+        for name in names:
+            done = lambda error, name=name: self.ended.__setitem__(name, error)  # noqa: E731 - short, and only here
+            self.outbox.send(Outgoing("messages", b"", BasicProperties(message_id=name), deadline, done))
+
+
+def test_messages_wait_for_a_connection_and_go_out_in_order() -> None:
+    """Nothing is sent before the broker agreed to confirm."""
+    bench = Bench()
+    bench.send("a", "b")
+    assert bench.connect().sent == ["a", "b"]
+    assert bench.ended == {}
+
+
+def test_one_confirm_may_settle_many() -> None:
+    """multiple=True stands for every delivery tag up to it, in the order sent."""
+    bench = Bench()
+    line = bench.connect()
+    bench.send("a", "b", "c", "d")
+    line.confirm(Basic.Ack(2, multiple=False))
+    line.confirm(Basic.Ack(3, multiple=True))
+    assert bench.ended == {"b": None, "a": None, "c": None}
+
+
+def test_a_refusal_may_be_for_many_as_well() -> None:
+    """Basic.Nack: the broker did not take them; the caller is told and decides."""
+    bench = Bench()
+    line = bench.connect()
+    bench.send("a", "b", "c")
+    line.confirm(Basic.Nack(2, multiple=True))
+    line.confirm(Basic.Ack(3))
+    assert [type(bench.ended[name]) for name in "abc"] == [NotConfirmed, NotConfirmed, type(None)]
+
+
+def test_a_returned_message_is_unroutable_though_it_is_confirmed_afterwards() -> None:
+    """Basic.Return, then Basic.Ack: the broker has handled it, by giving it back."""
+    bench = Bench()
+    line = bench.connect()
+    bench.send("a", "b")
+    line.give_back(line, None, BasicProperties(message_id="a"), b"")
+    line.confirm(Basic.Ack(2, multiple=True))
+    assert isinstance(bench.ended["a"], Unroutable)
+    assert bench.ended["b"] is None
+
+
+def test_what_was_not_confirmed_goes_out_first_on_the_next_connection() -> None:
+    """At least once: the lost connection may or may not have delivered it; the order is kept."""
+    bench = Bench()
+    first = bench.connect()
+    bench.send("a", "b", "c")
+    first.confirm(Basic.Ack(1))
+    bench.outbox.on_down()
+    bench.send("d")
+    second = bench.connect()
+    assert second.sent == ["b", "c", "d"]
+    second.confirm(Basic.Ack(3, multiple=True))
+    assert bench.ended == dict.fromkeys("abcd")
+
+
+def test_after_its_deadline_a_message_fails_as_what_is_known_of_it() -> None:
+    """Sent: unknown, NotConfirmed. Never sent: BrokerAway, or BrokerBlocked while the alarm is on."""
+    bench = Bench()
+    line = bench.connect()
+    bench.send("sent", deadline=time.monotonic())
+    bench.outbox.link.blocked = True
+    bench.send("held", deadline=time.monotonic())
+    assert line.sent == ["sent"]
+    bench.outbox.give_up()
+    assert type(bench.ended["sent"]) is NotConfirmed
+    assert type(bench.ended["held"]) is BrokerBlocked
+    bench.outbox.link.blocked = False
+    bench.outbox.on_down()
+    bench.send("away")
+    bench.outbox.give_up()
+    assert type(bench.ended["away"]) is BrokerAway
+
+
+@pytest.mark.parametrize("method", [Basic.Ack(1), Basic.Nack(1)])
+def test_an_answer_after_the_deadline_is_ignored(method: Any) -> None:
+    """The caller was told already, and once is enough."""
+    bench = Bench()
+    line = bench.connect()
+    bench.send("a")
+    bench.outbox.give_up()
+    line.confirm(method)
+    assert isinstance(bench.ended["a"], NotConfirmed)
+
+
+def test_nothing_is_sent_while_the_alarm_is_on() -> None:
+    """The broker does not read: messages would pile up unseen in the socket."""
+    bench = Bench()
+    line = bench.connect()
+    bench.outbox.link.blocked = True
+    bench.send("a")
+    assert line.sent == []
+    bench.outbox.link.blocked = False
+    bench.outbox.on_blocked(False)
+    assert line.sent == ["a"]
