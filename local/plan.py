@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.settings import Env
 from local.addresses import Ports
 from local.aspire_dashboard import AspireDashboard
 from local.ports import LOOPBACK
@@ -51,7 +52,7 @@ def make_plan(environ: Mapping[str, str], ports: Ports, state: Path) -> Plan:
     page = f"http://{LOOPBACK}:{ports['gateway page']}"
     database, database_settings = _database(environ, state)
     broker, broker_settings = _broker(environ, state)
-    aspire = AspireDashboard(state / "aspire", ports["Aspire"], LOGS / "aspire.log") if _has_aspire() else None
+    aspire = AspireDashboard(state / "aspire", ports["Aspire"], LOGS / "aspire.log") if _wants_aspire(environ) else None
     settings = _telemetry_settings(ports) | database_settings | broker_settings
     settings["MYTHICAL_SERVER_HOST_PORT"] = f"{LOOPBACK}:{ports['server']}"
 
@@ -75,8 +76,9 @@ def make_plan(environ: Mapping[str, str], ports: Ports, state: Path) -> Plan:
     )
 
 
-def _has_aspire() -> bool:
-    return AspireDashboard.is_installed()
+def _wants_aspire(environ: Mapping[str, str]) -> bool:
+    # It holds 250 MB of memory, so one may do without.
+    return AspireDashboard.is_installed() and Env(environ).flag("DEMO_ASPIRE", default=True)
 
 
 def _gateway(environ: Mapping[str, str], ports: Ports, state: Path, aspire: AspireDashboard | None) -> Program:

@@ -4,6 +4,7 @@ import os
 import socket
 from pathlib import Path
 
+from local.errors import LocalError
 from local.inspection import PROC, command_of
 
 LOOPBACK = "127.0.0.1"
@@ -46,6 +47,16 @@ def holder_of(port: int) -> str | None:
         if any(_link(handle) in wanted for handle in _handles(entry)):
             return f"{command_of(int(entry.name))[:60] or 'unnamed'} (pid {entry.name})"
     return None
+
+
+def check_free(port: int, name: str) -> None:
+    """Raise LocalError, naming who holds it, if `port` is taken.
+
+    Done before a server starts: afterwards it might be the other one that answers, and seem ready.
+    """
+    if not is_free(port):
+        holder = holder_of(port)
+        raise LocalError(f"port {port} of {name} is taken" + (f" by {holder}" if holder else ""))
 
 
 def _listening_inodes(port: int) -> list[str]:

@@ -11,7 +11,7 @@ import psycopg
 
 from local.binaries import postgres_binary
 from local.errors import LocalError
-from local.ports import LOOPBACK, free_port
+from local.ports import LOOPBACK, check_free, free_port
 from local.process import GRACE_S, Process
 from local.state import server_folder, server_user
 
@@ -91,6 +91,8 @@ class Postgres:
         server_folder(self._folder, self._os_user)
         if not self._data.exists():
             self._initialise()
+        self._process.end_orphan()
+        check_free(self.port, self.name)
         self._process.launch()
 
     def is_ready(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from local.errors import LocalError
 from local.inspection import descendants
-from local.orphans import end_orphan, send, write_record
+from local.orphans import end_orphan, forget, send, write_record
 from local.state import CHECKOUT
 
 GRACE_S = 5.0
@@ -102,12 +102,13 @@ class Process:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it has ended; False if it has not within `timeout_s`."""
+        if self._child is None:
+            return True
         try:
-            if self._child is not None:
-                self._child.wait(timeout_s)
+            self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
-        self._record.unlink(missing_ok=True)
+        forget(self._record, self._child.pid)
         return True
 
     def stop(self, grace_s: float = GRACE_S) -> int | None:
@@ -119,12 +120,14 @@ class Process:
 
     def kill(self) -> None:
         """End it and all its descendants with SIGKILL, at once, as a crash would; return when it is gone."""
-        if self._child is not None and self.running:
+        if self._child is None:
+            return
+        if self.running:
             # Taken before the first dies: afterwards they would be children of init and could not be told apart.
             for pid in [self._child.pid, *descendants(self._child.pid)]:
                 send(pid, signal.SIGKILL)
             self._child.wait()
-        self._record.unlink(missing_ok=True)
+        forget(self._record, self._child.pid)
 
     def tail(self, lines: int = 10) -> str:
         """Return the last lines of its log, without colours."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from local.binaries import epmd_binary, rabbitmq_binary
-from local.ports import LOOPBACK, answers, free_port
+from local.ports import LOOPBACK, answers, check_free, free_port
 from local.process import GRACE_S, Process
 from local.state import server_folder, server_user
 
@@ -48,6 +48,29 @@ class RabbitMQ:
         return f"amqp://{self.user}:{self.password}@{self.host}:{self.port}/%2F"
 
     @property
+    def environ(self) -> dict[str, str]:
+        """The environment it runs in; rabbitmqctl, given the same, finds it."""
+        # RABBITMQ_*, ERL_* of the surroundings are meant for another broker.
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
+        return inherited | {
+            # The Erlang cookie lies in HOME; rabbitmqctl needs the same one.
+            "HOME": str(self._folder),
+            "RABBITMQ_NODENAME": "mythical@localhost",
+            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self._folder),
+            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_CRASH_DUMP_SECONDS": "0",  # no dump of hundreds of MB when it is killed
+            # Makes the start script become the Erlang machine instead of its parent, so that pid and signals are its.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    @property
     def process(self) -> Process:
         """The child process: whether it runs, its pid, its log's tail."""
         return self._process
@@ -62,6 +85,8 @@ class RabbitMQ:
         """Start it and return at once."""
         server_folder(self._folder, self._os_user)
         self._write_configuration()
+        self._process.end_orphan()
+        check_free(self.port, self.name)
         if not self._mapper.running:
             self._mapper.launch()
             self._mapper.wait_ready(lambda: answers(self._mapper_port), timeout_s=10)
@@ -101,7 +126,7 @@ class RabbitMQ:
             log=log,
             record=self._folder.with_name(f"{self._folder.name}.{name}.pid"),
             mark=mark,
-            environ=self._environ(),
+            environ=self.environ,
             folder=self._folder,
             user=self._os_user,
         )
@@ -117,24 +142,3 @@ class RabbitMQ:
         (self._folder / "enabled_plugins").write_text("[].\n")
         for file in ("rabbitmq.conf", "enabled_plugins"):
             (self._folder / file).chmod(0o644)
-
-    def _environ(self) -> dict[str, str]:
-        # RABBITMQ_*, ERL_* of the surroundings are meant for another broker.
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
-        return inherited | {
-            # The Erlang cookie lies in HOME; rabbitmqctl needs the same one.
-            "HOME": str(self._folder),
-            "RABBITMQ_NODENAME": "mythical@localhost",
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
-            "RABBITMQ_LOG_BASE": str(self._folder),
-            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_DIST_PORT": str(self._distribution_port),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
-            "ERL_EPMD_PORT": str(self._mapper_port),
-            "ERL_EPMD_ADDRESS": LOOPBACK,
-            "ERL_CRASH_DUMP_SECONDS": "0",  # no dump of hundreds of MB when it is killed
-            # Makes the start script become the Erlang machine instead of its parent, so that pid and signals are its.
-            "RUNNING_UNDER_SYSTEMD": "true",
-        }
