@@ -1,7 +1,6 @@
 """Telemetry: the four signals of one process, started together and flushed together."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
+from common.conventions import Conventions, conventions
 from common.logs.setup import LogSettings, log_settings, start_logs
 from common.metrics import meter_provider
 from common.otlp import Collector, collector
@@ -22,10 +22,6 @@ from common.settings import Env
 from common.traces import tracer_provider
 
 log = logging.getLogger(__name__)
-
-# The old names of the HTTP and database conventions are what existing dashboards ask for, the new ones what the field
-# has moved to. Both are given unless a user names one: OTEL_SEMCONV_STABILITY_OPT_IN=http,database or =default.
-BOTH_CONVENTIONS = "http/dup,database/dup"
 
 # Each of the four flushes in a thread of its own and is given this long: a collector that hangs must not hold up the
 # end of the process beyond the ten seconds that Docker waits before it kills.
@@ -47,7 +43,7 @@ class TelemetrySettings:
     logs: LogSettings
     profiles_address: str
     profiles_memory: bool
-    conventions: str
+    conventions: Conventions
 
 
 def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
@@ -69,7 +65,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         logs=log_settings(env),
         profiles_address=f"http://{profiles_host}:{profiles_port}" if profiles_host else "",
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
-        conventions=env.text("OTEL_SEMCONV_STABILITY_OPT_IN", BOTH_CONVENTIONS),
+        conventions=conventions(env),
     )
 
 
@@ -107,8 +103,6 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Tel
 
     `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics.
     """
-    # The instrumentations read this one from the environment, at the moment they are switched on.
-    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = settings.conventions
     who = resource(settings.service, settings.namespace)
     spans_to = settings.collector if settings.enabled and settings.traces else None
     metrics_to = settings.collector if settings.enabled and settings.metrics else None

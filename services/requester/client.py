@@ -12,6 +12,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from common.beasts import Catalogue
+from common.conventions import Conventions
 
 FAILURE = 400
 
@@ -52,14 +53,12 @@ class Client:
         meter: Meter,
         *,
         connections: int,
-        conventions: str,
+        conventions: Conventions,
     ) -> None:
         self._host, self._port = server
         self._catalogue = catalogue
         self._tracer = tracer
-        wanted = conventions.split(",")
-        self._new = "http" in wanted or "http/dup" in wanted
-        self._old = "http" not in wanted
+        self._conventions = conventions
         self._http = urllib3.HTTPConnectionPool(
             self._host,
             self._port,
@@ -105,7 +104,11 @@ class Client:
         if body is not None:
             headers["Content-Type"] = "application/json"
             payload = json.dumps(body)
-        labels = {"http.request.method": exchange.method, "server.address": self._host, "server.port": self._port}
+        labels: dict[str, str | int] = {
+            "http.request.method": exchange.method,
+            "server.address": self._host,
+            "server.port": self._port,
+        }
         start = time.perf_counter()
         try:
             answer = self._http.request(exchange.method, f"/{exchange.beast}", body=payload, headers=headers)
@@ -113,7 +116,7 @@ class Client:
             labels["http.response.status_code"] = answer.status
             if answer.status >= FAILURE:
                 raise RequestFailed(str(answer.status), f"the server answered {answer.status}")
-            return json.loads(answer.data) if exchange.method == "GET" else []
+            return _names(answer.data) if exchange.method == "GET" else []
         except urllib3.exceptions.HTTPError as error:
             raise self._failed(error, labels) from error
         except RequestFailed as failure:
@@ -134,7 +137,7 @@ class Client:
     def _attributes(self, method: str, beast: str) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {self._catalogue.tag: beast, "peer.service": "mythical-server"}
         url = f"http://{self._host}:{self._port}/{beast}"
-        if self._old:
+        if self._conventions.old_http:
             attributes |= {
                 "http.method": method,
                 "http.target": f"/{beast}",
@@ -142,7 +145,7 @@ class Client:
                 "net.peer.name": self._host,
                 "net.peer.port": self._port,
             }
-        if self._new:
+        if self._conventions.new_http:
             attributes |= {
                 "http.request.method": method,
                 "url.full": url,
@@ -152,7 +155,12 @@ class Client:
         return attributes
 
     def _note(self, span: Span, status: int) -> None:
-        if self._old:
+        if self._conventions.old_http:
             span.set_attribute("http.status_code", status)
-        if self._new:
+        if self._conventions.new_http:
             span.set_attribute("http.response.status_code", status)
+
+
+def _names(body: bytes) -> list[dict[str, str]]:
+    names: list[dict[str, str]] = json.loads(body)
+    return names

@@ -4,7 +4,9 @@ import random
 
 from flask import Flask
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.metrics import NoOpMeterProvider
 
+from common.conventions import one_generation
 from common.faults import DAILY_WIPE, Faults
 from common.operations import beside, operations
 from common.problems import translate_problems
@@ -46,12 +48,13 @@ def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkee
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
-        FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
-            app,
-            tracer_provider=telemetry.tracer_provider,
-            meter_provider=telemetry.meter_provider,
-            enable_commenter=False,
-        )
+        with one_generation(config.telemetry.conventions):
+            FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
+                app,
+                tracer_provider=telemetry.tracer_provider,
+                meter_provider=NoOpMeterProvider(),  # see Observing for why, and for what takes its place
+                enable_commenter=False,
+            )
     Observing(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
     translate_problems(app)
     add_routes(app, store, upkeep, config.catalogue, faults)

@@ -13,6 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from psycopg import Error
 from psycopg_pool import ConnectionPool
 
+from common.conventions import Conventions
 from services.server.config import Database
 from services.server.statements import Statement
 
@@ -23,12 +24,10 @@ BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 class SqlSpans:
     """Makes the CLIENT span and the duration of each statement."""
 
-    def __init__(self, tracer: Tracer, meter: Meter, database: Database, conventions: str) -> None:
+    def __init__(self, tracer: Tracer, meter: Meter, database: Database, conventions: Conventions) -> None:
         self._tracer = tracer
         self._database = database
-        wanted = conventions.split(",")
-        self._new = "database" in wanted or "database/dup" in wanted
-        self._old = "database" not in wanted
+        self._conventions = conventions
         self._attributes: dict[Statement, dict[str, str | int]] = {}
         self._duration = meter.create_histogram(
             "db.client.operation.duration",
@@ -69,7 +68,7 @@ class SqlSpans:
 
     def _describe(self, statement: Statement) -> dict[str, str | int]:
         database, attributes = self._database, dict[str, str | int]()
-        if self._old:
+        if self._conventions.old_database:
             attributes |= {
                 "db.system": "postgresql",
                 "db.name": database.name,
@@ -78,7 +77,7 @@ class SqlSpans:
                 "net.peer.name": database.host,
                 "net.peer.port": database.port,
             }
-        if self._new:
+        if self._conventions.new_database:
             attributes |= {
                 "db.system.name": "postgresql",
                 "db.namespace": database.name,

@@ -1,0 +1,55 @@
+"""Which generation of the semantic conventions spans speak: the old names, the new ones, or both."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability
+
+from common.settings import Env
+
+VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
+
+# The old names are what existing dashboards ask for, the new ones what the field has moved to.
+BOTH = "http/dup,database/dup"
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """The generations in force. Source: OpenTelemetry, "HTTP semantic convention stability migration"."""
+
+    old_http: bool
+    new_http: bool
+    old_database: bool
+    new_database: bool
+
+
+def conventions(env: Env) -> Conventions:
+    """Read OTEL_SEMCONV_STABILITY_OPT_IN: `http` is the new names alone, `http/dup` both, neither the old alone."""
+    wanted = {word.strip() for word in env.text(VARIABLE, BOTH).split(",")}
+    return Conventions(
+        old_http="http" not in wanted,
+        new_http=bool({"http", "http/dup"} & wanted),
+        old_database="database" not in wanted,
+        new_database=bool({"database", "database/dup"} & wanted),
+    )
+
+
+@contextmanager
+def one_generation(chosen: Conventions) -> Iterator[None]:
+    """Have the instrumentations that are switched on inside the block give one generation of HTTP names.
+
+    They give both at almost twice the cost of one; the few names of the other are cheaper to add by hand. They read
+    the variable once per process, when the first of them starts.
+    """
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "http" if chosen.new_http else "default"
+    _OpenTelemetrySemanticConventionStability._initialize()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
