@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability
-
 from common.settings import Env
 
 VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
@@ -43,9 +41,12 @@ def one_generation(chosen: Conventions) -> Iterator[None]:
     They give both at almost twice the cost of one; the few names of the other are cheaper to add by hand. They read
     the variable once per process, when the first of them starts.
     """
+
+    from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
+
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "http" if chosen.new_http else "default"
-    _OpenTelemetrySemanticConventionStability._initialize()
+    Stability._initialize()  # type: ignore[no-untyped-call]  # reads the variable, once
     try:
         yield
     finally:

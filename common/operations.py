@@ -10,8 +10,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Response, jsonify, request
 
-from common import pprof
 from common.exposition import expose
+from common.pprof import ProfileBusy, cpu_profile, heap_profile
 from common.problems import Problem, translate_problems
 from common.telemetry import Telemetry
 
@@ -49,18 +49,18 @@ def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool) -
 
 
 def _cpu() -> Response:
-    return _profile(pprof.cpu_profile, default=10)
+    return _profile(cpu_profile, default=10)
 
 
 def _heap() -> Response:
-    return _profile(pprof.heap_profile, default=1)
+    return _profile(heap_profile, default=1)
 
 
 def _profile(take: Callable[[float], bytes], default: float) -> Response:
     try:
         seconds = float(request.args.get("seconds", default))
         profile = take(seconds)
-    except pprof.ProfileBusy as busy:
+    except ProfileBusy as busy:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(busy), retry_after_s=10) from busy
     except ValueError as wrong:
         raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong

@@ -11,14 +11,12 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
-from common.conventions import Conventions, conventions
-from common.logs.setup import LogSettings, log_settings, start_logs
+from common.logs.setup import start_logs
 from common.metrics import meter_provider
-from common.otlp import Collector, collector
 from common.process_metrics import observe_process
-from common.profiles import Profiles, SpanProfiles
+from common.profiles import Profiles
 from common.resource import resource
-from common.settings import Env
+from common.telemetry_settings import TelemetrySettings
 from common.traces import tracer_provider
 
 log = logging.getLogger(__name__)
@@ -26,47 +24,6 @@ log = logging.getLogger(__name__)
 # Each of the four flushes in a thread of its own and is given this long: a collector that hangs must not hold up the
 # end of the process beyond the ten seconds that Docker waits before it kills.
 CLOSE_S = 4.0
-
-
-@dataclass(frozen=True)
-class TelemetrySettings:
-    """What a process is called in telemetry, and where each signal goes."""
-
-    service: str
-    namespace: str
-    enabled: bool
-    traces: bool
-    metrics: bool
-    metric_interval_ms: float
-    metric_delta: bool
-    collector: Collector
-    logs: LogSettings
-    profiles_address: str
-    profiles_memory: bool
-    conventions: Conventions
-
-
-def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
-    """Read them; raises SettingsError."""
-    preference = env.choice(
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
-    )
-    profiles_host = env.text("PROFILE_COLLECTOR_HOST", "")
-    profiles_port = env.port("PROFILE_COLLECTOR_PORT", 4040)
-    return TelemetrySettings(
-        service=service,
-        namespace=env.text("NAMESPACE", "production"),
-        enabled=not env.flag("OTEL_SDK_DISABLED", default=False),
-        traces=env.choice("OTEL_TRACES_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
-        metrics=env.choice("OTEL_METRICS_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
-        metric_interval_ms=env.number("OTEL_METRIC_EXPORT_INTERVAL", 5000, 100, 3_600_000),
-        metric_delta=preference != "cumulative",
-        collector=collector(env),
-        logs=log_settings(env),
-        profiles_address=f"http://{profiles_host}:{profiles_port}" if profiles_host else "",
-        profiles_memory=env.flag("PROFILE_MEMORY", default=False),
-        conventions=conventions(env),
-    )
 
 
 @dataclass(frozen=True)
@@ -119,8 +76,8 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Tel
         tags={"namespace": settings.namespace},
         memory=settings.profiles_memory,
     )
-    tie = (SpanProfiles(),) if settings.enabled and settings.profiles_address else ()
-    tracers = tracer_provider(who, spans_to, *tie)
+    span_profiles = profiles.span_processor()
+    tracers = tracer_provider(who, spans_to, *([span_profiles] if span_profiles else []))
     observe_process(meter)
     log.info(
         "telemetry started",

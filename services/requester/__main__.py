@@ -1,6 +1,6 @@
 """Runs the requester: python -m services.requester."""
 
-from common.serving import main, serve
+from common.serving import Running, main, serve
 from common.settings import Env
 from services.requester.config import load
 
@@ -9,7 +9,7 @@ def run(env: Env) -> None:
     """Read the settings and serve until told to stop."""
     config = load(env)
 
-    def start():  # type: ignore[no-untyped-def]
+    def start() -> Running:
         # Imported in the worker: what the supervising process does not load, it does not hold in memory.
         from services.requester.app import start as start_requester
 
@@ -18,4 +18,5 @@ def run(env: Env) -> None:
     serve(config.address, start)
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

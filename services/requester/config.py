@@ -9,7 +9,7 @@ from common.messaging.broker import Broker
 from common.messaging.settings import broker
 from common.serving import Address, address, loopback
 from common.settings import Env, SettingsError
-from common.telemetry import TelemetrySettings, telemetry_settings
+from common.telemetry_settings import TelemetrySettings, telemetry_settings
 
 SERVICE = "mythical-requester"
 PORT = 4001

@@ -1,6 +1,6 @@
 """Runs the server: python -m services.server."""
 
-from common.serving import main, serve
+from common.serving import Running, main, serve
 from common.settings import Env
 from services.server.config import load
 
@@ -9,7 +9,7 @@ def run(env: Env) -> None:
     """Read the settings and serve until told to stop."""
     config = load(env)
 
-    def start():  # type: ignore[no-untyped-def]
+    def start() -> Running:
         # Imported in the worker: what the supervising process does not load, it does not hold in memory.
         from services.server.app import start as start_server
 
@@ -18,4 +18,5 @@ def run(env: Env) -> None:
     serve(config.address, start)
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

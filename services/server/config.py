@@ -6,7 +6,7 @@ from common import faults
 from common.beasts import Catalogue, catalogue
 from common.serving import Address, address, loopback
 from common.settings import Env, SettingsError
-from common.telemetry import TelemetrySettings, telemetry_settings
+from common.telemetry_settings import TelemetrySettings, telemetry_settings
 
 SERVICE = "mythical-server"
 PORT = 4000
