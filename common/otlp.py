@@ -16,10 +16,6 @@ Signal = Literal["traces", "metrics", "logs"]
 
 PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 
-# Without a limit of ours, an exporter whose collector hangs holds up the end of the process for 20 seconds and more,
-# which is twice the time that Docker gives a container to stop.
-TIMEOUT_S = 3.0
-
 
 @dataclass(frozen=True)
 class Collector:
@@ -56,8 +52,7 @@ class Collector:
         # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
         protocol = PROTOCOLS[_of_signal(signal, self.protocol)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
-        timeout = None if os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else TIMEOUT_S
-        return getattr(exporters, name)(endpoint=self.endpoint(signal), timeout=timeout)
+        return getattr(exporters, name)(endpoint=self.endpoint(signal))
 
 
 def _of_signal(signal: Signal, protocol: str) -> str:
