@@ -94,12 +94,14 @@ def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
         "page": page_routes() + Api(window, reader, forwarder.figures, settings.ui).routes(),
     }
     ports = {"otlp_grpc": start_grpc(settings.bind, numbers["otlp_grpc"], otlp, limits, stack)}
+    listening: list[HttpPort] = []
+    stack.callback(stop_all, listening)
     for name, served in routes.items():
         probe(settings.bind, name, numbers[name])
         guard = host_guard(settings.bind) if name == "page" else None
         port = HttpPort((settings.bind, numbers[name]), served, limits.body_bytes, guard)
         port.start()
-        stack.callback(port.stop)
+        listening.append(port)
         ports[name] = port.port
     return ports
 
@@ -116,6 +118,13 @@ def start_grpc(bind: str, port: int, otlp: OtlpReceiver, limits: Limits, stack: 
     server.start()
     stack.callback(lambda: server.stop(GRACE_S).wait(2 * GRACE_S))
     return number
+
+
+def stop_all(ports: list[HttpPort]) -> None:
+    """Stop all ports at once: each takes up to a quarter of a second."""
+    if ports:
+        with ThreadPoolExecutor(len(ports)) as stopping:
+            list(stopping.map(HttpPort.stop, ports))
 
 
 def probe(bind: str, name: str, port: int) -> None:
