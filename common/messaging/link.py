@@ -48,7 +48,7 @@ class Link:
         self._queues = queues
         self._listener = listener
         self._backoff = Backoff()
-        self._connection: Connection | None = None
+        self._connection: TolerantConnection | None = None
         self._channel: Channel | None = None
         self._declared = False
         self._own_close = False
@@ -86,8 +86,15 @@ class Link:
         connection = self._connection
         if connection is None:
             on_closed()
+        elif self.blocked:
+            connection.abort()  # it does not read our farewell before the alarm is over
         elif not (connection.is_closing or connection.is_closed):
             connection.close()
+
+    def abort(self) -> None:
+        """Hasten a close() that the broker does not answer."""
+        if self._connection is not None:
+            self._connection.abort()
 
     def declare_again(self, on_done: Callable[[], None]) -> None:
         """Put back queues that someone deleted, without a new connection."""

@@ -1,13 +1,15 @@
-"""A connection that outlives message headers pika cannot read."""
+"""A connection that outlives message headers pika cannot read, and that can be ended without the broker's help."""
 
 import struct
 
 from pika import BasicProperties, SelectConnection, spec  # type: ignore[import-untyped]  # pika ships no py.typed
-from pika.exceptions import AMQPError  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.exceptions import AMQPError, ConnectionClosedByClient  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.frame import Frame, Header  # type: ignore[import-untyped]  # pika ships no py.typed
 
 # Set in place of headers that could not be read. Headers are the sender's to choose, so a forged one only harms itself.
 UNREADABLE = "x-unreadable-headers"
+
+ABORTED = 320  # AMQP 0-9-1 reply code "connection-forced"
 
 _FRAME_START = struct.Struct(">BHL")  # AMQP 0-9-1, 4.2.3: type, channel, payload size
 _CONTENT_HEADER = struct.Struct(">HHQ")  # AMQP 0-9-1, 4.2.6.1: class, weight, body size
@@ -43,6 +45,11 @@ class TolerantConnection(SelectConnection):  # type: ignore[misc]  # pika ships 
                 raise
             return replaced
         return consumed, frame
+
+    def abort(self) -> None:
+        """End the connection without a farewell, for a broker that does not read; pika has no public way to."""
+        if not self.is_closed:
+            self._terminate_stream(ConnectionClosedByClient(ABORTED, "aborted"))
 
 
 def without_properties(data: bytes) -> tuple[int, Header] | None:

@@ -27,6 +27,7 @@ _INEQUIVALENT = re.compile(
     r".*?: received (?P<wanted>.+) but current is (?P<found>.+)",
     re.DOTALL,
 )
+_TYPED_VALUE = re.compile(r"the value (.+?) of type '\w+'")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def declare(channel: Channel, queues: Sequence[Queue], on_done: Callable[[], Non
 
 def mismatch(reply_text: str) -> QueueMismatch:
     """The broker's refusal as one line: which queue, what differs, what to do."""
-    found = _INEQUIVALENT.search(reply_text)
+    found = _INEQUIVALENT.search(_TYPED_VALUE.sub(r"\1", reply_text))
     if not found:
         return QueueMismatch(one_line(f"a queue is held or declared otherwise by someone else: {reply_text}"))
     return QueueMismatch(

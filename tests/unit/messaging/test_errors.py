@@ -46,7 +46,12 @@ def test_why_a_connection_failed_is_one_line(error: BaseException, line: str) ->
         (
             "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': "
             "received the value 'quorum' of type 'longstr' but current is none",
-            "x-queue-type is none, not the value 'quorum' of type 'longstr'",
+            "x-queue-type is none, not 'quorum'",
+        ),
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'messages' in vhost '/': "
+            "received the value '500' of type 'signedint' but current is the value '1000' of type 'signedint'",
+            "x-message-ttl is '1000', not '500'",
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'messages' in vhost '/': "

@@ -1,0 +1,297 @@
+"""The consumer on a real broker."""
+
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pika  # type: ignore[import-untyped]  # pika ships no py.typed
+import pytest
+from opentelemetry.trace import StatusCode
+
+from common.messaging import Message, Poison, QueueMismatch
+from common.messaging.topology import retry_name
+from local.rabbitmq import RabbitMQ
+from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until
+
+
+class FarFuture(pika.BasicProperties):  # type: ignore[misc]  # pika ships no py.typed
+    """Properties with one header, a timestamp in the year 292 billion, which pika cannot read."""
+
+    def encode(self) -> list[bytes]:
+        """Flag "headers", then a table of one entry (AMQP 0-9-1, 4.2.6.1 and 4.2.5.5)."""
+        entry = b"\x01aT" + struct.pack(">Q", 2**63 - 1)
+        return [struct.pack(">HI", self.FLAG_HEADERS, len(entry)), entry]
+
+
+@pytest.fixture
+def rig(rabbitmq: RabbitMQ) -> Iterator[Rig]:
+    """A queue of its own on the session's broker."""
+    made = Rig(rabbitmq)
+    yield made
+    made.clear()
+
+
+def ready_messages(rig: Rig, name: str) -> int:
+    """How many messages wait in a queue, by asking the broker."""
+    with rig.channel() as channel:
+        count: int = channel.queue_declare(name, passive=True).method.message_count
+    return count
+
+
+def test_the_consumer_span_is_a_child_of_the_producers_in_the_same_trace(rig: Rig) -> None:
+    """caller → publish_to_queue → process_message, across the broker."""
+    publisher, recorder = rig.publisher(), Recorder()
+    rig.consumer(recorder)
+    with rig.tracer.start_as_current_span("caller"):
+        publisher.publish("GET /unicorn", message_id="m1").result(10)
+    until(lambda: rig.spans("process_message"))
+    (producer,), (consumer,) = rig.spans("publish_to_queue"), rig.spans("process_message")
+    assert producer.context is not None
+    assert consumer.parent is not None
+    assert consumer.parent.span_id == producer.context.span_id
+    assert consumer.parent.trace_id == producer.context.trace_id
+    (consumed,) = rig.points("messaging.client.consumed.messages")
+    (duration,) = rig.points("messaging.process.duration")
+    assert (consumed.value, duration.count) == (1, 1)
+
+
+def test_a_message_is_acknowledged_after_the_work_and_not_before(rig: Rig) -> None:
+    """While the handler works the broker still holds the message; without the consumer it delivers it again."""
+    gate = Gate()
+    first = Recorder(gate)
+    publisher = rig.publisher()
+    consumer = rig.consumer(first)
+    publisher.publish("work", message_id="m1").result(10)
+    until(lambda: first.messages)
+    assert consumer.close(0.2) == 1
+    second = Recorder()
+    rig.consumer(second)
+    until(lambda: second.messages)
+    gate.open.set()
+    assert (second.messages[0].message_id, second.messages[0].redelivered) == ("m1", True)
+
+
+def test_close_finishes_the_work_in_hand_and_takes_no_more(rig: Rig) -> None:
+    """What was taken is done and acknowledged; the rest stays in the queue for others: nothing twice, nothing lost."""
+    publisher, recorder = rig.publisher(), Recorder(lambda _message: time.sleep(0.05))
+    for future in [publisher.publish(str(n), message_id=str(n)) for n in range(100)]:
+        future.result(10)
+    consumer = rig.consumer(recorder, concurrency=4)
+    until(lambda: len(recorder.messages) >= 10)
+    assert consumer.close(10) == 0
+    handled = len(recorder.messages)
+    assert handled < 100
+    until(lambda: ready_messages(rig, rig.queue) == 100 - handled)
+    rest = Recorder()
+    rig.consumer(rest)
+    until(lambda: len(rest.messages) == 100 - handled)
+    assert recorder.ids + rest.ids == Counter({str(n): 1 for n in range(100)})
+
+
+def test_messages_are_worked_on_side_by_side_and_no_more_are_taken_than_prefetch(rig: Rig) -> None:
+    """Four at a time here; the rest waits at the broker, where others could have it."""
+    gate = Gate()
+    busy = Recorder(gate)
+    publisher = rig.publisher()
+    for future in [publisher.publish(str(n)) for n in range(20)]:
+        future.result(10)
+    rig.consumer(busy, concurrency=4, prefetch=6)
+    until(lambda: len(busy.messages) == 4)
+    until(lambda: ready_messages(rig, rig.queue) == 14)
+    assert len(busy.messages) == 4
+    gate.open.set()
+    until(lambda: len(busy.messages) == 20)
+
+
+def test_a_failure_is_tried_again_after_the_delay_and_then_dead_lettered(rig: Rig) -> None:
+    """Three attempts, each half a second after the one before, then the dead-letter queue with count and reason."""
+    times: list[float] = []
+
+    def fail(_message: Message) -> None:
+        times.append(time.monotonic())
+        raise ValueError("planted")
+
+    recorder = Recorder(fail)
+    publisher = rig.publisher()
+    consumer = rig.consumer(recorder, attempts=3, retry_delay_s=0.5)
+    publisher.publish("bad", message_id="m1").result(10)
+    until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 1)
+    assert [message.attempt for message in recorder.messages] == [1, 2, 3]
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
+    ((properties, body),) = rig.dead()
+    assert (body, properties.message_id) == (b"bad", "m1")
+    assert (properties.headers["x-attempts"], properties.headers["x-reason"]) == (3, "ValueError: planted")
+    spans = rig.spans("process_message")
+    assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3
+    assert len({span.context.trace_id for span in spans if span.context}) == 1, "the attempts are not in one trace"
+    (retried,), (dead) = rig.points("mythical_messages_retried"), rig.points("mythical_messages_dead_lettered")
+    assert (retried.value, [point.value for point in dead]) == (2, [1])
+    assert ready_messages(rig, retry_name(rig.queue)) == 0
+
+
+def test_a_failure_that_passes_is_forgotten(rig: Rig) -> None:
+    """The second attempt succeeds: nothing is dead-lettered, nothing left anywhere."""
+
+    def fail_once(message: Message) -> None:
+        if message.attempt == 1:
+            raise OSError("planted")
+
+    recorder = Recorder(fail_once)
+    consumer = rig.consumer(recorder)
+    rig.publisher().publish("soon good").result(10)
+    until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
+    assert consumer.close(10) == 0
+    assert rig.dead() == []
+    assert ready_messages(rig, rig.queue) == 0
+
+
+def test_poison_does_not_hold_up_the_rest(rig: Rig) -> None:
+    """One in ten is poison, on a single thread: the others are handled, the poison is dead at the first attempt."""
+
+    def refuse(message: Message) -> None:
+        if message.text.startswith("poison"):
+            raise Poison("not about a beast")
+
+    recorder = Recorder(refuse)
+    consumer = rig.consumer(recorder, concurrency=1)
+    publisher = rig.publisher()
+    for n in range(100):
+        publisher.publish(f"poison {n}" if n % 10 == 0 else f"good {n}")
+    until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 10)
+    assert len(recorder.messages) == 100
+    assert {message.attempt for message in recorder.messages} == {1}
+    assert {properties.headers["x-reason"] for properties, _ in rig.dead()} == {"Poison: not about a beast"}
+
+
+@pytest.mark.parametrize(
+    ("body", "properties", "reason"),
+    [
+        (b"\xff\xfe\x00", pika.BasicProperties(), "Poison: body is not UTF-8 at byte 0"),
+        (b"x" * 70_000, pika.BasicProperties(), "Poison: body of 70000 bytes, at most 65536 are taken"),
+        (b"text", FarFuture(), "Poison: headers that cannot be read"),
+    ],
+    ids=["not UTF-8", "too large", "unreadable headers"],
+)
+def test_what_cannot_be_read_goes_to_the_dead_letter_queue(
+    rig: Rig, body: bytes, properties: pika.BasicProperties, reason: str
+) -> None:
+    """It never reaches the handler, and the next message does."""
+    recorder = Recorder()
+    consumer = rig.consumer(recorder)
+    with rig.channel() as channel:
+        channel.basic_publish("", rig.queue, body, properties)
+        channel.basic_publish("", rig.queue, b"good")
+    until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 1)
+    until(lambda: recorder.texts == ["good"])
+    ((found, dead_body),) = rig.dead()
+    assert (found.headers["x-reason"], dead_body) == (reason, body)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        None,
+        pika.BasicProperties(headers={"traceparent": 7, "x-attempts": "many", "nested": {"a": [1, None, b"\xff"]}}),
+        pika.BasicProperties(user_id="guest", expiration="60000", priority=5, delivery_mode=1),
+        pika.BasicProperties(headers={"CC": ["elsewhere"], "big": "x" * 100_000}),
+        pika.BasicProperties(reply_to="a", type="b", app_id="c", correlation_id="d", content_encoding="utf-16"),
+    ],
+    ids=["no headers", "hostile headers", "orders to the broker", "large headers", "foreign properties"],
+)
+def test_foreign_messages_are_handled_and_can_be_retried_and_given_up(
+    rig: Rig, properties: pika.BasicProperties | None
+) -> None:
+    """Whatever the properties, the message takes the whole way and the channel lives."""
+
+    def fail(message: Message) -> None:
+        if message.text == "bad":
+            raise ValueError("planted")
+
+    recorder = Recorder(fail)
+    consumer = rig.consumer(recorder, attempts=2)
+    with rig.channel() as channel:
+        channel.basic_publish("", rig.queue, b"bad", properties)
+        channel.basic_publish("", rig.queue, b"good", properties)
+    until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 1)
+    assert Counter(recorder.texts) == Counter({"bad": 2, "good": 1})
+    assert consumer.ready
+
+
+def test_a_deleted_queue_is_declared_again_and_consumed(rig: Rig) -> None:
+    """The broker cancels the consumer; it comes back by itself."""
+    recorder = Recorder()
+    consumer = rig.consumer(recorder)
+    with rig.channel() as channel:
+        channel.queue_delete(rig.queue)
+    until(lambda: not consumer.ready)
+    until(lambda: consumer.ready)
+    rig.publisher().publish("after").result(10)
+    until(lambda: recorder.texts == ["after"])
+
+
+def test_a_deleted_retry_queue_loses_nothing(rig: Rig) -> None:
+    """The move fails, the queue is declared again, the move is repeated; only then is the original acknowledged."""
+
+    def fail_once(message: Message) -> None:
+        if message.attempt == 1:
+            raise ValueError("planted")
+
+    recorder = Recorder(fail_once)
+    rig.consumer(recorder)
+    with rig.channel() as channel:
+        channel.queue_delete(retry_name(rig.queue))
+    rig.publisher().publish("bad").result(10)
+    until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
+
+
+def test_a_queue_declared_otherwise_is_refused_in_one_line(rig: Rig) -> None:
+    """Here the retry queue with another delay; the messages themselves are consumed all the same."""
+    first = rig.consumer(Recorder(), retry_delay_s=1.0)
+    first.close(5)
+    recorder = Recorder()
+    second = rig.consumer(recorder, wait=False, retry_delay_s=2.0)
+    with pytest.raises(QueueMismatch, match=rf"queue '{rig.queue}\.retry' .*x-message-ttl.*1000.*2000.*delete_queue"):
+        second.wait_ready(10)
+    assert not second.ready
+    rig.publisher().publish("flows").result(10)
+    until(lambda: recorder.texts == ["flows"])
+
+
+def test_depths_are_told_for_each_queue(rig: Rig) -> None:
+    """The gauge has the ready messages of the three queues, by queue name alone."""
+    gate = Gate()
+    recorder = Recorder(gate)
+    consumer = rig.consumer(recorder, concurrency=1, prefetch=1)
+    publisher = rig.publisher()
+    for future in [publisher.publish(str(n)) for n in range(6)]:
+        future.result(10)
+    until(lambda: consumer.depths.get(rig.queue) == 5)
+    found = {point.attributes["queue"]: point.value for point in rig.points("mythical_queue_messages")}
+    assert found == {rig.queue: 5, f"{rig.queue}.retry": 0, f"{rig.queue}.dead": 0}
+    gate.open.set()
+
+
+def test_an_alarm_does_not_stop_the_consumer(rig: Rig) -> None:
+    """Publishers are held back, the queue is drained all the same: that is how an alarm ends. Retries wait."""
+
+    def fail(message: Message) -> None:
+        if message.text == "bad":
+            raise ValueError("planted")
+
+    recorder = Recorder(fail)
+    publisher = rig.publisher()
+    for future in [publisher.publish("bad"), *(publisher.publish(str(n)) for n in range(50))]:
+        future.result(10)
+    rabbitmqctl(rig.rabbitmq, "set_vm_memory_high_watermark", "0")
+    try:
+        consumer = rig.consumer(recorder, retry_delay_s=0.1, attempts=2)
+        until(lambda: len(recorder.messages) == 51)
+        until(lambda: consumer.depths.get(rig.queue) == 0)
+        assert consumer.close(1.0) == 1, "only the failed message still waits for its move"
+    finally:
+        rabbitmqctl(rig.rabbitmq, "set_vm_memory_high_watermark", "0.4")
+    successor = Recorder()
+    rig.consumer(successor, retry_delay_s=0.1)
+    until(lambda: "bad" in successor.texts)

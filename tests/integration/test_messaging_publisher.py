@@ -1,0 +1,266 @@
+"""The publisher on a real broker."""
+
+import logging
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+from opentelemetry.trace import SpanKind, StatusCode
+
+from common.messaging import (
+    Broker,
+    BrokerAway,
+    BrokerBlocked,
+    NotConfirmed,
+    Publisher,
+    PublisherClosed,
+    QueueMismatch,
+    TooManyInFlight,
+    Unroutable,
+)
+from local.rabbitmq import RabbitMQ
+from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until
+
+
+@pytest.fixture
+def rig(rabbitmq: RabbitMQ) -> Iterator[Rig]:
+    """A queue of its own on the session's broker."""
+    made = Rig(rabbitmq)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def nowhere() -> Iterator[Broker]:
+    """A port where nothing listens, and nothing will: it is bound, so no other program can take it."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield Broker("127.0.0.1", bound.getsockname()[1])
+
+
+def test_what_is_confirmed_is_delivered_exactly_once_in_peace(rig: Rig) -> None:
+    """2,000 messages from 8 threads: each confirmed, each handled, none twice."""
+    publisher, recorder = rig.publisher(), Recorder()
+    rig.consumer(recorder)
+    with ThreadPoolExecutor(8) as threads:
+        futures = list(threads.map(lambda n: publisher.publish(f"GET /unicorn {n}", message_id=str(n)), range(2000)))
+    for future in futures:
+        assert future.result(30) is None
+    until(lambda: len(recorder.messages) >= 2000)
+    assert recorder.ids == Counter({str(n): 1 for n in range(2000)})
+
+
+def test_a_message_survives_without_a_consumer_and_is_persistent(rig: Rig) -> None:
+    """Published first, consumed later; the properties say text, UTF-8, persistent, with id and trace context."""
+    rig.publisher().publish("POST /unicorn é", message_id="m1").result(10)
+    with rig.channel() as channel:
+        _method, properties, body = channel.basic_get(rig.queue, auto_ack=True)
+    assert body.decode() == "POST /unicorn é"
+    assert (properties.message_id, properties.delivery_mode) == ("m1", 2)
+    assert (properties.content_type, properties.content_encoding) == ("text/plain", "utf-8")
+    assert properties.headers["traceparent"].startswith("00-")
+
+
+def test_one_producer_span_per_message_in_the_callers_trace(rig: Rig) -> None:
+    """It ends with the confirm and carries the conventions' attributes."""
+    publisher = rig.publisher()
+    with rig.tracer.start_as_current_span("caller") as caller:
+        future = publisher.publish("GET /unicorn", message_id="m1")
+    future.result(10)
+    (span,) = rig.spans("publish_to_queue")
+    assert span.kind is SpanKind.PRODUCER
+    assert span.parent == caller.get_span_context()
+    assert span.status.status_code is StatusCode.UNSET
+    assert dict(span.attributes or {}) == {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.type": "send",
+        "messaging.operation.name": "publish",
+        "messaging.destination.name": rig.queue,
+        "messaging.rabbitmq.destination.routing_key": rig.queue,
+        "messaging.message.id": "m1",
+        "messaging.message.body.size": 12,
+        "server.address": rig.broker.host,
+        "server.port": rig.broker.port,
+    }
+
+
+def test_publishing_is_counted_and_timed_with_exemplars(rig: Rig) -> None:
+    """One point per outcome; the labels are the queue's, never the message's; the histogram points at a trace."""
+    publisher = rig.publisher()
+    publisher.publish("GET /unicorn").result(10)
+    labels = {
+        "messaging.system": "rabbitmq",
+        "messaging.destination.name": rig.queue,
+        "messaging.operation.name": "publish",
+    }
+    (duration,) = rig.points("messaging.client.operation.duration")
+    assert (dict(duration.attributes), duration.count) == (labels, 1)
+    (span,) = rig.spans("publish_to_queue")
+    assert span.context is not None
+    assert [exemplar.span_id for exemplar in duration.exemplars] == [span.context.span_id]
+    (sent,) = rig.points("messaging.client.sent.messages")
+    assert (dict(sent.attributes), sent.value) == (labels, 1)
+    (in_flight,) = rig.points("mythical_publisher_in_flight")
+    assert in_flight.value == 0
+
+
+def test_a_delayed_message_is_handed_over_that_much_later(rig: Rig) -> None:
+    """The planted fault: the span takes as long, publish() does not, and others overtake."""
+    publisher, recorder = rig.publisher(), Recorder()
+    rig.consumer(recorder)
+    started = time.monotonic()
+    slow, quick = publisher.publish("slow", delay_s=0.5), publisher.publish("quick")
+    assert time.monotonic() - started < 0.3
+    quick.result(10)
+    assert not slow.done()
+    slow.result(10)
+    assert time.monotonic() - started >= 0.5
+    until(lambda: recorder.texts == ["quick", "slow"])
+
+
+def test_close_flushes_what_is_on_its_way_and_what_is_delayed(rig: Rig) -> None:
+    """None of 500 is left, none of them waits for its planted delay, and none can be added afterwards."""
+    publisher = rig.publisher()
+    futures = [publisher.publish(str(n), delay_s=60 if n % 10 == 0 else 0) for n in range(500)]
+    assert publisher.close(10) == 0
+    assert [future.exception(0) for future in futures] == [None] * 500
+    assert isinstance(publisher.publish("late").exception(0), PublisherClosed)
+
+
+def test_messages_wait_for_the_broker_within_a_bound(rig: Rig, nowhere: Broker) -> None:
+    """Nothing listens: a message fails after its time, one too many at once; both as BrokerAway."""
+    publisher = rig.publisher(broker=nowhere, wait=False, max_in_flight=3, confirm_timeout_s=0.5)
+    started = time.monotonic()
+    futures = [publisher.publish(str(n)) for n in range(4)]
+    assert futures[3].done()
+    assert wait(futures, 5).not_done == set()
+    assert 0.4 < time.monotonic() - started < 2.5
+    assert {type(future.exception()) for future in futures} == {BrokerAway}
+    until(lambda: "connection refused" in str(publisher.trouble))
+    assert (publisher.ready, publisher.blocked) == (False, False)
+    span = rig.spans("publish_to_queue")[0]
+    assert span.status.status_code is StatusCode.ERROR
+    assert dict(span.attributes or {})["error.type"] == "BrokerAway"
+    (sent,) = rig.points("messaging.client.sent.messages")
+    assert (sent.attributes["error.type"], sent.value) == ("BrokerAway", 4)
+
+
+def test_close_says_how_many_messages_were_not_confirmed(rig: Rig, nowhere: Broker) -> None:
+    """With the broker away there is nothing to flush to; it takes as long as was allowed, and the futures end."""
+    publisher = rig.publisher(broker=nowhere, wait=False)
+    futures = [publisher.publish(str(n)) for n in range(3)]
+    started = time.monotonic()
+    assert publisher.close(0.3) == 3
+    assert time.monotonic() - started < 3
+    assert {type(future.exception(1)) for future in futures} == {BrokerAway}
+
+
+def test_a_broker_that_is_away_is_one_line_in_the_log(
+    rig: Rig, nowhere: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No traceback, not one line per attempt, and nothing of pika's."""
+    with caplog.at_level(logging.INFO):
+        publisher = rig.publisher(broker=nowhere, wait=False)
+        with pytest.raises(BrokerAway, match="connection refused"):
+            publisher.wait_ready(1.5)
+    (record,) = caplog.records
+    assert (record.message, record.levelname, record.exc_info) == ("broker away", "WARNING", None)
+    assert record.__dict__["fields"]["reason"] == f"{nowhere.address}: connection refused, nothing listens there"
+
+
+def test_a_wrong_password_is_told_and_not_shown(rig: Rig) -> None:
+    """The line names the user and what to check."""
+    stranger = Broker(rig.broker.host, rig.broker.port, "guest", "s3cret")
+    publisher = rig.publisher(broker=stranger, wait=False)
+    until(lambda: "access refused for user 'guest'" in str(publisher.trouble))
+    assert "s3cret" not in str(publisher.trouble)
+
+
+def test_too_many_in_flight_are_refused_at_once(rig: Rig) -> None:
+    """A caller that is faster than the broker is told, and its messages do not pile up in memory."""
+    publisher = rig.publisher(max_in_flight=10)
+    futures = [publisher.publish(str(n), delay_s=0.5) for n in range(12)]
+    assert [type(future.exception(0)) for future in futures[10:]] == [TooManyInFlight] * 2
+    assert [future.exception(10) for future in futures[:10]] == [None] * 10
+    assert publisher.publish("room again").exception(10) is None
+
+
+def test_a_deleted_queue_is_told_and_declared_again(rig: Rig) -> None:
+    """The message that met no queue fails as Unroutable, soon after the next arrives."""
+    publisher = rig.publisher()
+    with rig.channel() as channel:
+        channel.queue_delete(rig.queue)
+    assert isinstance(publisher.publish("lost").exception(10), Unroutable)
+    until(lambda: publisher.publish("arrives").exception(10) is None)
+
+
+def test_a_queue_declared_otherwise_is_refused_in_one_line(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Which queue, what differs, what to do; logged once though it is tried again; it mends when the queue is gone."""
+    with rig.channel() as channel:
+        channel.queue_declare(rig.queue, durable=True)
+    with caplog.at_level(logging.WARNING):
+        publisher = rig.publisher(wait=False, confirm_timeout_s=1.0)
+        with pytest.raises(
+            QueueMismatch, match=rf"queue '{rig.queue}' .*: x-.* is none, not .*delete_queue {rig.queue}"
+        ):
+            publisher.wait_ready(10)
+        assert isinstance(publisher.publish("no").exception(10), QueueMismatch)
+    assert [record.message for record in caplog.records] == ["broker away"]
+    with rig.channel() as channel:
+        channel.queue_delete(rig.queue)
+    until(lambda: publisher.ready)
+    assert publisher.publish("yes").exception(10) is None
+
+
+def test_a_queue_that_is_full_refuses_and_the_caller_hears(rig: Rig) -> None:
+    """An operator's policy bounds the queue: Basic.Nack becomes NotConfirmed at once."""
+    publisher = rig.publisher()
+    rabbitmqctl(rig.rabbitmq, "set_policy", rig.queue, f"^{rig.queue}$", '{"max-length": 5}', "--apply-to", "queues")
+    try:
+        until(lambda: isinstance(publisher.publish("more").exception(10), NotConfirmed))
+    finally:
+        rabbitmqctl(rig.rabbitmq, "clear_policy", rig.queue)
+
+
+def test_the_brokers_alarm_is_visible_and_passes(rig: Rig) -> None:
+    """Out of memory: the publisher says blocked and stays connected, messages fail in time; later they go again."""
+    publisher = rig.publisher(confirm_timeout_s=1.0)
+    rabbitmqctl(rig.rabbitmq, "set_vm_memory_high_watermark", "0")
+    try:
+        errors = [type(publisher.publish("first").exception(10)) for _ in range(2)]
+        assert publisher.blocked
+        assert publisher.ready
+        assert errors[1] in {NotConfirmed, BrokerBlocked}
+        assert type(publisher.publish("held").exception(10)) is BrokerBlocked
+    finally:
+        rabbitmqctl(rig.rabbitmq, "set_vm_memory_high_watermark", "0.4")
+    until(lambda: not publisher.blocked)
+    until(lambda: publisher.publish("again").exception(10) is None)
+
+
+def test_a_full_disk_is_visible_as_well(rig: Rig) -> None:
+    """The other alarm: free space below the limit."""
+    publisher = rig.publisher(confirm_timeout_s=1.0)
+    rabbitmqctl(rig.rabbitmq, "set_disk_free_limit", "900000GB")
+    try:
+        publisher.publish("first").exception(10)
+        until(lambda: publisher.blocked)
+    finally:
+        rabbitmqctl(rig.rabbitmq, "set_disk_free_limit", "50MB")
+    until(lambda: not publisher.blocked)
+
+
+def test_the_callers_thread_never_waits(rig: Rig, nowhere: Broker) -> None:
+    """publish() costs the caller well below a millisecond, whether the broker is there or not."""
+    for publisher in (rig.publisher(), rig.publisher(broker=nowhere, wait=False)):
+        assert _seconds_per_publish(publisher) < 0.005
+
+
+def _seconds_per_publish(publisher: Publisher) -> float:
+    started = time.monotonic()
+    for _ in range(500):
+        publisher.publish("GET /unicorn")
+    return (time.monotonic() - started) / 500
