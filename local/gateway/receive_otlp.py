@@ -196,8 +196,12 @@ def line_of(record: LogRecord, service: str, resource: Attributes) -> LogLine:
 def from_json(message: Message, body: bytes) -> Message:
     """Fill `message` from OTLP/JSON; Refusal 400 if it is none."""
     try:
-        return json_format.ParseDict(_ids_in_base64(json.loads(body)), message, ignore_unknown_fields=True)
-    except (ValueError, RecursionError, json_format.ParseError):
+        content = json.loads(body)
+        if not isinstance(content, dict):
+            raise TypeError
+        return json_format.ParseDict(_ids_in_base64(content), message, ignore_unknown_fields=True)
+    # The last two are what the parser lets through where a list or a text stands in place of an object.
+    except (ValueError, RecursionError, json_format.ParseError, TypeError, AttributeError):
         raise Refusal(400, f"the body is no {message.DESCRIPTOR.name} in OTLP/JSON") from None
 
 

@@ -1,0 +1,456 @@
+"""The gateway as a process, with the real exporters sending to it over the wire."""
+
+import gzip
+import http.client
+import json
+import logging
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import logging_loki
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpans
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpSpans
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from tests.integration.conftest import Gateway, eventually
+
+LOOPBACK = "127.0.0.1"
+FLAGS = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--page")
+
+
+@pytest.fixture
+def name() -> str:
+    """A service name that no other test uses."""
+    return f"service-{secrets.token_hex(4)}"
+
+
+def span_exporter(gateway: Gateway, protocol: str) -> SpanExporter:
+    """The SDK's own exporter for the gateway."""
+    if protocol == "grpc":
+        return GrpcSpans(endpoint=f"{LOOPBACK}:{gateway.ports['otlp_grpc']}", insecure=True)
+    url = f"http://{LOOPBACK}:{gateway.ports['otlp_http']}/v1/traces"
+    return HttpSpans(endpoint=url, compression=Compression.Gzip if protocol == "http gzip" else None)
+
+
+def metric_exporter(gateway: Gateway, protocol: str) -> MetricExporter:
+    """The SDK's own exporter for the gateway."""
+    if protocol == "grpc":
+        return GrpcMetrics(endpoint=f"{LOOPBACK}:{gateway.ports['otlp_grpc']}", insecure=True)
+    return HttpMetrics(endpoint=f"http://{LOOPBACK}:{gateway.ports['otlp_http']}/v1/metrics")
+
+
+def tracers(gateway: Gateway, service: str, protocol: str = "http") -> TracerProvider:
+    """A provider that sends each span as it ends."""
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(SimpleSpanProcessor(span_exporter(gateway, protocol)))
+    return provider
+
+
+def send(port: int, body: bytes, path: str, content_type: str, **headers: str) -> tuple[int, str]:
+    """Status and text of a POST."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=10)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("POST", path, body, {"Content-Type": content_type} | named)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http", "http gzip"])
+def test_spans_arrive_by_each_protocol(gateway: Gateway, name: str, protocol: str) -> None:
+    """What the SDK exports is answered in full, with links, events, status and resource."""
+    provider = tracers(gateway, name, protocol)
+    tracer = provider.get_tracer("test")
+    with tracer.start_as_current_span("first", kind=SpanKind.SERVER) as first:
+        pass
+    with tracer.start_as_current_span("second", attributes={"beast": "unicorn"}) as second:
+        second.add_link(first.get_span_context())
+        second.add_event("fault", {"n": 1})
+        second.set_status(Status(StatusCode.ERROR, "planted"))
+    provider.shutdown()
+    later, earlier = gateway.get("spans", service=name)
+    assert (earlier["name"], earlier["kind"], later["name"]) == ("first", "SERVER", "second")
+    assert later["status"] == {"code": "ERROR", "message": "planted"}
+    assert later["attributes"] == {"beast": "unicorn"}
+    assert later["links"][0]["span_id"] == earlier["span_id"]
+    assert (later["events"][0]["name"], later["events"][0]["attributes"]) == ("fault", {"n": 1})
+    assert (later["resource"]["service.name"], later["scope"]) == (name, "test")
+    [trace, _] = gateway.get("traces", service=name)
+    assert (trace["root"], trace["errors"], trace["services"]) == ("second", 1, [name])
+
+
+def test_a_trace_through_three_services_shows_its_hops(gateway: Gateway, name: str) -> None:
+    """Requester to server, server to database, and through the broker to the recorder, in one trace."""
+    requester, server, recorder = (tracers(gateway, f"{name}-{part}", "grpc") for part in ("req", "srv", "rec"))
+    with requester.get_tracer("test").start_as_current_span("requester", kind=SpanKind.CLIENT) as root:
+        with server.get_tracer("test").start_as_current_span("GET /unicorn", kind=SpanKind.SERVER):
+            attributes = {"db.system.name": "postgresql"}
+            server.get_tracer("test").start_span("SELECT", kind=SpanKind.CLIENT, attributes=attributes).end()
+        attributes = {"messaging.system": "rabbitmq"}
+        with requester.get_tracer("test").start_as_current_span(
+            "publish_to_queue", kind=SpanKind.PRODUCER, attributes=attributes
+        ):
+            recorder.get_tracer("test").start_span("process_message", kind=SpanKind.CONSUMER).end()
+    for provider in (requester, server, recorder):
+        provider.shutdown()
+    hops = {(hop["from"], hop["to"], hop["kind"]) for hop in gateway.get("summary")["hops"]}
+    assert {
+        (f"{name}-req", f"{name}-srv", "http"),
+        (f"{name}-srv", "postgresql", "sql"),
+        (f"{name}-req", "rabbitmq", "publish"),
+        ("rabbitmq", f"{name}-rec", "deliver"),
+    } <= hops
+    spans = gateway.get(f"traces/{root.get_span_context().trace_id:032x}")
+    assert [span["name"] for span in spans] == [
+        "requester",
+        "GET /unicorn",
+        "SELECT",
+        "publish_to_queue",
+        "process_message",
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_metrics_arrive_with_their_exemplars(gateway: Gateway, name: str, protocol: str) -> None:
+    """A histogram keeps its buckets, a counter its sum, and both lead to the trace they were measured in."""
+    resource = Resource.create({"service.name": name})
+    reader = PeriodicExportingMetricReader(metric_exporter(gateway, protocol), export_interval_millis=60_000)
+    provider = MeterProvider([reader], resource=resource)
+    meter = provider.get_meter("test")
+    times = meter.create_histogram("mythical_request_times", "ms", explicit_bucket_boundaries_advisory=[10, 20])
+    with TracerProvider().get_tracer("test").start_as_current_span("request") as span:
+        times.record(15, {"beast": "unicorn"})
+        meter.create_counter("mythical_messages_recorded").add(3)
+    provider.shutdown()
+    [histogram] = gateway.get("metrics", service=name, name="mythical_request_times")
+    [point] = histogram["points"]
+    assert (histogram["kind"], histogram["unit"]) == ("histogram", "ms")
+    assert (point["bounds"], point["bucket_counts"], point["sum"]) == ([10, 20], [0, 1, 0], 15)
+    assert point["exemplars"][0]["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+    [counter] = gateway.get("metrics", service=name, name="mythical_messages_recorded")
+    assert (counter["kind"], counter["monotonic"], counter["points"][0]["value"]) == ("sum", True, 3)
+
+
+def test_lines_of_python_logging_loki_arrive(gateway: Gateway, name: str) -> None:
+    """The stock handler's push is taken, and the line is found by the trace id in it."""
+    trace_id = secrets.token_hex(16)
+    handler = logging_loki.LokiHandler(
+        url=f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push", tags={"service_name": name}, version="1"
+    )
+    logger = logging.Logger(name, logging.INFO)
+    logger.addHandler(handler)
+    logger.info("traceID=%s http.method=GET", trace_id, extra={"tags": {"beast": "unicorn"}})
+    handler.close()
+    [line] = gateway.get("logs", trace_id=trace_id)
+    assert line["line"] == f"traceID={trace_id} http.method=GET"
+    assert (line["labels"]["beast"], line["labels"]["service_name"], line["via"]) == ("unicorn", name, "loki")
+
+
+def test_a_gzipped_push_with_structured_metadata_arrives(gateway: Gateway, name: str) -> None:
+    """What a batching sender makes of it."""
+    trace_id = secrets.token_hex(16)
+    values = [[str(number), f"line {number}", {"traceID": trace_id}] for number in range(1, 501)]
+    body = gzip.compress(json.dumps({"streams": [{"stream": {"service_name": name}, "values": values}]}).encode())
+    port = gateway.ports["loki"]
+    status, _ = send(port, body, "/loki/api/v1/push", "application/json; charset=utf-8", Content_Encoding="gzip")
+    assert status == 204
+    assert len(gateway.get("logs", service=name, limit=1000)) == 500
+    [line] = gateway.get("logs", trace_id=trace_id, contains="line 77")
+    assert line["metadata"] == {"traceID": trace_id}
+
+
+PROFILED = """
+import pyroscope, sys, time
+pyroscope.configure(application_name=sys.argv[1], server_address=sys.argv[2], tags={"namespace": "production"})
+def beast_work(until):
+    while time.monotonic() < until:
+        sum(range(1000))
+with pyroscope.tag_wrapper({"span_id": "00f067aa0ba902b7"}):
+    beast_work(time.monotonic() + 2)
+pyroscope.shutdown()
+"""
+
+
+def test_profiles_of_pyroscope_io_arrive_and_lead_to_a_span(gateway: Gateway, name: str) -> None:
+    """The real profiler's push becomes a flame graph with the busy function, and that of one span."""
+    address = f"http://{LOOPBACK}:{gateway.ports['pyroscope']}"
+    subprocess.run([sys.executable, "-c", PROFILED, name, address], check=True, timeout=60)  # noqa: S603 - our own text
+    [profile, *_] = gateway.poll(lambda it: it.get("profiles", service=name))
+    assert profile["type"] == "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
+    assert profile["labels"]["namespace"] == "production"
+    assert profile["span_ids"] == 1
+    flame = gateway.get(f"profiles/{name}/flame", span_id="00f067aa0ba902b7")
+    assert "beast_work" in json.dumps(flame)
+    assert 5e8 < flame["value"] < 3e9
+    [span] = gateway.get(f"profiles/{name}/spans")
+    assert span["span_id"] == "00f067aa0ba902b7"
+
+
+def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
+    """Count, rate and age per service and signal are those of what was sent."""
+    provider = tracers(gateway, name)
+    for _ in range(3):
+        provider.get_tracer("test").start_span("x").end()
+    provider.shutdown()
+    [cell] = [cell for cell in gateway.get("summary")["cells"] if cell["service"] == name]
+    assert (cell["signal"], cell["count"]) == ("traces", 3)
+    assert cell["rate_per_s"] > 0
+    assert cell["age_s"] < 10
+
+
+@pytest.mark.parametrize(
+    ("port", "path", "content_type", "body", "status", "says"),
+    [
+        ("loki", "/loki/api/v1/push", "application/x-protobuf", b"\x00snappy", 415, "application/json"),
+        ("loki", "/loki/api/v1/push", "application/json", b"{", 400, "no JSON"),
+        ("loki", "/elsewhere", "application/json", b"{}", 404, "POST /loki/api/v1/push"),
+        ("otlp_http", "/v1/traces", "application/x-protobuf", b"\x0a\xff", 400, "ExportTraceServiceRequest"),
+        ("otlp_http", "/v1/logs", "text/plain", b"", 415, "application/x-protobuf"),
+        ("otlp_http", "/v1/nothing", "application/x-protobuf", b"", 404, "POST /v1/traces"),
+        ("pyroscope", "/push.v1.PusherService/Push", "application/proto", b"\x0a\xff", 400, "PushRequest"),
+        ("pyroscope", "/ingest", "application/proto", b"", 404, "POST /push.v1.PusherService/Push"),
+        ("page", "/api/summary", "application/json", b"{}", 405, "takes GET"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_in_one_line(  # noqa: PLR0917 - a table
+    gateway: Gateway, port: str, path: str, content_type: str, body: bytes, status: int, says: str
+) -> None:
+    """The answer says what was wrong and what would do."""
+    answered, text = send(gateway.ports[port], body, path, content_type)
+    assert answered == status
+    assert says in text
+    assert text.count("\n") == 1
+
+
+def test_a_body_too_large_is_refused_by_its_length(gateway: Gateway) -> None:
+    """Packed or not, more than the limit is a 413, and the client gets to read it."""
+    port = gateway.ports["loki"]
+    for body, headers in (
+        (bytes(17 << 20), {}),
+        (gzip.compress(bytes(17 << 20)), {"Content_Encoding": "gzip"}),
+    ):
+        status, text = send(port, body, "/loki/api/v1/push", "application/json", **headers)
+        assert status == 413
+        assert "smaller batches" in text
+
+
+def test_a_damaged_grpc_request_is_an_invalid_argument(gateway: Gateway) -> None:
+    """The sender hears that sending it again is of no use."""
+    with grpc.insecure_channel(f"{LOOPBACK}:{gateway.ports['otlp_grpc']}") as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        with pytest.raises(grpc.RpcError) as refusal:
+            export(b"\x0a\xff", timeout=10)
+    assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "ExportTraceServiceRequest" in refusal.value.details()
+
+
+def test_noise_on_a_port_is_answered_and_forgotten(gateway: Gateway) -> None:
+    """What is no HTTP gets a line, and the port goes on to serve."""
+    for noise in (
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"POST /v1/traces HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+    ):
+        with socket.create_connection((LOOPBACK, gateway.ports["otlp_http"]), timeout=10) as connection:
+            connection.sendall(noise)
+            assert connection.recv(4096)
+    assert send(gateway.ports["otlp_http"], b"", "/v1/traces", "application/x-protobuf")[0] == 200
+
+
+def test_the_page_is_for_this_machine_alone(gateway: Gateway) -> None:
+    """Another Host header is refused, and what is served forbids scripts and styles from elsewhere."""
+    connection = http.client.HTTPConnection(LOOPBACK, gateway.ports["page"], timeout=10)
+    connection.request("GET", "/api/summary", headers={"Host": "evil.example"})
+    refused = connection.getresponse()
+    assert (refused.status, refused.read()) == (403, b"this page answers to localhost and 127.0.0.1 only\n")
+    connection.request("GET", "/")
+    page = connection.getresponse()
+    assert b"<title>" in page.read()
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+    connection.close()
+
+
+class Viewer(ThreadingHTTPServer):
+    """Stands for the Aspire dashboard: takes OTLP over HTTP, or answers with the status it is told to."""
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__((LOOPBACK, port), _Answer)
+        self.status = 200
+        self.taken: list[tuple[str, bytes]] = []
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def records(self) -> list[Any]:
+        """The log records taken so far, each with its resource."""
+        requests = [ExportLogsServiceRequest.FromString(body) for path, body in self.taken if path == "/v1/logs"]
+        return [
+            (of_resource.resource, record)
+            for request in requests
+            for of_resource in request.resource_logs
+            for of_scope in of_resource.scope_logs
+            for record in of_scope.log_records
+        ]
+
+    def spans(self) -> list[str]:
+        """The names of the spans taken so far."""
+        requests = [ExportTraceServiceRequest.FromString(body) for path, body in self.taken if path == "/v1/traces"]
+        return [request.resource_spans[0].scope_spans[0].spans[0].name for request in requests]
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Viewer
+
+    def do_POST(self) -> None:
+        """Take the body if the status allows."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.status == 200:
+            self.server.taken.append((self.path, body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
+        """Keep the output of the tests clean."""
+
+
+class OwnGateway:
+    """A gateway of one test, with flags of its own."""
+
+    def __init__(self, *flags: str) -> None:
+        any_port = [part for flag in FLAGS for part in (flag, "0")]
+        self.process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "local.gateway", *any_port, *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert self.process.stdout
+        ready = re.fullmatch(r"ready (\{.*\})\n", self.process.stdout.readline())
+        assert ready
+        self.gateway = Gateway(self.process, json.loads(ready[1]))  # type: ignore[arg-type]  # asked, not stopped by it
+
+    def stop(self) -> tuple[int, str, float]:
+        """Exit code, what it wrote to standard error, and how many seconds it took to end after SIGTERM."""
+        start = time.monotonic()
+        self.process.terminate()
+        _, errors = self.process.communicate(timeout=10)
+        return self.process.returncode, errors, time.monotonic() - start
+
+
+@pytest.fixture
+def viewer() -> Iterator[Viewer]:
+    """A running stand-in for the viewer."""
+    server = Viewer()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def push_line(gateway: Gateway, service: str, text: str) -> None:
+    """Push one line to Loki's port."""
+    body = {"streams": [{"stream": {"service_name": service, "level": "info"}, "values": [["1", text]]}]}
+    status, _ = send(gateway.ports["loki"], json.dumps(body).encode(), "/loki/api/v1/push", "application/json")
+    assert status == 204
+
+
+def test_traces_and_lines_are_forwarded_under_one_resource(viewer: Viewer) -> None:
+    """A line that came before its service's first span waits for it: else the viewer shows the service twice."""
+    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}")
+    trace_id = secrets.token_hex(16)
+    push_line(own.gateway, "mythical-server", f"traceID={trace_id} x=1")
+    provider = tracers(own.gateway, "mythical-server")
+    provider.get_tracer("test").start_span("request").end()
+    provider.shutdown()
+    eventually(lambda: viewer.records() and viewer.spans(), what="a line and a span at the viewer")
+    [(resource, record)] = viewer.records()
+    assert {pair.key for pair in resource.attributes} >= {"service.name", "service.instance.id"}
+    assert (record.trace_id.hex(), record.severity_number) == (trace_id, 9)
+    assert viewer.spans() == ["request"]
+    eventually(lambda: own.gateway.get("summary")["forward"]["sent"] == 2, what="two items counted as sent")
+    code, errors, took = own.stop()
+    assert (code, errors) == (0, "")
+    assert took < 2
+
+
+def test_a_viewer_that_is_away_costs_the_senders_nothing(viewer: Viewer) -> None:
+    """While it refuses, pushes are answered at once and the oldest are dropped and counted; then the rest arrives."""
+    viewer.status = 503
+    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}", "--max-forward-items", "10")
+    provider = tracers(own.gateway, "mythical-server")
+    for number in range(30):
+        provider.get_tracer("test").start_span(f"span {number}").end()
+    provider.shutdown()
+    figures = own.gateway.get("summary")["forward"]
+    assert figures["dropped"] in {19, 20}  # one of them may already be in the sender's hands
+    assert figures["waiting"] == 10
+    viewer.status = 200
+    eventually(lambda: own.gateway.get("summary")["forward"]["waiting"] == 0, what="an empty queue")
+    eventually(lambda: viewer.spans()[-1:] == ["span 29"], what="the newest span at the viewer")
+    assert viewer.spans()[-10:] == [f"span {number}" for number in range(20, 30)]
+    assert own.stop()[:2] == (0, "")
+
+
+def test_what_the_viewer_refuses_for_good_is_not_sent_again(viewer: Viewer) -> None:
+    """A 400 is counted as failed and the next goes on."""
+    viewer.status = 400
+    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}")
+    provider = tracers(own.gateway, "mythical-server")
+    provider.get_tracer("test").start_span("refused").end()
+    eventually(lambda: own.gateway.get("summary")["forward"]["failed"] == 1, what="a failed item")
+    viewer.status = 200
+    provider.get_tracer("test").start_span("taken").end()
+    eventually(lambda: viewer.spans() == ["taken"], what="the next span")
+    provider.shutdown()
+    assert own.stop()[:2] == (0, "")
+
+
+def test_it_stops_within_two_seconds_while_the_viewer_is_gone() -> None:
+    """Neither a refused connection nor idle clients hold it up, and there is no stack trace."""
+    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:1")
+    provider = tracers(own.gateway, "mythical-server", "grpc")
+    provider.get_tracer("test").start_span("lost").end()
+    with socket.create_connection((LOOPBACK, own.gateway.ports["loki"])):
+        code, errors, took = own.stop()
+    assert (code, errors) == (0, "")
+    assert took < 2
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_taken_port_is_named_with_its_remedy(flag: str) -> None:
+    """One line, no stack trace, exit code 1."""
+    with socket.create_server((LOOPBACK, 0)) as holder:
+        port = holder.getsockname()[1]
+        others = [part for other in FLAGS if other != flag for part in (other, "0")]
+        ended = subprocess.run(  # noqa: S603 - our own module
+            [sys.executable, "-m", "local.gateway", *others, flag, str(port)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert f"{LOOPBACK}:{port}" in ended.stderr
+    assert flag in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -1,0 +1,131 @@
+"""Loki pushes: what is read from them, what is refused, and what they become as OTLP."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from local.gateway.loki_to_otlp import export_request, named
+from local.gateway.receive_loki import read_push
+from local.gateway.records import LogLine
+from local.gateway.refusal import Refusal
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = "b7ad6b7169203331"
+
+
+def push(values: list[object], **labels: object) -> list[LogLine]:
+    """The lines read from one stream."""
+    return list(read_push(json.dumps({"streams": [{"stream": labels, "values": values}]}).encode()))
+
+
+def test_labels_line_and_structured_metadata_are_read() -> None:
+    """The third element of a value is metadata, from which the ids are taken first."""
+    [line] = push([["17", "hello", {"trace_id": TRACE, "spanID": SPAN}]], service_name="mythical-server", level="info")
+    assert (line.time_unix_nano, line.line, line.service) == (17, "hello", "mythical-server")
+    assert (line.trace_id, line.span_id, line.via) == (TRACE, SPAN, "loki")
+
+
+@pytest.mark.parametrize("key", ["traceID", "traceId", "trace_id"])
+def test_the_trace_id_is_found_in_the_line(key: str) -> None:
+    """Each spelling in use links the line to its trace, quoted or not."""
+    for text in (f"{key}={TRACE} http.method=GET", f'level=info {key}="{TRACE}"'):
+        [line] = push([["1", text]])
+        assert line.trace_id == TRACE
+
+
+@pytest.mark.parametrize("wrong", ["xyz", TRACE[:31], TRACE + "0", "", TRACE.upper()])
+def test_what_is_no_trace_id_is_not_taken_for_one(wrong: str) -> None:
+    """The original prints methods and objects as trace ids; such a line just has none."""
+    [line] = push([["1", f"traceID={wrong} x=1", {"trace_id": wrong}]])
+    assert line.trace_id == ""
+
+
+def test_numbers_as_labels_become_text_and_half_surrogates_are_replaced() -> None:
+    """python-logging-loki sends numbers; and JSON can hold what no protobuf text can."""
+    [line] = push([["1", "a\ud800b"]], job="mythical-server", n=3)
+    assert line.labels == {"job": "mythical-server", "n": "3"}
+    assert line.line == "a?b"
+    assert line.service == "mythical-server"
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"not json", "the body is no JSON"),
+        (b"[" * 100_000, "the body is no JSON"),
+        (b"\xff\xfe\x00", "the body is no JSON"),
+        (b"[]", "the body must be"),
+        (b'{"streams": {}}', "the body must be"),
+        (b'{"streams": [3]}', "streams[0] must be"),
+        (b'{"streams": [{"stream": {}, "values": []}, {"stream": [], "values": []}]}', "streams[1] must be"),
+        (b'{"streams": [{"stream": {}, "values": [["1", "x"], ["1"]]}]}', "streams[0].values[1] must be"),
+        (b'{"streams": [{"stream": {}, "values": [[1, "x"]]}]}', "streams[0].values[0] must be"),
+        (b'{"streams": [{"stream": {}, "values": [["-1", "x"]]}]}', "streams[0].values[0] must be"),
+        (b'{"streams": [{"stream": {}, "values": [["99999999999999999999", "x"]]}]}', "streams[0].values[0] must be"),
+        (b'{"streams": [{"stream": {}, "values": [["1", "x", "y"]]}]}', "streams[0].values[0] must be"),
+    ],
+)
+def test_a_malformed_push_is_refused_by_the_place_that_is_wrong(body: bytes, where: str) -> None:
+    """One line with the place is what it takes to mend a sender."""
+    with pytest.raises(Refusal) as refusal:
+        list(read_push(body))
+    assert refusal.value.status == 400
+    assert refusal.value.message.startswith(where)
+    assert "\n" not in refusal.value.message
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text() | st.integers(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+streams = st.fixed_dictionaries(
+    {
+        "stream": st.dictionaries(st.text(), json_values, max_size=3) | json_values,
+        "values": st.lists(
+            st.tuples(st.integers().map(str), st.text(), st.dictionaries(st.text(), json_values, max_size=2))
+            | json_values,
+            max_size=3,
+        ),
+    }
+)
+
+
+@given(st.fixed_dictionaries({"streams": st.lists(streams, max_size=3)}))
+def test_any_json_is_either_read_and_convertible_or_refused(body: object) -> None:
+    """No content, however odd, gets as far as to raise anything else, there or on its way to OTLP."""
+    try:
+        lines = list(read_push(json.dumps(body).encode()))
+    except Refusal:
+        return
+    export_request(lines, {})
+
+
+def test_a_line_becomes_a_record_of_its_service_linked_to_its_trace() -> None:
+    """Aspire shows a record beside the trace if resource, ids and severity say what the spans say."""
+    lines = push(
+        [["5", f"traceID={TRACE} spanID={SPAN} status=SUCCESS", {"k": "v"}]],
+        service_name="mythical-server",
+        level="warning",
+        beast="unicorn",
+    )
+    request = ExportLogsServiceRequest.FromString(export_request(lines, {"mythical-server": named("as introduced")}))
+    [of_resource] = request.resource_logs
+    assert of_resource.resource.attributes[0].value.string_value == "as introduced"
+    [record] = of_resource.scope_logs[0].log_records
+    assert (record.trace_id.hex(), record.span_id.hex(), record.time_unix_nano) == (TRACE, SPAN, 5)
+    assert (record.severity_number, record.severity_text) == (13, "warning")
+    attributes = {pair.key: pair.value.string_value for pair in record.attributes}
+    assert (attributes["beast"], attributes["k"]) == ("unicorn", "v")
+
+
+def test_lines_of_several_services_are_kept_apart() -> None:
+    """Each service gets one resource, by its name where nothing more is known of it."""
+    lines = push([["1", "a"], ["2", "b"]], service_name="one") + push([["3", "level=error c"]], service_name="two")
+    request = ExportLogsServiceRequest.FromString(export_request(lines, {}))
+    assert [each.resource.attributes[0].value.string_value for each in request.resource_logs] == ["one", "two"]
+    assert [len(each.scope_logs[0].log_records) for each in request.resource_logs] == [2, 1]
+    assert request.resource_logs[1].scope_logs[0].log_records[0].severity_number == 17

@@ -1,0 +1,195 @@
+"""OTLP requests: what becomes of spans, points and records, hostile ones included."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+
+from local.gateway.api import Api
+from local.gateway.limits import Limits
+from local.gateway.otlp_json import plain
+from local.gateway.pprof import PprofReader
+from local.gateway.receive_otlp import OtlpReceiver
+from local.gateway.refusal import Refusal
+from local.gateway.web import Request
+from local.gateway.window import Window
+
+
+class Gateway:
+    """A receiver and an API on one window, without ports."""
+
+    def __init__(self) -> None:
+        self.forwarded: list[tuple[str, bytes, int]] = []
+        window = Window(Limits())
+        self.otlp = OtlpReceiver(window, lambda *parcel: self.forwarded.append(parcel), lambda *_: None)
+        self.routes = Api(window, PprofReader(1000), dict, None).routes()
+
+    def get(self, path: str, **query: str) -> Any:
+        """The answer to GET `path`."""
+        for route in self.routes:
+            captured = route.match(path)
+            if captured is not None:
+                headers: Any = {}
+                return json.loads(
+                    route.handler(Request(headers, query, captured, b"")).body, parse_constant=pytest.fail
+                )
+        raise AssertionError(path)
+
+    def post_json(self, path: str, body: object) -> int:
+        """The status of an OTLP/JSON request."""
+        [route] = [route for route in self.otlp.routes() if route.path == path]
+        headers: Any = {"Content-Type": "application/json"}
+        return route.handler(Request(headers, {}, (), json.dumps(body).encode())).status
+
+
+def metrics_request(metric: Metric, service: str = "mythical-server") -> bytes:
+    """One metric of a service, encoded."""
+    request = ExportMetricsServiceRequest()
+    of_resource = request.resource_metrics.add()
+    of_resource.resource.attributes.add(key="service.name", value=AnyValue(string_value=service))
+    of_resource.scope_metrics.add().metrics.append(metric)
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/metrics", "/v1/logs"])
+def test_a_damaged_request_is_refused_and_forwarded_to_nobody(path: str) -> None:
+    """What cannot be read here would not be read elsewhere."""
+    gateway = Gateway()
+    with pytest.raises(Refusal, match="in protobuf") as refusal:
+        gateway.otlp.take(path, b"\x0a\xff\xff")
+    assert refusal.value.status == 400
+    assert gateway.forwarded == []
+
+
+def test_an_accepted_request_is_forwarded_as_it_came() -> None:
+    """The viewer gets the very bytes, with the number of items in them."""
+    gateway = Gateway()
+    request = ExportTraceServiceRequest()
+    request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"\x01" * 16, span_id=b"\x02" * 8)
+    gateway.otlp.take("/v1/traces", request.SerializeToString())
+    gateway.otlp.take("/v1/traces", b"")
+    assert gateway.forwarded == [("/v1/traces", request.SerializeToString(), 1)]
+
+
+def test_ids_of_any_length_and_unknown_kinds_are_survived() -> None:
+    """Nothing a sender may put into a span breaks the lists."""
+    gateway = Gateway()
+    request = ExportTraceServiceRequest()
+    spans = request.resource_spans.add().scope_spans.add().spans
+    spans.add(trace_id=b"\x01" * 99, span_id=b"", parent_span_id=b"\x03", kind=77, name="<script>")
+    spans.add()
+    gateway.otlp.take("/v1/traces", request.SerializeToString())
+    [trace] = [trace for trace in gateway.get("/api/traces") if trace["trace_id"]]
+    [span] = gateway.get(f"/api/traces/{trace['trace_id']}")
+    assert (span["kind"], span["name"], span["service"]) == ("INTERNAL", "<script>", "unknown_service")
+
+
+def test_values_that_json_lacks_become_text() -> None:
+    """One NaN among the attributes must not make the whole answer unreadable to a browser."""
+    assert plain(AnyValue(double_value=math.nan)) == "NaN"
+    assert plain(AnyValue(double_value=-math.inf)) == "-Infinity"
+    assert plain(AnyValue(bytes_value=b"\x00\xff")) == "AP8="
+    assert plain(AnyValue(array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue()]))) == [1, None]
+
+
+def test_a_series_is_its_latest_point_per_attribute_set() -> None:
+    """Cumulative points replace each other; another attribute set is another point of the same metric."""
+    gateway = Gateway()
+    for value, beast in ((1, "unicorn"), (5, "unicorn"), (3, "owlbear")):
+        metric = Metric(name="mythical_messages_recorded", unit="1")
+        metric.sum.is_monotonic = True
+        metric.sum.aggregation_temporality = 2  # type: ignore[assignment]
+        point = metric.sum.data_points.add(as_int=value)
+        point.attributes.append(KeyValue(key="beast", value=AnyValue(string_value=beast)))
+        gateway.otlp.take("/v1/metrics", metrics_request(metric))
+    [answer] = gateway.get("/api/metrics", name="mythical_messages_recorded")
+    assert (answer["kind"], answer["monotonic"], answer["temporality"]) == ("sum", True, "CUMULATIVE")
+    assert {point["attributes"]["beast"]: point["value"] for point in answer["points"]} == {"unicorn": 5, "owlbear": 3}
+    assert gateway.get("/api/metrics", service="mythical-recorder") == []
+
+
+def test_each_kind_of_metric_is_answered() -> None:
+    """Gauge, histogram, exponential histogram and summary, with exemplars and with values that JSON lacks."""
+    gateway = Gateway()
+    gauge = Metric(name="gauge")
+    gauge.gauge.data_points.add(as_double=math.inf)
+    histogram = Metric(name="histogram")
+    point = histogram.histogram.data_points.add(count=2, sum=3, explicit_bounds=[10], bucket_counts=[1, 1])
+    point.exemplars.add(as_double=2.5, trace_id=b"\x01" * 16, span_id=b"\x02" * 8, time_unix_nano=9)
+    exponential = Metric(name="exponential")
+    exponential.exponential_histogram.data_points.add(count=2, scale=3).positive.bucket_counts.append(2)
+    summary = Metric(name="summary")
+    summary.summary.data_points.add(count=1).quantile_values.add(quantile=0.5, value=4)
+    for metric in (gauge, histogram, exponential, summary, Metric(name="empty")):
+        gateway.otlp.take("/v1/metrics", metrics_request(metric))
+    points = {metric["name"]: metric["points"][0] for metric in gateway.get("/api/metrics")}
+    assert points["gauge"]["value"] == "Infinity"
+    assert (points["histogram"]["bounds"], points["histogram"]["bucket_counts"]) == ([10], [1, 1])
+    assert points["histogram"]["exemplars"] == [
+        {"value": 2.5, "trace_id": "01" * 16, "span_id": "02" * 8, "time_unix_nano": 9}
+    ]
+    assert points["exponential"]["positive"]["bucket_counts"] == [2]
+    assert points["summary"]["quantiles"] == {"0.5": 4}
+    assert "empty" not in points
+
+
+def test_otlp_logs_are_lines_of_their_trace() -> None:
+    """A record is found by the id of its trace, with its attributes as metadata."""
+    gateway = Gateway()
+    request = ExportLogsServiceRequest()
+    record = (
+        request.resource_logs.add()
+        .scope_logs.add()
+        .log_records.add(trace_id=b"\x01" * 16, severity_text="INFO", observed_time_unix_nano=4)
+    )
+    record.body.kvlist_value.values.add(key="a", value=AnyValue(int_value=1))
+    record.attributes.add(key="beast", value=AnyValue(string_value="unicorn"))
+    gateway.otlp.take("/v1/logs", request.SerializeToString())
+    [line] = gateway.get("/api/logs", trace_id="01" * 16, contains='"a"')
+    assert (line["line"], line["labels"]["level"], line["via"]) == ('{"a": 1}', "info", "otlp")
+    assert line["metadata"] == {"beast": "unicorn", "trace_id": "01" * 16}
+    assert line["time_unix_nano"] == 4
+    assert gateway.get("/api/logs", trace_id="02" * 16) == []
+
+
+def test_otlp_json_writes_ids_in_hex() -> None:
+    """The specification departs from protobuf's own JSON there, and the ids must come out the same."""
+    gateway = Gateway()
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    span = {"traceId": trace_id, "spanId": "b7ad6b7169203331", "name": "x", "kind": 2, "startTimeUnixNano": "5"}
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+    assert gateway.post_json("/v1/traces", body) == 200
+    [answer] = gateway.get(f"/api/traces/{trace_id}")
+    assert (answer["span_id"], answer["kind"], answer["start_unix_nano"]) == ("b7ad6b7169203331", "SERVER", 5)
+    wrongs: list[object] = [
+        [],
+        {"resourceSpans": 3},
+        {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "zz"}]}]}]},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(Refusal) as refusal:
+            gateway.post_json("/v1/traces", wrong)
+        assert refusal.value.status == 400
+
+
+def test_questions_that_make_no_sense_are_refused() -> None:
+    """A wrong parameter is named; a trace that is not held is a 404."""
+    gateway = Gateway()
+    for query in ({"limit": "many"}, {"since_s": "-1"}, {"limit": "nan"}):
+        with pytest.raises(Refusal) as refusal:
+            gateway.get("/api/traces", **query)
+        assert refusal.value.status == 400
+        assert next(iter(query)) in refusal.value.message
+    with pytest.raises(Refusal) as refusal:
+        gateway.get("/api/traces/zz")
+    assert refusal.value.status == 400
+    with pytest.raises(Refusal) as refusal:
+        gateway.get("/api/traces/" + "00" * 16)
+    assert refusal.value.status == 404
+    assert gateway.get("/api/traces", limit="inf") == []
