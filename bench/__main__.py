@@ -1,0 +1,51 @@
+"""Runs the benchmarks and prints a table, and as its last line one JSON object: python -m bench."""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.memory import memory_at_default_load
+from bench.messages import message_rates
+from bench.report import Figure, table
+from bench.server import server_cost
+from bench.stage import Stage
+from local.errors import LocalError
+
+
+def main() -> int:
+    """Measure what was asked for; the exit status is 0 unless something could not be measured."""
+    arguments = _arguments()
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="mythical-bench-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
+        try:
+            with Stage(Path(folder)) as stage:
+                _say("server: CPU per request with all signals on and off")
+                figures += server_cost(stage, rounds=arguments.rounds, seconds=arguments.seconds)
+                _say("messages: publisher to recorder, against pika alone")
+                figures += message_rates(stage, count=arguments.messages)
+                _say("memory: each service under the default load")
+                figures += memory_at_default_load(stage, seconds=arguments.seconds * 3)
+        except LocalError as fault:
+            sys.exit(f"bench: {fault}")
+    print(table(figures))
+    print(json.dumps({figure.key: figure.value for figure in figures}))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of off and on (default 3)")
+    parser.add_argument("--seconds", type=float, default=8, help="length of one measurement (default 8)")
+    parser.add_argument("--messages", type=int, default=6000, help="messages to send (default 6000)")
+    return parser.parse_args()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
