@@ -1,5 +1,7 @@
 """Traces: spans in batches over OTLP, off the path of the work they tell of."""
 
+import os
+
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -26,8 +28,13 @@ def tracer_provider(resource: Resource, collector: Collector | None, *processors
         provider.add_span_processor(
             BatchSpanProcessor(
                 collector.span_exporter(),
-                max_queue_size=QUEUE_SIZE,
-                schedule_delay_millis=SCHEDULE_DELAY_MS,
+                max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
+                schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
             )
         )
     return provider
+
+
+def _unless_set(variable: str, ours: int) -> int | None:
+    """Our default, or None where the standard variable is set: then the SDK reads that."""
+    return None if os.environ.get(variable) else ours
