@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from common.settings import Env, SettingsError
@@ -19,12 +19,14 @@ from local import liveview
 from local.addresses import Ports
 from local.errors import LocalError
 from local.plan import LOGS, Plan, make_plan
+from local.rabbitmq import RabbitMQ
 from local.state import state_folder
 from local.summary import Summary, fetch
 from local.supervisor import Supervisor
 
 ASK_EVERY_S = 1.0
 PLAIN_EVERY_S = 5.0
+POLL_S = 0.05
 FOREVER_S = 10 * 365 * 86_400
 FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 
@@ -58,6 +60,7 @@ class Demo:
         self._stop = stop
         self._supervisor = Supervisor(plan)
         self._begun = time.monotonic()
+        self._ask_next = self._begun
         self._first_after_s: float | None = None
         self._summary: Summary | None = None
 
@@ -77,28 +80,29 @@ class Demo:
         with show() as update:
             while not self._supervisor.all_ready and not self._stop.asked():
                 self._supervisor.advance()
+                self._ask()
                 update()
-                time.sleep(0.05)
+                time.sleep(POLL_S)
 
     def _watch(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        asked_at = 0.0
         show = self._show_arrivals if self._console.is_terminal else self._tell_arrivals
         with show() as update:
             while time.monotonic() < deadline and not self._stop.asked():
                 self._supervisor.advance()
-                if time.monotonic() - asked_at >= ASK_EVERY_S:
-                    asked_at = time.monotonic()
-                    self._ask()
+                if self._ask():
                     update()
-                time.sleep(0.05)
-            self._ask()
-            update()
+                time.sleep(POLL_S)
 
-    def _ask(self) -> None:
+    def _ask(self) -> bool:
+        """Ask the gateway what has arrived, once a second; return whether it was time to."""
+        if time.monotonic() < self._ask_next:
+            return False
+        self._ask_next = time.monotonic() + ASK_EVERY_S
         self._summary = fetch(self._plan.page) or self._summary
         if self._summary and self._summary.cells and self._first_after_s is None:
             self._first_after_s = time.monotonic() - self._begun
+        return True
 
     def _end(self) -> None:
         begun = time.monotonic()
@@ -124,8 +128,8 @@ class Demo:
 
     @contextmanager
     def _show_start(self) -> Iterator[Callable[[], None]]:
-        def table() -> Group:
-            return Group("", liveview.addresses(self._plan, self._supervisor.progress))
+        def table() -> RenderableType:
+            return liveview.addresses(self._plan, self._supervisor.progress)
 
         with Live(table(), console=self._console, auto_refresh=False) as live:
             yield lambda: live.update(table(), refresh=True)
@@ -146,8 +150,8 @@ class Demo:
 
     @contextmanager
     def _show_arrivals(self) -> Iterator[Callable[[], None]]:
-        def view() -> Group:
-            return Group(liveview.arrivals(self._summary, time.monotonic() - self._begun, self._first_after_s))
+        def view() -> RenderableType:
+            return liveview.arrivals(self._summary, time.monotonic() - self._begun, self._first_after_s)
 
         with Live(view(), console=self._console, auto_refresh=False) as live:
             yield lambda: live.update(view(), refresh=True)
@@ -194,6 +198,9 @@ def run(env: Env, console: Console, stop: StopSignals) -> int:
             if entry.unit is not None:
                 entry.unit.process.end_orphan()
                 entry.unit.process.log.unlink(missing_ok=True)
+            if isinstance(entry.unit, RabbitMQ):
+                # The gateway's memory ended with the last run: of a message from then, nobody could show the sender.
+                entry.unit.forget()
         ports.check_free()
         return Demo(plan, console, stop).run(seconds)
 

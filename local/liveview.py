@@ -1,6 +1,7 @@
 """How the demo looks in a terminal: the table of addresses, and below it what arrives, redrawn in place."""
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +15,7 @@ NOTHING = "-"
 STALE_S = 30.0
 
 
-def addresses(plan: Plan, progress: dict[str, Progress]) -> Table:
+def addresses(plan: Plan, progress: dict[str, Progress]) -> RenderableType:
     """Show each entry with its address and how far it is."""
     table = _table()
     for _ in ("name", "address", "what it is"):
@@ -23,13 +24,13 @@ def addresses(plan: Plan, progress: dict[str, Progress]) -> Table:
     for entry in plan.entries:
         table.add_row(Text(entry.name, "bold"), entry.address, Text(entry.note, "dim"), _state(progress[entry.name]))
     table.add_row(Text("logs", "bold"), "var/log/<name>.log", "", "")
-    return table
+    return _indented("", table)
 
 
 def arrivals(summary: Summary | None, running_s: float, first_after_s: float | None) -> RenderableType:
     """Show the rates of each service and each hop, the seconds since the last arrival, and how long it runs."""
     summary = summary or Summary()
-    return Group("", _services(summary), "", _hops(summary), "", _footer(summary, running_s, first_after_s))
+    return _indented("", _services(summary), "", _hops(summary), "", _footer(summary, running_s, first_after_s))
 
 
 def plain_line(summary: Summary | None, running_s: float) -> str:
@@ -60,7 +61,7 @@ def _services(summary: Summary) -> Table:
 
 def _hops(summary: Summary) -> Table:
     table = _table()
-    table.add_column("hop", no_wrap=True, min_width=36)
+    table.add_column("hop", no_wrap=True, min_width=34)
     table.add_column("calls/s", justify="right", no_wrap=True, min_width=8)
     table.add_column("last", justify="right", no_wrap=True, min_width=7)
     for source, target in HOPS:
@@ -76,11 +77,15 @@ def _footer(summary: Summary, running_s: float, first_after_s: float | None) -> 
     if first_after_s is not None:
         parts.append(f"first signals after {first_after_s:.0f} s")
     parts.append("all seen" if not missing else f"{missing} not seen yet")
-    return Text(f" {' · '.join(parts)} · Ctrl-C stops everything", "dim")
+    return Text(f"{' · '.join(parts)} · Ctrl-C stops everything", "dim")
+
+
+def _indented(*parts: RenderableType) -> Padding:
+    return Padding(Group(*parts), (0, 0, 0, 1))
 
 
 def _table() -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), header_style="dim")
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
 
 
 def _cell(figures: Figures | None) -> Text:

@@ -99,7 +99,7 @@ def _database(environ: Mapping[str, str], state: Path) -> tuple[Entry, dict[str,
     if host := environ.get("MYTHICAL_DATABASE_HOST"):
         return Entry("postgres", f"{host}:{environ.get('MYTHICAL_DATABASE_HOST_PORT', '5432')}", "yours"), {}
     postgres = Postgres(state / "postgres", log=LOGS / "postgres.log")
-    return Entry("postgres", f"{postgres.host}:{postgres.port}", "user postgres, password mythical", postgres), {
+    return Entry("postgres", f"{postgres.host}:{postgres.port}", "postgres / mythical", postgres), {
         "MYTHICAL_DATABASE_HOST": postgres.host,
         "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
         "MYTHICAL_DATABASE_USER": postgres.user,
@@ -111,7 +111,7 @@ def _broker(environ: Mapping[str, str], state: Path) -> tuple[Entry, dict[str, s
     if host := environ.get("MYTHICAL_QUEUE_HOST"):
         return Entry("rabbitmq", f"{host}:{environ.get('MYTHICAL_QUEUE_HOST_PORT', '5672')}", "yours"), {}
     rabbitmq = RabbitMQ(state / "rabbitmq", log=LOGS / "rabbitmq.log")
-    return Entry("rabbitmq", f"{rabbitmq.host}:{rabbitmq.port}", "user guest, password guest", rabbitmq), {
+    return Entry("rabbitmq", f"{rabbitmq.host}:{rabbitmq.port}", "guest / guest", rabbitmq), {
         "MYTHICAL_QUEUE_HOST": rabbitmq.host,
         "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
         "MYTHICAL_QUEUE_USER": rabbitmq.user,

@@ -41,12 +41,16 @@ def answers(port: int, host: str = LOOPBACK, timeout_s: float = 0.5) -> bool:
 
 
 def holder_of(port: int) -> str | None:
-    """Return "<command> (pid <n>)" of the process that listens on `port`, or None where /proc does not tell us."""
+    """Return "pid <n> (<command>)" of the process that listens on `port`, or None where /proc does not tell us."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for entry in PROC.glob("[0-9]*") if wanted else ():
         if any(_link(handle) in wanted for handle in _handles(entry)):
-            return f"{command_of(int(entry.name))[:60] or 'unnamed'} (pid {entry.name})"
+            return f"pid {entry.name} ({_shortened(command_of(int(entry.name)))})"
     return None
+
+
+def _shortened(command: str, width: int = 32) -> str:
+    return command if len(command) <= width else command[: width - 1] + "…"
 
 
 def check_free(port: int, name: str) -> None:

@@ -1,6 +1,7 @@
 """A private RabbitMQ: our own child, with its own data folder and ports, on the loopback address only."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Self
@@ -74,6 +75,11 @@ class RabbitMQ:
     def process(self) -> Process:
         """The child process: whether it runs, its pid, its log's tail."""
         return self._process
+
+    def forget(self) -> None:
+        """Throw away its queues and messages; call it before the start."""
+        self._process.end_orphan()
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
 
     def start(self) -> Self:
         """Start it and return when it speaks AMQP. Raises LocalError, with its log's tail, if it does not."""

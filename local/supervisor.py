@@ -17,7 +17,7 @@ POLL_S = 0.05
 
 @dataclass
 class Progress:
-    """How far one entry is: seconds from its launch to its readiness, where known, and what became of an optional."""
+    """How far one entry is: when it was launched, after how many seconds of the run it was ready, why it was lost."""
 
     launched_at: float | None = None
     ready_after_s: float | None = None
@@ -30,6 +30,7 @@ class Supervisor:
     def __init__(self, plan: Plan) -> None:
         self.progress = {entry.name: Progress() for entry in plan.entries}
         self._entries = plan.entries
+        self._begun = time.monotonic()
         for entry in plan.entries:
             if entry.unit is None:
                 self.progress[entry.name] = Progress(0.0, 0.0)
@@ -78,7 +79,7 @@ class Supervisor:
         if not unit.process.running:
             self._fail(entry, each, unit.process.fault(f"ended after {age_s:.0f} s ({_ending(unit)})"))
         elif each.ready_after_s is None and unit.is_ready():
-            each.ready_after_s = age_s
+            each.ready_after_s = time.monotonic() - self._begun
         elif each.ready_after_s is None and age_s > START_S:
             self._fail(entry, each, unit.process.fault(f"was not ready after {age_s:.0f} s"))
 

@@ -35,7 +35,7 @@ def test_a_taken_port_is_seen(listener: socket.socket) -> None:
 def test_the_holder_of_a_port_is_named(listener: socket.socket) -> None:
     """The reader learns which process to stop."""
     with listener:
-        assert f"(pid {os.getpid()})" in str(holder_of(listener.getsockname()[1]))
+        assert f"pid {os.getpid()} (" in str(holder_of(listener.getsockname()[1]))
 
 
 def test_nobody_holds_a_free_port() -> None:

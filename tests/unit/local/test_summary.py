@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from local.liveview import arrivals, plain_line, rate
+from local.liveview import addresses, arrivals, plain_line, rate
+from local.plan import Entry, Plan
 from local.summary import HOPS, SERVICES, SIGNALS, Summary, parse
+from local.supervisor import Progress
 
 
 def complete() -> dict[str, Any]:
@@ -56,6 +58,19 @@ def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
         console.print(arrivals(parse(answer), 3725, 9.5))
     lines = captured.get().splitlines()
     assert len(lines) == 13
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in captured.get()
+
+
+def test_the_addresses_fit_eighty_columns() -> None:
+    """Ten lines, one of them blank: with the arrivals below, all is seen on a terminal of 24."""
+    names = ("gateway", "aspire", "requester", "server", "recorder", "postgres", "rabbitmq")
+    entries = tuple(Entry(name, "http://127.0.0.1:40000/unicorn", "signals, map, flame graphs") for name in names)
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(addresses(Plan(entries, ""), {name: Progress(1.0, 123.4) for name in names}))
+    lines = captured.get().splitlines()
+    assert len(lines) == 10
     assert max(len(line) for line in lines) <= 80
     assert "…" not in captured.get()
 

@@ -1,0 +1,198 @@
+"""The demo as a user runs it: bounded, interrupted, crashed, and refused."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.addresses import DEFAULTS
+from local.inspection import PROC, command_of, started_at
+from local.ports import LOOPBACK, free_port
+from local.postgres import Postgres
+from local.rabbitmq import RabbitMQ
+from tests.integration.conftest import eventually
+
+# Starting everything takes 10 s on an idle machine and several times that on a busy one.
+STARTED_S = 90.0
+STOPPED_S = 10.0
+
+
+class DemoRun:
+    """A demo on ports and in a folder of its own, its output in a file."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.output = folder / "output"
+        ports = {variable: str(free_port()) for _, variable, _ in DEFAULTS}
+        self.environ = {
+            **os.environ,
+            **ports,
+            "MYTHICAL_STATE": str(folder / "state"),
+            "DEMO_ASPIRE": "false",
+            "REQUESTER_START": "0",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it and return the supervising process."""
+        with self.output.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "local.demo"], env=self.environ, stdout=output, stderr=output
+            )
+        return self._process
+
+    def close(self) -> None:
+        """End it, however the test went."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def said(self) -> str:
+        """Return what it printed so far."""
+        return self.output.read_text()
+
+    def wait_started(self) -> None:
+        """Wait until all six are ready."""
+        names = ("gateway", "requester", "server", "recorder", "postgres", "rabbitmq")
+        eventually(
+            lambda: all(f"\n{name} " in f"\n{self.said()}" for name in names),
+            STARTED_S,
+            f"not all ready: {self.said()}",
+        )
+
+    def left(self) -> list[str]:
+        """Return the commands of all processes that were told of this run's folder and still run."""
+        mark = f"{self.folder}".encode()
+        return [command_of(pid) for pid in _pids() if mark in _environ(pid) and started_at(pid)]
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.glob("[0-9]*")]
+
+
+def _environ(pid: int) -> bytes:
+    try:
+        return (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.fixture
+def folder(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
+    """Give a folder of this test's own, which the servers' users can reach."""
+    folder = servers_folder / str(request.node.name)
+    folder.mkdir(mode=0o711)
+    return folder
+
+
+@pytest.fixture
+def demo(folder: Path) -> Iterator[DemoRun]:
+    """Give a demo that runs its own servers."""
+    run = DemoRun(folder)
+    yield run
+    run.close()
+
+
+@pytest.mark.timeout(300)
+def test_a_bounded_run_succeeds_when_every_signal_and_hop_was_seen(
+    folder: Path, postgres: Postgres, rabbitmq: RabbitMQ
+) -> None:
+    """Twelve cells and four hops, on the servers that the environment names; then nothing is left."""
+    run = DemoRun(
+        folder,
+        DEMO_SECONDS="40",
+        MYTHICAL_DATABASE_HOST=postgres.host,
+        MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
+        MYTHICAL_QUEUE_HOST=rabbitmq.host,
+        MYTHICAL_QUEUE_HOST_PORT=str(rabbitmq.port),
+    )
+    process = run.start()
+    try:
+        code = process.wait(240)
+    finally:
+        run.close()
+    assert code == 0, run.said()
+    assert "every signal of every service, and every hop" in run.said()
+    assert "Traceback" not in run.said()
+    assert not (folder / "state/postgres").exists()
+    assert run.left() == []
+
+
+@pytest.mark.timeout(300)
+def test_a_crashed_run_does_not_hinder_the_next_and_ctrl_c_ends_it(demo: DemoRun) -> None:
+    """After SIGKILL of the supervisor the same ports and data serve again; SIGINT then ends all, within ten seconds."""
+    crashed = demo.start()
+    demo.wait_started()
+    crashed.kill()
+    crashed.wait()
+    process = demo.start()
+    demo.wait_started()
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(STOPPED_S) == 0, demo.said()
+    assert time.monotonic() - begun < STOPPED_S
+    assert "Traceback" not in demo.said()
+    assert demo.left() == []
+
+
+def test_a_taken_port_is_told_before_anything_starts(demo: DemoRun) -> None:
+    """The message names the port and the variable that moves it; no server was started, no data made."""
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        demo.environ["DEMO_LOKI_PORT"] = str(port)
+        assert demo.start().wait(30) == 1
+    assert f"port {port} (Loki push) is taken" in demo.said()
+    assert "DEMO_LOKI_PORT=" in demo.said()
+    assert not list((demo.folder / "state").glob("postgres/*"))
+
+
+@pytest.mark.parametrize("seconds", ["soon", "-1"])
+def test_a_wrong_setting_is_one_line(demo: DemoRun, seconds: str) -> None:
+    """The line names the variable, and what it may hold."""
+    demo.environ["DEMO_SECONDS"] = seconds
+    assert demo.start().wait(30) == 2
+    (line,) = demo.said().splitlines()
+    assert f"DEMO_SECONDS='{seconds}'" in line
+
+
+def test_a_second_demo_of_the_same_checkout_is_refused(demo: DemoRun) -> None:
+    """It would end the first one's servers as leftovers; instead it names the first."""
+    state = demo.folder / "state"
+    holder = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); f.write('4711');"
+    holder += "f.flush(); print('held', flush=True); time.sleep(60)"
+    state.mkdir()
+    command = [sys.executable, "-c", holder, str(state / "demo.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:  # noqa: S603 - our own program
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert demo.start().wait(30) == 1
+        other.kill()
+    assert "runs already (pid 4711)" in demo.said()
+
+
+def test_a_service_that_dies_is_reported_at_once_with_its_log(
+    folder: Path, postgres: Postgres, rabbitmq: RabbitMQ
+) -> None:
+    """A suite with a dead part would only look as if it ran: it ends, and shows why."""
+    run = DemoRun(
+        folder,
+        MYTHICAL_DATABASE_HOST=postgres.host,
+        MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
+        MYTHICAL_QUEUE_HOST=rabbitmq.host,
+        MYTHICAL_QUEUE_HOST_PORT=str(rabbitmq.port),
+        ENDPOINT_TYPE="UNHEARD-OF",
+    )
+    try:
+        assert run.start().wait(60) == 1
+    finally:
+        run.close()
+    assert "ended after" in run.said()
+    assert "UNHEARD-OF" in run.said()
+    assert run.left() == []
