@@ -45,13 +45,17 @@ class Env:
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Give a number with low ≤ number ≤ high."""
-        value = self.text(name, f"{default:g}")
+        value = self.text(name, _digits(default))
         try:
             number = float(value)
         except ValueError:
-            raise SettingsError(f"{name}={value!r} is not a number; give one from {low:g} to {high:g}") from None
+            raise SettingsError(
+                f"{name}={value!r} is not a number; give one from {_digits(low)} to {_digits(high)}"
+            ) from None
         if not low <= number <= high:
-            raise SettingsError(f"{name}={value!r} is out of range; give a number from {low:g} to {high:g}")
+            raise SettingsError(
+                f"{name}={value!r} is out of range; give a number from {_digits(low)} to {_digits(high)}"
+            )
         return number
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
@@ -73,7 +77,8 @@ class Env:
         """Give a host and a port, written host:port."""
         value = self.text(name, default)
         host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:  # noqa: PLR2004 - the last TCP port
+        # The length first: int() refuses thousands of digits with an error of its own.
+        if not host or not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:  # noqa: PLR2004 - TCP ports
             raise SettingsError(f"{name}={value!r} is not host:port, as in {default}")
         return host, int(port)
 
@@ -83,3 +88,8 @@ class Env:
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(f"{name}={value!r} is not an address; it must start with http:// or https://")
         return value
+
+
+def _digits(number: float) -> str:
+    """Write a number as people do: six digits, as `g` alone would have it, turn 86400000 into 8.64e+07."""
+    return f"{number:.15g}"
