@@ -40,7 +40,7 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
         pairs["traceID"] = record.trace_id  # type: ignore[attr-defined]
         pairs["spanID"] = record.span_id  # type: ignore[attr-defined]
     pairs.update(_mapping(record, "fields"))
-    pairs["msg"] = record.getMessage()
+    pairs["msg"] = _text(record)
     if record.exc_info and record.exc_info[0]:
         pairs["exception.type"] = record.exc_info[0].__qualname__
         pairs["exception.message"] = str(record.exc_info[1])
@@ -56,6 +56,13 @@ def tags(record: logging.LogRecord) -> Mapping[str, Any]:
 def level(record: logging.LogRecord) -> str:
     """Give the level by the short names that Loki and Grafana know: debug, info, warn, error, fatal."""
     return LEVELS.get(record.levelname, record.levelname.lower())
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # a wrong log call, of a library perhaps: it must not end the thread that writes the lines
+        return str(record.msg)
 
 
 def _mapping(record: logging.LogRecord, name: str) -> Mapping[str, Any]:
