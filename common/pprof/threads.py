@@ -1,0 +1,58 @@
+"""What a thread has run between two looks at it."""
+
+import re
+import sys
+import threading
+import time
+from types import FrameType
+
+from common.pprof.stacks import Stack, Stacks
+
+
+class SeenThread:
+    """A thread as last seen: its name with each number replaced by N, and its stack."""
+
+    def __init__(self, ident: int, frame: FrameType, stacks: Stacks) -> None:
+        thread = next((known for known in threading.enumerate() if known.ident == ident), None)
+        self.name = re.sub(r"\d+", "N", thread.name) if thread else "native"
+        self.stack: Stack = stacks.take(frame)
+        self._place = _place(frame)
+        self._clock = _clock(thread)
+        self._cpu_ns = time.clock_gettime_ns(self._clock) if self._clock is not None else 0
+
+    def look(self, frame: FrameType, stacks: Stacks) -> int | None:
+        """Take its stack and give the CPU time in nanoseconds since the look before; None: it moved, but has no clock.
+
+        A clock that has not moved means that the stack is the one already known, which makes idle threads cheap.
+        Raises OSError when the thread has ended.
+        """
+        if self._clock is None:
+            before, self._place = self._place, _place(frame)
+            ran_ns = 0 if before == self._place else None
+        else:
+            before_ns, self._cpu_ns = self._cpu_ns, time.clock_gettime_ns(self._clock)
+            ran_ns = self._cpu_ns - before_ns
+        if ran_ns != 0:
+            self.stack = stacks.take(frame)
+        return ran_ns
+
+
+def cpu_of_others() -> int:
+    """Give the CPU time in nanoseconds that the process has used but for the calling thread."""
+    return time.process_time_ns() - time.thread_time_ns()
+
+
+def _place(frame: FrameType) -> tuple[int, int]:
+    return id(frame), frame.f_lasti
+
+
+def _clock(thread: threading.Thread | None) -> int | None:
+    """Name the thread's CPU clock, on Linux, for a thread that `threading` knows; None: it cannot be read.
+
+    Linux counts CPU time for each thread under the inverse of its number with the bits for "one thread" and "as
+    scheduled" behind it (include/linux/posix-timers.h). `time.pthread_getcpuclockid` makes the same number, but reads
+    it from the memory of a thread that may just have ended, and then the process crashes; here it is an OSError.
+    """
+    if sys.platform != "linux" or thread is None or thread.native_id is None:
+        return None
+    return ~thread.native_id << 3 | 0b110
