@@ -84,7 +84,8 @@ def _entry(record: logging.LogRecord) -> list[Any]:
 class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no types
     """A LokiHandler that queues; one thread sends.
 
-    `dropped(lines, reason)` is called for lines that are given up: `queue_full`, `rejected` or `shutdown`.
+    `dropped(lines, reason)` is called for lines that are given up: `queue_full`, `rejected`, `unwritable` or
+    `shutdown`.
     """
 
     emitters = {"1": BatchEmitter}  # noqa: RUF012 - the package's own way to say which emitter is used
@@ -154,6 +155,10 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
                 if not self._pause(pause):
                     return False
                 pause = min(pause * 2, longest)
+            except Exception as fault:  # of ours or a caller's: were the thread to die of it, no line would follow
+                self._dropped(len(batch), "unwritable")
+                self._tell(f"{len(batch)} log lines could not be written: {type(fault).__name__}")
+                return True
             else:
                 self._full = False
                 return True
