@@ -1,0 +1,17 @@
+"""Waiting for what other threads do, without sleeping longer than needed."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+DEADLINE_S = 10.0
+
+
+def eventually(done: Callable[[], object], what: str) -> None:
+    """Return when `done` says so; fail the test when it does not within ten seconds."""
+    end = time.monotonic() + DEADLINE_S
+    while not done():
+        if time.monotonic() > end:
+            pytest.fail(f"no {what} within {DEADLINE_S:.0f} s")
+        time.sleep(0.005)
