@@ -30,7 +30,7 @@ class Collector:
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
             if os.environ.get(name):
                 return None
-        path = f"/v1/{signal}" if self.protocol == "http/protobuf" else ""
+        path = f"/v1/{signal}" if _of_signal(signal, self.protocol) == "http/protobuf" else ""
         return f"http://{self.host}:{self.port}{path}"
 
     def span_exporter(self) -> "SpanExporter":
@@ -56,7 +56,8 @@ class Collector:
 
 
 def _of_signal(signal: Signal, protocol: str) -> str:
-    return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or protocol
+    """The signal's own protocol, read as leniently as collector() checked it."""
+    return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip().lower() or protocol
 
 
 def collector(env: Env) -> Collector:
