@@ -24,12 +24,15 @@ class Conventions:
 
 
 def conventions(env: Env) -> Conventions:
-    """Read OTEL_SEMCONV_STABILITY_OPT_IN: `http` is the new names alone, `http/dup` both, neither the old alone."""
+    """Read OTEL_SEMCONV_STABILITY_OPT_IN: `http` is the new names alone, `http/dup` both, neither the old alone.
+
+    Where both are written, `/dup` wins, as it does for the instrumentations.
+    """
     wanted = {word.strip() for word in env.text(VARIABLE, BOTH).split(",")}
     return Conventions(
-        old_http="http" not in wanted,
+        old_http="http" not in wanted or "http/dup" in wanted,
         new_http=bool({"http", "http/dup"} & wanted),
-        old_database="database" not in wanted,
+        old_database="database" not in wanted or "database/dup" in wanted,
         new_database=bool({"database", "database/dup"} & wanted),
     )
 
