@@ -11,7 +11,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Response, jsonify, request
 
 from common.exposition import expose
-from common.pprof import ProfileBusy, cpu_profile, heap_profile
+from common.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
 from common.problems import Problem, translate_problems
 from common.telemetry import Telemetry
 
@@ -58,13 +58,19 @@ def _heap() -> Response:
 
 def _profile(take: Callable[[float], bytes], default: float) -> Response:
     try:
-        seconds = float(request.args.get("seconds", default))
-        profile = take(seconds)
+        profile = take(_seconds(default))
     except ProfileBusy as busy:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(busy), retry_after_s=10) from busy
-    except ValueError as wrong:
+    except BadDuration as wrong:
         raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
     return Response(profile, content_type="application/octet-stream")
+
+
+def _seconds(default: float) -> float:
+    try:
+        return float(request.args.get("seconds", default))
+    except ValueError:
+        raise Problem(HTTPStatus.BAD_REQUEST, "seconds must be a number, as in seconds=10.") from None
 
 
 def beside(service: WSGIApplication, operation: WSGIApplication) -> WSGIApplication:
