@@ -44,6 +44,7 @@ def crud(port: int, *, connections: int, seconds: float) -> Load:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(port, connections, seconds, sender), daemon=True)
     process.start()
+    sender.close()  # ours; while it is open, a generator that died would be waited for without end
     try:
         load: Load = receiver.recv()
     finally:
