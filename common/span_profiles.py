@@ -6,7 +6,7 @@ from weakref import ref
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import SpanKind, format_span_id
+from opentelemetry.trace import SpanKind
 
 # The names that Pyroscope and Grafana look for. No trace_id: servers of the 1.16 line would index it, a series for
 # each trace; the span's id they keep out of the index.
@@ -41,20 +41,23 @@ class SpanProfiles(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Mark the span as one with a profile and tag the thread, if it is a root that runs here."""
-        context = span.context
-        if _has_local_parent(span) or span.kind is SpanKind.PRODUCER or not context.trace_flags.sampled:
+        parent, context = span.parent, span.context
+        if parent is not None and not parent.is_remote:
             return
-        span_id = format_span_id(context.span_id)
+        if span.kind is SpanKind.PRODUCER or not context.trace_flags.sampled:
+            return
+        span_id = format(context.span_id, "016x")
         span.set_attribute(PROFILE_ID, span_id)
         try:
             tags: _ThreadTags = self._threads.tags
         except AttributeError:
             tags = self._threads.tags = _ThreadTags(self._add, self._remove)
-        tags.start(span, span_id, self._bounded(span.name))
+        tags.start((span_id, self._bounded(span.name), ref(span)))
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take off what was tagged at the start, whatever the span is called by now."""
-        if not _has_local_parent(span):
+        parent = span.parent
+        if parent is None or parent.is_remote:
             tags: _ThreadTags | None = getattr(self._threads, "tags", None)
             if tags is not None:
                 tags.end()
@@ -74,50 +77,46 @@ class SpanProfiles(SpanProcessor):
         return name
 
 
-def _has_local_parent(span: ReadableSpan) -> bool:
-    parent = span.parent
-    return parent is not None and not parent.is_remote
+# The id and the name that a root is tagged with, and the root itself as long as anyone else holds it.
+_Root = tuple[str, str, ref[Span]]
 
 
 class _ThreadTags:
-    """The roots that were started on one thread and are not over, and the tags it has because of them."""
+    """The roots that were started on one thread and are not over, and the one whose tags it has."""
 
     def __init__(self, add: TagCall, remove: TagCall) -> None:
         self._add = add
         self._remove = remove
-        self._roots: list[tuple[ref[Span], str, str]] = []
-        self._shown: tuple[str, str] | None = None
+        self._roots: list[_Root] = []
+        self._shown: _Root | None = None
 
-    def start(self, span: Span, span_id: str, name: str) -> None:
-        """Let the span have the thread's tags."""
+    def start(self, root: _Root) -> None:
+        """Let the root have the thread's tags."""
         self._forget_ended()
-        self._roots.append((ref(span), span_id, name))
-        self._show((span_id, name))
+        self._roots.append(root)
+        self._show(root)
 
     def end(self) -> None:
         """Give the tags to the innermost root that still runs."""
         self._forget_ended()
-        self._show(self._roots[-1][1:] if self._roots else None)
+        self._show(self._roots[-1] if self._roots else None)
 
     def _forget_ended(self) -> None:
-        while self._roots and not _is_running(self._roots[-1][0]):
+        """Drop the innermost roots that are over, or lost: one that nobody holds any more will never end."""
+        while self._roots and ((span := self._roots[-1][2]()) is None or span.end_time is not None):
             self._roots.pop()
 
-    def _show(self, wanted: tuple[str, str] | None) -> None:
-        if self._shown is not None and wanted != self._shown:
-            self._remove(SPAN_ID, self._shown[0])
-            self._remove(SPAN_NAME, self._shown[1])
-        if wanted is not None and wanted != self._shown:
-            self._add(SPAN_ID, wanted[0])
-            self._add(SPAN_NAME, wanted[1])
-        self._shown = wanted
+    def _show(self, root: _Root | None) -> None:
+        shown, self._shown = self._shown, root
+        if shown is root:
+            return
+        if shown is not None:
+            self._remove(SPAN_ID, shown[0])
+            self._remove(SPAN_NAME, shown[1])
+        if root is not None:
+            self._add(SPAN_ID, root[0])
+            self._add(SPAN_NAME, root[1])
 
     def __del__(self) -> None:
         """Leave the thread clean as it ends: tags go by thread number, and the next thread gets the same one."""
         self._show(None)
-
-
-def _is_running(span: "ref[Span]") -> bool:
-    """Tell whether a span is neither over nor lost: one that nobody holds any more will never end."""
-    held = span()
-    return held is not None and held.end_time is None

@@ -13,7 +13,7 @@ import os
 class Store:
     """A docstring.
 
-def not_code(): it is text at the margin
+Text at the margin is no code.
     """
 
     SIZE = 10
