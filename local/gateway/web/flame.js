@@ -7,6 +7,7 @@ const SETUP = "The flame graph needs a library that is not installed: run make s
 const ALL = "";
 let shown = "";
 let wanted = null;
+let widened = "";
 
 /** Ask for the profile of one span; it is shown with the next refresh. */
 export function chooseSpan(service, spanId) {
@@ -26,8 +27,10 @@ export async function refreshFlame() {
   setOptions(byId("flame-type"), unique(mine.map((profile) => profile.type)).map((type) => [type, type.split(":").slice(0, 2).join(" ")]));
   await offerSpans(service);
   const query = new URLSearchParams({ type: byId("flame-type").value, span_id: byId("flame-span").value });
+  // A graph that someone is looking into waits with newer profiles until it is whole again.
+  if (widened === `${service} ${query}`) return;
   const newest = `${service} ${query} ${mine.length} ${mine[0]?.time_unix_nano}`;
-  if (newest !== shown && draw(await ask(`/api/profiles/${encodeURIComponent(service)}/flame?${query}`))) shown = newest;
+  if (newest !== shown && draw(await ask(`/api/profiles/${encodeURIComponent(service)}/flame?${query}`), `${service} ${query}`)) shown = newest;
 }
 
 async function offerSpans(service) {
@@ -42,7 +45,8 @@ async function offerSpans(service) {
   select.value = chosen;
 }
 
-function draw(tree) {
+function draw(tree, choice) {
+  widened = "";
   const box = byId("flame");
   if (!tree) {
     box.replaceChildren();
@@ -53,6 +57,7 @@ function draw(tree) {
   const text = (value) => (nanoseconds ? duration(value) : count(value));
   const chart = flamegraph.default().width(box.clientWidth).cellHeight(18).minFrameSize(3).transitionDuration(0).inverted(true)
     .label((frame) => `${frame.data.name}: ${text(frame.data.value)}, ${((100 * frame.data.value) / tree.value).toFixed(1)} %`);
+  chart.onClick((frame) => { widened = frame.depth > 0 ? choice : ""; });
   chart.setDetailsElement(byId("flame-details"));
   box.replaceChildren();
   d3.select(box).datum(tree).call(chart);
@@ -62,6 +67,7 @@ function draw(tree) {
 
 /** Draw again with the next refresh: the width changed. */
 export function redrawFlame() {
+  widened = "";
   shown = "";
 }
 

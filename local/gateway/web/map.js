@@ -13,6 +13,7 @@ export function showHops(hops) {
   reconcile(byId("hops"), hops, (hop) => `${hop.from} ${hop.to} ${hop.kind}`, () => element("li"),
     (item, hop) => setText(item, `${hop.from} ${VERBS[hop.kind]} ${hop.to}: ${rate(hop.rate_per_s)}`));
   const available = typeof cytoscape !== "undefined";
+  document.body.classList.toggle("plain", !available);
   byId("map").hidden = !available || hops.length === 0;
   // Where there is a map, the list is for those who cannot see it.
   byId("hops").className = byId("map").hidden ? "" : "unseen";

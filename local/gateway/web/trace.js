@@ -24,7 +24,7 @@ function showSpans(traceId, spans) {
   const rows = inTree(spans);
   // What went wrong is opened at once, else the root.
   const opened = (rows.find(({ span }) => span.status.code === "ERROR") ?? rows[0])?.span.span_id;
-  reconcile(byId("spans"), rows, ({ span }) => `${traceId} ${span.span_id}`, ({ span }) => createSpan(span, span.span_id === opened), (item, row) => updateSpan(item, row, start, length));
+  reconcile(byId("spans"), rows, ({ span }) => `${traceId} ${span.span_id} ${span.profiled}`, ({ span }) => createSpan(span, span.span_id === opened), (item, row) => updateSpan(item, row, start, length));
 }
 
 /** The spans with their depth, each below its parent; one whose parent is not held counts as a root. */
@@ -57,7 +57,7 @@ function createSpan(span, open) {
   return element("li", {}, element("details", { open },
     element("summary", {},
       element("span", { className: "label", title: span.name }, span.name, " ",
-        element("small", { textContent: `${span.service} ${span.kind.toLowerCase()}` })),
+        element("small")),
       element("span", { className: "track" }, element("span", { className: "bar" })),
       element("span", { className: "number" })),
     details));
@@ -67,6 +67,7 @@ function updateSpan(item, { span, depth }, start, length) {
   const [label, track, took] = item.querySelector("summary").children;
   item.className = span.status.code === "ERROR" ? "failed" : "";
   label.style.paddingLeft = `${Math.min(depth, 20) * 14}px`;
+  setText(label.querySelector("small"), `${span.service} ${span.kind.toLowerCase()}${span.profiled ? ", profiled" : ""}`);
   const bar = track.firstChild;
   bar.style.left = `${(100 * (span.start_unix_nano - start)) / length}%`;
   bar.style.width = `${(100 * (span.end_unix_nano - span.start_unix_nano)) / length}%`;
