@@ -1,7 +1,6 @@
 """Consume messages: work first, then acknowledge; retry with delay, then the dead-letter queue."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,8 @@ from common.messaging.workers import Workers
 
 log = logging.getLogger(__name__)
 
+# A move that the broker neither confirms nor refuses is worth a line in the log, and another try.
+MOVE_TIMEOUT_S = 30.0
 MOVE_AGAIN_S = 1.0
 
 
@@ -140,4 +141,5 @@ class Consumer:
                 self._owner.later(MOVE_AGAIN_S, lambda: self._move(delivery, queue, reason))
 
         properties = headers.moved(delivery.properties, delivery.attempt, reason)
-        self._moves.send(Outgoing(queue, delivery.body, properties, math.inf, done))
+        deadline = time.monotonic() + MOVE_TIMEOUT_S
+        self._moves.send(Outgoing(queue, delivery.body, properties, deadline, done))

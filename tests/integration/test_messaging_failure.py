@@ -1,0 +1,181 @@
+"""The broker is killed under load: what was confirmed is not lost, and everybody comes back."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from common.messaging import BrokerAway, NotConfirmed, Publisher
+from local.rabbitmq import RabbitMQ
+from tests.integration.messaging_support import Recorder, Rig, until
+
+CONFIRM_TIMEOUT_S = 8.0
+
+
+class Load:
+    """A thread that publishes about 500 messages a second with ids 0, 1, 2, … and notes what became of each."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.confirmed: set[str] = set()
+        self.failed: Counter[str] = Counter()
+        self.slowest_s = 0.0
+        self.slowest_call_s = 0.0
+        self.count = 0
+        self._publisher = publisher
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish no more and wait until each message has its end."""
+        self._stop.set()
+        self._thread.join()
+        until(lambda: len(self.confirmed) + self.failed.total() == self.count, CONFIRM_TIMEOUT_S + 5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.002):
+            message_id, started = str(self.count), time.monotonic()
+            self.count += 1
+            future = self._publisher.publish("GET /unicorn", message_id=message_id)
+            self.slowest_call_s = max(self.slowest_call_s, time.monotonic() - started)
+            future.add_done_callback(partial(self._ended, message_id, started))
+
+    def _ended(self, message_id: str, started: float, future: "Future[None]") -> None:
+        self.slowest_s = max(self.slowest_s, time.monotonic() - started)
+        error = future.exception()
+        if error is None:
+            self.confirmed.add(message_id)
+        else:
+            self.failed[type(error).__name__] += 1
+
+
+@pytest.fixture
+def rig(rabbitmq: RabbitMQ) -> Iterator[Rig]:
+    """A queue of its own on the session's broker, which is running again at the end."""
+    made = Rig(rabbitmq)
+    yield made
+    if not rabbitmq.process.running:
+        rabbitmq.start()
+    made.clear()
+
+
+def test_what_was_confirmed_outlives_a_kill_of_the_broker_under_load(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGKILL and restart: nothing confirmed is lost, both sides recover by themselves, publishes end within bounds.
+
+    Messages that failed may have arrived all the same (NotConfirmed), and some arrive twice: at least once.
+    """
+    publisher = rig.publisher(confirm_timeout_s=CONFIRM_TIMEOUT_S)
+    recorder = Recorder(lambda _message: time.sleep(0.005))
+    consumer = rig.consumer(recorder)
+    with caplog.at_level(logging.INFO, "common.messaging"):
+        load = Load(publisher)
+        until(lambda: len(load.confirmed) > 300)
+        rig.kill_broker()
+        until(lambda: not publisher.ready and not consumer.ready)
+        rig.rabbitmq.start()
+        until(lambda: publisher.ready and consumer.ready, 30)
+        back_at = len(load.confirmed)
+        until(lambda: len(load.confirmed) > back_at + 300, 30)
+        load.stop()
+    until(lambda: load.confirmed <= set(recorder.ids), 30)
+    assert set(load.failed) <= {"BrokerAway", "NotConfirmed", "TooManyInFlight"}
+    assert load.slowest_s < CONFIRM_TIMEOUT_S + 3
+    assert load.slowest_call_s < 1.0
+    assert len(caplog.records) < 40, "the outage floods the log"
+    assert all(record.exc_info is None for record in caplog.records)
+    assert (publisher.close(10), consumer.close(10)) == (0, 0)
+
+
+def test_messages_published_during_a_short_outage_arrive_afterwards(rig: Rig) -> None:
+    """With patience enough nothing fails: what is in hand is sent again over the next connection."""
+    publisher, recorder = rig.publisher(confirm_timeout_s=60.0), Recorder()
+    rig.consumer(recorder)
+    rig.kill_broker()
+    until(lambda: not publisher.ready)
+    futures = [publisher.publish(str(n), message_id=str(n)) for n in range(200)]
+    assert not any(future.done() for future in futures)
+    rig.rabbitmq.start()
+    assert [future.exception(60) for future in futures] == [None] * 200
+    until(lambda: set(recorder.ids) == {str(n) for n in range(200)})
+
+
+def test_failed_messages_outlive_a_kill_of_the_broker_on_their_way_to_retry(rig: Rig) -> None:
+    """Each fails once; the broker dies among the moves; each is handled successfully in the end."""
+    succeeded: set[str | None] = set()
+    lock = threading.Lock()
+
+    def fail_first(message: object) -> None:
+        attempt, name = getattr(message, "attempt", 0), getattr(message, "message_id", None)
+        if attempt == 1:
+            raise ValueError("planted")
+        with lock:
+            succeeded.add(name)
+
+    recorder = Recorder(fail_first)
+    publisher = rig.publisher(confirm_timeout_s=60.0)
+    consumer = rig.consumer(recorder, retry_delay_s=1.0)
+    futures = [publisher.publish("x", message_id=str(n), delay_s=n / 300) for n in range(500)]
+    until(lambda: len(recorder.messages) > 50)
+    rig.kill_broker()
+    until(lambda: not consumer.ready)
+    rig.rabbitmq.start()
+    assert [future.exception(60) for future in futures] == [None] * 500
+    until(lambda: succeeded == {str(n) for n in range(500)}, 60)
+    assert rig.dead() == []
+
+
+def test_an_orderly_restart_of_the_broker_is_survived_too(rig: Rig) -> None:
+    """SIGTERM: the broker says goodbye (CONNECTION_FORCED) instead of vanishing."""
+    publisher, recorder = rig.publisher(confirm_timeout_s=60.0), Recorder()
+    consumer = rig.consumer(recorder)
+    publisher.publish("before", message_id="before").result(10)
+    rig.rabbitmq.stop()
+    until(lambda: not publisher.ready and not consumer.ready)
+    future = publisher.publish("meanwhile", message_id="meanwhile")
+    rig.rabbitmq.start()
+    assert future.exception(60) is None
+    until(lambda: {"before", "meanwhile"} <= set(recorder.ids))
+
+
+def test_a_broker_that_hangs_is_noticed_by_its_silence(rig: Rig) -> None:
+    """SIGSTOP: the connection stands but nobody answers. Messages fail in time, heartbeats tell, and it all resumes."""
+    impatient = replace(rig.broker, heartbeat_s=1)  # pika looks every heartbeat + 5 s
+    publisher = rig.publisher(broker=impatient, confirm_timeout_s=1.0)
+    pid = rig.rabbitmq.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert isinstance(publisher.publish("into the void").exception(5), NotConfirmed)
+        until(lambda: not publisher.ready, 15)
+        assert isinstance(publisher.publish("held").exception(5), BrokerAway)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: publisher.ready, 30)
+    until(lambda: publisher.publish("again").exception(5) is None)
+
+
+def test_closing_while_the_broker_hangs_takes_no_longer_than_allowed(rig: Rig) -> None:
+    """Neither side waits for a farewell that does not come, and no socket is left behind."""
+    publisher = rig.publisher()
+    consumer = rig.consumer(Recorder())
+    pid = rig.rabbitmq.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        future = publisher.publish("into the void")
+        assert (publisher.close(0.5), consumer.close(0.5)) == (1, 0)
+        assert time.monotonic() - started < 4
+        assert isinstance(future.exception(0), NotConfirmed)
+    finally:
+        os.kill(pid, signal.SIGCONT)
