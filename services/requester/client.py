@@ -162,5 +162,11 @@ class Client:
 
 
 def _names(body: bytes) -> list[dict[str, str]]:
-    names: list[dict[str, str]] = json.loads(body)
-    return names
+    """Read the answer to a GET: something else than the server may listen at its address."""
+    try:
+        names = json.loads(body)
+    except (ValueError, RecursionError):
+        names = None
+    if isinstance(names, list) and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in names):
+        return names
+    raise RequestFailed("UnreadableAnswer", "the answer of the server is no list of names")
