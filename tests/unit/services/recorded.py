@@ -1,0 +1,58 @@
+"""Telemetry that stays in the test: spans and metrics as they would have been sent."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
+
+
+class Recorded:
+    """A tracer and a meter, and what they were told."""
+
+    def __init__(self) -> None:
+        self._spans = InMemorySpanExporter()
+        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.tracer = self.tracer_provider.get_tracer("test")
+        self._reader = InMemoryMetricReader()
+        self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.meter = self.meter_provider.get_meter("test")
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """The spans that ended, in that order."""
+        return list(self._spans.get_finished_spans())
+
+    @property
+    def span(self) -> ReadableSpan:
+        """The only span."""
+        (span,) = self.spans
+        return span
+
+    @property
+    def context(self) -> SpanContext:
+        """The ids of the only span."""
+        return self.span.get_span_context() or INVALID_SPAN_CONTEXT
+
+    def points(self, name: str) -> list[tuple[dict[str, object], Any]]:
+        """The data points of a metric: labels and point."""
+        return list(self._points(name))
+
+    def _points(self, name: str) -> Iterator[tuple[dict[str, object], Any]]:
+        data = self._reader.get_metrics_data()
+        for of_resource in data.resource_metrics if data else ():
+            for scope in of_resource.scope_metrics:
+                for metric in scope.metrics:
+                    if metric.name == name:
+                        for point in metric.data.data_points:
+                            yield dict(point.attributes or {}), point
+
+
+def attributes(span: ReadableSpan) -> Mapping[str, Any]:
+    """What a span says of itself."""
+    return span.attributes or {}
