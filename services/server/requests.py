@@ -1,5 +1,6 @@
 """What a request asks for, checked: which beast, which name, which page."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -11,6 +12,10 @@ from common.problems import Problem
 NAME_LENGTH = 50  # of the column
 PAGE, LONGEST_PAGE = 100, 1_000
 LARGEST_ID = 2**31 - 1  # of a serial
+
+# Control characters, which forge lines in whatever shows them (NUL cannot be stored at all), line and paragraph
+# separators, and halves of characters, which JSON can hold and UTF-8 cannot. Joiners and the like are part of names.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def name_of(request: Request) -> str:
@@ -26,8 +31,8 @@ def name_of(request: Request) -> str:
         raise Problem(HTTPStatus.BAD_REQUEST, 'The body has no usable name; send {"name": "..."}.')
     if len(name) > NAME_LENGTH:
         raise Problem(HTTPStatus.BAD_REQUEST, f"The name is longer than {NAME_LENGTH} characters.")
-    if not name.isprintable():
-        raise Problem(HTTPStatus.BAD_REQUEST, "The name has characters that cannot be printed.")
+    if UNFIT.search(name):
+        raise Problem(HTTPStatus.BAD_REQUEST, "The name has control characters or line breaks.")
     return name
 
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.routing import Rule
 
 from common.beasts import Catalogue
 from common.faults import NULL_NAME, Faults
@@ -15,6 +16,8 @@ from services.server.store import NameLost, NameTaken, Store, StoreAway
 from services.server.upkeep import Upkeep
 
 RETRY_AFTER_S = 1
+
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 
 
 def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, faults: Faults) -> None:
@@ -26,6 +29,11 @@ def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, f
         if upkeep.wiping:
             raise StoreAway("the tables are being made anew")
         return beast
+
+    # Flask's own answer to OPTIONS, and its 405, would count the methods of the route for everything else as well.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    for rule in (Rule("/", defaults={"path": ""}, endpoint="elsewhere"), Rule("/<path:path>", endpoint="elsewhere")):
+        app.url_map.add(rule)
 
     @app.get("/<beast>")
     def _page(beast: str) -> Response:
@@ -52,13 +60,14 @@ def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, f
             store.remove(table(beast), name_of(request))
         return Response(status=HTTPStatus.NO_CONTENT)
 
-    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "DELETE", "PUT", "PATCH"])
-    @app.route("/<path:path>", methods=["GET", "POST", "DELETE", "PUT", "PATCH"])
+    @app.endpoint("elsewhere")
     def _elsewhere(path: str) -> Response:
-        """Without this route, the span of an unknown address would be named by that address."""
-        if path in catalogue.danger:
-            raise MethodNotAllowed(valid_methods=["DELETE", "GET", "HEAD", "OPTIONS", "POST"])
-        raise Problem(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+        """Answer any method at any other address. Without it, the span of an unknown address would bear its name."""
+        if path not in catalogue.danger:
+            raise Problem(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+        if request.method == "OPTIONS":
+            return Response(headers={"Allow": ", ".join(METHODS)})
+        raise MethodNotAllowed(valid_methods=METHODS)
 
 
 @contextmanager

@@ -1,0 +1,229 @@
+"""What the tests of running services have in common: starting several at once, asking them, reading what they send."""
+
+import http.client
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pika  # type: ignore[import-untyped]  # pika ships no py.typed
+import psycopg
+
+from local.ports import LOOPBACK, free_port
+from local.postgres import Postgres
+from local.process import Process
+from local.program import answers_ok
+from local.rabbitmq import RabbitMQ
+from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service
+
+JSON = {"Content-Type": "application/json"}
+QUEUES = ("messages", "messages.retry", "messages.dead")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+
+def ask(
+    base_url: str,
+    path: str,
+    method: str = "GET",
+    *,
+    body: str | bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 15.0,
+) -> Answer:
+    """Make one request on a connection of its own; raises OSError when there is no answer."""
+    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=timeout_s)
+    try:
+        connection.request(method, path, body.encode() if isinstance(body, str) else body, dict(headers or {}))
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
+
+
+def traceparent() -> tuple[str, dict[str, str]]:
+    """A new trace id, and the header that makes a request part of that trace (W3C Trace Context)."""
+    trace_id = secrets.token_hex(16)
+    return trace_id, {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
+
+
+class Fleet:
+    """Services as processes, started side by side; each ends at the end with exit code 0 or the test fails.
+
+    Whatever they send bears `namespace`, which no other fleet has: so a test tells its own telemetry from the rest.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self.namespace = f"test-{secrets.token_hex(4)}"
+        self._folder = folder
+        self._settings = {"HTTP_HOST": LOOPBACK, "NAMESPACE": self.namespace, **settings}
+        self._started: list[tuple[Service, str]] = []
+
+    def launch(self, name: str, until: str = "/readyz", **env: str) -> Service:
+        """Start services.<name> and return at once; `ready` waits for it."""
+        port = env.setdefault("HTTP_PORT", str(free_port()))
+        label = f"{name}-{len(self._started)}"
+        process = Process(
+            label,
+            [sys.executable, "-m", f"services.{name}"],
+            log=self._folder / f"{label}.log",
+            record=self._folder / f"{label}.pid",
+            mark=f"services.{name}",
+            environ=os.environ | self._settings | env,
+        )
+        process.launch()
+        service = Service(process, f"http://{LOOPBACK}:{port}")
+        self._started.append((service, until))
+        return service
+
+    def start(self, name: str, until: str = "/readyz", **env: str) -> Service:
+        """Start services.<name> and return it once `until` answers."""
+        service = self.launch(name, until, **env)
+        self.ready()
+        return service
+
+    def ready(self) -> None:
+        """Return when all that were launched and still run are ready."""
+        for service, until in self._started:
+            if not service.ended_by_test:
+                url = service.base_url + until
+                service.process.wait_ready(lambda url=url: answers_ok(url), DEADLINE_S)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Stop all, side by side."""
+        left = [service.process for service, _ in self._started if not service.ended_by_test]
+        for process in left:
+            process.ask_to_stop()
+        endings = {process.name: (process.stop(STOP_S), process.tail(30)) for process in left}
+        for name, (code, tail) in endings.items():
+            assert code == 0, f"{name} ended with {code} instead of 0:\n{tail}"
+
+
+@contextmanager
+def fleet(folder: Path, *settings: Mapping[str, str]) -> Iterator[Fleet]:
+    """Give a fleet with these settings, the later ones first in importance, and end it."""
+    started = Fleet(folder, {key: value for each in settings for key, value in each.items()})
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def database_settings(postgres: Postgres, name: str | None = None) -> dict[str, str]:
+    """The environment that leads a server to that Postgres."""
+    return {
+        "MYTHICAL_DATABASE_HOST": postgres.host,
+        "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
+        "MYTHICAL_DATABASE_USER": postgres.user,
+        "MYTHICAL_DATABASE_PASSWORD": postgres.password,
+        "MYTHICAL_DATABASE_NAME": name or postgres.database,
+    }
+
+
+def broker_settings(rabbitmq: RabbitMQ) -> dict[str, str]:
+    """The environment that leads a requester or recorder to that broker."""
+    return {
+        "MYTHICAL_QUEUE_HOST": rabbitmq.host,
+        "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
+        "MYTHICAL_QUEUE_USER": rabbitmq.user,
+        "MYTHICAL_QUEUE_PASSWORD": rabbitmq.password,
+    }
+
+
+# No collector: nothing listens there, the exporters are off and log lines go to the service's own log file.
+SILENT = {
+    "OTEL_TRACES_EXPORTER": "none",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "console",
+    "PROFILE_COLLECTOR_HOST": "",
+    "LOGS_TARGET": "",
+}
+
+
+@contextmanager
+def own_database(postgres: Postgres) -> Iterator[str]:
+    """Give the name of a new database on the server, and drop it at the end whoever still uses it."""
+    name = f"test_{secrets.token_hex(4)}"
+    run(postgres, f"CREATE DATABASE {name}")
+    yield name
+    run(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def run(postgres: Postgres, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
+    """Run a statement of the test's own and give its rows."""
+    with psycopg.connect(postgres.dsn, dbname=database or postgres.database, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
+    """A plain channel to the broker."""
+    connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
+    try:
+        yield connection.channel()
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def clear_queues(rabbitmq: RabbitMQ) -> None:
+    """Delete the suite's queues with all that is in them: the next service declares them anew."""
+    with channel(rabbitmq) as on:
+        for queue in QUEUES:
+            on.queue_delete(queue)
+
+
+def ready_messages(rabbitmq: RabbitMQ, queue: str) -> int:
+    """How many messages wait in a queue; 0 if there is no such queue."""
+    try:
+        with channel(rabbitmq) as on:
+            return int(on.queue_declare(queue, passive=True).method.message_count)
+    except pika.exceptions.ChannelClosedByBroker:
+        return 0
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """Give the port of a server that takes connections and never answers."""
+    with socket.create_server((LOOPBACK, 0), backlog=128) as listener:
+        yield listener.getsockname()[1]
+
+
+def spans_of(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:
+    """The spans of a trace as the gateway holds them now, none if it has none."""
+    spans: list[dict[str, Any]] = []
+    try:
+        spans = gateway.get(f"traces/{trace_id}")
+    except OSError as none:
+        if getattr(none, "code", None) != http.client.NOT_FOUND:
+            raise
+        none.close()  # type: ignore[attr-defined]
+    return spans
+
+
+def own(found: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """Of spans, metrics, lines or profiles those that bear the namespace."""
+    return [
+        each
+        for each in found
+        if namespace in (each.get("resource", {}).get("service.namespace"), each.get("labels", {}).get("namespace"))
+    ]

@@ -1,0 +1,224 @@
+"""The server's openapi.yaml is true: each status it names is produced here, and every answer is as it says."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # its stubs are a package of their own
+import pytest
+import yaml
+from openapi_spec_validator import validate
+
+from common.beasts import MYTHICAL
+from local.ports import free_port
+from local.postgres import Postgres
+from local.state import CHECKOUT
+from services.server.app import LARGEST_BODY
+from services.server.requests import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
+from tests.integration.conftest import Service
+from tests.integration.service_support import JSON, SILENT, Answer, ask, database_settings, fleet, own_database
+
+DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "services/server/openapi.yaml").read_text(encoding="utf-8"))
+
+# Where a request can go: a server as it is meant to be, one whose planted fault strikes each time and whose debug
+# pages are shut, and one whose database is not there.
+WELL, FAULTY, STRANDED = "well", "faulty", "stranded"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request, and the documented answer that it brings about."""
+
+    operation: str
+    path: str
+    method: str
+    status: int
+    body: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    server: str = WELL
+
+    def __str__(self) -> str:
+        return f"{self.operation}-{self.status}-{self.server}"
+
+
+NAME = '{"name": "amber_kind_lynx_fen"}'
+PROFILE, HEAP = "/debug/pprof/profile", "/debug/pprof/heap"
+
+CASES = [
+    Case("get /{beast}", "/unicorn", "GET", 200),
+    Case("get /{beast}", "/beholder?limit=1", "GET", 200),
+    Case("get /{beast}", "/unicorn?limit=0", "GET", 400),
+    Case("get /{beast}", "/hydra", "GET", 404),
+    Case("get /{beast}", "/unicorn", "GET", 503, server=STRANDED),
+    Case("head /{beast}", "/unicorn", "HEAD", 200),
+    Case("head /{beast}", "/unicorn?before=x", "HEAD", 400),
+    Case("head /{beast}", "/hydra", "HEAD", 404),
+    Case("head /{beast}", "/unicorn", "HEAD", 503, server=STRANDED),
+    Case("post /{beast}", "/unicorn", "POST", 201, NAME, JSON),
+    Case("post /{beast}", "/unicorn", "POST", 400, "{}", JSON),
+    Case("post /{beast}", "/hydra", "POST", 404, NAME, JSON),
+    Case("post /{beast}", "/beholder", "POST", 409, '{"name": "taken"}', JSON),
+    Case("post /{beast}", "/unicorn", "POST", 413, " " * (LARGEST_BODY + 1), JSON),
+    Case("post /{beast}", "/unicorn", "POST", 415, NAME, {"Content-Type": "text/plain"}),
+    Case("post /{beast}", "/unicorn", "POST", 500, NAME, JSON, FAULTY),
+    Case("post /{beast}", "/unicorn", "POST", 503, NAME, JSON, STRANDED),
+    Case("delete /{beast}", "/unicorn", "DELETE", 204, NAME, JSON),
+    Case("delete /{beast}", "/unicorn", "DELETE", 400, "[]", JSON),
+    Case("delete /{beast}", "/hydra", "DELETE", 404, NAME, JSON),
+    Case("delete /{beast}", "/unicorn", "DELETE", 413, " " * (LARGEST_BODY + 1), JSON),
+    Case("delete /{beast}", "/unicorn", "DELETE", 415, NAME),
+    Case("delete /{beast}", "/unicorn", "DELETE", 503, NAME, JSON, STRANDED),
+    Case("options /{beast}", "/unicorn", "OPTIONS", 200),
+    Case("options /{beast}", "/hydra", "OPTIONS", 404),
+    Case("put /{beast}", "/unicorn", "PUT", 405, NAME, JSON),
+    Case("put /{beast}", "/hydra", "PUT", 404, NAME, JSON),
+    Case("patch /{beast}", "/unicorn", "PATCH", 405, NAME, JSON),
+    Case("patch /{beast}", "/hydra", "PATCH", 404, NAME, JSON),
+    Case("get /healthz", "/healthz", "GET", 200),
+    Case("get /healthz", "/healthz", "GET", 200, server=STRANDED),
+    Case("get /readyz", "/readyz", "GET", 200),
+    Case("get /readyz", "/readyz", "GET", 503, server=STRANDED),
+    Case("get /metrics", "/metrics", "GET", 200),
+    Case("get /metrics", "/metrics", "GET", 200, headers={"Accept": "application/openmetrics-text; version=1.0.0"}),
+    Case(f"get {PROFILE}", f"{PROFILE}?seconds=0.05", "GET", 200),
+    Case(f"get {PROFILE}", f"{PROFILE}?seconds=nan", "GET", 400),
+    Case(f"get {PROFILE}", PROFILE, "GET", 404, server=FAULTY),
+    Case(f"get {HEAP}", f"{HEAP}?seconds=0.05", "GET", 200),
+    Case(f"get {HEAP}", f"{HEAP}?seconds=61", "GET", 400),
+    Case(f"get {HEAP}", HEAP, "GET", 404, server=FAULTY),
+]
+# These need another request under way, and have a test of their own.
+BUSY = {(f"get {PROFILE}", "503"), (f"get {HEAP}", "503")}
+
+
+@pytest.fixture(scope="module")
+def servers(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Service]]:
+    """The three servers that cases are sent to."""
+    folder = tmp_path_factory.mktemp("servers")
+    with own_database(postgres) as name, fleet(folder, SILENT, database_settings(postgres, name)) as started:
+        servers = {
+            WELL: started.launch("server", FAULT_NULL_NAME="0"),
+            FAULTY: started.launch("server", FAULT_NULL_NAME="1", DEBUG_ENDPOINTS="false"),
+            STRANDED: started.launch("server", until="/healthz", MYTHICAL_DATABASE_HOST_PORT=str(free_port())),
+        }
+        started.ready()
+        assert ask(servers[WELL].base_url, "/beholder", "POST", body='{"name": "taken"}', headers=JSON).status == 201
+        yield servers
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_each_documented_status_is_what_a_caller_gets(case: Case, servers: Mapping[str, Service]) -> None:
+    """Status, headers and body of the answer are those that the document describes for that operation."""
+    url = servers[case.server].base_url
+    answer = ask(url, case.path, case.method, body=case.body, headers=case.headers)
+    assert answer.status == case.status, answer.text
+    check(documented(case.operation, case.status), answer, bodiless=case.method == "HEAD")
+
+
+def test_no_documented_status_is_without_its_case() -> None:
+    """A status that nothing produces is a promise nobody has seen kept."""
+    document = {
+        (f"{method} {path}", status)
+        for path, operations in DOCUMENT["paths"].items()
+        for method, operation in operations.items()
+        if method != "parameters"
+        for status in operation["responses"]
+    }
+    assert document == {(case.operation, str(case.status)) for case in CASES} | BUSY
+
+
+@pytest.mark.parametrize("path", [PROFILE, HEAP])
+def test_one_profile_is_taken_at_a_time(path: str, servers: Mapping[str, Service]) -> None:
+    """Of two at once, one is told to come again: two samplers would each measure the other."""
+    with ThreadPoolExecutor(2) as callers:
+        answers = list(callers.map(lambda _: ask(servers[WELL].base_url, f"{path}?seconds=1.5"), range(2)))
+    taken, refused = sorted(answers, key=lambda answer: answer.status)
+    check(documented(f"get {path}", 200), taken)
+    check(documented(f"get {path}", 503), refused)
+
+
+def test_the_document_is_valid_openapi() -> None:
+    """Tools that read OpenAPI 3.1 can read it."""
+    validate(DOCUMENT)
+
+
+def test_the_document_and_the_code_have_the_same_limits() -> None:
+    """Numbers stand in both places; here is where they are compared."""
+    parts = DOCUMENT["components"]
+    limit, before = parts["parameters"]["limit"]["schema"], parts["parameters"]["before"]["schema"]
+    assert (limit["default"], limit["maximum"], parts["schemas"]["Page"]["maxItems"]) == (
+        PAGE,
+        LONGEST_PAGE,
+        LONGEST_PAGE,
+    )
+    assert before["maximum"] == LARGEST_ID
+    assert parts["schemas"]["Text"]["maxLength"] == NAME_LENGTH
+    assert f"{LARGEST_BODY:,} bytes" in parts["requestBodies"]["Name"]["description"]
+    assert tuple(parts["parameters"]["beast"]["schema"]["enum"]) == MYTHICAL.names
+
+
+def documented(operation: str, status: int) -> dict[str, Any]:
+    """What the document says of an answer."""
+    method, path = operation.split(" ", 1)
+    return resolved(DOCUMENT["paths"][path][method]["responses"][str(status)])
+
+
+def resolved(part: dict[str, Any]) -> dict[str, Any]:
+    """The part of the document itself, or the one it refers to."""
+    while "$ref" in part:
+        names = part["$ref"].removeprefix("#/").split("/")
+        part = DOCUMENT
+        for name in names:
+            part = part[name]
+    return part
+
+
+def check(described: dict[str, Any], answer: Answer, *, bodiless: bool = False) -> None:
+    """Fail where the answer is not as described."""
+    headers = {name: resolved(header) for name, header in described.get("headers", {}).items()}
+    for name, header in headers.items():
+        value = answer.headers[name]
+        assert value is not None or not header.get("required"), f"{name} is missing"
+        if value is not None:
+            conforms(int(value) if header["schema"].get("type") == "integer" else value, header["schema"])
+    for name in ("Link", "Retry-After", "Allow"):
+        assert name in headers or answer.headers[name] is None, f"{name} is not documented here"
+    if bodiless or "content" not in described:
+        assert answer.body == b""
+        return
+    content_type = answer.headers.get_content_type()
+    assert content_type in described["content"]
+    READERS[content_type](answer, described["content"][content_type].get("schema", {}))
+
+
+def conforms(value: object, schema: dict[str, Any]) -> None:
+    """Fail unless the value fits the schema, whose references lead into the document."""
+    jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
+
+
+def _json(answer: Answer, schema: dict[str, Any]) -> None:
+    body = json.loads(answer.body)
+    conforms(body, schema)
+    if answer.headers.get_content_type() == "application/problem+json":
+        assert body["status"] == answer.status
+
+
+def _text(answer: Answer, schema: dict[str, Any]) -> None:
+    conforms(answer.text, schema)
+    assert answer.text.endswith("\n")
+
+
+def _gzipped(answer: Answer, _schema: dict[str, Any]) -> None:
+    assert gzip.decompress(answer.body)
+
+
+READERS: dict[str, Callable[[Answer, dict[str, Any]], None]] = {
+    "application/json": _json,
+    "application/problem+json": _json,
+    "application/openmetrics-text": _text,
+    "text/plain": _text,
+    "application/octet-stream": _gzipped,
+}
