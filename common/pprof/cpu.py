@@ -18,8 +18,9 @@ def cpu_profile(seconds: float, hz: int = 100, stop: threading.Event | None = No
     """Watch all threads but the calling one for that long and give a gzipped pprof profile.
 
     The types are samples/count and cpu/nanoseconds, as in Go's net/http/pprof, and wall/nanoseconds, which an idle
-    thread has too. CPU time is charged from a thread's second sighting on. The label `thread_name` has its digits
-    replaced by N: backends keep a series for each value, and pools number their threads.
+    thread has too. CPU time is read from each thread's own clock, from its second sighting on; a thread without a
+    readable clock gets a share of what is left (see threads.py). The label `thread_name` has its digits replaced by N:
+    backends keep a series for each value, and pools number their threads.
 
     Raises `BadDuration` or `ProfileBusy`. When `stop` is set the profile ends early, with what it has.
     """
@@ -83,11 +84,11 @@ class _Sampler:
         return thread, 0
 
     def _share(self, looks: list[tuple[SeenThread, int | None]], wall_ns: int) -> int:
-        """Divide what the process used beside the threads with a clock among those without one that moved."""
+        """Divide what the process used beside the threads with a clock among those without one that ran."""
         before, self._others_ns = self._others_ns, cpu_of_others()
-        moved = sum(ran_ns is None for _, ran_ns in looks)
+        ran = sum(ran_ns is None for _, ran_ns in looks)
         left_ns = self._others_ns - before - sum(ran_ns or 0 for _, ran_ns in looks)
-        return min(wall_ns, max(0, left_ns) // moved) if moved else 0
+        return min(wall_ns, max(0, left_ns) // ran) if ran else 0
 
     def _charge(self, thread: SeenThread, ran_ns: int, wall_ns: int) -> None:
         used = self._used.setdefault((thread.name, thread.stack), [0, 0, 0])

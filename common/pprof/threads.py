@@ -4,9 +4,12 @@ import re
 import sys
 import threading
 import time
+from opcode import opmap
 from types import FrameType
 
 from common.pprof.stacks import Stack, Stacks
+
+_BETWEEN_CALLS = frozenset({opmap["JUMP_BACKWARD"], opmap["RESUME"]})
 
 
 class SeenThread:
@@ -21,14 +24,14 @@ class SeenThread:
         self._cpu_ns = time.clock_gettime_ns(self._clock) if self._clock is not None else 0
 
     def look(self, frame: FrameType, stacks: Stacks) -> int | None:
-        """Take its stack and give the CPU time in nanoseconds since the look before; None: it moved, but has no clock.
+        """Take its stack and give the CPU time in nanoseconds since the look before; None: it ran, but has no clock.
 
         A clock that has not moved means that the stack is the one already known, which makes idle threads cheap.
         Raises OSError when the thread has ended.
         """
         if self._clock is None:
             before, self._place = self._place, _place(frame)
-            ran_ns = 0 if before == self._place else None
+            ran_ns = 0 if before == self._place and not _is_between_calls(frame) else None
         else:
             before_ns, self._cpu_ns = self._cpu_ns, time.clock_gettime_ns(self._clock)
             ran_ns = self._cpu_ns - before_ns
@@ -44,6 +47,11 @@ def cpu_of_others() -> int:
 
 def _place(frame: FrameType) -> tuple[int, int]:
     return id(frame), frame.f_lasti
+
+
+def _is_between_calls(frame: FrameType) -> bool:
+    """Tell whether it stands where a running thread gives up the interpreter lock; one that waits stands in a call."""
+    return frame.f_code.co_code[frame.f_lasti] in _BETWEEN_CALLS
 
 
 def _clock(thread: threading.Thread | None) -> int | None:
