@@ -40,6 +40,7 @@ lock: ## lock the dependencies anew (needs uv)
 	@requirements/lock
 
 clean: ## remove what the tools and runs made, the environment included
+	@! test -x $(python) || $(python) -m local.state
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
 	  local/aspire/node_modules local/gateway/web/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

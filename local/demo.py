@@ -1,6 +1,5 @@
 """Runs the whole suite on this machine without Docker and shows its signals arriving: python -m local.demo."""
 
-import fcntl
 import os
 import signal
 import sys
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -18,9 +16,10 @@ from common.settings import Env, SettingsError
 from local import liveview
 from local.addresses import Ports
 from local.errors import LocalError
-from local.plan import LOGS, Plan, make_plan
+from local.plan import Plan, Surroundings, make_plan
+from local.process import short
 from local.rabbitmq import RabbitMQ
-from local.state import state_folder
+from local.state import log_folder, only_one, state_folder
 from local.summary import Summary, fetch
 from local.supervisor import Supervisor
 
@@ -54,8 +53,9 @@ class StopSignals:
 class Demo:
     """One run: start all, show what arrives until told to stop or the time is over, stop all, say what was missing."""
 
-    def __init__(self, plan: Plan, console: Console, stop: StopSignals) -> None:
+    def __init__(self, plan: Plan, logs: Path, console: Console, stop: StopSignals) -> None:
         self._plan = plan
+        self._logs = logs
         self._console = console
         self._stop = stop
         self._supervisor = Supervisor(plan)
@@ -117,7 +117,7 @@ class Demo:
             self._console.print("[green] seen: every signal of every service, and every hop[/]")
             return 0
         for service, kind in cells:
-            log = f"{LOGS.relative_to(Path.cwd())}/{service.removeprefix('mythical-')}.log"
+            log = short(self._logs / f"{service.removeprefix('mythical-')}.log")
             self._console.print(f"[red] missing: {kind} of {service}[/]; see {log}", soft_wrap=True)
         for source, target in hops:
             self._console.print(f"[red] missing: hop {source} → {target}[/]", soft_wrap=True)
@@ -129,7 +129,7 @@ class Demo:
     @contextmanager
     def _show_start(self) -> Iterator[Callable[[], None]]:
         def table() -> RenderableType:
-            return liveview.addresses(self._plan, self._supervisor.progress)
+            return liveview.addresses(self._plan, self._supervisor.progress, short(self._logs))
 
         with Live(table(), console=self._console, auto_refresh=False) as live:
             yield lambda: live.update(table(), refresh=True)
@@ -170,30 +170,13 @@ class Demo:
         yield tell
 
 
-@contextmanager
-def only_one(state: Path) -> Iterator[TextIO]:
-    """Hold the lock of this checkout's demo; the kernel releases it however we end. Raises LocalError if it is held."""
-    with (state / "demo.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid = lock.read()
-            raise LocalError(f"the demo of this checkout runs already (pid {pid}); stop it: kill {pid}") from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield lock
-
-
 def run(env: Env, console: Console, stop: StopSignals) -> int:
     """Read the settings, make room for the run and run it; return the exit code."""
     seconds = env.number("DEMO_SECONDS", 0, 0, FOREVER_S) or None
     ports = Ports.read(env)
-    state = state_folder(os.environ)
-    with only_one(state):
-        plan = make_plan(os.environ, ports, state)
+    here = Surroundings(os.environ, ports, state_folder(os.environ), log_folder(os.environ))
+    with only_one(here.state):
+        plan = make_plan(here)
         for entry in plan.entries:
             if entry.unit is not None:
                 entry.unit.process.end_orphan()
@@ -202,7 +185,7 @@ def run(env: Env, console: Console, stop: StopSignals) -> int:
                 # The gateway's memory ended with the last run: of a message from then, nobody could show the sender.
                 entry.unit.forget()
         ports.check_free()
-        return Demo(plan, console, stop).run(seconds)
+        return Demo(plan, here.logs, console, stop).run(seconds)
 
 
 def main() -> int:

@@ -1,5 +1,7 @@
 """How the demo looks in a terminal: the table of addresses, and below it what arrives, redrawn in place."""
 
+from pathlib import Path
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -15,7 +17,7 @@ NOTHING = "-"
 STALE_S = 30.0
 
 
-def addresses(plan: Plan, progress: dict[str, Progress]) -> RenderableType:
+def addresses(plan: Plan, progress: dict[str, Progress], logs: Path) -> RenderableType:
     """Show each entry with its address and how far it is."""
     table = _table()
     for _ in ("name", "address", "what it is"):
@@ -23,7 +25,7 @@ def addresses(plan: Plan, progress: dict[str, Progress]) -> RenderableType:
     table.add_column(justify="right", no_wrap=True)
     for entry in plan.entries:
         table.add_row(Text(entry.name, "bold"), entry.address, Text(entry.note, "dim"), _state(progress[entry.name]))
-    table.add_row(Text("logs", "bold"), "var/log/<name>.log", "", "")
+    table.add_row(Text("logs", "bold"), f"{logs}/<name>.log", "", "")
     return _indented("", table)
 
 

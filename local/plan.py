@@ -13,9 +13,13 @@ from local.postgres import Postgres
 from local.process import Process
 from local.program import Program, Unit
 from local.rabbitmq import RabbitMQ
-from local.state import CHECKOUT
 
-LOGS = CHECKOUT / "var/log"
+# A page worth opening of each service, and what the service is for.
+SHOWN = {
+    "requester": ("/metrics", "sends the requests"),
+    "server": ("/unicorn", "answers them"),
+    "recorder": ("/metrics", "counts the messages"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,38 +41,36 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """All entries in the order of the table, and the gateway's page."""
+    """All entries in the order of the table, and the address of the gateway's page."""
 
     entries: tuple[Entry, ...]
     page: str
 
-    def entry(self, name: str) -> Entry:
-        """Return the entry of that name."""
-        return next(entry for entry in self.entries if entry.name == name)
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a plan is made from: the environment, the ports, and the folders of the data and of the logs."""
+
+    environ: Mapping[str, str]
+    ports: Ports
+    state: Path
+    logs: Path
 
 
-def make_plan(environ: Mapping[str, str], ports: Ports, state: Path) -> Plan:
-    """Plan a run with its data under `state`. Raises LocalError if a server is not installed."""
-    page = f"http://{LOOPBACK}:{ports['gateway page']}"
-    database, database_settings = _database(environ, state)
-    broker, broker_settings = _broker(environ, state)
-    aspire = AspireDashboard(state / "aspire", ports["Aspire"], LOGS / "aspire.log") if _wants_aspire(environ) else None
-    settings = _telemetry_settings(ports) | database_settings | broker_settings
-    settings["MYTHICAL_SERVER_HOST_PORT"] = f"{LOOPBACK}:{ports['server']}"
-
-    def service(name: str, path: str, note: str, *needs: str) -> Entry:
-        told = {**environ, **settings, "HTTP_HOST": LOOPBACK, "HTTP_PORT": str(ports[name])}
-        base = f"http://{LOOPBACK}:{ports[name]}"
-        process = _python(name, f"services.{name}", [], told, state)
-        return Entry(name, base + path, note, Program(process, f"{base}/readyz"), needs, service=True)
-
+def make_plan(here: Surroundings) -> Plan:
+    """Plan a run. Raises LocalError if a server is not installed."""
+    page = f"http://{LOOPBACK}:{here.ports['gateway page']}"
+    aspire = _aspire(here)
+    database, database_settings = _database(here)
+    broker, broker_settings = _broker(here)
+    settings = _settings(here.ports) | database_settings | broker_settings
     return Plan(
         (
-            Entry("gateway", page, "signals, map, flame graphs", _gateway(environ, ports, state, aspire)),
+            Entry("gateway", page, "signals, map, flame graphs", _gateway(here, page, aspire)),
             *([Entry("aspire", aspire.url, "traces, metrics, logs", aspire, optional=True)] if aspire else []),
-            service("requester", "/metrics", "sends the requests", "gateway", broker.name),
-            service("server", "/unicorn", "answers them", "gateway", database.name),
-            service("recorder", "/metrics", "counts the messages", "gateway", broker.name),
+            _service(here, settings, "requester", broker.name),
+            _service(here, settings, "server", database.name),
+            _service(here, settings, "recorder", broker.name),
             database,
             broker,
         ),
@@ -76,51 +78,61 @@ def make_plan(environ: Mapping[str, str], ports: Ports, state: Path) -> Plan:
     )
 
 
-def _wants_aspire(environ: Mapping[str, str]) -> bool:
-    # It holds 250 MB of memory, so one may do without.
-    return AspireDashboard.is_installed() and Env(environ).flag("DEMO_ASPIRE", default=True)
+def _service(here: Surroundings, settings: Mapping[str, str], name: str, server: str) -> Entry:
+    path, note = SHOWN[name]
+    told = {**here.environ, **settings, "HTTP_HOST": LOOPBACK, "HTTP_PORT": str(here.ports[name])}
+    base = f"http://{LOOPBACK}:{here.ports[name]}"
+    program = Program(_python(here, name, f"services.{name}", told), f"{base}/readyz")
+    return Entry(name, base + path, note, program, ("gateway", server), service=True)
 
 
-def _gateway(environ: Mapping[str, str], ports: Ports, state: Path, aspire: AspireDashboard | None) -> Program:
+def _gateway(here: Surroundings, page: str, aspire: AspireDashboard | None) -> Program:
     flags = {
-        "--otlp-grpc": ports["OTLP over gRPC"],
-        "--otlp-http": ports["OTLP over HTTP"],
-        "--loki": ports["Loki push"],
-        "--pyroscope": ports["Pyroscope push"],
-        "--page": ports["gateway page"],
+        "--otlp-grpc": here.ports["OTLP over gRPC"],
+        "--otlp-http": here.ports["OTLP over HTTP"],
+        "--loki": here.ports["Loki push"],
+        "--pyroscope": here.ports["Pyroscope push"],
+        "--page": here.ports["gateway page"],
         **({"--forward-otlp": aspire.otlp_http, "--ui": aspire.url} if aspire else {}),
     }
     arguments = [str(part) for flag in flags.items() for part in flag]
-    process = _python("gateway", "local.gateway", arguments, environ, state)
-    return Program(process, f"http://{LOOPBACK}:{ports['gateway page']}/api/summary")
+    return Program(_python(here, "gateway", "local.gateway", here.environ, *arguments), f"{page}/api/summary")
 
 
-def _database(environ: Mapping[str, str], state: Path) -> tuple[Entry, dict[str, str]]:
-    if host := environ.get("MYTHICAL_DATABASE_HOST"):
-        return Entry("postgres", f"{host}:{environ.get('MYTHICAL_DATABASE_HOST_PORT', '5432')}", "yours"), {}
-    postgres = Postgres(state / "postgres", log=LOGS / "postgres.log")
-    return Entry("postgres", f"{postgres.host}:{postgres.port}", "postgres / mythical", postgres), {
-        "MYTHICAL_DATABASE_HOST": postgres.host,
-        "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
-        "MYTHICAL_DATABASE_USER": postgres.user,
-        "MYTHICAL_DATABASE_PASSWORD": postgres.password,
+def _aspire(here: Surroundings) -> AspireDashboard | None:
+    # It holds 250 MB of memory, so one may do without.
+    if not AspireDashboard.is_installed() or not Env(here.environ).flag("DEMO_ASPIRE", default=True):
+        return None
+    return AspireDashboard(here.state / "aspire", here.ports["Aspire"], here.logs / "aspire.log")
+
+
+def _database(here: Surroundings) -> tuple[Entry, dict[str, str]]:
+    if host := here.environ.get("MYTHICAL_DATABASE_HOST"):
+        return Entry("postgres", f"{host}:{here.environ.get('MYTHICAL_DATABASE_HOST_PORT', '5432')}", "yours"), {}
+    server = Postgres(here.state / "postgres", log=here.logs / "postgres.log")
+    return Entry("postgres", f"{server.host}:{server.port}", f"{server.user} / {server.password}", server), {
+        "MYTHICAL_DATABASE_HOST": server.host,
+        "MYTHICAL_DATABASE_HOST_PORT": str(server.port),
+        "MYTHICAL_DATABASE_USER": server.user,
+        "MYTHICAL_DATABASE_PASSWORD": server.password,
     }
 
 
-def _broker(environ: Mapping[str, str], state: Path) -> tuple[Entry, dict[str, str]]:
-    if host := environ.get("MYTHICAL_QUEUE_HOST"):
-        return Entry("rabbitmq", f"{host}:{environ.get('MYTHICAL_QUEUE_HOST_PORT', '5672')}", "yours"), {}
-    rabbitmq = RabbitMQ(state / "rabbitmq", log=LOGS / "rabbitmq.log")
-    return Entry("rabbitmq", f"{rabbitmq.host}:{rabbitmq.port}", "guest / guest", rabbitmq), {
-        "MYTHICAL_QUEUE_HOST": rabbitmq.host,
-        "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
-        "MYTHICAL_QUEUE_USER": rabbitmq.user,
-        "MYTHICAL_QUEUE_PASSWORD": rabbitmq.password,
+def _broker(here: Surroundings) -> tuple[Entry, dict[str, str]]:
+    if host := here.environ.get("MYTHICAL_QUEUE_HOST"):
+        return Entry("rabbitmq", f"{host}:{here.environ.get('MYTHICAL_QUEUE_HOST_PORT', '5672')}", "yours"), {}
+    broker = RabbitMQ(here.state / "rabbitmq", log=here.logs / "rabbitmq.log")
+    return Entry("rabbitmq", f"{broker.host}:{broker.port}", f"{broker.user} / {broker.password}", broker), {
+        "MYTHICAL_QUEUE_HOST": broker.host,
+        "MYTHICAL_QUEUE_HOST_PORT": str(broker.port),
+        "MYTHICAL_QUEUE_USER": broker.user,
+        "MYTHICAL_QUEUE_PASSWORD": broker.password,
     }
 
 
-def _telemetry_settings(ports: Ports) -> dict[str, str]:
+def _settings(ports: Ports) -> dict[str, str]:
     return {
+        "MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{ports['server']}",
         "TRACING_COLLECTOR_HOST": LOOPBACK,
         "TRACING_COLLECTOR_PORT": str(ports["OTLP over gRPC"]),
         "LOGS_TARGET": f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push",
@@ -129,12 +141,12 @@ def _telemetry_settings(ports: Ports) -> dict[str, str]:
     }
 
 
-def _python(name: str, module: str, arguments: list[str], environ: Mapping[str, str], state: Path) -> Process:
+def _python(here: Surroundings, name: str, module: str, environ: Mapping[str, str], *arguments: str) -> Process:
     return Process(
         name,
         [sys.executable, "-m", module, *arguments],
-        log=LOGS / f"{name}.log",
-        record=state / f"{name}.pid",
+        log=here.logs / f"{name}.log",
+        record=here.state / f"{name}.pid",
         mark=module,
         environ=environ,
     )

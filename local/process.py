@@ -138,7 +138,7 @@ class Process:
 
     def fault(self, what: str) -> LocalError:
         """Return the error that says `what` happened to it, where its log lies, and the log's last lines."""
-        return LocalError(f"{self.name} {what}; its log: {_short(self.log)}", self.tail())
+        return LocalError(f"{self.name} {what}; its log: {short(self.log)}", self.tail())
 
     def wait_ready(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
         """Return once `is_ready` answers true. Raises LocalError, with the log's tail, if it ends or takes too long."""
@@ -163,5 +163,6 @@ def _leash(stop_signal: signal.Signals) -> list[str]:
     return leash if works else []
 
 
-def _short(path: Path) -> Path:
+def short(path: Path) -> Path:
+    """Return `path` as seen from the checkout, or as it is if it lies elsewhere."""
     return path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path

@@ -1,9 +1,16 @@
-"""Where the run without Docker keeps its data: one folder per user and checkout, outside the checkout."""
+"""Where the run without Docker keeps its data: one folder per user and checkout, outside the checkout.
 
+`python -m local.state` throws it away; `make clean` does so.
+"""
+
+import fcntl
 import hashlib
 import os
 import pwd
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from local.errors import LocalError
@@ -21,6 +28,27 @@ def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
         return _own_folder(Path(named).absolute())
     mine = _own_folder(Path(f"/var/tmp/mythical-beasts-{os.getuid()}"))  # noqa: S108 - ownership is checked
     return _own_folder(mine / hashlib.sha256(str(checkout).encode()).hexdigest()[:12])
+
+
+def log_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
+    """Return where the logs of the run go: var/log of the checkout, or beside the data where that was named."""
+    return state_folder(environ) / "log" if environ.get("MYTHICAL_STATE") else checkout / "var/log"
+
+
+@contextmanager
+def only_one(state: Path) -> Iterator[None]:
+    """Hold the lock of a run's data; the kernel releases it however we end. Raises LocalError if it is held."""
+    with (state / "demo.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read()
+            raise LocalError(f"the demo of this checkout runs already (pid {pid}); stop it: kill {pid}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def _own_folder(folder: Path) -> Path:
@@ -47,3 +75,20 @@ def server_folder(folder: Path, user: str | None) -> Path:
         entry = pwd.getpwnam(user)
         os.chown(folder, entry.pw_uid, entry.pw_gid)
     return folder
+
+
+def main() -> int:
+    """Remove what runs left, but nothing else that may lie in the folder; say so if a run still uses it."""
+    try:
+        state = state_folder(os.environ)
+        with only_one(state):
+            for name in ("postgres", "rabbitmq", "aspire"):
+                shutil.rmtree(state / name, ignore_errors=True)
+    except LocalError as fault:
+        print(fault, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

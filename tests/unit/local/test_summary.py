@@ -1,5 +1,6 @@
 """The gateway's summary: what it shows, what is missing, and how it looks in 80 columns."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_the_addresses_fit_eighty_columns() -> None:
     entries = tuple(Entry(name, "http://127.0.0.1:40000/unicorn", "signals, map, flame graphs") for name in names)
     console = Console(width=80, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(addresses(Plan(entries, ""), {name: Progress(1.0, 123.4) for name in names}))
+        console.print(addresses(Plan(entries, ""), {name: Progress(1.0, 123.4) for name in names}, Path("var/log")))
     lines = captured.get().splitlines()
     assert len(lines) == 10
     assert max(len(line) for line in lines) <= 80

@@ -1,0 +1,80 @@
+"""The gateway and the services as processes of their own, for the integration tests."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import pytest
+
+from local.ports import LOOPBACK
+from local.process import Process
+
+DEADLINE_S = 30.0
+# A service has five seconds to drain and flush; the rest is for a busy machine.
+STOP_S = 10.0
+
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found], deadline_s: float = DEADLINE_S, what: str = "") -> Found:
+    """Return the first truthy answer of `look`; fail the test if there is none within `deadline_s`."""
+    end = time.monotonic() + deadline_s
+    while not (found := look()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what or 'nothing'} within {deadline_s:.0f} s; last answer: {found!r}")
+        time.sleep(0.05)
+    return found
+
+
+class Gateway:
+    """The gateway as a process, and the questions that tests ask it."""
+
+    def __init__(self, process: Process, ports: dict[str, int]) -> None:
+        self.process = process
+        self.ports = ports
+        self.page = f"http://{LOOPBACK}:{ports['page']}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that makes a service send all four signals here, and soon."""
+        return {
+            "TRACING_COLLECTOR_HOST": LOOPBACK,
+            "TRACING_COLLECTOR_PORT": str(self.ports["otlp_grpc"]),
+            "LOGS_TARGET": f"http://{LOOPBACK}:{self.ports['loki']}/loki/api/v1/push",
+            "PROFILE_COLLECTOR_HOST": LOOPBACK,
+            "PROFILE_COLLECTOR_PORT": str(self.ports["pyroscope"]),
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        }
+
+    def get(self, path: str, **query: object) -> Any:
+        """Return the JSON that GET /api/`path` answers."""
+        asked = f"?{urlencode(query)}" if query else ""
+        with urllib.request.urlopen(f"{self.page}/api/{path}{asked}", timeout=5) as answer:  # noqa: S310 - our own gateway
+            return json.load(answer)
+
+    def poll(self, look: Callable[["Gateway"], Found], deadline: float = DEADLINE_S) -> Found:
+        """Return the first truthy answer of `look(gateway)`; fail the test if there is none within `deadline` s."""
+        return eventually(lambda: look(self), deadline, "the gateway did not get what was asked for")
+
+
+class Service:
+    """A service as a process, reachable at `base_url`."""
+
+    def __init__(self, process: Process, base_url: str) -> None:
+        self.process = process
+        self.base_url = base_url
+        self.ended_by_test = False
+
+    def stop(self) -> int | None:
+        """Send SIGTERM and return the exit code; how it ended is then the test's to judge."""
+        self.ended_by_test = True
+        return self.process.stop(STOP_S)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        self.ended_by_test = True
+        self.process.kill()
