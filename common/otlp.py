@@ -52,6 +52,10 @@ class Collector:
         # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
         protocol = PROTOCOLS[_of_signal(signal, self.protocol)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
+        if hasattr(exporters, "encode_spans"):
+            from common.span_encoding import encode_spans
+
+            vars(exporters)["encode_spans"] = encode_spans  # where the exporter looks it up for each batch
         return getattr(exporters, name)(endpoint=self.endpoint(signal))
 
 
