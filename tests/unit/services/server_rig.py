@@ -1,0 +1,76 @@
+"""The server's Flask application over a store that is a dictionary, and what it told."""
+
+import random
+from types import SimpleNamespace
+from typing import cast
+
+from flask.testing import FlaskClient
+from opentelemetry.sdk.trace import ReadableSpan
+
+from common.faults import NULL_NAME, Faults
+from common.settings import Env
+from common.telemetry import Telemetry
+from services.server.app import create_app
+from services.server.config import load
+from services.server.store import NameLost, NameTaken, Store, StoreAway
+from services.server.upkeep import Upkeep
+from tests.unit.services.recorded import Recorded, attributes
+
+
+class FakeStore:
+    """Names of beasts in memory, newest first; away when told so."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+        self.away = False
+
+    def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
+        """Give a page, as Store does."""
+        self._ask()
+        rows = list(enumerate(self.names.get(table, []), start=1))[::-1]
+        return [row for row in rows if before is None or row[0] < before][:limit]
+
+    def add(self, table: str, name: str | None) -> None:
+        """Keep a name, as Store does."""
+        self._ask()
+        if name is None:
+            raise NameLost("null value in column name")
+        if name in self.names.setdefault(table, []):
+            raise NameTaken
+        self.names[table].append(name)
+
+    def remove(self, table: str, name: str) -> None:
+        """Forget a name, as Store does."""
+        self._ask()
+        self.names[table] = [other for other in self.names.get(table, []) if other != name]
+
+    def _ask(self) -> None:
+        if self.away:
+            raise StoreAway("the database is away")
+
+
+class Rig:
+    """The application under test; `settings` are environment variables."""
+
+    def __init__(self, settings: dict[str, str] | None = None, null_name: float = 0) -> None:
+        config = load(Env(settings or {}))
+        self.told, self.store = Recorded(), FakeStore()
+        self.upkeep = SimpleNamespace(wiping=False, ready=True)
+        app = create_app(
+            config,
+            cast(Telemetry, self.told),
+            cast(Store, self.store),
+            cast(Upkeep, self.upkeep),
+            Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
+        )
+        self.client: FlaskClient = app.test_client()
+
+    @property
+    def server_span(self) -> ReadableSpan:
+        """The span of the last request."""
+        return self.told.spans[-1]
+
+    @property
+    def said(self) -> dict[str, object]:
+        """The attributes of that span."""
+        return dict(attributes(self.server_span))

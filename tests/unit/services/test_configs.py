@@ -1,0 +1,107 @@
+"""The settings of the three services: the names and figures of the interface."""
+
+import pytest
+
+from common.beasts import BORING, MYTHICAL
+from common.settings import Env, SettingsError
+from services.recorder import config as recorder
+from services.requester import config as requester
+from services.server import config as server
+
+
+def test_the_services_have_their_names_and_ports() -> None:
+    """Dashboards ask for the names, compose files and bookmarks for the ports."""
+    told = {
+        config.telemetry.service: config.address.port
+        for config in (server.load(Env({})), requester.load(Env({})), recorder.load(Env({})))
+    }
+    assert told == {"mythical-server": 4000, "mythical-requester": 4001, "mythical-recorder": 4002}
+
+
+def test_by_default_the_services_find_each_other_by_the_names_of_the_interface() -> None:
+    """Host names, ports, users."""
+    database = server.load(Env({})).database
+    assert (database.host, database.port, database.user, database.password, database.name) == (
+        "mythical-database",
+        5432,
+        "postgres",
+        "mythical",
+        "postgres",
+    )
+    assert requester.load(Env({})).server == ("mythical-server", 4000)
+    for broker in (requester.load(Env({})).broker, recorder.load(Env({})).broker):
+        assert (broker.host, broker.port, broker.user) == ("mythical-queue", 5672, "guest")
+
+
+def test_the_namespace_is_production() -> None:
+    """Until NAMESPACE says otherwise."""
+    assert server.load(Env({})).telemetry.namespace == "production"
+    assert server.load(Env({"NAMESPACE": "test"})).telemetry.namespace == "test"
+
+
+@pytest.mark.parametrize("load", [server.load, requester.load, recorder.load])
+def test_the_endpoint_type_chooses_the_words(load: object) -> None:
+    """In all three services by the same variable."""
+    assert callable(load)
+    assert load(Env({})).catalogue is MYTHICAL
+    assert load(Env({"ENDPOINT_TYPE": "BORING"})).catalogue is BORING
+
+
+def test_the_password_is_in_no_text_of_the_settings() -> None:
+    """A config that is logged or shown in a traceback must not tell it."""
+    config = server.load(Env({"MYTHICAL_DATABASE_PASSWORD": "sesame"}))
+    assert "sesame" not in repr(config)
+    assert "sesame" not in repr(requester.load(Env({"MYTHICAL_QUEUE_PASSWORD": "sesame"})))
+
+
+def test_a_tenth_of_the_posts_fail_unless_always_succeed_is_set() -> None:
+    """The planted fault of the original and its switch, which wins over the new knob."""
+    assert server.load(Env({})).faults["null_name"] == 0.1
+    assert server.load(Env({"ALWAYS_SUCCEED": "true"})).faults["null_name"] == 0
+    assert server.load(Env({"ALWAYS_SUCCEED": "true", "FAULT_NULL_NAME": "1"})).faults["null_name"] == 0
+    assert server.load(Env({"ALWAYS_SUCCEED": "false", "FAULT_NULL_NAME": "1"})).faults["null_name"] == 1
+
+
+TEARDOWN = "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT"
+
+
+def test_the_tables_are_made_anew_once_a_day() -> None:
+    """In milliseconds, above 1 and at most a day."""
+    assert server.load(Env({})).teardown_timeout_ms == 86_400_000
+    assert server.load(Env({TEARDOWN: "1.5"})).teardown_timeout_ms == 1.5
+    assert server.load(Env({TEARDOWN: "86400000"})).teardown_timeout_ms == 86_400_000
+    for wrong in ("1", "0", "86400001", "-5", "day"):
+        with pytest.raises(SettingsError, match="86400000"):
+            server.load(Env({TEARDOWN: wrong}))
+
+
+@pytest.mark.parametrize(
+    ("value", "minutes"), [("", 0), ("false", 0), ("0", 0), ("No", 0), ("off", 0), ("true", 40), ("1", 40), ("yes", 40)]
+)
+def test_the_timeshift_is_forty_minutes(value: str, minutes: int) -> None:
+    """TIMESHIFT set to anything but a word for "no"."""
+    assert requester.load(Env({"TIMESHIFT": value})).timeshift_min == minutes
+
+
+def test_a_seed_is_taken_or_thrown() -> None:
+    """One that is given counts, none is a new one each time, a word is refused."""
+    assert requester.load(Env({"REQUESTER_SEED": "-7"})).seed == -7
+    assert requester.load(Env({})).seed != requester.load(Env({})).seed
+    with pytest.raises(SettingsError, match="REQUESTER_SEED"):
+        requester.load(Env({"REQUESTER_SEED": "seven"}))
+
+
+def test_the_requester_starts_four_loops_five_seconds_after_boot() -> None:
+    """And at the rate of the original, without errors of its own."""
+    config = requester.load(Env({}))
+    assert (config.loops, config.start_s, config.rate, config.error_odds) == (4, 5, 1, 0)
+
+
+@pytest.mark.parametrize("load", [server.load, requester.load, recorder.load])
+def test_debug_pages_are_open_on_loopback_and_shut_elsewhere(load: object) -> None:
+    """Unless DEBUG_ENDPOINTS says otherwise."""
+    assert callable(load)
+    assert load(Env({})).debug is True
+    assert load(Env({"HTTP_HOST": "0.0.0.0"})).debug is False
+    assert load(Env({"HTTP_HOST": "0.0.0.0", "DEBUG_ENDPOINTS": "true"})).debug is True
+    assert load(Env({"DEBUG_ENDPOINTS": "false"})).debug is False

@@ -1,0 +1,87 @@
+"""What the server answers, over a store in memory."""
+
+import pytest
+
+from tests.unit.services.server_rig import Rig
+
+PROBLEM = "application/problem+json"
+
+
+def test_a_name_is_added_found_and_removed() -> None:
+    """201, 200 with the list, 204, and 204 again: removing is idempotent."""
+    rig = Rig()
+    assert rig.client.post("/owlbear", json={"name": "sly_otter"}).status_code == 201
+    found = rig.client.get("/owlbear")
+    assert (found.status_code, found.get_json()) == (200, [{"name": "sly_otter"}])
+    for _ in range(2):
+        assert rig.client.delete("/owlbear", json={"name": "sly_otter"}).status_code == 204
+    assert rig.client.get("/owlbear").get_json() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/dragon", 404),
+        ("GET", "/", 404),
+        ("GET", "/unicorn/1", 404),
+        ("PUT", "/unicorn", 405),
+        ("PATCH", "/unicorn", 405),
+        ("POST", "/unicorn", 415),
+        ("DELETE", "/unicorn", 415),
+        ("GET", "/unicorn?limit=1001", 400),
+    ],
+)
+def test_a_refusal_is_a_problem_with_a_sentence(method: str, path: str, status: int) -> None:
+    """The original answered 204 and 500 where it had found the request wrong."""
+    answer = Rig().client.open(path, method=method)
+    assert (answer.status_code, answer.content_type) == (status, PROBLEM)
+    assert answer.get_json(force=True)["status"] == status
+    assert answer.get_json(force=True)["detail"]
+    assert ("Allow" in answer.headers) is (status == 405)
+
+
+def test_a_name_that_exists_is_a_conflict() -> None:
+    """409; in the original it was a 500 with the database's words."""
+    rig = Rig()
+    rig.client.post("/unicorn", json={"name": "x"})
+    assert rig.client.post("/unicorn", json={"name": "x"}).status_code == 409
+
+
+def test_a_body_that_is_too_large_is_not_read() -> None:
+    """413 above 16 KiB."""
+    assert Rig().client.post("/unicorn", json={"name": "x" * 20_000}).status_code == 413
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_while_the_database_is_away_or_wiped_callers_are_asked_to_come_again(method: str) -> None:
+    """503 with Retry-After."""
+    rig = Rig()
+    rig.store.away = True
+    away = rig.client.open("/unicorn", method=method, json={"name": "x"})
+    rig.store.away, rig.upkeep.wiping = False, True
+    wiping = rig.client.open("/unicorn", method=method, json={"name": "x"})
+    for answer in (away, wiping):
+        assert (answer.status_code, answer.content_type) == (503, PROBLEM)
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(("strength", "status"), [(0, 201), (1, 500)])
+def test_the_fault_null_name_loses_names(strength: float, status: int) -> None:
+    """Off at 0, always at 1; the answer is a 500 that says nothing of the database."""
+    answer = Rig(null_name=strength).client.post("/unicorn", json={"name": "x"})
+    assert answer.status_code == status
+    assert "column" not in answer.text
+
+
+def test_a_page_leads_to_the_next_one() -> None:
+    """Newest first, by a link, until there are no more; names that come in between move nothing."""
+    rig = Rig()
+    rig.store.names["unicorn"] = [f"n{number}" for number in range(5)]
+    first = rig.client.get("/unicorn?limit=2")
+    assert [row["name"] for row in first.get_json()] == ["n4", "n3"]
+    rig.store.names["unicorn"].append("new")
+    link = first.headers["Link"]
+    assert link.endswith('>; rel="next"')
+    second = rig.client.get(link[1 : link.index(">")])
+    assert [row["name"] for row in second.get_json()] == ["n2", "n1"]
+    assert "Link" not in rig.client.get("/unicorn?limit=1000").headers

@@ -1,0 +1,54 @@
+"""The statements: from the catalogue, never from a request."""
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from common.beasts import BORING, MYTHICAL
+from services.server.statements import Statement, statements
+
+
+def all_of(table: str) -> list[Statement]:
+    """Every statement about a table."""
+    made = statements(table)
+    return [getattr(made, field.name) for field in fields(made)]
+
+
+@pytest.mark.parametrize("table", MYTHICAL.names + BORING.names)
+def test_the_table_is_a_quoted_identifier_in_each_statement(table: str) -> None:
+    """Also where it is a word of SQL's own."""
+    for statement in all_of(table):
+        assert f'"{table}"' in statement.text
+        assert not re.search(rf'(?<!")\b{table}\b(?!")', statement.text)
+        assert statement.table == table
+        assert statement.text.startswith(statement.operation)
+
+
+def test_an_identifier_cannot_end_itself() -> None:
+    """The catalogue is ours; this is the second fence."""
+    assert '"a""; DROP TABLE x; --"' in statements('a"; DROP TABLE x; --').drop.text
+
+
+def test_values_are_placeholders() -> None:
+    """No statement has a place where a value could be pasted in."""
+    made = statements("unicorn")
+    placeholders = {statement.text: statement.text.count("%s") for statement in all_of("unicorn")}
+    assert placeholders[made.newest.text] == placeholders[made.add.text] == placeholders[made.remove.text] == 1
+    assert placeholders[made.older.text] == 2
+    assert all("{" not in text and "'" not in text for text in placeholders)
+
+
+def test_the_table_is_that_of_the_interface() -> None:
+    """Saved queries ask for `id` and `name`."""
+    create = " ".join(statements("unicorn").create.text.split())
+    assert create == (
+        'CREATE TABLE IF NOT EXISTS "unicorn" ( id serial PRIMARY KEY, name varchar(50) UNIQUE NOT NULL )'
+    )
+
+
+def test_the_newest_names_come_first() -> None:
+    """And a page is stable: by id, not by time."""
+    made = statements("unicorn")
+    for statement in (made.newest, made.older):
+        assert "ORDER BY id DESC LIMIT %s" in statement.text
