@@ -108,13 +108,15 @@ class Demo:
         begun = time.monotonic()
         self._console.print("\n[dim] stopping: the services send what they hold, then all ends …[/]")
         self._supervisor.stop(self._stop.hurry)
-        self._console.print(f"[dim] stopped, nothing is left running ({time.monotonic() - begun:.1f} s)[/]")
+        how = "killed" if self._stop.hurry() else "stopped"
+        self._console.print(f"[dim] {how}, nothing is left running ({time.monotonic() - begun:.1f} s)[/]")
 
     def _verdict(self) -> int:
         summary = self._summary or Summary()
         cells, hops = summary.missing_cells(), summary.missing_hops()
         if not cells and not hops:
-            self._console.print("[green] seen: every signal of every service, and every hop[/]")
+            first = f"the first after {self._first_after_s or 0:.0f} s"
+            self._console.print(f"[green] seen: every signal of every service, and every hop[/]; {first}")
             return 0
         for service, kind in cells:
             log = short(self._logs / f"{service.removeprefix('mythical-')}.log")
