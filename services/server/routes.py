@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import MethodNotAllowed
-from werkzeug.routing import Rule
+from werkzeug.routing import PathConverter, Rule
 
 from common.beasts import Catalogue
 from common.faults import NULL_NAME, Faults
@@ -23,17 +23,19 @@ METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, faults: Faults) -> None:
     """Register `GET`, `POST` and `DELETE /<beast>`, and what to say to everything else."""
 
-    def table(beast: str) -> str:
+    def known(beast: str) -> None:
         if beast not in catalogue.danger:
             raise Problem(HTTPStatus.NOT_FOUND, f"There is no such beast; there are {', '.join(catalogue.names)}.")
+
+    def table(beast: str) -> str:
+        known(beast)
         if upkeep.wiping:
             raise StoreAway("the tables are being made anew")
         return beast
 
-    # Flask's own answer to OPTIONS, and its 405, would count the methods of the route for everything else as well.
+    # Flask's answer to OPTIONS, and its 405, would also count in the methods that are routed only to be refused.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    for rule in (Rule("/", defaults={"path": ""}, endpoint="elsewhere"), Rule("/<path:path>", endpoint="elsewhere")):
-        app.url_map.add(rule)
+    app.url_map.converters["anything"] = _Anything
 
     @app.get("/<beast>")
     def _page(beast: str) -> Response:
@@ -60,14 +62,30 @@ def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, f
             store.remove(table(beast), name_of(request))
         return Response(status=HTTPStatus.NO_CONTENT)
 
-    @app.endpoint("elsewhere")
-    def _elsewhere(path: str) -> Response:
-        """Answer any method at any other address. Without it, the span of an unknown address would bear its name."""
-        if path not in catalogue.danger:
-            raise Problem(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+    for rule in (
+        Rule("/<beast>", endpoint="other_method"),
+        Rule("/", endpoint="elsewhere"),
+        Rule("/<anything:path>", endpoint="elsewhere"),
+    ):
+        app.url_map.add(rule)
+
+    @app.endpoint("other_method")
+    def _other_method(beast: str) -> Response:
+        known(beast)
         if request.method == "OPTIONS":
             return Response(headers={"Allow": ", ".join(METHODS)})
         raise MethodNotAllowed(valid_methods=METHODS)
+
+    @app.endpoint("elsewhere")
+    def _elsewhere(**_: str) -> Response:
+        """Take what no other route does: Flask's own 404 leaves a span that is named by the address as it came."""
+        raise Problem(HTTPStatus.NOT_FOUND, "There is nothing at this address.")
+
+
+class _Anything(PathConverter):
+    """A path with whatever is in it: the stock converter stops at a line break."""
+
+    regex = r"[\s\S]+"
 
 
 @contextmanager
