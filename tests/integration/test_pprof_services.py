@@ -1,0 +1,89 @@
+"""Profiles of the running services: pushed to the gateway, tied to spans, and pulled in the pprof format."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from local.postgres import Postgres
+from local.rabbitmq import RabbitMQ
+from tests.integration.conftest import Gateway, Service, eventually
+from tests.integration.service_support import Fleet, ask, broker_settings, database_settings, fleet, own
+from tests.unit.common.pprof_reader import ReadProfile
+
+NAMES = ("server", "requester", "recorder")
+# Two intervals of pushing and some for a busy machine: a service with work shows up in one of them.
+SEEN_S = 30.0
+
+
+class Suite:
+    """The three services at work, by name."""
+
+    def __init__(self, running: Fleet) -> None:
+        self.namespace = running.namespace
+        server = running.start("server")
+        told = {"MYTHICAL_SERVER_HOST_PORT": urlsplit(server.base_url).netloc, "REQUESTER_START": "0"}
+        requester = running.launch("requester", **told)
+        recorder = running.start("recorder")
+        self.services: dict[str, Service] = {"server": server, "requester": requester, "recorder": recorder}
+
+
+@pytest.fixture(scope="module")
+def suite(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway
+) -> Iterator[Suite]:
+    """Give the services, in the requester's own rhythm."""
+    folder = tmp_path_factory.mktemp("profiled")
+    with fleet(folder, gateway.settings, database_settings(postgres), broker_settings(rabbitmq)) as running:
+        yield Suite(running)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_service_pushes_its_profiles(suite: Suite, gateway: Gateway, name: str) -> None:
+    """CPU profiles come by themselves, under the service's name."""
+
+    def pushed() -> list[dict[str, Any]]:
+        return own(gateway.get("profiles", service=f"mythical-{name}"), suite.namespace)
+
+    found = eventually(pushed, SEEN_S, f"profile of the {name}")
+    assert found[0]["type"].startswith("process_cpu")
+    assert found[0]["samples"] > 0
+
+
+def test_a_server_span_leads_to_its_flame_graph(suite: Suite, gateway: Gateway) -> None:
+    """A span that names a profile finds the samples taken while it ran, and they show the server's work."""
+
+    def profiled_root() -> dict[str, Any] | None:
+        spans = own(gateway.get("spans", service="mythical-server", limit=500), suite.namespace)
+        profiled = {each["span_id"] for each in gateway.get("profiles/mythical-server/spans")}
+        return next((span for span in spans if span["span_id"] in profiled), None)
+
+    span = eventually(profiled_root, SEEN_S, "span with samples")
+    assert span
+    assert span["kind"] == "SERVER"
+    assert span["attributes"]["pyroscope.profile.id"] == span["span_id"]
+    flame = gateway.get("profiles/mythical-server/flame", span_id=span["span_id"])
+    assert flame["value"] > 0
+    assert "wsgi_app" in str(flame)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_service_answers_with_a_cpu_profile(suite: Suite, name: str) -> None:
+    """The pull endpoint that Alloy scrapes: gzipped pprof over the time asked for."""
+    answer = ask(suite.services[name].base_url, "/debug/pprof/profile?seconds=0.5")
+
+    assert answer.status == 200
+    profile = ReadProfile(answer.body)
+    assert profile.types == [("samples", "count"), ("cpu", "nanoseconds"), ("wall", "nanoseconds")]
+    assert profile.message.duration_nanos / 1e9 == pytest.approx(0.5, abs=0.3)
+    assert profile.total("wall") > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_service_answers_with_a_heap_profile(suite: Suite, name: str) -> None:
+    """Without a length as well, for scrapers give none."""
+    answer = ask(suite.services[name].base_url, "/debug/pprof/heap")
+
+    assert answer.status == 200
+    assert ReadProfile(answer.body).types == [("inuse_objects", "count"), ("inuse_space", "bytes")]
