@@ -1,0 +1,350 @@
+"""What the server does with names, on a real Postgres."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+
+from common.beasts import BORING, MYTHICAL
+from local.ports import free_port
+from local.postgres import Postgres
+from services.server.app import LARGEST_BODY
+from tests.integration.conftest import Service, eventually
+from tests.integration.service_support import (
+    JSON,
+    SILENT,
+    Answer,
+    Fleet,
+    ask,
+    database_settings,
+    fleet,
+    own_database,
+    run,
+)
+
+# What must never be in an answer: words of the database, of Python and of the frameworks, and the password.
+INTERNALS = re.compile(
+    r"psycopg|postgres|sqlstate|traceback|constraint|null value|column|relation|insert into|werkzeug|flask|granian"
+    r"|errno|\.py\b|mythical\b|line \d",
+    re.IGNORECASE,
+)
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres) -> Iterator[str]:
+    """A database of this module's own."""
+    with own_database(postgres) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def started(postgres: Postgres, database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """The servers of this module, all started together."""
+    with fleet(tmp_path_factory.mktemp("servers"), SILENT, database_settings(postgres, database)) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def server(started: Fleet) -> Service:
+    """A server whose planted fault is off."""
+    return started.start("server", FAULT_NULL_NAME="0")
+
+
+@pytest.fixture
+def beast(postgres: Postgres, database: str, server: Service) -> str:
+    """A beast of which there are none."""
+    assert ask(server.base_url, "/readyz").status == 200
+    run(postgres, "TRUNCATE manticore RESTART IDENTITY", database)
+    return "manticore"
+
+
+def add(server: Service, beast: str, name: object) -> Answer:
+    """POST a name."""
+    return ask(server.base_url, f"/{beast}", "POST", body=json.dumps({"name": name}), headers=JSON)
+
+
+def remove(server: Service, beast: str, name: object) -> Answer:
+    """DELETE a name."""
+    return ask(server.base_url, f"/{beast}", "DELETE", body=json.dumps({"name": name}), headers=JSON)
+
+
+def names(server: Service, address: str) -> list[str]:
+    """GET names."""
+    answer = ask(server.base_url, address)
+    assert answer.status == 200, answer.text
+    return [row["name"] for row in json.loads(answer.body)]
+
+
+def next_page(answer: Answer) -> str | None:
+    """Where the Link of a page leads."""
+    found = re.fullmatch(r'<([^>]+)>; rel="next"', answer.headers["Link"] or "")
+    return found[1] if found else None
+
+
+def test_names_are_read_newest_first(server: Service, beast: str) -> None:
+    """Who adds a name and looks sees it at the top."""
+    for name in ("first", "second", "third"):
+        assert add(server, beast, name).status == 201
+    assert names(server, f"/{beast}") == ["third", "second", "first"]
+    assert names(server, f"/{beast}?limit=2") == ["third", "second"]
+
+
+def test_a_page_is_bounded_without_being_asked_for(server: Service, postgres: Postgres, database: str) -> None:
+    """A table of any size is answered in pages of 100, and of 1,000 at most."""
+    run(postgres, "INSERT INTO illithid (name) SELECT 'many ' || i FROM generate_series(1, 1100) AS i", database)
+    assert len(names(server, "/illithid")) == 100
+    assert len(names(server, "/illithid?limit=1000")) == 1000
+    assert ask(server.base_url, "/illithid?limit=1001").status == 400
+
+
+def test_links_lead_through_every_name_once_while_names_are_added(server: Service, beast: str) -> None:
+    """A page starts after an id: what is added meanwhile shifts nothing, so none is seen twice and none is missed."""
+    old = [f"old {number}" for number in range(25)]
+    for name in old:
+        assert add(server, beast, name).status == 201
+    seen: list[str] = []
+    where: str | None = f"/{beast}?limit=10"
+    while where:
+        page = ask(server.base_url, where)
+        seen += [row["name"] for row in json.loads(page.body)]
+        assert add(server, beast, f"new {where}"[:50]).status == 201
+        where = next_page(page)
+    assert seen == old[::-1]
+
+
+def test_the_last_page_has_no_link(server: Service, beast: str) -> None:
+    """A page that is not full is the last one."""
+    assert ask(server.base_url, f"/{beast}").headers["Link"] is None
+    assert add(server, beast, "only one").status == 201
+    assert ask(server.base_url, f"/{beast}?limit=2").headers["Link"] is None
+    full = next_page(ask(server.base_url, f"/{beast}?limit=1"))
+    assert full
+    assert names(server, full) == []
+
+
+def test_a_name_exists_once(server: Service, beast: str) -> None:
+    """The second of the same name is refused, and so is each of many at once but one."""
+    assert add(server, beast, "twin").status == 201
+    assert add(server, beast, "twin").status == 409
+    with ThreadPoolExecutor(8) as callers:
+        answers = [answer.status for answer in callers.map(lambda _: add(server, beast, "octuplet"), range(8))]
+    assert sorted(answers) == [201] + 7 * [409]
+    assert names(server, f"/{beast}") == ["octuplet", "twin"]
+
+
+def test_each_beast_has_names_of_its_own(server: Service, beast: str) -> None:
+    """A name of one beast is free for another."""
+    assert add(server, beast, "shared").status == 201
+    assert add(server, "owlbear", "shared").status == 201
+    assert names(server, "/owlbear?limit=1") == ["shared"]
+
+
+def test_delete_is_idempotent(server: Service, beast: str) -> None:
+    """Deleting what is not there succeeds: whoever repeats a request whose answer was lost is not told off."""
+    assert add(server, beast, "gone soon").status == 201
+    assert [remove(server, beast, "gone soon").status for _ in range(2)] == [204, 204]
+    assert names(server, f"/{beast}") == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ünïcörn",
+        "独角兽",
+        "🦄👩‍🚀",
+        "نیم‌فاصله",  # with a zero-width non-joiner, as Persian is written
+        "e\u0301",  # not the same as é
+        " leading and trailing ",
+        "a  b",
+        "x" * 50,
+        "🦄" * 50,
+        "'; DROP TABLE manticore; --",
+        '" OR ""="',
+        "%s %(name)s {table}",
+        "\\'; SELECT pg_sleep(10)--",
+        "null",
+        "NULL",
+        "../../etc/passwd",
+        "</script><script>alert(1)</script>",
+        "${jndi:ldap://x}",
+    ],
+)
+def test_a_name_is_kept_exactly(name: str, server: Service, beast: str) -> None:
+    """What came is what is given back and what can be deleted; to SQL it is a value, whatever it looks like."""
+    assert add(server, beast, name).status == 201
+    assert names(server, f"/{beast}") == [name]
+    assert add(server, beast, name).status == 409
+    assert remove(server, beast, name).status == 204
+    assert names(server, f"/{beast}") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("", "not JSON"),
+        ("name=x", "not JSON"),
+        ('{"name": "x"', "not JSON"),
+        ("[" * 8000, "not JSON"),
+        (b"\xff\xfe{}", "not JSON"),
+        ("{}", "no usable name"),
+        ("[]", "no usable name"),
+        ("null", "no usable name"),
+        ('"name"', "no usable name"),
+        ('{"name": null}', "no usable name"),
+        ('{"name": 1}', "no usable name"),
+        ('{"name": true}', "no usable name"),
+        ('{"name": ["x"]}', "no usable name"),
+        ('{"name": {"$ne": 1}}', "no usable name"),
+        ('{"name": ""}', "no usable name"),
+        ('{"name": " \\t\\u3000"}', "no usable name"),
+        ('{"Name": "x"}', "no usable name"),
+        (json.dumps({"name": "x" * 51}), "longer than 50"),
+        ('{"name": "a\\nb"}', "control characters"),
+        ('{"name": "a\\u0000b"}', "control characters"),
+        ('{"name": "a\\u001b[31mb"}', "control characters"),
+        ('{"name": "a\\u2028b"}', "control characters"),
+        ('{"name": "\\ud83e"}', "control characters"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_a_body_without_a_usable_name_is_refused(
+    method: str, body: str | bytes, said: str, server: Service, beast: str
+) -> None:
+    """400, with a sentence that says what is wrong, and nothing is kept or deleted."""
+    answer = ask(server.base_url, f"/{beast}", method, body=body, headers=JSON)
+    assert answer.status == 400
+    assert said in json.loads(answer.body)["detail"]
+    assert names(server, f"/{beast}") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=1001", "limit=-1", "limit=", "limit=x", "limit=1.5", "limit=1e2", "limit=%D9%A1"),
+        *("limit=99999999999999999999", "before=0", "before=-1", "before=2147483648", "before=x", "before="),
+        *("limit=10;DROP%20TABLE%20manticore", "before=1%20OR%201=1", "limit=0x10", "limit=%00"),
+    ],
+)
+def test_a_page_that_does_not_exist_is_refused(query: str, server: Service, beast: str) -> None:
+    """400, with the range that would be right."""
+    answer = ask(server.base_url, f"/{beast}?{query}")
+    assert answer.status == 400
+    assert "must be a whole number from 1 to" in json.loads(answer.body)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/", "/hydra", "/Unicorn", "/unicorn/", "/unicorn/1", "/mythical_wipes", "/%00"])
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_what_is_not_a_beast_is_not_found(method: str, path: str, server: Service) -> None:
+    """No table but the catalogue's can be reached."""
+    assert ask(server.base_url, path, method, body='{"name": "x"}', headers=JSON).status == 404
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+def test_a_body_of_another_type_is_refused(content_type: str, server: Service, beast: str) -> None:
+    """415, as the body is not read at all."""
+    headers = {"Content-Type": content_type} if content_type else {}
+    assert ask(server.base_url, f"/{beast}", "POST", body='{"name": "x"}', headers=headers).status == 415
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/merge-patch+json"])
+def test_json_under_its_other_names_is_taken(content_type: str, server: Service, beast: str) -> None:
+    """A charset changes nothing, and neither does a type that is built on JSON."""
+    headers = {"Content-Type": content_type}
+    assert ask(server.base_url, f"/{beast}", "POST", body='{"name": "x"}', headers=headers).status == 201
+
+
+def test_a_body_is_read_up_to_its_limit(server: Service, beast: str) -> None:
+    """16 KiB exactly is taken, one byte more is not."""
+    name = '{"name": "x"}'
+    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(LARGEST_BODY), headers=JSON).status == 201
+    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(LARGEST_BODY + 1), headers=JSON).status == 413
+
+
+def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> None:
+    """Sent in chunks, a body says nowhere how long it is."""
+    status = chunked(server, f"/{beast}", [b'{"name": ', b'"in chunks"}'])
+    assert status == 201
+    assert names(server, f"/{beast}") == ["in chunks"]
+    assert chunked(server, f"/{beast}", [b'{"name": "x"}'] + [b" " * 4096] * 8) == 413
+
+
+def test_head_is_get_without_the_body(server: Service, beast: str) -> None:
+    """The same status and headers."""
+    assert add(server, beast, "x").status == 201
+    head, get = (ask(server.base_url, f"/{beast}?limit=1", method) for method in ("HEAD", "GET"))
+    assert head.body == b""
+    for name in ("Content-Type", "Link", "Content-Length"):
+        assert head.headers[name] == get.headers[name]
+
+
+def test_no_answer_shows_what_is_inside(started: Fleet, server: Service, beast: str) -> None:
+    """Whoever is refused learns what to do, nothing of how the server is made or where its database is."""
+    faulty = started.launch("server", FAULT_NULL_NAME="1")
+    stranded = started.launch("server", until="/healthz", MYTHICAL_DATABASE_HOST_PORT=str(free_port()))
+    started.ready()
+    assert add(server, beast, "there").status == 201
+    refusals = [
+        add(server, beast, "there"),
+        add(server, "hydra", "there"),
+        add(faulty, beast, "lost"),
+        add(stranded, beast, "late"),
+        ask(stranded.base_url, f"/{beast}"),
+        ask(stranded.base_url, "/readyz"),
+        ask(server.base_url, f"/{beast}", "POST", body="{", headers=JSON),
+        ask(server.base_url, f"/{beast}?limit='"),
+        ask(server.base_url, f"/{beast}", "PUT"),
+        ask(server.base_url, "/debug/pprof/profile?seconds=x"),
+    ]
+    assert [answer.status for answer in refusals] == [409, 404, 500, 503, 503, 503, 400, 400, 405, 400]
+    for answer in refusals:
+        assert not INTERNALS.search(answer.text), answer.text
+        assert "python" not in (answer.headers["Server"] or "").lower()
+
+
+def test_the_boring_catalogue_is_served_in_the_same_way(started: Fleet, postgres: Postgres) -> None:
+    """With ENDPOINT_TYPE=BORING the tables are those of a shop, and there are no beasts."""
+    with own_database(postgres) as name:
+        shop = started.start("server", MYTHICAL_DATABASE_NAME=name, ENDPOINT_TYPE="BORING", FAULT_NULL_NAME="0")
+        for endpoint in BORING.names:
+            assert add(shop, endpoint, "x").status == 201
+            assert names(shop, f"/{endpoint}") == ["x"]
+        assert {ask(shop.base_url, f"/{beast}").status for beast in MYTHICAL.names} == {404}
+        assert shop.stop() == 0
+
+
+def test_a_slow_caller_does_not_hold_up_the_others(server: Service, beast: str) -> None:
+    """Many callers that never finish their request take no thread: the next one is served at once."""
+    where = urlsplit(server.base_url)
+    assert where.hostname
+    assert where.port
+    slow = [socket.create_connection((where.hostname, where.port)) for _ in range(50)]
+    try:
+        for each in slow:
+            head = (
+                f"POST /{beast} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+            )
+            each.sendall(head.encode())
+        eventually(lambda: ask(server.base_url, f"/{beast}", timeout_s=3).status == 200)
+    finally:
+        for each in slow:
+            each.close()
+
+
+def chunked(server: Service, path: str, chunks: list[bytes]) -> int:
+    """POST a body in chunks and give the status."""
+    where = urlsplit(server.base_url)
+    assert where.hostname
+    with socket.create_connection((where.hostname, where.port or 80), timeout=10) as connection:
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        for chunk in [*chunks, b""]:
+            connection.sendall(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+        answer = connection.makefile("rb").readline()
+    return int(answer.split()[1])
