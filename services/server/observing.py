@@ -2,6 +2,8 @@
 
 import logging
 import time
+from dataclasses import dataclass
+from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, g, request
 from opentelemetry import trace
@@ -21,6 +23,9 @@ METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"}
 
 FAILURE, SERVER_FAILURE = 400, 500
 
+PORT_DIGITS = 5
+
+WATCHED = "mythical.watched"
 
 # OpenTelemetry semantic conventions, metric http.server.request.duration: the advised bucket boundaries, in seconds.
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -52,59 +57,84 @@ class Observing:
         app.after_request(self._end)
 
     def _begin(self) -> None:
-        g.start = time.perf_counter()
+        environ = request.environ
         beast = (request.view_args or {}).get("beast", UNKNOWN)
-        g.beast = beast if beast in self._catalogue.danger else UNKNOWN
-        g.method = request.method if request.method in METHODS else "_OTHER"
         span = trace.get_current_span()
+        watched = _Watched(
+            start=time.perf_counter(),
+            beast=beast if beast in self._catalogue.danger else UNKNOWN,
+            method=environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else "_OTHER",
+            route=request.url_rule.rule if request.url_rule else UNKNOWN,
+            span=span,
+        )
+        environ[WATCHED] = watched
         if span.is_recording():
-            span.set_attributes(self._attributes(g.beast, g.method))
+            span.set_attributes(self._attributes(watched, environ))
 
-    def _attributes(self, beast: str, method: str) -> dict[str, str | int]:
+    def _attributes(self, watched: "_Watched", environ: WSGIEnvironment) -> dict[str, str | int]:
         """What the instrumentation leaves out, at a quarter of what it costs to have it give both conventions.
 
         `http.target` is a dimension of span metrics, so it comes from the catalogue, not from the caller, and bears
         no query. `server.address` has no port, which the instrumentation leaves on.
         """
-        host, _, port = request.host.partition(":")
-        attributes: dict[str, str | int] = {} if beast == UNKNOWN else {self._catalogue.tag: beast}
+        host, _, port = str(environ.get("HTTP_HOST") or environ["SERVER_NAME"]).partition(":")
+        attributes: dict[str, str | int] = {}
+        if watched.beast != UNKNOWN:
+            attributes[self._catalogue.tag] = watched.beast
         if self._conventions.new_http:
             attributes["server.address"] = host
         if self._conventions.old_http:
-            attributes |= {
-                "http.method": method,
-                "http.target": f"/{beast}",
-                "http.scheme": request.scheme,
-                "http.flavor": request.environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
-                "http.user_agent": request.headers.get("User-Agent", ""),
-                "net.host.name": host,
-                "net.host.port": int(port) if port.isdecimal() else 80,
-                "net.peer.ip": request.remote_addr or "",
-            }
+            attributes["http.method"] = watched.method
+            attributes["http.target"] = f"/{watched.beast}"
+            attributes["http.scheme"] = environ["wsgi.url_scheme"]
+            attributes["http.flavor"] = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
+            attributes["http.user_agent"] = environ.get("HTTP_USER_AGENT", "")
+            attributes["net.host.name"] = host
+            attributes["net.host.port"] = int(port) if port.isdecimal() and len(port) <= PORT_DIGITS else 80
+            attributes["net.peer.ip"] = environ.get("REMOTE_ADDR", "")
         return attributes
 
     def _end(self, response: Response) -> Response:
-        took_s = time.perf_counter() - g.start
+        watched: _Watched = request.environ[WATCHED]
+        took_s = time.perf_counter() - watched.start
         status = response.status_code
         if self._conventions.old_http:
-            trace.get_current_span().set_attribute("http.status_code", status)
-        self._times.record(took_s * 1000, {"method": g.method, "status": str(status), self._catalogue.tag: g.beast})
+            watched.span.set_attribute("http.status_code", status)
+        self._times.record(
+            took_s * 1000, {"method": watched.method, "status": str(status), self._catalogue.tag: watched.beast}
+        )
         labels: dict[str, str | int] = {
-            "http.request.method": g.method,
+            "http.request.method": watched.method,
             "http.response.status_code": status,
-            "http.route": request.url_rule.rule if request.url_rule else UNKNOWN,
+            "http.route": watched.route,
         }
         if status >= SERVER_FAILURE:
             labels["error.type"] = str(status)
         self._duration.record(took_s, labels)
-        self._log(response)
+        self._log(watched, response)
         return response
 
-    def _log(self, response: Response) -> None:
+    def _log(self, watched: "_Watched", response: Response) -> None:
         failed = response.status_code >= FAILURE
-        fields = {"http.method": g.method, "endpoint": g.beast, "status": "FAILURE" if failed else "SUCCESS"}
+        fields = {
+            "http.method": watched.method,
+            "endpoint": watched.beast,
+            "status": "FAILURE" if failed else "SUCCESS",
+        }
         if failed:
-            fields |= {"http.status_code": str(response.status_code), "error": g.get("error", response.status)}
-        tags = {} if g.beast == UNKNOWN else {self._catalogue.tag: g.beast}
+            fields["http.status_code"] = str(response.status_code)
+            fields["error"] = g.get("error", response.status)
+        tags = {} if watched.beast == UNKNOWN else {self._catalogue.tag: watched.beast}
         level = logging.ERROR if response.status_code >= SERVER_FAILURE else logging.INFO
         log.log(level, "request served", extra={"fields": fields, "tags": tags})
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """What is known of a request from its start; kept in the WSGI environment, since Flask's `g` costs on each use."""
+
+    start: float
+    beast: str
+    method: str
+    route: str
+    span: trace.Span

@@ -5,9 +5,11 @@ which that one lets through in the status text (`Key (name)=(...) already exists
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from psycopg import Error
@@ -21,6 +23,15 @@ from services.server.statements import Statement
 BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 
 
+@dataclass(frozen=True)
+class _Described:
+    """What telemetry says of a statement each time it runs."""
+
+    name: str
+    attributes: dict[str, str | int]
+    labels: dict[str, str]
+
+
 class SqlSpans:
     """Makes the CLIENT span and the duration of each statement."""
 
@@ -28,7 +39,7 @@ class SqlSpans:
         self._tracer = tracer
         self._database = database
         self._conventions = conventions
-        self._attributes: dict[Statement, dict[str, str | int]] = {}
+        self._described: dict[Statement, _Described] = {}
         self._duration = meter.create_histogram(
             "db.client.operation.duration",
             unit="s",
@@ -39,34 +50,26 @@ class SqlSpans:
     @contextmanager
     def span(self, statement: Statement) -> Iterator[None]:
         """Tell of the statement that runs inside the block; a database error marks the span with its SQLSTATE."""
-        attributes = self._attributes.get(statement)
-        if attributes is None:
-            attributes = self._attributes[statement] = self._describe(statement)
-        labels = {
-            "db.system.name": "postgresql",
-            "db.operation.name": statement.operation,
-            "db.collection.name": statement.table,
-        }
+        described = self._described.get(statement)
+        if described is None:
+            described = self._described[statement] = self._describe(statement)
+        # Not made the current span: nothing starts below it, and the switch would cost as much as the span does.
+        span = self._tracer.start_span(described.name, kind=SpanKind.CLIENT, attributes=described.attributes)
         start = time.perf_counter()
-        with self._tracer.start_as_current_span(
-            f"{statement.operation} {statement.table}",
-            kind=SpanKind.CLIENT,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield
-            except Error as error:
-                code = error.sqlstate or type(error).__name__
-                labels["error.type"] = code
-                span.set_attributes({"error.type": code, "db.response.status_code": code})
-                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-                raise
-            finally:
-                self._duration.record(time.perf_counter() - start, labels)
+        labels: Mapping[str, str] = described.labels
+        try:
+            yield
+        except Error as error:
+            code = error.sqlstate or type(error).__name__
+            labels = {**labels, "error.type": code}
+            span.set_attributes({"error.type": code, "db.response.status_code": code})
+            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+        finally:
+            self._duration.record(time.perf_counter() - start, labels, context=trace.set_span_in_context(span))
+            span.end()
 
-    def _describe(self, statement: Statement) -> dict[str, str | int]:
+    def _describe(self, statement: Statement) -> _Described:
         database, attributes = self._database, dict[str, str | int]()
         if self._conventions.old_database:
             attributes |= {
@@ -87,7 +90,12 @@ class SqlSpans:
                 "server.address": database.host,
                 "server.port": database.port,
             }
-        return attributes
+        labels = {
+            "db.system.name": "postgresql",
+            "db.operation.name": statement.operation,
+            "db.collection.name": statement.table,
+        }
+        return _Described(f"{statement.operation} {statement.table}", attributes, labels)
 
 
 def observe_pool(meter: Meter, pool: ConnectionPool, name: str) -> None:
