@@ -1,10 +1,8 @@
 """One request over HTTP, and its span."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
@@ -12,6 +10,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from common.beasts import BORING, MYTHICAL, Catalogue
 from common.conventions import Conventions
 from services.requester.client import Client, RequestFailed
+from tests.unit.services.http_server import Server
 from tests.unit.services.recorded import Recorded, attributes
 
 BOTH = Conventions(old_http=True, new_http=True, old_database=True, new_database=True)
@@ -20,52 +19,6 @@ NEW = Conventions(old_http=False, new_http=True, old_database=False, new_databas
 
 OLD_NAMES = {"http.method", "http.target", "http.url", "http.status_code", "net.peer.name", "net.peer.port"}
 NEW_NAMES = {"http.request.method", "url.full", "http.response.status_code", "server.address", "server.port"}
-
-
-class Server:
-    """A server on loopback that answers as told and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.status, self.body, self.breaks = 200, b'[{"name": "sly_otter"}]', False
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.connections = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = False
-        self.address: tuple[str, int] = ("127.0.0.1", self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop."""
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                server.connections += 1
-                super().setup()
-
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                server.asked.append((self.command, self.path, dict(self.headers), body))
-                if server.breaks:
-                    self.close_connection = True
-                    return
-                self.send_response(server.status)
-                self.send_header("Content-Length", str(len(server.body)))
-                self.end_headers()
-                self.wfile.write(server.body)
-
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server's names
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        return Handler
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""No committed file tells of the machine or the registry it was made with."""
+
+import re
+
+import pytest
+
+from tests.seams.tree import ROOT, texts
+
+# Put together from pieces, so that this file does not hold what it looks for.
+REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "registry." + "npmjs", "npm" + "mirror.", "artifact" + "ory"]
+FOLDERS = ["/wo" + "rk/", "/ro" + "ot/.", ".py" + "env/", "../sha" + "red"]
+OTHERS = ["BEGIN" + " PRIVATE KEY", "BEGIN RSA" + " PRIVATE KEY", "<" * 7 + " ", ">" * 7 + " "]
+
+
+@pytest.mark.parametrize("pattern", REGISTRIES + FOLDERS + OTHERS)
+def test_no_file_names_a_registry_a_folder_of_one_machine_a_key_or_a_conflict(pattern: str) -> None:
+    """What is installed from where, and where the checkout lies, differs from machine to machine."""
+    assert [name for name, text in texts() if pattern in text] == []
+
+
+def test_no_file_names_the_folder_it_was_checked_out_to() -> None:
+    """A path that works here works nowhere else."""
+    here = f"{ROOT}/"
+    if len(ROOT.parts) > 2:
+        assert [name for name, text in texts() if here in text] == []
+
+
+def test_text_files_end_with_one_line_end_and_have_no_invisible_marks() -> None:
+    """A byte order mark in a query or a trailing blank has cost hours elsewhere."""
+    for name, text in texts():
+        if name.endswith((".py", ".md", ".toml", ".yaml", ".yml", ".sql", ".txt", ".js", ".css", ".html", "Makefile")):
+            assert "\ufeff" not in text, name
+            assert "\r" not in text, name
+            assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name
+            assert not re.search(r"[ \t]+$", text, re.MULTILINE), name

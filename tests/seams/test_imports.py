@@ -1,0 +1,78 @@
+"""Imports go one way: services know of common, common of nobody, and nobody of the run without Docker."""
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.seams.tree import texts
+
+TREES = {name: ast.parse(text) for name, text in texts(".py")}
+ALLOWED = {
+    "common": {"common"},
+    "services": {"common", "services"},
+    "local": {"common", "local"},
+    "bench": {"common", "services", "local", "bench"},
+    "loadtest": {"loadtest"},
+    "tests": {"common", "services", "local", "bench", "loadtest", "tests"},
+}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The modules that a file imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are by full name"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_file_imports_only_what_its_part_may_know(name: str) -> None:
+    """Else a change to one service could break another, and the image would need what only the demo has."""
+    own = name.split("/", maxsplit=1)[0]
+    ours = {module.split(".")[0] for module in imported(TREES[name])} & set(ALLOWED)
+    assert ours <= ALLOWED.get(own, set())
+
+
+@pytest.mark.parametrize("service", ["server", "requester", "recorder"])
+def test_no_service_imports_another(service: str) -> None:
+    """They speak over HTTP and through the queue."""
+    others = {"server", "requester", "recorder"} - {service}
+    for name, tree in TREES.items():
+        if name.startswith(f"services/{service}/"):
+            known = {module.split(".")[1] for module in imported(tree) if module.startswith("services.")}
+            assert not known & others, name
+
+
+def test_common_never_asks_which_service_it_is_in() -> None:
+    """It is told: no text in it names a service, but in a docstring, as an example."""
+    names = ("mythical-server", "mythical-requester", "mythical-recorder")
+    for name, tree in TREES.items():
+        if not name.startswith("common/"):
+            continue
+        docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, _DOCUMENTED)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in docstrings:
+                assert not any(service in node.value for service in names), f"{name}:{node.lineno}"
+
+
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@pytest.mark.parametrize("name", [name for name in TREES if name.startswith(("common/", "services/"))])
+def test_nothing_acts_at_import(name: str) -> None:
+    """Calls at the top of a module make values, no threads, no connections and no output."""
+    quiet = {
+        "getLogger", "compile", "frozenset", "Catalogue", "Fault", "NamedTuple", "TypeVar", "Struct", "Lock", "local",
+        "dataclass", "field", "split", "cache", "attrgetter", "maketrans", "count", "Getter", "MappingProxyType",
+    }  # fmt: skip
+    for node in TREES[name].body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            assert name.endswith("__main__.py"), f"{name}:{node.lineno}"
+        if isinstance(node, ast.Assign):
+            made = node.value
+            if isinstance(made, ast.Call):
+                called = made.func.attr if isinstance(made.func, ast.Attribute) else getattr(made.func, "id", "")
+                assert called in quiet or called[:1].isupper(), f"{name}:{node.lineno} calls {called}"

@@ -1,0 +1,68 @@
+"""Every link in the documents leads somewhere, and the README shows the tree as it is."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from tests.seams.tree import ROOT, committed, texts
+
+DOCUMENTS = dict(texts(".md"))
+LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
+CODE_BLOCK = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
+
+
+def prose(text: str) -> str:
+    """A document without its blocks of code."""
+    return CODE_BLOCK.sub("", text)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that its headings make, as GitHub does."""
+    made: set[str] = set()
+    for heading in re.findall(r"^#+ (.+?)\s*$", prose(text), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        number = sum(1 for one in made if re.fullmatch(re.escape(anchor) + r"(-\d+)?", one))
+        made.add(f"{anchor}-{number}" if number else anchor)
+    return made
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
+    """To a file that is committed, or its folder, and to a heading that is there."""
+    files = {path.relative_to(ROOT).as_posix() for path in committed()}
+    folders = {parent.as_posix() for file in files for parent in Path(file).parents}
+    for target in LINK.findall(prose(DOCUMENTS[name])):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = unquote(target).partition("#")
+        aim = (ROOT / name).parent.joinpath(path).resolve() if path else ROOT / name
+        assert aim.is_relative_to(ROOT), f"{name}: {target} leads out of the repository"
+        inside = aim.relative_to(ROOT).as_posix()
+        assert inside in files | folders, f"{name}: {target} is not there"
+        if anchor and inside in DOCUMENTS:
+            assert anchor in anchors(DOCUMENTS[inside]), f"{name}: no heading makes #{anchor}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_outward_are_encrypted_or_local(name: str) -> None:
+    """http:// only to this machine and to the names of the stack."""
+    for target in LINK.findall(prose(DOCUMENTS[name])):
+        if target.startswith("http://"):
+            assert re.match(r"http://(localhost|127\.0\.0\.1|[a-z-]+:\d+)", target), f"{name}: {target}"
+
+
+TOP = re.compile(r"^[│├└─\s]*([A-Za-z.][\w.-]*)/", re.MULTILINE)
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """Every folder at the top is in it, and what it shows is there."""
+    readme = DOCUMENTS.get("README.md", "")
+    trees = [block[0] for block in re.finditer(CODE_BLOCK, readme) if "services/" in block[0] and "common/" in block[0]]
+    folders = {path.relative_to(ROOT).parts[0] for path in committed() if len(path.relative_to(ROOT).parts) > 1}
+    for tree in trees:
+        assert {folder for folder in folders if not folder.startswith(".")} <= set(TOP.findall(tree))
+        for shown in re.findall(r"^([a-z][\w.-]*/)", tree, re.MULTILINE):
+            assert (ROOT / shown).is_dir(), shown

@@ -1,0 +1,141 @@
+"""docs/reference/settings.md says what the code reads, by which default, and within which range."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from opentelemetry.sdk import environment_variables
+
+from common.settings import Env, SettingsError
+from local.addresses import Ports
+from services.recorder import config as recorder
+from services.requester import config as requester
+from services.server import config as server
+from tests.seams.tree import ROOT, rows, sections, texts, words
+
+LOADS: dict[str, Callable[[Env], object]] = {
+    "server": server.load,
+    "requester": requester.load,
+    "recorder": recorder.load,
+}
+SECTIONS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
+STANDARD = "Standard variables that the SDK reads itself"
+DEMO = "The run without Docker"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A documented variable."""
+
+    service: str
+    name: str
+    default: str
+    allowed: str
+    sentence: str
+
+
+def documented() -> Iterator[Row]:
+    """Each variable once for each service that is said to read it."""
+    for section in SECTIONS.values():
+        readers = re.search(r"^Read by: (.+)$", section, re.MULTILINE)
+        for service in readers[1].split(", ") if readers else ():
+            for row in rows(section):
+                (name,) = words(row["Variable"])
+                yield Row(service, name, row["Default"], row["Range"], row["What it does"])
+
+
+ROWS = list(documented())
+
+
+def asked(service: str) -> dict[str, str]:
+    """What a service reads when nothing is set: name and default."""
+    env = Env({})
+    LOADS[service](env)
+    return env.asked
+
+
+@pytest.mark.parametrize("service", LOADS)
+def test_what_a_service_reads_is_what_is_documented(service: str) -> None:
+    """Neither a variable that nobody knows of, nor one that does nothing."""
+    assert sorted(asked(service)) == sorted(row.name for row in ROWS if row.service == service)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.name}")
+def test_the_default_is_the_one_in_the_code(row: Row) -> None:
+    """`none` stands for nothing; where there are several, the code has one of them."""
+    default, said = asked(row.service)[row.name], words(row.default)
+    if row.default == "none":
+        assert default == ""
+    elif row.name == "HTTP_PORT":
+        assert f"`{default}` {row.service}" in row.default
+    else:
+        assert said[0] == default
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.name}")
+def test_the_range_is_the_one_in_the_code(row: Row) -> None:
+    """Its ends are taken, and what lies outside is refused with a line that names the variable."""
+
+    def load(value: str) -> None:
+        LOADS[row.service](Env({row.name: value}))
+
+    if bounds := re.fullmatch(r"(above )?([\d.]+) to ([\d.]+)", row.allowed):
+        above, low, high = bounds.groups()
+        good, bad = (
+            [high, f"{low}.5" if above else low],
+            [low if above else f"{float(low) - 1:g}", f"{float(high) + 1:.0f}", "x"],
+        )
+    elif options := words(row.allowed):
+        good, bad = options, ["zzz"]
+    else:
+        good, bad = {
+            "text": (["anything"], []),
+            "host:port": (["h:1"], ["h"]),
+            "http or https address": (["https://h"], ["h"]),
+            "whole number": (["-3"], ["x"]),
+        }[row.allowed]
+    for value in good:
+        load(value)
+    for value in bad:
+        with pytest.raises(SettingsError, match=row.name):
+            load(value)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.name}")
+def test_each_variable_has_a_sentence(row: Row) -> None:
+    """What it does, not what it is called."""
+    assert row.sentence.endswith(".")
+
+
+def test_the_variables_of_the_sdk_are_ones_that_it_knows() -> None:
+    """A name with a slip would be set and do nothing."""
+    known = {value for value in vars(environment_variables).values() if isinstance(value, str)}
+    names = [words(row["Variable"])[0] for row in rows(SECTIONS[STANDARD])]
+    assert set(names) - known == set()
+    assert not set(names) & {row.name for row in ROWS}
+
+
+def test_what_is_read_past_the_settings_is_documented_as_the_sdks() -> None:
+    """The code looks for a few standard variables only to leave them to the SDK."""
+    documented_names = {words(row["Variable"])[0] for row in rows(SECTIONS[STANDARD])} | {row.name for row in ROWS}
+    for name, text in texts(".py"):
+        if name.startswith(("common/", "services/")):
+            for variable in re.findall(r'"(OTEL_[A-Z_]+)"', text):
+                assert variable in documented_names, f"{name} reads {variable}"
+
+
+def test_the_variables_of_the_demo_are_documented() -> None:
+    """Its ports with their numbers, and everything else that the code of `local` names."""
+    told = {words(row["Variable"])[0]: row["Default"] for row in rows(SECTIONS[DEMO])}
+    env = Env({})
+    Ports.read(env)
+    for variable, default in env.asked.items():
+        assert words(told[variable]) == [default]
+    named = {
+        variable
+        for name, text in texts(".py")
+        if name.startswith("local/")
+        for variable in re.findall(r'"(DEMO_[A-Z_]+|MYTHICAL_STATE)"', text)
+    }
+    assert named == set(told)

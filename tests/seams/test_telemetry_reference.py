@@ -1,0 +1,73 @@
+"""docs/reference/telemetry.md names every span, metric, event and log field of the code, and no other."""
+
+import re
+
+import pytest
+
+from common.resource import resource
+from tests.seams.source_reading import Instrument, events, instruments, log_fields, span_names
+from tests.seams.tree import ROOT, rows, sections, texts, words
+
+PAGE = (ROOT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
+SECTIONS = dict(sections(PAGE))
+
+# Made from what is asked for; test_telemetry_made.py makes some and compares.
+COMPOSED = {"<method> <route>", "<operation> <table>"}
+
+
+def column(heading: str, name: str) -> list[str]:
+    """What is written as code in a column of the table under a heading."""
+    return [word for row in rows(SECTIONS[heading]) for word in words(row[name])]
+
+
+def test_metrics_are_those_that_the_code_makes() -> None:
+    """Name, kind and unit."""
+    told = {
+        Instrument(words(row["Metric"])[0], row["Kind"], "".join(words(row["Unit"])))
+        for row in rows(SECTIONS["Metrics"])
+    }
+    assert told == instruments()
+
+
+def test_spans_are_those_that_the_code_makes() -> None:
+    """Those with a name of their own, and the two that are named by what is asked for."""
+    assert set(column("Spans", "Span")) == span_names() | COMPOSED
+
+
+def test_each_span_has_its_attributes() -> None:
+    """A table of them, whatever the span is called."""
+    for name in column("Spans", "Span"):
+        headings = [heading for heading in SECTIONS if heading == f"`{name}`"]
+        assert len(headings) == 1, name
+        assert rows(SECTIONS[headings[0]])
+
+
+def test_events_are_those_that_the_code_logs() -> None:
+    """By their constant text, so that one can search for it."""
+    assert set(column("Events", "Text")) == events()
+
+
+def test_log_fields_are_those_that_the_code_writes() -> None:
+    """Each with its place and its meaning."""
+    assert set(column("Fields of a line", "Field")) == log_fields()
+
+
+def test_the_resource_is_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attribute, and none besides."""
+    monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES", raising=False)
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    assert set(column("Resource", "Attribute")) == set(resource("mythical-server", "production").attributes)
+
+
+ATTRIBUTE = re.compile(
+    r'"((?:http|url|net|network|client|server|user_agent|db|messaging|error|peer|service)\.[a-z_.]+)"'
+)
+
+
+def test_every_attribute_in_the_code_is_on_the_page() -> None:
+    """Whatever the code calls by a name of the conventions, on a span, a metric or a resource."""
+    known = set(re.findall(r"`([^`]+)`", PAGE))
+    for name, text in texts(".py"):
+        if name.startswith(("common/", "services/")):
+            unknown = set(ATTRIBUTE.findall(text)) - known
+            assert not unknown, f"{name} has {unknown}"
