@@ -73,11 +73,19 @@ def serve(where: Address, start: Callable[[], Running]) -> None:
 
     def work(worker: int, name: str, _load: object, *rest: Any) -> None:
         _die_with(os.getppid())
-        running = start()
+        running: list[Running] = []
+
+        def load() -> WSGIApplication:
+            # Granian calls this once it has set up its own logging, which closes every handler there is by then: a
+            # service that was started any earlier would never send a line.
+            running.append(start())
+            return running[0].app
+
         try:
-            MPServer._spawn_wsgi_worker(worker, name, lambda: running.app, *rest)
+            MPServer._spawn_wsgi_worker(worker, name, load, *rest)
         finally:
-            running.close()
+            for each in running:
+                each.close()
 
     server = MPServer(
         "service",
