@@ -5,10 +5,13 @@ import socket
 from pika.adapters.utils.connection_workflow import (  # type: ignore[import-untyped]  # pika ships no py.typed
     AMQPConnectionWorkflowFailed,
     AMQPConnectorException,
+    AMQPConnectorStackTimeout,
 )
 from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no py.typed
     AMQPError,
     ConnectionClosedByBroker,
+    ConnectionOpenAborted,
+    IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
     StreamLostError,
@@ -18,8 +21,13 @@ ACCESS_REFUSED = 403  # AMQP 0-9-1 reply code "access-refused"
 LONGEST_LINE = 300
 
 _REFUSED = "access refused for user '{user}', check name and password"
+_SILENT = "no answer in time"
 _KNOWN: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "connection refused, nothing listens there"),
+    (TimeoutError, _SILENT),
+    (AMQPConnectorStackTimeout, _SILENT),
+    (ConnectionOpenAborted, _SILENT),
+    (IncompatibleProtocolError, "hung up before it spoke AMQP, is it a RabbitMQ that is up?"),
     (socket.gaierror, "host name not found"),
     (ProbableAuthenticationError, _REFUSED),
     (ProbableAccessDeniedError, "user '{user}' may not use the virtual host"),

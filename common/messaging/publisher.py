@@ -1,8 +1,8 @@
 """Publish messages with confirms, without waiting for them."""
 
 import logging
+import random
 import time
-import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Condition
@@ -65,6 +65,7 @@ class Publisher:
         self._queue = queue
         self._max_in_flight = max_in_flight
         self._confirm_timeout_s = confirm_timeout_s
+        self._random = random.Random()  # noqa: S311 - ids, not secrets
         self._propagator = TraceContextTextMapPropagator()
         self._state = Condition()  # guards the two fields below
         self._in_flight = 0
@@ -97,10 +98,10 @@ class Publisher:
 
         Errors, all in the future: BrokerAway, BrokerBlocked, QueueMismatch (surely not sent), NotConfirmed (unknown),
         Unroutable, TooManyInFlight, PublisherClosed. `delay_s` holds the message back by that many seconds, a planted
-        fault. `message_id` defaults to a new UUID. The future's callbacks run on the thread that talks to the broker:
+        fault. `message_id` defaults to a random one. The future's callbacks run on the thread that talks to the broker:
         keep them short.
         """
-        publishing = self._begin(text.encode(), message_id or uuid.uuid4().hex, delay_s)
+        publishing = self._begin(text.encode(), message_id or self._new_id(), delay_s)
         refusal = self._admit()
         if refusal is None:
             self._inbox.put(publishing)
@@ -148,6 +149,13 @@ class Publisher:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # from here on cancel() says no: a message on the wire cannot be recalled
         return _Publishing(body, properties, future, span, context, time.monotonic(), delay_s)
+
+    def _new_id(self) -> str:
+        """128 random bits as hex; not uuid4(), whose system call lets go of the interpreter's lock.
+
+        Under load it takes milliseconds to get the lock back, and it is the caller that would wait.
+        """
+        return f"{self._random.getrandbits(128):032x}"
 
     def _admit(self) -> MessagingError | None:
         """Take one of the places in flight, or say why not."""

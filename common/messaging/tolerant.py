@@ -46,6 +46,10 @@ class TolerantConnection(SelectConnection):  # type: ignore[misc]  # pika ships 
             return replaced
         return consumed, frame
 
+    def _on_connection_workflow_done(self, outcome: object) -> None:
+        """Cutting a handshake short, pika 1.4.4 passes an exception class where it expects an instance, and trips."""
+        super()._on_connection_workflow_done(outcome() if isinstance(outcome, type) else outcome)
+
     def abort(self) -> None:
         """End the connection without a farewell, for a broker that does not read; pika has no public way to."""
         if not self.is_closed:

@@ -9,9 +9,10 @@ from itertools import pairwise
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 from opentelemetry.trace import StatusCode
+from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging import Message, Poison, QueueMismatch
-from common.messaging.topology import retry_name
+from common.messaging.topology import DELIVERY_LIMIT, dead_name, retry_name
 from local.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until
 
@@ -126,8 +127,9 @@ def test_a_failure_is_tried_again_after_the_delay_and_then_dead_lettered(rig: Ri
     spans = rig.spans("process_message")
     assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3
     assert len({span.context.trace_id for span in spans if span.context}) == 1, "the attempts are not in one trace"
-    (retried,), (dead) = rig.points("mythical_messages_retried"), rig.points("mythical_messages_dead_lettered")
-    assert (retried.value, [point.value for point in dead]) == (2, [1])
+    until(lambda: rig.points("mythical_messages_dead_lettered"))
+    (retried,), (dead,) = rig.points("mythical_messages_retried"), rig.points("mythical_messages_dead_lettered")
+    assert (retried.value, dead.value) == (2, 1)
     assert ready_messages(rig, retry_name(rig.queue)) == 0
 
 
@@ -160,7 +162,7 @@ def test_poison_does_not_hold_up_the_rest(rig: Rig) -> None:
     for n in range(100):
         publisher.publish(f"poison {n}" if n % 10 == 0 else f"good {n}")
     until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 10)
-    assert len(recorder.messages) == 100
+    until(lambda: len(recorder.messages) == 100)
     assert {message.attempt for message in recorder.messages} == {1}
     assert {properties.headers["x-reason"] for properties, _ in rig.dead()} == {"Poison: not about a beast"}
 
@@ -215,8 +217,31 @@ def test_foreign_messages_are_handled_and_can_be_retried_and_given_up(
         channel.basic_publish("", rig.queue, b"bad", properties)
         channel.basic_publish("", rig.queue, b"good", properties)
     until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 1)
-    assert Counter(recorder.texts) == Counter({"bad": 2, "good": 1})
+    until(lambda: Counter(recorder.texts) == Counter({"bad": 2, "good": 1}))
     assert consumer.ready
+
+
+def test_a_message_that_kills_its_consumers_ends_in_the_dead_letter_queue(rig: Rig) -> None:
+    """Never acknowledged, delivered again and again: the broker itself gives it up, without losing it."""
+    consumer = rig.consumer(Recorder())
+    consumer.close(5)
+    rig.publisher().publish("killer", message_id="m1").result(10)
+    with rig.channel() as channel:
+        for _ in range(DELIVERY_LIMIT + 1):
+            until(lambda: reject_one(channel, rig.queue))
+    until(lambda: ready_messages(rig, dead_name(rig.queue)) == 1)
+    ((properties, body),) = rig.dead()
+    assert (body, properties.message_id) == (b"killer", "m1")
+    assert properties.headers["x-death"][0]["reason"] == "delivery_limit"
+
+
+def reject_one(channel: BlockingChannel, queue: str) -> bool:
+    """Take a message and give it back, as the broker does for a consumer that vanished; False if there is none."""
+    method, _properties, _body = channel.basic_get(queue)
+    if method is None:
+        return False
+    channel.basic_reject(method.delivery_tag, requeue=True)
+    return True
 
 
 def test_a_deleted_queue_is_declared_again_and_consumed(rig: Rig) -> None:
@@ -267,7 +292,7 @@ def test_depths_are_told_for_each_queue(rig: Rig) -> None:
     publisher = rig.publisher()
     for future in [publisher.publish(str(n)) for n in range(6)]:
         future.result(10)
-    until(lambda: consumer.depths.get(rig.queue) == 5)
+    until(lambda: consumer.depths.get(rig.queue) == 5 and len(consumer.depths) == 3)
     found = {point.attributes["queue"]: point.value for point in rig.points("mythical_queue_messages")}
     assert found == {rig.queue: 5, f"{rig.queue}.retry": 0, f"{rig.queue}.dead": 0}
     gate.open.set()

@@ -158,6 +158,19 @@ def test_close_says_how_many_messages_were_not_confirmed(rig: Rig, nowhere: Brok
     assert {type(future.exception(1)) for future in futures} == {BrokerAway}
 
 
+def test_a_server_that_says_nothing_holds_nobody_up(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """It takes the connection and never speaks AMQP: messages fail in time and close() does not wait for it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        publisher = rig.publisher(
+            broker=Broker("127.0.0.1", silent.getsockname()[1]), wait=False, confirm_timeout_s=0.5
+        )
+        assert isinstance(publisher.publish("anybody there?").exception(5), BrokerAway)
+        started = time.monotonic()
+        assert publisher.close(5) == 0
+        assert time.monotonic() - started < 2
+    assert [record.message for record in caplog.records if record.exc_info] == []
+
+
 def test_a_broker_that_is_away_is_one_line_in_the_log(
     rig: Rig, nowhere: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:

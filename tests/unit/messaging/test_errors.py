@@ -5,10 +5,14 @@ import socket
 import pytest
 from pika.adapters.utils.connection_workflow import (  # type: ignore[import-untyped]  # pika ships no py.typed
     AMQPConnectionWorkflowFailed,
+    AMQPConnectorAMQPHandshakeError,
     AMQPConnectorSocketConnectError,
+    AMQPConnectorStackTimeout,
 )
 from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no py.typed
     ConnectionClosedByBroker,
+    ConnectionOpenAborted,
+    IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
     StreamLostError,
@@ -25,6 +29,9 @@ from common.messaging.topology import mismatch
             AMQPConnectionWorkflowFailed([AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "refused"))]),
             "connection refused, nothing listens there",
         ),
+        (AMQPConnectionWorkflowFailed([AMQPConnectorStackTimeout("…")]), "no answer in time"),
+        (AMQPConnectorAMQPHandshakeError(ConnectionOpenAborted("…")), "no answer in time"),
+        (IncompatibleProtocolError("…"), "hung up before it spoke AMQP, is it a RabbitMQ that is up?"),
         (AMQPConnectionWorkflowFailed([socket.gaierror(-2, "unknown")]), "host name not found"),
         (ProbableAuthenticationError("…"), "access refused for user 'guest', check name and password"),
         (ConnectionClosedByBroker(403, "ACCESS_REFUSED"), "access refused for user 'guest', check name and password"),
