@@ -16,6 +16,10 @@ from services.server.statements import Statement, Statements, statements
 # How long a request waits for a connection of the pool before it is told to come again.
 CHECKOUT_S = 1.0
 
+# The pool doubles its pause between attempts to connect, and begins at one second again after this time: with 10 s, a
+# database that is back is noticed within 4 s.
+RECONNECT_S = 10.0
+
 Row = tuple[Any, ...]
 Pool = ConnectionPool[psycopg.Connection[Row]]
 
@@ -56,10 +60,20 @@ def make_pool(database: Database) -> Pool:
         max_size=database.connections,
         timeout=CHECKOUT_S,
         max_waiting=database.connections * 8,
-        reconnect_timeout=10.0,
+        reconnect_timeout=RECONNECT_S,
+        reconnect_failed=_begin_again,
         open=False,
         name="mythical",
     )
+
+
+def _begin_again(pool: Pool) -> None:
+    """Have the pool connect anew where it gave up.
+
+    By itself it would begin again with the next caller that has to wait; but callers that waited in vain stay in its
+    queue, and once that is full each next one is refused before it comes to that, for ever.
+    """
+    pool.check()
 
 
 class Store:
