@@ -86,6 +86,7 @@ class _Anything(PathConverter):
     """A path with whatever is in it: the stock converter stops at a line break."""
 
     regex = r"[\s\S]+"
+    part_isolating = False  # werkzeug would take it for one segment of a path, since there is no slash in the pattern
 
 
 @contextmanager
