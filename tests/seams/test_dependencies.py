@@ -43,7 +43,9 @@ def test_every_locked_package_has_one_version_and_its_hashes(file: str) -> None:
     assert packages
     for name, entry in packages.items():
         assert re.match(r"[A-Za-z0-9._\-\[\],]+==[^\s;]+", entry), name
-        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), name
+        hashes = re.findall(r"--hash=(\S+)", entry)
+        assert hashes, name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), name
 
 
 @pytest.mark.parametrize("file", HOLDS)
