@@ -1,5 +1,6 @@
 """How the demo looks in a terminal: the table of addresses, and below it what arrives, redrawn in place."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -7,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from local.arrivals import Arrivals
 from local.plan import Plan
 from local.summary import HOPS, SERVICES, SIGNALS, Figures, Summary
 from local.supervisor import Progress
@@ -17,7 +19,7 @@ NOTHING = "-"
 STALE_S = 30.0
 
 
-def addresses(plan: Plan, progress: dict[str, Progress], logs: Path) -> RenderableType:
+def addresses(plan: Plan, progress: Mapping[str, Progress], logs: Path) -> RenderableType:
     """Show each entry with its address and how far it is."""
     table = _table()
     for _ in ("name", "address", "what it is"):
@@ -29,15 +31,14 @@ def addresses(plan: Plan, progress: dict[str, Progress], logs: Path) -> Renderab
     return _indented("", table)
 
 
-def arrivals(summary: Summary | None, running_s: float, first_after_s: float | None) -> RenderableType:
+def arrivals(seen: Arrivals) -> RenderableType:
     """Show the rates of each service and each hop, the seconds since the last arrival, and how long it runs."""
-    summary = summary or Summary()
-    return _indented("", _services(summary), "", _hops(summary), "", _footer(summary, running_s, first_after_s))
+    footer = _footer(seen.summary, seen.running_s, seen.first_after_s)
+    return _indented("", _services(seen.summary), "", _hops(seen.summary), "", footer)
 
 
-def plain_line(summary: Summary | None, running_s: float) -> str:
+def plain_line(summary: Summary, running_s: float) -> str:
     """Return all that in one line without colours, for a log."""
-    summary = summary or Summary()
     rates = "  ".join(f"{rate(summary.rate(signal))} {unit}" for signal, unit in UNITS.items())
     cells = len(SERVICES) * len(SIGNALS) - len(summary.missing_cells())
     hops = len(HOPS) - len(summary.missing_hops())

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from local.arrivals import Arrivals
 from local.liveview import addresses, arrivals, plain_line, rate
 from local.plan import Entry, Plan
 from local.summary import HOPS, SERVICES, SIGNALS, Summary, parse
@@ -54,9 +55,11 @@ def test_rates_are_short(per_s: float, text: str) -> None:
 @pytest.mark.parametrize("answer", [complete(), {}])
 def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
     """A small terminal shows each row on one line: two tables and a footer are thirteen lines."""
+    seen = Arrivals("")
+    seen.summary, seen.first_after_s = parse(answer), 9.5
     console = Console(width=80, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(arrivals(parse(answer), 3725, 9.5))
+        console.print(arrivals(seen))
     lines = captured.get().splitlines()
     assert len(lines) == 13
     assert max(len(line) for line in lines) <= 80
