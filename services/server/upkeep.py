@@ -35,11 +35,20 @@ class Upkeep:
     `ready` while the tables exist and the database answers, `wiping` while they are made anew.
     """
 
-    def __init__(self, store: Store, tracer: Tracer, *, rows: int, wipe_after_ms: float | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        tracer: Tracer,
+        *,
+        rows: int,
+        wipe_after_ms: float | None,
+        trim_every_s: float = TRIM_EVERY_S,
+    ) -> None:
         self._store = store
         self._tracer = tracer
         self._rows = rows
         self._wipe_after_ms = wipe_after_ms
+        self._trim_every_s = trim_every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._created = False
@@ -60,7 +69,7 @@ class Upkeep:
         while not self._stop.is_set():
             if not self._created or self._store.tables_missing.is_set():
                 self.ready = self._attempt("create tables", self._create) and self._created
-            elif time.monotonic() - trimmed >= TRIM_EVERY_S:
+            elif time.monotonic() - trimmed >= self._trim_every_s:
                 trimmed = time.monotonic()
                 self.ready = self._attempt("trim tables", self._trim)
             else:
