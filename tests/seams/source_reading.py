@@ -35,10 +35,10 @@ def modules() -> dict[str, ast.Module]:
     return {name: ast.parse(text) for name, text in texts(".py") if name.startswith(("common/", "services/"))}
 
 
-def nodes() -> Iterator[ast.AST]:
+@cache
+def nodes() -> tuple[ast.AST, ...]:
     """Every node of every tree."""
-    for tree in modules().values():
-        yield from ast.walk(tree)
+    return tuple(node for tree in modules().values() for node in ast.walk(tree))
 
 
 def calls() -> Iterator[ast.Call]:

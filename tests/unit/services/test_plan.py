@@ -87,19 +87,19 @@ def test_the_rate_divides_the_pauses() -> None:
 @pytest.mark.parametrize("of", [MYTHICAL, BORING], ids=["mythical", "boring"])
 def test_methods_and_beasts_are_equally_likely(of: Catalogue) -> None:
     """GET or POST, each to any of the beasts."""
-    planned = rounds(12_000, of=of)
-    assert mean([one.method == "GET" for one in planned]) == pytest.approx(0.5, abs=0.02)
+    planned = rounds(6000, of=of)
+    assert mean([one.method == "GET" for one in planned]) == pytest.approx(0.5, abs=0.03)
     for name in of.names:
-        assert mean([one.beast == name for one in planned]) == pytest.approx(1 / len(of.names), abs=0.02)
+        assert mean([one.beast == name for one in planned]) == pytest.approx(1 / len(of.names), abs=0.03)
 
 
 def test_after_a_get_a_name_is_deleted_as_often_as_its_place_in_the_list_says() -> None:
     """Index / 5: never a unicorn, four in five beholders; never after a POST."""
-    planned = rounds(30_000)
+    planned = rounds(15_000)
     assert not any(one.then_delete for one in planned if one.method == "POST")
     for index, name in enumerate(MYTHICAL.names):
         gets = [one for one in planned if one.method == "GET" and one.beast == name]
-        assert mean([one.then_delete for one in gets]) == pytest.approx(index / 5, abs=0.03)
+        assert mean([one.then_delete for one in gets]) == pytest.approx(index / 5, abs=0.04)
 
 
 @pytest.mark.parametrize("odds", [0, 0.3, 1])
