@@ -40,9 +40,13 @@ class Sink:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
+    def let_go(self) -> None:
+        """Answer what hangs, and hang no more."""
+        self._let_go.set()
+
     def close(self) -> None:
         """Answer what hangs, and stop."""
-        self._let_go.set()
+        self.let_go()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
