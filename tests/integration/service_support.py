@@ -148,6 +148,11 @@ def broker_settings(rabbitmq: RabbitMQ) -> dict[str, str]:
     }
 
 
+def requests_to(server: Service) -> dict[str, str]:
+    """The environment that leads a requester to that server."""
+    return {"MYTHICAL_SERVER_HOST_PORT": urlsplit(server.base_url).netloc}
+
+
 # No collector: nothing listens there, the exporters are off and log lines go to the service's own log file.
 SILENT = {
     "OTEL_TRACES_EXPORTER": "none",
