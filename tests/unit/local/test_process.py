@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.errors import LocalError
-from local.inspection import descendants, started_at
+from local.inspection import command_of, descendants, started_at
 from local.process import Process
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
@@ -133,6 +133,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        assert started_at(pid) is not None
+        # Only once the child runs its own program has it asked the kernel for the signal.
+        until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep")
         parent.kill()
     until(lambda: started_at(pid) is None)
