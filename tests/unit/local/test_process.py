@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.errors import LocalError
-from local.inspection import command_of, descendants, started_at
+from local.inspection import descendants, started_at
 from local.process import Process
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(60)"
