@@ -4,6 +4,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from opcode import opmap
 from types import FrameType
 
@@ -13,31 +14,44 @@ _BETWEEN_CALLS = frozenset({opmap["JUMP_BACKWARD"], opmap["RESUME"]})
 
 
 class SeenThread:
-    """A thread as last seen: its name with each number replaced by N, and its stack."""
+    """A thread as last seen: its name with each number replaced by N, its stack, and the CPU time it used.
+
+    `ran_ns` is what it used between the last two looks, `window_ns` what of that within the window before the last
+    one, `uncharged_ns` what no stack was charged with yet. `clock` is None for a thread whose clock cannot be read:
+    all that can be told of it is whether it `moved`.
+    """
 
     def __init__(self, ident: int, frame: FrameType, stacks: Stacks) -> None:
         thread = next((known for known in threading.enumerate() if known.ident == ident), None)
         self.name = re.sub(r"\d+", "N", thread.name) if thread else "native"
         self.stack: Stack = stacks.take(frame)
+        self.clock = _clock(thread)
+        self.ran_ns = self.window_ns = self.uncharged_ns = 0
+        self.moved = False
         self._place = _place(frame)
-        self._clock = _clock(thread)
-        self._cpu_ns = time.clock_gettime_ns(self._clock) if self._clock is not None else 0
+        self._seen_ns = self._opened_ns = time.clock_gettime_ns(self.clock) if self.clock is not None else 0
 
-    def look(self, frame: FrameType, stacks: Stacks) -> int | None:
-        """Take its stack and give the CPU time in nanoseconds since the look before; None: it ran, but has no clock.
+    def open_window(self) -> None:
+        """Begin the window that ends with the next look."""
+        if self.clock is not None:
+            with suppress(OSError):  # it has ended; the next look sees to that
+                self._opened_ns = time.clock_gettime_ns(self.clock)
+
+    def look(self, frame: FrameType, stacks: Stacks) -> None:
+        """Take its stack and read its clock. Raises OSError when the thread has ended.
 
         A clock that has not moved means that the stack is the one already known, which makes idle threads cheap.
-        Raises OSError when the thread has ended.
         """
-        if self._clock is None:
+        if self.clock is None:
             before, self._place = self._place, _place(frame)
-            ran_ns = 0 if before == self._place and not _is_between_calls(frame) else None
+            self.moved = before != self._place or _is_between_calls(frame)
         else:
-            before_ns, self._cpu_ns = self._cpu_ns, time.clock_gettime_ns(self._clock)
-            ran_ns = self._cpu_ns - before_ns
-        if ran_ns != 0:
+            before_ns, self._seen_ns = self._seen_ns, time.clock_gettime_ns(self.clock)
+            self.ran_ns = self._seen_ns - before_ns
+            self.window_ns = self._seen_ns - self._opened_ns
+            self.uncharged_ns += self.ran_ns
+        if self.ran_ns or self.moved:
             self.stack = stacks.take(frame)
-        return ran_ns
 
 
 def cpu_of_others() -> int:

@@ -49,6 +49,31 @@ def test_cpu_time_goes_to_the_thread_that_used_it() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere CPU time is an estimate")
+def test_cpu_time_goes_to_the_code_at_work_and_not_to_the_call_that_waits() -> None:
+    """A service computes for a millisecond and waits; a sampler that looks when it can finds it waiting 19 times in 20."""
+
+    def compute() -> None:
+        end = time.thread_time() + 0.001
+        while time.thread_time() < end:
+            sum(number * number for number in range(50))
+
+    def work(done: threading.Event) -> None:
+        while not done.wait(0.001):
+            compute()
+
+    with _running(work):
+        profile = ReadProfile(cpu_profile(1))
+    assert profile.total("cpu", through="compute") > 0.3 * profile.total("cpu", through="work")
+
+
+def test_the_interpreter_s_lock_is_as_before_after_the_profile() -> None:
+    """A profile has threads change places more often; left so, busy threads would lose time to it."""
+    usual = sys.getswitchinterval()
+    cpu_profile(0.01)
+    assert sys.getswitchinterval() == usual
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere CPU time is an estimate")
 def test_cpu_time_is_what_the_thread_s_own_clock_says() -> None:
     """The profile agrees with what the thread measures of itself: it is measured, not guessed from sightings."""
     used: list[float] = []
