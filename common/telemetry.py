@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,8 +52,9 @@ class Telemetry:
         threads = [threading.Thread(target=ending, name="flush", daemon=True) for ending in endings]
         for thread in threads:
             thread.start()
+        deadline = time.monotonic() + timeout_s
         for thread in threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Telemetry:
@@ -63,7 +65,8 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Tel
     who = resource(settings.service, settings.namespace)
     spans_to = settings.collector if settings.enabled and settings.traces else None
     metrics_to = settings.collector if settings.enabled and settings.metrics else None
-    labels = {"service_name": settings.service, "job": job, "namespace": settings.namespace}
+    name = str(who.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it: all four signals have to agree
+    labels = {"service_name": name, "job": job, "namespace": settings.namespace}
 
     meters, snapshot = meter_provider(
         who, metrics_to, interval_ms=settings.metric_interval_ms, delta=settings.metric_delta
@@ -71,13 +74,13 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Tel
     meter = meters.get_meter(scope)
     handler = start_logs(settings.logs, labels=labels, resource=who, collector=settings.collector, meter=meter)
     profiles = Profiles.start(
-        service=settings.service,
+        service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
         memory=settings.profiles_memory,
     )
     span_profiles = profiles.span_processor()
-    tracers = tracer_provider(who, spans_to, *([span_profiles] if span_profiles else []))
+    tracers = tracer_provider(who, spans_to, *([span_profiles] if span_profiles else []), meters=meters)
     observe_process(meter)
     log.info(
         "telemetry started",

@@ -2,6 +2,7 @@
 
 import os
 
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -15,24 +16,45 @@ SCHEDULE_DELAY_MS = 2000
 QUEUE_SIZE = 8192
 
 
-def tracer_provider(resource: Resource, collector: Collector | None, *processors: SpanProcessor) -> TracerProvider:
+# The SDK counts what its own parts do only when asked to, and reads whether it is when a part is made.
+SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
+
+
+def tracer_provider(
+    resource: Resource,
+    collector: Collector | None,
+    *processors: SpanProcessor,
+    meters: MeterProvider | None = None,
+) -> TracerProvider:
     """Make the source of tracers: `processors` see each span first, then it goes to the collector, if there is one.
 
     The sampler is the one that OTEL_TRACES_SAMPLER names, by default all spans of a trace or none. When the queue is
-    full, further spans are dropped and counted by the SDK (`otel.sdk.processor.span.processed` with `error.type`).
+    full, further spans are dropped and counted, by `meters`: `otel.sdk.processor.span.processed` with `error.type`.
     """
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
     if collector:
-        provider.add_span_processor(
-            BatchSpanProcessor(
-                collector.span_exporter(),
-                max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
-                schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
-            )
-        )
+        provider.add_span_processor(_batches(collector, meters))
     return provider
+
+
+def _batches(collector: Collector, meters: MeterProvider | None) -> BatchSpanProcessor:
+    """Make the batching processor with its own figures, and leave the tracers without theirs: those cost per span."""
+    before = os.environ.get(SELF_METRICS)
+    os.environ[SELF_METRICS] = "true"
+    try:
+        return BatchSpanProcessor(
+            collector.span_exporter(),
+            max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
+            schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
+            meter_provider=meters,
+        )
+    finally:
+        if before is None:
+            del os.environ[SELF_METRICS]
+        else:
+            os.environ[SELF_METRICS] = before
 
 
 def _unless_set(variable: str, ours: int) -> int | None:

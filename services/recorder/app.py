@@ -42,4 +42,4 @@ def create_app() -> Flask:
 
 
 def _missing(consumer: Consumer) -> str | None:
-    return None if consumer.ready else "no connection to the broker; see the log for why"
+    return None if consumer.ready else str(consumer.trouble or "the broker is being asked")

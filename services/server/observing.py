@@ -23,7 +23,7 @@ METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"}
 
 FAILURE, SERVER_FAILURE = 400, 500
 
-PORT_DIGITS = 5
+HTTP_PORT, PORT_DIGITS = 80, 5
 
 WATCHED = "mythical.watched"
 
@@ -77,7 +77,8 @@ class Observing:
         `http.target` is a dimension of span metrics, so it comes from the catalogue, not from the caller, and bears
         no query. `server.address` has no port, which the instrumentation leaves on.
         """
-        host, _, port = str(environ.get("HTTP_HOST") or environ["SERVER_NAME"]).partition(":")
+        asked = str(environ.get("HTTP_HOST") or environ["SERVER_NAME"])
+        host, port = _host_and_port(asked)
         attributes: dict[str, str | int] = {}
         if watched.beast != UNKNOWN:
             attributes[self._catalogue.tag] = watched.beast
@@ -90,7 +91,8 @@ class Observing:
             attributes["http.flavor"] = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
             attributes["http.user_agent"] = environ.get("HTTP_USER_AGENT", "")
             attributes["net.host.name"] = host
-            attributes["net.host.port"] = int(port) if port.isdecimal() and len(port) <= PORT_DIGITS else 80
+            attributes["net.host.port"] = port
+            attributes["http.host"] = asked
             attributes["net.peer.ip"] = environ.get("REMOTE_ADDR", "")
         return attributes
 
@@ -127,6 +129,15 @@ class Observing:
         tags = {} if watched.beast == UNKNOWN else {self._catalogue.tag: watched.beast}
         level = logging.ERROR if response.status_code >= SERVER_FAILURE else logging.INFO
         log.log(level, "request served", extra={"fields": fields, "tags": tags})
+
+
+def _host_and_port(asked: str) -> tuple[str, int]:
+    """Part a Host header, `[::1]:4000` among them; without a usable port it is that of HTTP."""
+    host, colon, port = asked.rpartition(":")
+    if not colon or asked.endswith("]"):
+        host, port = asked, ""
+    usable = port.isascii() and port.isdecimal() and len(port) <= PORT_DIGITS
+    return host.strip("[]"), int(port) if usable else HTTP_PORT
 
 
 @dataclass(frozen=True, slots=True)
