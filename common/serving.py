@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from wsgiref.types import WSGIApplication
@@ -114,8 +114,13 @@ def _die_with(parent: int) -> None:
         sys.exit(1)  # it died before we could ask
 
 
-def main(run: Callable[[Env], None]) -> NoReturn:
-    """Run a service's main function with the environment; a wrong setting ends it with one line and status 2."""
+def main(run: Callable[[Env], None], arguments: Sequence[str]) -> NoReturn:
+    """Run a service's main function with the environment; a wrong setting ends it with one line and status 2.
+
+    Arguments are refused: there are none, and a service that ignored `--help` would start.
+    """
+    if arguments:
+        sys.exit(_refuse("a service takes no arguments; its settings are environment variables, see docs/reference"))
     try:
         run(Env(os.environ))
     except SettingsError as error:

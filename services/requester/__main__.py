@@ -1,5 +1,7 @@
 """Runs the requester: python -m services.requester."""
 
+import sys
+
 from common.serving import Running, main, serve
 from common.settings import Env
 from services.requester.config import load
@@ -19,4 +21,4 @@ def run(env: Env) -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, sys.argv[1:])

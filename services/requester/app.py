@@ -20,7 +20,9 @@ from services.requester.plan import Plan
 
 log = logging.getLogger(__name__)
 
-FLUSH_S = 3.0  # for messages that are on their way when the service is told to stop
+# What a stop waits for when nobody answers: rounds under way, messages without a confirm, telemetry. Together it has to
+# stay below five seconds; a server that hangs is given up, though a request to it may take that long by itself.
+ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
 
 
 def start(config: Config) -> Running:
@@ -47,7 +49,11 @@ def start(config: Config) -> Running:
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
     loops.start()
     return Running(
-        beside(create_app(), machines), loops.close, client.close, lambda: publisher.close(FLUSH_S), telemetry.close
+        beside(create_app(), machines),
+        lambda: loops.close(ROUNDS_S),
+        client.close,
+        lambda: publisher.close(FLUSH_S),
+        lambda: telemetry.close(TELL_S),
     )
 
 

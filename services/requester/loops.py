@@ -27,8 +27,8 @@ class Loops:
         for thread in self._threads:
             thread.start()
 
-    def close(self, timeout_s: float = 6.0) -> None:
-        """Stop after the round that is under way; a server that hangs is waited for 5 s, its time limit."""
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Stop after the rounds that are under way; those that take longer than timeout_s seconds are given up."""
         self._stop.set()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:

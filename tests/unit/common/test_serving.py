@@ -51,7 +51,7 @@ def test_a_wrong_setting_ends_the_program_with_one_line_and_status_2(capsys: pyt
         raise SettingsError("HTTP_PORT='x' is not a whole number; give one from 1 to 65535")
 
     with pytest.raises(SystemExit) as end:
-        main(wrong)
+        main(wrong, [])
     assert end.value.code == 2
     assert capsys.readouterr().err == "settings: HTTP_PORT='x' is not a whole number; give one from 1 to 65535\n"
 
@@ -59,5 +59,13 @@ def test_a_wrong_setting_ends_the_program_with_one_line_and_status_2(capsys: pyt
 def test_a_program_that_ran_ends_with_status_0() -> None:
     """As after SIGTERM: a stop that was asked for is no failure."""
     with pytest.raises(SystemExit) as end:
-        main(lambda _: None)
+        main(lambda _: None, [])
     assert end.value.code == 0
+
+
+def test_a_service_that_is_given_arguments_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """There are none: one that ignored `--help` would start and hold its port."""
+    with pytest.raises(SystemExit) as end:
+        main(lambda _: pytest.fail("started"), ["--help"])
+    assert end.value.code == 2
+    assert "takes no arguments" in capsys.readouterr().err
