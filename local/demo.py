@@ -97,15 +97,16 @@ class Demo:
         self._say(f"[dim] {how}, nothing is left running ({time.monotonic() - begun:.1f} s)[/]")
 
     def _verdict(self) -> int:
-        cells, hops = self._arrivals.summary.missing_cells(), self._arrivals.summary.missing_hops()
-        if not cells and not hops:
+        summary = self._arrivals.summary
+        cells, stopped, hops = summary.missing_cells(), summary.stopped_cells(), summary.missing_hops()
+        if not cells and not stopped and not hops:
             first = f"the first after {self._arrivals.first_after_s or 0:.0f} s"
             self._say(f"[green] seen: every signal of every service, and every hop[/]; {first}")
             return 0
-        for service, kind in cells:
-            self._say(
-                f"[red] missing: {kind} of {service}[/]; see {self._logs}/{service.removeprefix('mythical-')}.log"
-            )
+        for word, which in (("missing", cells), ("came, but no more of late", stopped)):
+            for service, kind in which:
+                log = f"{self._logs}/{service.removeprefix('mythical-')}.log"
+                self._say(f"[red] {word}: {kind} of {service}[/]; see {log}")
         for source, target in hops:
             self._say(f"[red] missing: hop {source} → {target}[/]")
         self._say(f" While it runs (make demo), {self._page} shows what arrives.")

@@ -16,6 +16,10 @@ HOPS = (
     ("rabbitmq", "mythical-recorder"),
 )
 
+# A signal that came once and then no more is broken too. The three flow all the time; profiles are pushed each ten
+# seconds, and not at all while a process sleeps.
+FRESH_S = {"traces": 15.0, "metrics": 15.0, "logs": 15.0, "profiles": 60.0}
+
 Key = tuple[str, str]  # service and signal of a cell, or both ends of a hop
 
 
@@ -38,6 +42,15 @@ class Summary:
     def missing_cells(self) -> list[Key]:
         """Return each (service, signal) of the suite of which nothing arrived."""
         return [(service, signal) for service in SERVICES for signal in SIGNALS if (service, signal) not in self.cells]
+
+    def stopped_cells(self) -> list[Key]:
+        """Return each (service, signal) that arrived once but not of late."""
+        return [
+            (service, signal)
+            for service in SERVICES
+            for signal in SIGNALS
+            if (cell := self.cells.get((service, signal))) and cell.age_s > FRESH_S[signal]
+        ]
 
     def missing_hops(self) -> list[Key]:
         """Return each (from, to) of the suite that no span showed."""

@@ -40,6 +40,18 @@ def test_a_cell_that_never_came_is_missing() -> None:
     assert summary.missing_hops() == [("rabbitmq", "mythical-recorder")]
 
 
+def test_a_signal_that_came_once_and_then_no_more_has_stopped() -> None:
+    """Of a signal that ended after its first line one would otherwise say that it was seen."""
+    answer = complete()
+    for cell in answer["cells"]:
+        cell["age_s"] = 20.0
+    answer["cells"][0]["age_s"] = 1.0
+    stopped = parse(answer).stopped_cells()
+    assert ("mythical-requester", "traces") not in stopped
+    assert ("mythical-server", "logs") in stopped
+    assert ("mythical-server", "profiles") not in stopped  # these come each ten seconds at most
+
+
 def test_all_is_missing_of_an_empty_summary() -> None:
     """Before the first signal, or where the gateway never answered."""
     assert len(Summary().missing_cells()) == 12
