@@ -100,6 +100,11 @@ class Fleet:
         self.ready()
         return service
 
+    @property
+    def running(self) -> list[Service]:
+        """Those that the test has not ended."""
+        return [service for service, _ in self._started if not service.ended_by_test]
+
     def ready(self) -> None:
         """Return when all that were launched and still run are ready."""
         for service, until in self._started:
@@ -109,7 +114,7 @@ class Fleet:
 
     def close(self) -> None:
         """Stop all, side by side."""
-        left = [service.process for service, _ in self._started if not service.ended_by_test]
+        left = [service.process for service in self.running]
         for process in left:
             process.ask_to_stop()
         endings = {process.name: (process.stop(STOP_S), process.tail(30)) for process in left}
