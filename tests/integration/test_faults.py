@@ -1,0 +1,192 @@
+"""The planted faults at 0 and at 1, as a learner sees them: in answers, in spans and in the pace of requests.
+
+The wipe of the tables is shown with the other upkeep, in test_server_upkeep.py.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pika  # type: ignore[import-untyped]  # pika ships no py.typed
+import pytest
+
+from common.beasts import MYTHICAL
+from common.faults import NULL_NAME, SLOW_BEASTS
+from local.postgres import Postgres
+from local.rabbitmq import RabbitMQ
+from tests.integration.conftest import Gateway, Service, eventually
+from tests.integration.recording_server import recording_server
+from tests.integration.service_support import (
+    JSON,
+    Fleet,
+    ask,
+    broker_settings,
+    channel,
+    clear_queues,
+    database_settings,
+    fleet,
+    own,
+    own_database,
+    requests_to,
+)
+
+Json = dict[str, Any]
+SLOW_S = 0.5  # what a slow beast's message takes longer at least, of publishing as of recording
+
+
+@pytest.fixture(scope="module")
+def started(
+    postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
+    """A fleet that sends spans to the gateway, and nothing that these tests do not look at."""
+    clear_queues(rabbitmq)
+    quiet = {"PROFILE_COLLECTOR_HOST": "", "REQUESTER_START": "0", "REQUESTER_LOOPS": "1", "REQUESTER_SEED": "1"}
+    with (
+        own_database(postgres) as name,
+        fleet(
+            tmp_path_factory.mktemp("services"),
+            gateway.settings,
+            database_settings(postgres, name),
+            broker_settings(rabbitmq),
+            quiet,
+        ) as services,
+    ):
+        yield services
+
+
+@pytest.fixture(scope="module")
+def servers(started: Fleet) -> dict[str, Service]:
+    """Servers that lose names in different shares."""
+    servers = {
+        "0": started.launch("server", FAULT_NULL_NAME="0"),
+        "0.5": started.launch("server", FAULT_NULL_NAME="0.5"),
+        "1": started.launch("server", FAULT_NULL_NAME="1"),
+        "by default": started.launch("server"),
+        "1 but off": started.launch("server", FAULT_NULL_NAME="1", ALWAYS_SUCCEED="true"),
+    }
+    started.ready()
+    return servers
+
+
+@pytest.mark.parametrize(
+    ("strength", "least", "most"),
+    [("0", 0, 0), ("0.5", 60, 140), ("1", 200, 200), ("by default", 4, 45), ("1 but off", 0, 0)],
+)
+def test_null_name(strength: str, least: int, most: int, servers: dict[str, Service]) -> None:
+    """The share of POSTs that fail with 500 is the fault's strength, and nothing else fails."""
+    statuses = Counter[int]()
+    for number in range(200):
+        body = json.dumps({"name": f"{strength} {number}"})
+        statuses[ask(servers[strength].base_url, "/unicorn", "POST", body=body, headers=JSON).status] += 1
+    assert set(statuses) <= {201, 500}
+    assert least <= statuses[500] <= most, f"{NULL_NAME.variable}={strength}: {statuses}"
+
+
+def spans(gateway: Gateway, namespace: str, name: str, count: int) -> list[Json]:
+    """So many spans of one variant, once they are there."""
+
+    def found() -> list[Json]:
+        spans = own(gateway.get("spans", name=name, limit=2000), namespace)
+        return spans if len(spans) >= count else []
+
+    return eventually(found)
+
+
+def seconds(span: Json) -> float:
+    """How long the span lasted."""
+    return float(span["end_unix_nano"] - span["start_unix_nano"]) / 1e9
+
+
+def publish_seconds(gateway: Gateway, namespace: str) -> dict[bool, list[float]]:
+    """How long messages took to be published, by whether they are of the slow beasts."""
+    requests = {span["span_id"]: span for span in spans(gateway, namespace, "requester", 60)}
+    took: dict[bool, list[float]] = {True: [], False: []}
+    for span in spans(gateway, namespace, "publish_to_queue", 50):
+        request = requests.get(span["parent_span_id"])
+        if request:
+            took[request["attributes"]["beast"] in SLOW_BEASTS].append(seconds(span))
+    return took
+
+
+def test_slow_publish(started: Fleet, servers: dict[str, Service], gateway: Gateway) -> None:
+    """Messages of the slow beasts reach the broker late, seen in the spans of publishing; at 0 none does."""
+    told = {"REQUESTER_RATE": "4", **requests_to(servers["0"])}
+    requesters = [
+        started.launch("requester", **told, FAULT_SLOW_PUBLISH=strength, NAMESPACE=f"slow-publish-{strength}")
+        for strength in ("0", "1")
+    ]
+    started.ready()
+    on, off = publish_seconds(gateway, "slow-publish-1"), publish_seconds(gateway, "slow-publish-0")
+    assert [requester.stop() for requester in requesters] == [0, 0]
+    assert min(on[True]) > SLOW_S
+    assert max(on[True]) < 2.5 + SLOW_S
+    for others in (on[False], off[True], off[False]):
+        assert others
+        assert sorted(others)[len(others) // 2] < SLOW_S
+
+
+def test_slow_processing(started: Fleet, rabbitmq: RabbitMQ, gateway: Gateway) -> None:
+    """Messages of the slow beasts take longer to record, seen in the spans of processing; at 0 none does."""
+    clear_queues(rabbitmq)
+    recorders = [
+        started.launch("recorder", FAULT_SLOW_PROCESSING=strength, NAMESPACE=f"slow-processing-{strength}")
+        for strength in ("0", "1")
+    ]
+    started.ready()
+    beasts = MYTHICAL.names * 8  # the two recorders share them, about half each
+    with channel(rabbitmq) as on:
+        for beast in beasts:
+            on.basic_publish("", "messages", f"GET /{beast}".encode(), pika.BasicProperties())
+    both = {strength: f"slow-processing-{strength}" for strength in ("0", "1")}
+
+    def processed() -> dict[str, list[Json]]:
+        found = gateway.get("spans", name="process_message", limit=2000)
+        by = {strength: own(found, namespace) for strength, namespace in both.items()}
+        return by if sum(map(len, by.values())) == len(beasts) else {}
+
+    took: dict[tuple[str, bool], list[float]] = {}
+    for strength, found in eventually(processed).items():
+        for span in found:
+            slow = span["attributes"]["beast"] in SLOW_BEASTS
+            took.setdefault((strength, slow), []).append(seconds(span))
+    assert [recorder.stop() for recorder in recorders] == [0, 0]
+    assert min(took["1", True]) > SLOW_S
+    for others in (took["1", False], took["0", True], took["0", False]):
+        assert sorted(others)[len(others) // 2] < SLOW_S
+
+
+def test_new_version_fails(started: Fleet, servers: dict[str, Service], gateway: Gateway) -> None:
+    """The share of failing requests that claim the new version: all at 1; at 0 as many as of the old one."""
+    told = {"REQUESTER_RATE": "10", "REQUESTER_ERROR_ODDS": "1", **requests_to(servers["0"])}
+    strengths = ("0", "0.7", "1")
+    requesters = [
+        started.launch("requester", **told, FAULT_NEW_VERSION_FAILS=strength, NAMESPACE=f"version-{strength}")
+        for strength in strengths
+    ]
+    share = {}
+    for strength in strengths:
+        failing = spans(gateway, f"version-{strength}", "requester", 150)
+        assert {span["status"]["code"] for span in failing} == {"ERROR"}
+        versions = Counter(span["attributes"]["service.version"] for span in failing)
+        assert set(versions) <= {"1.9.2", "2.0.0"}
+        share[strength] = versions["2.0.0"] / len(failing)
+    assert [requester.stop() for requester in requesters] == [0, 0, 0]
+    assert share["1"] == 1
+    assert 0.55 < share["0.7"] < 0.85
+    assert 0.35 < share["0"] < 0.65
+
+
+def test_request_waves(started: Fleet) -> None:
+    """At 1 requests begin with a burst, at 0 they are even from the start: fewer in the same time."""
+    with recording_server() as even, recording_server() as waves:
+        requesters = [
+            started.launch("requester", **server.settings, REQUESTER_RATE="2", FAULT_REQUEST_WAVES=strength)
+            for server, strength in ((even, "0"), (waves, "1"))
+        ]
+        took = {}
+        for server in (even, waves):
+            eventually(lambda server=server: len(server.asked) >= 20)  # type: ignore[misc]
+            took[server] = server.asked[19].at - server.asked[0].at
+        assert [requester.stop() for requester in requesters] == [0, 0]
+    assert took[even] > 3 * took[waves]
