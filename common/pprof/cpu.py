@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from common.pprof.limits import one_profile
@@ -95,7 +95,8 @@ class _Sampler:
         frames = sys._current_frames()
         frames.pop(self._own, None)  # it holds this very call: kept, the two would keep each other alive
         window_ns = time.monotonic_ns() - self._opened_ns
-        threads = [self._look(ident, frame) for ident, frame in frames.items()]
+        looks = (self._look(ident, frame) for ident, frame in frames.items())
+        threads = [thread for thread in looks if thread is not None]
         self._share(threads, wall_ns)
         running = sum(thread.window_ns > 0 for thread in threads)
         for thread in threads:
@@ -112,17 +113,19 @@ class _Sampler:
             if any(values):
                 writer.add(self._stacks.frames(stack), values, {"thread_name": name})
 
-    def _look(self, ident: int, frame: FrameType) -> SeenThread:
+    def _look(self, ident: int, frame: FrameType) -> SeenThread | None:
+        """Give the thread as seen now; None: it ended since its stack was taken."""
         thread = self._threads.get(ident)
         if thread is not None:
             try:
                 thread.look(frame, self._stacks)
-            except OSError:  # it has ended, and another thread goes by its number now
-                self._settle(thread)
+            except OSError:  # it has ended, and another thread may go by its number now
+                self._settle(self._threads.pop(ident))
             else:
                 return thread
-        self._threads[ident] = thread = SeenThread(ident, frame, self._stacks)
-        return thread
+        with suppress(OSError):
+            self._threads[ident] = SeenThread(ident, frame, self._stacks)
+        return self._threads.get(ident)
 
     def _share(self, threads: list[SeenThread], wall_ns: int) -> None:
         """Divide what the process used beside the threads with a clock among those without one that ran."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
+from common.pprof import BadDuration, ProfileBusy, heap_profile
+from common.pprof.limits import one_profile
 from tests.unit.common.pprof_reader import ReadProfile, ReadSample
-from tests.unit.common.waiting import eventually
 
 BLOCK = 10_000
 BLOCKS = 50
@@ -135,21 +135,8 @@ def test_a_length_out_of_bounds_is_refused(seconds: float) -> None:
         heap_profile(seconds)
 
 
-def test_a_heap_profile_and_a_cpu_profile_exclude_each_other() -> None:
-    """There is one place for both: each would measure the other's work."""
-    stop = threading.Event()
-    taker = threading.Thread(target=cpu_profile, args=(30,), kwargs={"stop": stop})
-    taker.start()
-    try:
-        eventually(_is_busy, "refusal")
-    finally:
-        stop.set()
-        taker.join()
-
-
-def _is_busy() -> bool:
-    try:
-        heap_profile(0.001)
-    except ProfileBusy:
-        return True
-    return False
+def test_a_heap_profile_is_refused_while_any_profile_is_taken() -> None:
+    """There is one place for both kinds, since each would measure the other's work; tracing is not even begun."""
+    with one_profile(1), pytest.raises(ProfileBusy, match="try again"):
+        heap_profile(0.01)
+    assert not tracemalloc.is_tracing()
