@@ -3,6 +3,7 @@
 import random
 
 from flask import Flask
+from opentelemetry.instrumentation import flask as flask_instrumentation
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -48,6 +49,7 @@ def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkee
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
+        _skip_idle_exclusions()
         with one_generation(config.telemetry.conventions):
             FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
                 app,
@@ -59,6 +61,16 @@ def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkee
     translate_problems(app)
     add_routes(app, store, upkeep, config.catalogue, faults)
     return app
+
+
+def _skip_idle_exclusions() -> None:
+    """Keep the instrumentation from comparing each request's address with a list of exclusions that is empty.
+
+    It builds the whole URL for that, for every request. Where there are exclusions, they are compared.
+    """
+    exclusions = vars(flask_instrumentation).get("_excluded_urls_from_env")
+    if exclusions is not None and not vars(exclusions).get("_excluded_urls"):
+        vars(flask_instrumentation)["_excluded_urls_from_env"] = None
 
 
 def _missing(upkeep: Upkeep) -> str | None:
