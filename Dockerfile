@@ -1,0 +1,33 @@
+# One image for the three services; which of them runs is its command.
+# Nothing in it depends on the processor: every package is fetched as a wheel for the platform that is built.
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS packages
+COPY requirements/run.txt /run.txt
+# Wheels only, and only those whose hashes are in the lock: nothing is compiled, and nothing else gets in.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python -m venv --without-pip /opt/venv \
+ && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --no-compile \
+      --only-binary :all: --require-hashes --requirement /run.txt
+COPY common /app/common
+COPY services /app/services
+# The root is read-only when it runs: without bytecode made here, each start would compile everything anew.
+RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
+
+FROM ${PYTHON_IMAGE}
+LABEL org.opencontainers.image.title="mythical beasts" \
+      org.opencontainers.image.description="Requester, server and recorder: three services to learn observability with." \
+      org.opencontainers.image.licenses="Apache-2.0"
+# What runs needs no installer, and who breaks in should not find one.
+RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip
+COPY --from=packages /opt/venv /opt/venv
+COPY --from=packages /app /app
+COPY LICENSE /app/LICENSE
+WORKDIR /app
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HTTP_HOST=0.0.0.0
+# By number, so that a cluster which refuses root can see that it is not.
+USER 10001:10001
+ENTRYPOINT ["python", "-m"]
+CMD ["services.server"]
