@@ -1,6 +1,6 @@
 # One image for the three services; which of them runs is its command.
 # Nothing in it depends on the processor: every package is fetched as a wheel for the platform that is built.
-ARG PYTHON_IMAGE=python:3.13-slim
+ARG PYTHON_IMAGE=python:3.13.15-slim
 
 FROM ${PYTHON_IMAGE} AS packages
 COPY requirements/run.txt /run.txt

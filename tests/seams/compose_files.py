@@ -1,0 +1,100 @@
+"""The files of docker compose, as data."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.seams.tree import ROOT
+
+BASE = "docker-compose.yml"
+LAYERS = ("beyla", "cloud", "minimal", "otel")
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
+
+# A service, as it is written.
+Service = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A value with one of compose's own tags, such as !reset or !override."""
+
+    tag: str
+    value: Any
+
+
+class _Loader(yaml.SafeLoader):
+    """Knows compose's tags."""
+
+
+def _tagged(loader: _Loader, tag: str, node: yaml.Node) -> Tagged:
+    if isinstance(node, yaml.MappingNode):
+        return Tagged(tag, loader.construct_mapping(node, deep=True))
+    return Tagged(tag, loader.construct_sequence(node) if isinstance(node, yaml.SequenceNode) else None)
+
+
+_Loader.add_multi_constructor("!", _tagged)
+
+
+def layer_file(layer: str) -> str:
+    """Name the file of a layer."""
+    return f"docker-compose-{layer}.yml"
+
+
+def text(name: str) -> str:
+    """Return the text of a file at the top of the repository."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@cache
+def loaded(name: str) -> dict[str, Any]:
+    """Parse one of the files; anchors and merge keys are resolved, variables are not."""
+    content = yaml.load(text(name), Loader=_Loader)  # noqa: S506 - a SafeLoader that knows two tags more
+    assert isinstance(content, dict)
+    return content
+
+
+def services(name: str = BASE) -> dict[str, Service]:
+    """Return the services that a file describes; those that it takes away are left out."""
+    return {key: value for key, value in loaded(name)["services"].items() if not isinstance(value, Tagged)}
+
+
+def added(layer: str) -> dict[str, Service]:
+    """Return the services that are in a layer and not in the base."""
+    return {name: service for name, service in services(layer_file(layer)).items() if name not in services()}
+
+
+def everything() -> dict[str, Service]:
+    """Return each service that there is, from the base or from the layer that adds it."""
+    return services() | {name: service for layer in LAYERS for name, service in added(layer).items()}
+
+
+@cache
+def dotenv() -> dict[str, str]:
+    """Return what .env sets."""
+    lines = [line for line in text(".env").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def filled(value: str) -> str:
+    """Put in the values of .env, as compose does."""
+    return VARIABLE.sub(lambda found: dotenv().get(found[1], found[3] or ""), value)
+
+
+def published(service: Service) -> list[tuple[str, str, str]]:
+    """Return the published ports of a service as address, port of this machine and port of the container."""
+    ports: list[tuple[str, str, str]] = []
+    for port in service.get("ports", []):
+        found = re.match(r"([\d.]+):(.+):(\d+)$", str(port))
+        assert found, f"{port} is not address:port:port"
+        ports.append((found[1], found[2], found[3]))
+    return ports
+
+
+def mounts(service: Service) -> list[tuple[Path, str]]:
+    """Return the files and folders of the repository that a service gets to see, with the place where it sees them."""
+    shared = [str(volume).split(":") for volume in service.get("volumes", [])]
+    return [(ROOT / source, target) for source, target, *_ in shared if source.startswith("./")]

@@ -1,0 +1,313 @@
+"""What every container is held to, where the versions and ports come from, and that a layer only patches."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+
+from tests.seams.compose_files import (
+    BASE,
+    LAYERS,
+    VARIABLE,
+    Service,
+    Tagged,
+    dotenv,
+    everything,
+    filled,
+    layer_file,
+    loaded,
+    mounts,
+    published,
+    services,
+    text,
+)
+from tests.seams.tree import ROOT, committed
+
+FILES = [BASE, *(layer_file(layer) for layer in LAYERS)]
+OURS = {"mythical-requester", "mythical-server", "mythical-recorder"}
+EVERY = pytest.mark.parametrize("name", everything())
+
+
+def service(name: str) -> Service:
+    """Return a service by its name."""
+    return everything()[name]
+
+
+def test_the_names_of_the_original_are_kept() -> None:
+    """Workshops and configurations reach containers by these names."""
+    assert set(services()) >= OURS | {
+        "mythical-database",
+        "mythical-queue",
+        "alloy",
+        "tempo",
+        "loki",
+        "mimir",
+        "pyroscope",
+        "grafana",
+    }
+
+
+@EVERY
+def test_a_container_is_named_as_its_service(name: str) -> None:
+    """So that `docker logs mythical-server` works, as in the workshops."""
+    assert service(name)["container_name"] == name
+
+
+@EVERY
+def test_every_container_has_a_health_check(name: str) -> None:
+    """Asked often enough that a start takes no longer than it has to."""
+    check = service(name)["healthcheck"]
+    assert check["test"][0] in ("CMD", "CMD-SHELL")
+    assert re.fullmatch(r"[1-5]s", check["interval"])
+    assert check["start_period"]
+    assert "start_interval" not in check, "the engine of Debian 12 refuses to start with it"
+
+
+@EVERY
+def test_no_health_check_needs_a_program_that_the_image_lacks(name: str) -> None:
+    """Of the images only Grafana's has curl, and none has wget by that name."""
+    test = service(name)["healthcheck"]["test"]
+    assert not {"curl", "wget"} & {test[1], *test[1].split()} or name == "grafana"
+
+
+@EVERY
+def test_every_container_is_contained(name: str) -> None:
+    """What runs wild, ends itself and no one else; what is broken into, leads nowhere."""
+    it = service(name)
+    assert re.fullmatch(r"\d+m", it["mem_limit"])
+    assert it["read_only"] is True
+    assert it["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in it["security_opt"]
+    assert 0 < it["pids_limit"] < 1000
+    assert it["logging"]["options"]["max-size"]
+    assert it["restart"].startswith("on-failure")
+    assert not it.get("privileged")
+
+
+@EVERY
+def test_the_garbage_collectors_of_go_know_the_limit(name: str) -> None:
+    """They start to work hard at nine tenths of it at the latest; otherwise the kernel would end the program first."""
+    goal = service(name).get("environment", {}).get("GOMEMLIMIT")
+    if goal:
+        assert int(goal.removesuffix("MiB")) <= 0.9 * int(service(name)["mem_limit"].removesuffix("m"))
+
+
+def test_only_beyla_has_capabilities_and_sees_the_processes_of_the_host() -> None:
+    """It cannot do without; everyone else can."""
+    assert [name for name, it in everything().items() if "cap_add" in it or "pid" in it] == ["beyla"]
+
+
+@EVERY
+def test_every_version_is_pinned_in_the_one_place(name: str) -> None:
+    """The name of the image may be here, its version is in .env."""
+    image = service(name)["image"]
+    assert VARIABLE.search(image), image
+    tag = filled(image).rpartition(":")[2]
+    assert re.match(r"v?\d+\.\d+", tag), f"{filled(image)} is not pinned"
+
+
+def test_what_is_built_here_is_built_from_pinned_versions() -> None:
+    """No FROM and no COPY --from of another image without one."""
+    recipes = [text("Dockerfile")] + [
+        it["build"]["dockerfile_inline"] for it in everything().values() if "dockerfile_inline" in it.get("build", {})
+    ]
+    for recipe in recipes:
+        for image in re.findall(r"(?:^FROM |--from=)(\S+)", filled(recipe), re.MULTILINE):
+            assert image in ("packages", "") or re.search(r":v?\d+\.\d+", image), image
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_variable_has_a_value_or_a_default_or_says_what_is_missing(name: str) -> None:
+    """A name with a slip would stand for nothing."""
+    for variable, kind, _ in VARIABLE.findall(text(name)):
+        assert variable in dotenv() or kind in ("-", ":-", ":?"), f"{name}: {variable}"
+
+
+@pytest.mark.parametrize("variable", dotenv())
+def test_every_value_is_used_and_missed_if_it_is_not_there(variable: str) -> None:
+    """Each ends compose with a line that names it."""
+    used = [kind for name in FILES for found, kind, _ in VARIABLE.findall(text(name)) if found == variable]
+    assert used, f"nothing uses {variable}"
+    assert ":?" in used
+
+
+def test_no_two_ports_are_the_same() -> None:
+    """The second container would not start."""
+    ports = [value for name, value in dotenv().items() if name.endswith("_PORT")]
+    assert len(set(ports)) == len(ports)
+
+
+@EVERY
+def test_ports_are_published_on_this_machine_only(name: str) -> None:
+    """There is no password on most of them."""
+    for address, outside, _ in published(service(name)):
+        assert address == "127.0.0.1"
+        assert VARIABLE.fullmatch(outside), f"{outside} is not from .env"
+
+
+# What listens on the ports that no file of ours sets: the defaults of the images.
+BY_DEFAULT = {
+    ("mythical-database", "5432"),
+    ("mythical-queue", "5672"),
+    ("mythical-queue", "15672"),
+    ("pyroscope", "4040"),
+    ("grafana", "3000"),
+}
+
+
+@EVERY
+def test_nothing_is_published_that_has_nothing_behind_it(name: str) -> None:
+    """The port is set in the service's environment, its command or the configuration that it reads."""
+    it = service(name)
+    told = ""
+    for folder, _ in mounts(it):
+        files = [file for file in folder.rglob("*") if file.is_file()] if folder.is_dir() else [folder]
+        told += "".join(file.read_text(encoding="utf-8") for file in files)
+    told = told and told + str(it.get("command"))
+    told += str(it["environment"]) if name in OURS else ""
+    for _, _, inside in published(it):
+        if not told:
+            pytest.skip(f"the configuration of {name} is not written yet")
+        assert (name, inside) in BY_DEFAULT or re.search(rf"\b{inside}\b", told), f"who listens on {inside}?"
+
+
+@EVERY
+def test_what_a_container_gets_to_see_is_there_and_stays_as_it_is(name: str) -> None:
+    """A folder that is missing would be made by the engine, empty and owned by root."""
+    top = {path.relative_to(ROOT).parts[0] for path in committed()}
+    for folder, _ in mounts(service(name)):
+        if folder.relative_to(ROOT).parts[0] not in top:
+            pytest.skip(f"{folder.name} is not written yet")
+    for volume in service(name).get("volumes", []):
+        source, _, rest = str(volume).partition(":")
+        if source.startswith("./"):
+            assert rest.endswith(":ro"), volume
+
+
+def test_what_is_kept_is_in_volumes_with_a_name() -> None:
+    """One without is lost with its container, or left behind for ever."""
+    named = {str(volume).split(":")[0] for it in services().values() for volume in it.get("volumes", [])}
+    assert {volume for volume in named if volume[0] not in "./"} == set(loaded(BASE)["volumes"])
+
+
+def test_the_order_is_one_of_health() -> None:
+    """Nobody starts because something else was started, unless that only has a name to be found by."""
+    conditions = {
+        (name, other, how["condition"])
+        for name, it in services().items()
+        for other, how in it.get("depends_on", {}).items()
+    }
+    assert {entry for entry in conditions if entry[2] != "service_healthy"} == {
+        ("mythical-requester", "mythical-server", "service_started")
+    }
+    for name in OURS:
+        assert "alloy" in services()[name]["depends_on"], "what it tells first would be lost"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_only_patches(layer: str) -> None:
+    """What it says of a service of the base differs from the base; a copy would drift away from it."""
+    for name, patch in services(layer_file(layer)).items():
+        if name not in services():
+            continue
+        base = services()[name]
+        assert set(patch) <= {"environment", "depends_on", "mem_limit"}, (
+            f"{layer} changes more of {name} than it has to"
+        )
+        for key, value in patch.items():
+            assert value != base.get(key), f"{layer} repeats {key} of {name}"
+        repeated = set(patch.get("environment", {}).items()) & set(base.get("environment", {}).items())
+        assert not repeated, f"{layer} repeats {repeated}"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_a_layer_takes_away_was_there_and_is_gone_whole(layer: str) -> None:
+    """Its volume goes with it, and nothing else waits for it."""
+    content = loaded(layer_file(layer))
+    gone = {name for name, it in content["services"].items() if isinstance(it, Tagged)}
+    assert gone <= set(services())
+    left = {name: it for name, it in services().items() if name not in gone}
+    volumes = {str(volume).split(":")[0] for it in left.values() for volume in it.get("volumes", [])}
+    volumes |= {str(v).split(":")[0] for it in services(layer_file(layer)).values() for v in it.get("volumes", [])}
+    kept = {name for name in loaded(BASE)["volumes"] if not isinstance(content.get("volumes", {}).get(name), Tagged)}
+    assert kept == {name for name in volumes if name[0] not in "./"}
+    for name, it in left.items():
+        waits = content["services"].get(name, {}).get("depends_on", Tagged("", it.get("depends_on", {})))
+        assert not set(waits.value) & gone, f"{name} waits for what {layer} takes away"
+
+
+def test_the_version_of_the_image_is_that_of_the_project() -> None:
+    """With a new version, what was built before is not taken for it."""
+    assert dotenv()["MYTHICAL_VERSION"] == tomllib.loads(text("pyproject.toml"))["project"]["version"]
+
+
+def test_the_dockerfile_builds_with_what_debian_has_and_without_a_net_for_itself() -> None:
+    """A `# syntax=` line fetches a front end, a heredoc and `COPY --link` need a newer one than Debian 12's."""
+    recipe = text("Dockerfile")
+    assert not re.search(r"^#\s*syntax\s*=", recipe, re.MULTILINE)
+    assert "<<" not in recipe
+    assert "--link" not in recipe
+    assert f"ARG PYTHON_IMAGE={dotenv()['PYTHON_IMAGE']}\n" in recipe
+
+
+def test_the_image_holds_wheels_from_the_lock_and_runs_as_nobody_in_particular() -> None:
+    """No compiler, no installer, no root; the user by number, as clusters want it."""
+    recipe = text("Dockerfile")
+    final = recipe[recipe.rindex("\nFROM ") :]
+    assert "--require-hashes" in recipe
+    assert "--only-binary :all:" in recipe
+    assert "pip install" not in final
+    assert "uninstall" in final
+    assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", final, re.MULTILINE)
+    assert "amd64" not in recipe
+
+
+HAS_COMPOSE = bool(shutil.which("docker")) and os.system("docker compose version >/dev/null 2>&1") == 0  # noqa: S605, S607
+COMBINATIONS = [
+    (),
+    *((layer,) for layer in LAYERS),
+    *((one, last) for one in ("beyla", "minimal") for last in ("cloud", "otel")),
+]
+CREDENTIALS = [variable for variable, kind, _ in VARIABLE.findall(text("docker-compose-cloud.yml")) if kind == ":?"]
+
+
+def config(layers: tuple[str, ...], **environ: str) -> subprocess.CompletedProcess[str]:
+    """Let compose put the files together."""
+    if not HAS_COMPOSE:
+        pytest.skip("docker compose is not here")
+    files = [part for name in (BASE, *map(layer_file, layers)) for part in ("-f", name)]
+    return subprocess.run(  # noqa: S603
+        ["docker", "compose", *files, "config", "--quiet"],  # noqa: S607
+        cwd=ROOT,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("layers", [*COMBINATIONS, ("minimal", "beyla")], ids="+".join)
+def test_compose_takes_the_files_together(layers: tuple[str, ...]) -> None:
+    """Without an error and without a warning."""
+    done = config(layers, **dict.fromkeys(CREDENTIALS, "1"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("variable", ["SERVER_PORT", "TEMPO_IMAGE", "MYTHICAL_DATABASE_PASSWORD"])
+def test_a_value_that_is_missing_is_named(variable: str) -> None:
+    """One line, before anything starts."""
+    done = config((), **{variable: ""})
+    assert done.returncode != 0
+    assert re.search(rf"required variable {variable} is missing a value: is missing from \.env", done.stderr)
+
+
+@pytest.mark.parametrize("variable", CREDENTIALS)
+def test_a_credential_that_is_missing_is_named(variable: str) -> None:
+    """An empty one would be sent, and every push refused."""
+    done = config(("cloud",), **(dict.fromkeys(CREDENTIALS, "1") | {variable: ""}))
+    assert done.returncode != 0
+    assert variable in done.stderr
+    assert "docs/compose.md" in done.stderr

@@ -1,0 +1,112 @@
+"""Compose, Alloy and the services call each other by the same names."""
+
+import json
+import re
+
+import pytest
+
+from tests.seams.compose_files import BASE, LAYERS, dotenv, everything, layer_file, services, text
+from tests.seams.tree import ROOT, rows, sections, words
+
+OURS = ("requester", "server", "recorder")
+FILES = [BASE, *(layer_file(layer) for layer in LAYERS)]
+ALLOY = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "alloy").glob("*.alloy"))}
+READ_BY_ALLOY = {name for content in ALLOY.values() for name in re.findall(r'sys\.env\("(\w+)"\)', content)}
+ENDPOINTS = json.loads(text("alloy/endpoints.json"))
+
+
+def readable(service: str) -> set[str]:
+    """What the reference says that a service reads."""
+    names: set[str] = set()
+    for title, section in sections(text("docs/reference/settings.md")):
+        readers = re.search(r"^Read by: (.+)$", section, re.MULTILINE)
+        standard = title.startswith("Standard variables")
+        if standard or (readers and service in readers[1].split(", ")):
+            names |= {words(row["Variable"])[0] for row in rows(section)}
+    return names
+
+
+@pytest.mark.parametrize("service", OURS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_service_is_told_only_what_it_reads(name: str, service: str) -> None:
+    """Anything else would be set and do nothing."""
+    told = services(name).get(f"mythical-{service}", {}).get("environment", {})
+    assert set(told) <= readable(service)
+
+
+def test_every_fault_can_be_switched_from_outside() -> None:
+    """`FAULT_NULL_NAME=0 docker compose up`, as the workshops do."""
+    for service in OURS:
+        faults = {name for name in readable(service) if name.startswith("FAULT_")}
+        assert faults <= set(services()[f"mythical-{service}"]["environment"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_alloy_is_told_only_what_it_reads(name: str) -> None:
+    """GOMEMLIMIT is read by the language it is written in."""
+    told = set(services(name).get("alloy", {}).get("environment", {})) - {"GOMEMLIMIT"}
+    assert told <= READ_BY_ALLOY
+
+
+def test_every_choice_of_alloy_can_be_made_from_outside() -> None:
+    """Those of settings.alloy, and nowhere else a default."""
+    choices = set(re.findall(r'sys\.env\("(ALLOY_\w+)"\)', ALLOY["settings.alloy"])) - {"ALLOY_ENDPOINTS"}
+    told = services()["alloy"]["environment"]
+    assert choices <= set(told)
+    assert all(told[choice] is None for choice in choices)
+
+
+def test_tempo_hears_of_the_choices_that_it_shares_with_alloy() -> None:
+    """Were only one of the two told, the metrics would be made twice, or not at all."""
+    shared = set(re.findall(r"\$\{(ALLOY_\w+)", text("tempo/tempo.yaml")))
+    assert shared
+    assert shared <= set(services()["tempo"]["environment"])
+
+
+def addresses() -> list[tuple[str, str]]:
+    """Every host and port that Alloy and Tempo send to or fetch from, as they are without further settings."""
+    content = "\n".join([*ALLOY.values(), text("alloy/endpoints.json"), text("tempo/tempo.yaml")])
+    content = re.sub(r"^\s*(//|#).*$", "", content, flags=re.MULTILINE)
+    found = re.findall(r"""["/@-]([a-z][a-z-]+):(\d{4,5})\b""", content)
+    return sorted({(host, port) for host, port in found if host != "localhost"})
+
+
+@pytest.mark.parametrize("host", sorted({host for host, _ in addresses()}))
+def test_whoever_alloy_and_tempo_speak_with_is_a_container(host: str) -> None:
+    """A target that nobody answers for is `up == 0` for ever."""
+    assert host in services(), f"{host} is in no compose file"
+
+
+@pytest.mark.parametrize("address", addresses(), ids=":".join)
+def test_and_listens_on_that_port(address: tuple[str, str]) -> None:
+    """As far as the port is published; the others are only seen by a test of the running stack."""
+    host, port = address
+    inside = {str(each).rpartition(":")[2] for each in services().get(host, {}).get("ports", [])}
+    assert port in inside or (host, port) in {("tempo", "4317"), ("mythical-queue", "15692")}
+
+
+def test_every_back_end_is_measured() -> None:
+    """Each container that is not one of the services has a target or an exporter."""
+    measured = {target["__address__"].partition(":")[0] for target in ENDPOINTS["backends"]}
+    measured |= {"alloy", "mythical-database", "mythical-queue"}
+    assert set(services()) - {f"mythical-{name}" for name in OURS} == measured & set(services())
+
+
+def test_senders_and_alloy_mean_the_same_ports() -> None:
+    """OTLP, log lines and profiles."""
+    for service in OURS:
+        told = services()[f"mythical-{service}"]["environment"]
+        assert f'"0.0.0.0:{told["TRACING_COLLECTOR_PORT"]}"' in ALLOY["otlp.alloy"]
+        assert told["LOGS_TARGET"] == "http://alloy:3100/loki/api/v1/push"
+        assert '"ALLOY_LOKI_PORT"), "3100"' in ALLOY["logs.alloy"]
+        assert f'"ALLOY_PYROSCOPE_PORT"), "{told["PROFILE_COLLECTOR_PORT"]}"' in ALLOY["profiles.alloy"]
+
+
+def test_the_database_tells_the_services_and_the_role_of_grafana_apart() -> None:
+    """The role is made by a script that knows its password from the environment, and is no superuser."""
+    script = text("postgres/reader.sql")
+    assert "\\getenv password GRAFANA_DATABASE_PASSWORD" in script
+    assert "NOSUPERUSER" in script
+    assert dotenv()["GRAFANA_DATABASE_PASSWORD"] != dotenv()["MYTHICAL_DATABASE_PASSWORD"]
+    told = [name for name, it in everything().items() if "GRAFANA_DATABASE_PASSWORD" in it.get("environment", {})]
+    assert set(told) <= {"mythical-database", "grafana"}
