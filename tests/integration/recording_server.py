@@ -32,6 +32,7 @@ class RecordingServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__((LOOPBACK, 0), _Handler)
         self.asked: list[Asked] = []
+        self.connections = 0
 
     @property
     def settings(self) -> dict[str, str]:
@@ -41,10 +42,15 @@ class RecordingServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # so that the requester can keep its connection
+    server: RecordingServer
+
+    def setup(self) -> None:
+        """Count the connection."""
+        self.server.connections += 1
+        super().setup()
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        assert isinstance(self.server, RecordingServer)
         self.server.asked.append(Asked(self.command, self.path, body.decode(), time.monotonic()))
         found = FOUND if self.command == "GET" else b""
         self.send_response(STATUSES[self.command])

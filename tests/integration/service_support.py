@@ -118,6 +118,8 @@ class Fleet:
         for process in left:
             process.ask_to_stop()
         endings = {process.name: (process.stop(STOP_S), process.tail(30)) for process in left}
+        for service, _ in self._started:
+            service.process.kill()  # whatever a test that failed left
         for name, (code, tail) in endings.items():
             assert code == 0, f"{name} ended with {code} instead of 0:\n{tail}"
 

@@ -3,7 +3,8 @@
 import re
 import time
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from local.ports import free_port
 from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
-from tests.integration.recording_server import Asked, RecordingServer, recording_server
+from tests.integration.recording_server import Asked, recording_server
 from tests.integration.service_support import (
     SILENT,
     Fleet,
@@ -35,101 +36,99 @@ END_S = 5.0
 Json = dict[str, Any]
 
 
-@pytest.fixture
-def started(rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet without a collector, and queues that are empty."""
+EVEN = {"FAULT_REQUEST_WAVES": "0", "REQUESTER_SEED": "1"}
+
+# Requesters that run side by side, each against a server of its own: their settings, and how many requests are awaited.
+RUNS: dict[str, tuple[dict[str, str], int]] = {
+    "seed 7": ({"REQUESTER_SEED": "7", "REQUESTER_RATE": "10"}, 200),
+    "seed 7 again": ({"REQUESTER_SEED": "7", "REQUESTER_RATE": "10"}, 200),
+    "seed 8": ({"REQUESTER_SEED": "8", "REQUESTER_RATE": "10"}, 200),
+    "boring": ({"ENDPOINT_TYPE": "BORING", "REQUESTER_RATE": "10"}, 100),
+    "rate 2": ({**EVEN, "REQUESTER_RATE": "2"}, 20),
+    "rate 20": ({**EVEN, "REQUESTER_RATE": "20"}, 20),
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What each requester asked for, how many connections it took, and the messages that all of them published."""
+
+    asked: dict[str, list[Asked]]
+    connections: dict[str, int]
+    messages: list[str]
+
+    def first(self, run: str) -> list[Asked]:
+        """The requests of a run that were awaited: more came before it was stopped."""
+        return self.asked[run][: RUNS[run][1]]
+
+
+@pytest.fixture(scope="module")
+def runs(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Run the requesters until each has made its requests, and stop them."""
     clear_queues(rabbitmq)
-    with fleet(tmp_path, SILENT, broker_settings(rabbitmq), AT_ONCE) as services:
-        yield services
+    with ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("requesters")
+        started = stack.enter_context(fleet(folder, SILENT, broker_settings(rabbitmq), AT_ONCE))
+        servers = {run: stack.enter_context(recording_server()) for run in RUNS}
+        for run, (told, _) in RUNS.items():
+            started.launch("requester", **servers[run].settings, **told)
+        started.ready()
+        for run, (_, count) in RUNS.items():
+            eventually(lambda run=run, count=count: len(servers[run].asked) >= count)  # type: ignore[misc]
+        started.close()
+        with channel(rabbitmq) as on:
+            taken = iter(lambda: on.basic_get("messages", auto_ack=True), (None, None, None))
+            messages = [body.decode() for _, _, body in taken]
+        return Runs(
+            {run: server.asked for run, server in servers.items()},
+            {run: server.connections for run, server in servers.items()},
+            messages,
+        )
 
 
-@pytest.fixture
-def server() -> Iterator[RecordingServer]:
-    """A server that records what it is asked."""
-    with recording_server() as running:
-        yield running
-
-
-def first(server: RecordingServer, count: int) -> list[Asked]:
-    """The first so many requests, once they have come."""
-    return eventually(lambda: list(islice(server.asked, count)) if len(server.asked) >= count else [])
-
-
-def test_a_seed_decides_what_is_asked(started: Fleet) -> None:
+def test_a_seed_decides_what_is_asked(runs: Runs) -> None:
     """The same seed gives the same methods, beasts and names in the same order; another seed gives others."""
-    with recording_server() as one, recording_server() as two, recording_server() as three:
-        for server, seed in ((one, "7"), (two, "7"), (three, "8")):
-            started.launch("requester", **server.settings, REQUESTER_SEED=seed, REQUESTER_RATE="10")
-        sequences = [first(server, 150) for server in (one, two, three)]
-        for service in started.running:
-            assert service.stop() == 0
-    assert sequences[0] == sequences[1]
-    assert sequences[0] != sequences[2]
+    assert runs.first("seed 7") == runs.first("seed 7 again")
+    assert runs.first("seed 7") != runs.first("seed 8")
 
 
-def test_requests_are_those_of_the_interface(started: Fleet, server: RecordingServer, rabbitmq: RabbitMQ) -> None:
-    """GET and POST in even shares and some DELETE, of all beasts; no unicorn is deleted; one message each."""
-    requester = started.start("requester", **server.settings, REQUESTER_SEED="1", REQUESTER_RATE="20")
-    asked = first(server, 400)
-    assert requester.stop() == 0
+def test_requests_are_those_of_the_interface(runs: Runs) -> None:
+    """GET and POST in even shares and some DELETE, of all beasts; no unicorn is deleted."""
+    asked = runs.first("seed 7")
     assert {each.method for each in asked} == {"GET", "POST", "DELETE"}
     assert {each.path for each in asked} == {f"/{beast}" for beast in MYTHICAL.names}
-    assert 140 < sum(each.method == "GET" for each in asked) < 230
+    assert 60 < sum(each.method == "GET" for each in asked) < 120
     assert {each.body for each in asked if each.method == "GET"} == {""}
     assert {each.body for each in asked if each.method == "DELETE"} == {'{"name": "found"}'}
     assert all(re.fullmatch(r'\{"name": "[a-z_]{5,50}"\}', each.body) for each in asked if each.method == "POST")
     assert "/unicorn" not in {each.path for each in asked if each.method == "DELETE"}
 
-    with channel(rabbitmq) as on:
-        texts = [
-            body.decode() for _, _, body in iter(lambda: on.basic_get("messages", auto_ack=True), (None, None, None))
-        ]
-    assert sorted(texts) == sorted(text(each) for each in server.asked)
+
+def test_one_message_is_published_for_each_request(runs: Runs) -> None:
+    """None is lost when the requester is told to stop, and none comes twice."""
+
+    def text(asked: Asked) -> str:
+        said = {"GET": "", "POST": f" {asked.body}", "DELETE": " found"}[asked.method]
+        return f"{asked.method} {asked.path}{said}"
+
+    assert sorted(runs.messages) == sorted(text(each) for asked in runs.asked.values() for each in asked)
 
 
-def text(asked: Asked) -> str:
-    """The message about a request, as recorders have always read it."""
-    said = {"GET": "", "POST": f" {asked.body}", "DELETE": " found"}[asked.method]
-    return f"{asked.method} {asked.path}{said}"
-
-
-def test_the_rate_divides_the_pauses(started: Fleet) -> None:
+def test_the_rate_divides_the_pauses(runs: Runs) -> None:
     """The same requests come sooner at a higher rate."""
-    with recording_server() as slow, recording_server() as quick:
-        for server, rate in ((slow, "2"), (quick, "20")):
-            told = {"REQUESTER_SEED": "1", "REQUESTER_RATE": rate, "FAULT_REQUEST_WAVES": "0"}
-            started.launch("requester", **server.settings, **told)
-        asked = {server: first(server, 20) for server in (slow, quick)}
-        for service in started.running:
-            assert service.stop() == 0
-    took = {server: each[-1].at - each[0].at for server, each in asked.items()}
-    assert asked[slow] == asked[quick]
-    assert took[slow] > 3 * took[quick]
+    slow, quick = runs.first("rate 2"), runs.first("rate 20")
+    assert slow == quick
+    assert slow[-1].at - slow[0].at > 3 * (quick[-1].at - quick[0].at)
 
 
-def test_the_boring_catalogue_is_asked_for_in_the_same_way(started: Fleet, server: RecordingServer) -> None:
+def test_the_boring_catalogue_is_asked_for_in_the_same_way(runs: Runs) -> None:
     """ENDPOINT_TYPE=BORING: the endpoints of a shop."""
-    requester = started.start("requester", **server.settings, ENDPOINT_TYPE="BORING", REQUESTER_RATE="20")
-    asked = first(server, 100)
-    assert requester.stop() == 0
-    assert {each.path for each in asked} == {f"/{endpoint}" for endpoint in BORING.names}
+    assert {each.path for each in runs.first("boring")} == {f"/{endpoint}" for endpoint in BORING.names}
 
 
-def test_connections_are_kept(started: Fleet, server: RecordingServer) -> None:
+def test_connections_are_kept(runs: Runs) -> None:
     """Many requests, one connection for each loop: the second request does not pay for a handshake."""
-    connections: list[object] = []
-    accept = server.get_request
-
-    def counted() -> Any:
-        accepted = accept()
-        connections.append(accepted[1])
-        return accepted
-
-    server.get_request = counted  # type: ignore[method-assign]
-    requester = started.start("requester", **server.settings, REQUESTER_RATE="20")
-    first(server, 100)
-    assert requester.stop() == 0
-    assert len(connections) == 1
+    assert set(runs.connections.values()) == {1}
 
 
 @pytest.fixture
@@ -192,20 +191,14 @@ def test_a_server_that_is_away_is_seen_and_survived(telling: Fleet, gateway: Gat
     assert requester.process.running
 
 
-def test_a_broker_that_is_away_does_not_stop_the_requests(
-    gateway: Gateway, server: RecordingServer, telling: Fleet
-) -> None:
+def test_a_broker_that_is_away_does_not_stop_the_requests(gateway: Gateway, telling: Fleet) -> None:
     """Requests go on, and each message fails visibly."""
-    requester = telling.start(
-        "requester",
-        until="/healthz",
-        **server.settings,
-        MYTHICAL_QUEUE_HOST_PORT=str(free_port()),
-        REQUESTER_RATE="20",
-    )
-    # The confirm is waited for 10 s; those that find the places in flight taken fail at once.
-    first(server, 30)
-    assert requester.stop() == 0
+    with recording_server() as server:
+        told = {**server.settings, "MYTHICAL_QUEUE_HOST_PORT": str(free_port()), "REQUESTER_RATE": "20"}
+        requester = telling.start("requester", until="/healthz", **told)
+        eventually(lambda: len(server.asked) >= 30)
+        # A message is held for 10 s before it is given up, or until the end.
+        assert requester.stop() == 0
     spans = eventually(lambda: newest(gateway, telling, "publish_to_queue"))
     assert all(failed(span) for span in spans)
     assert {span["attributes"]["error.type"] for span in spans} <= {"BrokerAway", "PublisherClosed"}

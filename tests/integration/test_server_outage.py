@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from local.errors import LocalError
 from local.postgres import Postgres
 from services.server.config import Database
 from services.server.store import CHECKOUT_S, make_pool
@@ -49,9 +50,17 @@ def server(started: Fleet, database: Postgres) -> Service:
 def ready(server: Service, database: Postgres) -> Service:
     """The same server, with its database there."""
     if not database.process.running:
-        database.start()
+        start(database)
     eventually(lambda: ask(server.base_url, "/readyz").status == 200)
     return server
+
+
+def start(database: Postgres) -> None:
+    """Start the database; if it does not start, show what it says itself."""
+    try:
+        database.start()
+    except LocalError as fault:
+        pytest.fail(f"{fault}\n{fault.detail}")
 
 
 def requests(server: Service) -> list[Answer]:
@@ -86,7 +95,7 @@ def assert_back(server: Service, since: float) -> None:
 def test_the_server_starts_while_the_database_is_away_and_becomes_ready(server: Service, database: Postgres) -> None:
     """Nobody has to start things in an order."""
     assert_away(server)
-    database.start()
+    start(database)
     assert_back(server, time.monotonic())
 
 
@@ -95,7 +104,7 @@ def test_a_stop_of_the_database_is_survived(ready: Service, database: Postgres) 
     assert ask(ready.base_url, "/owlbear", "POST", body='{"name": "kept"}', headers=JSON).status in (201, 409)
     database.stop()
     assert_away(ready)
-    database.start()
+    start(database)
     assert_back(ready, time.monotonic())
     assert b"kept" in ask(ready.base_url, "/owlbear").body
 
@@ -108,12 +117,12 @@ def test_a_crash_of_the_database_under_load_loses_nothing_acknowledged(ready: Se
         return name, ask(ready.base_url, "/illithid", "POST", body=json.dumps({"name": name}), headers=JSON).status
 
     with ThreadPoolExecutor(8) as callers:
-        adding = [callers.submit(add, number) for number in range(400)]
+        adding = [callers.submit(add, number) for number in range(150)]
         eventually(lambda: sum(each.done() for each in adding) > 50)
         database.kill()
-        adding += [callers.submit(add, number) for number in range(400, 420)]
+        adding += [callers.submit(add, number) for number in range(150, 170)]
         results = [each.result() for each in adding]
-    database.start()
+    start(database)
     assert_back(ready, time.monotonic())
     assert {status for _, status in results} == {201, 503}
     kept = {name for (name,) in run(database, "SELECT name FROM illithid")}
@@ -190,5 +199,5 @@ def test_callers_that_waited_in_vain_do_not_shut_the_pool(database: Postgres) ->
                 return False
 
         eventually(lambda: not any(reads() for _ in range(8)) and pool.get_stats()["connections_errors"] > 4)
-        database.start()
+        start(database)
         eventually(reads, BACK_S)

@@ -25,7 +25,7 @@ from services.server.upkeep import WIPES, Upkeep
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import JSON, SILENT, ask, database_settings, fleet, own_database, run
 
-PERIOD_S = 2.0
+PERIOD_S = 1.0
 WIPE_COUNT = 3
 LAST = f"SELECT last FROM {WIPES}"  # noqa: S608 - a constant
 

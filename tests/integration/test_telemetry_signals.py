@@ -79,14 +79,7 @@ def suite(
         yield Suite(gateway, started, server, requester, recorder)
 
 
-# Every service and every signal
-
-
-@pytest.mark.parametrize("signal", SIGNALS)
-@pytest.mark.parametrize("service", SERVICES)
-def test_each_service_sends_each_signal(service: str, signal: str, suite: Suite) -> None:
-    """Twelve cells, none of them empty."""
-    assert suite.eventually(SIGNALS[signal], lambda found: found, service=service, limit=2000)
+# Who speaks
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -526,3 +519,13 @@ def test_a_failure_is_told_in_the_log(service: str, level: str, error: str, suit
     line = suite.eventually("logs", failed, service=service, contains="FAILURE", limit=200)
     assert line["labels"]["level"] == level
     assert pairs(line["line"])["status"] == "FAILURE"
+
+
+# Every service and every signal; the last of this module, because profiles come every ten seconds only
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_sends_each_signal(service: str, signal: str, suite: Suite) -> None:
+    """Twelve cells, none of them empty."""
+    assert suite.eventually(SIGNALS[signal], lambda found: found, service=service, limit=2000)
