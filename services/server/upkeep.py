@@ -59,8 +59,8 @@ class Upkeep:
         """Begin; while the database is away, it is asked again each second."""
         self._thread.start()
 
-    def close(self, timeout_s: float = 2.0) -> None:
-        """Stop after what is under way."""
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Stop after what is under way; after timeout_s seconds it is given up, and the database takes it back."""
         self._stop.set()
         self._thread.join(timeout_s)
 

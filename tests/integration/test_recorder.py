@@ -1,5 +1,6 @@
 """The recorder on a real broker: what it counts, what it puts aside, and what becomes of messages when things end."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
+from local.ports import LOOPBACK
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
 from tests.integration.recording_server import recording_server
 from tests.integration.service_support import (
     Fleet,
     ask,
+    black_hole,
     broker_settings,
     channel,
     clear_queues,
@@ -148,3 +151,20 @@ def test_requester_and_recorder_go_on_after_the_broker_was_killed(
         return {span["attributes"]["messaging.message.id"] for span in spans}
 
     eventually(lambda: set(confirmed) <= recorded())
+
+
+def test_a_recorder_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None:
+    """A broker and a collector that take connections and never answer: SIGTERM ends it, with exit code 0."""
+    with black_hole() as silent, fleet(tmp_path, {"MYTHICAL_QUEUE_HOST": LOOPBACK}) as services:
+        recorder = services.start(
+            "recorder",
+            until="/healthz",
+            MYTHICAL_QUEUE_HOST_PORT=str(silent),
+            TRACING_COLLECTOR_HOST=LOOPBACK,
+            TRACING_COLLECTOR_PORT=str(silent),
+            LOGS_TARGET=f"http://{LOOPBACK}:{silent}/loki/api/v1/push",
+        )
+        assert ask(recorder.base_url, "/readyz").status == 503
+        before = time.monotonic()
+        assert recorder.stop() == 0
+        assert time.monotonic() - before < 5
