@@ -1,0 +1,150 @@
+"""Telemetry cost: what each service tells per second, what the stack needs to keep it, and what is lost."""
+
+from grafana.source.board import Board, Row
+from grafana.source.panels import bars, lines, stat, table
+from grafana.source.queries import FETCHED, Query, figure, log_metric, metric, profile_metric
+
+SAMPLES = "process_cpu:samples:count:cpu:nanoseconds"
+EVERY_SERVICE = 'group=~"mythical|infrastructure"'
+# Mimir reads every series for this: only at the end of the time shown, never for each point of a line.
+SERIES = f"sort_desc(count by (service) ({{{EVERY_SERVICE}}}))"
+LARGEST = f"topk(15, count by (__name__, service) ({{{EVERY_SERVICE}}}))"
+
+
+def rate(name: str, legend: str, *, every: str = FETCHED) -> Query:
+    """Return a rate over all that tell of it; 0 where it has never counted."""
+    return metric(f"sum(rate({name}[$__rate_interval])) or vector(0)", legend, every=every)
+
+
+def totals() -> Row:
+    """What the back ends take in."""
+    return Row(
+        "Taken in",
+        (
+            stat(
+                "Active series",
+                "Series that Mimir holds in memory.",
+                "short",
+                metric('sum(cortex_ingester_memory_series{service="mimir"})', "series", every=FETCHED),
+            ),
+            stat("Samples", "Samples per second.", "cps", rate("cortex_distributor_received_samples_total", "samples")),
+            stat(
+                "Spans",
+                "Spans per second that Tempo takes.",
+                "cps",
+                rate("tempo_distributor_spans_received_total", "spans"),
+            ),
+            stat(
+                "Exemplars",
+                "Points that lead from a metric to a trace, per second.",
+                "cps",
+                rate("cortex_distributor_received_exemplars_total", "exemplars"),
+            ),
+            lines(
+                "Bytes taken in",
+                "Bytes per second of spans, log lines and profiles, before they are compressed.",
+                "Bps",
+                rate("tempo_distributor_bytes_received_total", "spans"),
+                rate('loki_distributor_bytes_received_total{service="loki"}', "log lines"),
+                rate("pyroscope_write_sent_bytes_total", "profiles"),
+                width=24,
+            ),
+        ),
+    )
+
+
+def by_service() -> Row:
+    """Who tells how much."""
+    return Row(
+        "By service",
+        (
+            bars("Series", "Active series, now.", "short", figure(SERIES, "{{service}}", every=FETCHED)),
+            lines(
+                "Spans",
+                "Spans per second.",
+                "cps",
+                metric(
+                    "sum by (service) (rate(traces_spanmetrics_calls_total[$__rate_interval]))",
+                    "{{service}}",
+                ),
+                stacked=True,
+            ),
+            lines(
+                "Log bytes",
+                "Bytes of log lines per second.",
+                "Bps",
+                log_metric('sum by (service_name) (bytes_rate({service_name=~".+"}[$__auto]))', "{{service_name}}"),
+                stacked=True,
+            ),
+            lines(
+                "Profile samples",
+                "Samples of stacks that were taken in each step of the graph. An idle service has none.",
+                "short",
+                profile_metric(SAMPLES, '{service_name=~"mythical-.*"}', by="service_name"),
+                stacked=True,
+            ),
+            table(
+                "Largest metrics",
+                "Metrics with the most series, now. A label with many values is the usual reason.",
+                "short",
+                figure(LARGEST, "{{__name__}}", every=FETCHED, table=True),
+                columns={"__name__": "Metric", "service": "Service", "Value": "Series"},
+                sort="Series",
+            ),
+            lines(
+                "Lost",
+                "Per second: what a service had to give up because nobody took it fast enough.",
+                "cps",
+                rate('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every="5s"),
+                rate("mythical_log_lines_dropped_total", "log lines", every="5s"),
+                rate("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
+                rate("prometheus_remote_storage_samples_failed_total", "samples"),
+                rate("loki_write_dropped_entries_total", "log lines, by Alloy"),
+                rate("pyroscope_write_dropped_profiles_total", "profiles, by Alloy"),
+            ),
+        ),
+    )
+
+
+def programs() -> Row:
+    """What the programs need."""
+    return Row(
+        "What it takes",
+        (
+            lines(
+                "CPU",
+                "Cores in use, by program.",
+                "short",
+                metric(
+                    f"sum by (service) (rate(process_cpu_seconds_total{{{EVERY_SERVICE}}}[$__rate_interval]))",
+                    "{{service}}",
+                    every=FETCHED,
+                ),
+                metric("sum by (service) (rate(process_cpu_time_seconds_total[$__rate_interval]))", "{{service}}"),
+                stacked=True,
+            ),
+            lines(
+                "Memory",
+                "Physical memory in use, by program.",
+                "bytes",
+                metric(
+                    f"sum by (service) (process_resident_memory_bytes{{{EVERY_SERVICE}}})", "{{service}}", every=FETCHED
+                ),
+                metric("sum by (service) (rabbitmq_process_resident_memory_bytes)", "{{service}}", every=FETCHED),
+                metric("sum by (service) (process_memory_usage_bytes)", "{{service}}"),
+                stacked=True,
+            ),
+        ),
+    )
+
+
+def board() -> Board:
+    """Return the dashboard."""
+    return Board(
+        "telemetry-cost",
+        "mythical-telemetry-cost",
+        "Telemetry cost",
+        "What each service tells per second, what the stack needs to keep it, and what is lost.",
+        (totals(), by_service(), programs()),
+        refresh="30s",
+    )

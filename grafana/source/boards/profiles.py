@@ -1,0 +1,75 @@
+"""Profiles: where the services spend their time, as a whole and by the kind of span."""
+
+from grafana.source.board import Board, Row
+from grafana.source.panels import flame_graph, lines, table
+from grafana.source.queries import metric, profile, profile_metric, traces
+from grafana.source.variables import Choice
+
+CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
+SERVICES = '{service_name=~"mythical-.*"}'
+CHOSEN = '{service_name="$service"}'
+
+
+def board() -> Board:
+    """Return the dashboard."""
+    over_time = Row(
+        "All services",
+        (
+            lines(
+                "CPU time that was sampled",
+                "What the sampler saw at work, by service: threads that run Python.",
+                "ns",
+                profile_metric(CPU, SERVICES, by="service_name"),
+                stacked=True,
+            ),
+            lines(
+                "CPU time that was used",
+                "What the operating system counted, to compare: with what runs outside of Python.",
+                "percentunit",
+                metric(
+                    'sum by (service) (rate(process_cpu_time_seconds_total{group="mythical"}[$__rate_interval]))',
+                    "{{service}}",
+                ),
+                stacked=True,
+            ),
+        ),
+    )
+    one = Row(
+        "$service",
+        (
+            lines(
+                "By the kind of span",
+                "CPU time that was sampled while a span of this name was open; without a name, outside of any request.",
+                "ns",
+                profile_metric(CPU, CHOSEN, by="span_name"),
+                stacked=True,
+            ),
+            lines(
+                "Memory",
+                "Physical memory in use.",
+                "bytes",
+                metric('sum by (service) (process_memory_usage_bytes{service="$service"})', "{{service}}"),
+            ),
+            flame_graph(
+                "Where the time goes",
+                "All samples of the time that is shown. Width is CPU time; a function is above the one that called it.",
+                profile(CPU, CHOSEN),
+            ),
+            table(
+                "Traces with a profile",
+                "Requests whose spans have a profile of their own: open one, and choose Profiles for this span.",
+                "ms",
+                traces('{ resource.service.name = "$service" && span.pyroscope.profile.id != nil && duration > 20ms }'),
+                width=24,
+            ),
+        ),
+    )
+    return Board(
+        "profiles",
+        "mythical-profiles",
+        "Profiles",
+        "Where the services spend their time, as a whole and by the kind of span.",
+        (over_time, one),
+        (Choice("service", "Service", 'process_cpu_time_seconds_total{group="mythical"}', "service", many=False),),
+        refresh="30s",
+    )

@@ -1,0 +1,245 @@
+"""The kinds of panels that the dashboards are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Any
+
+from grafana.source.links import Link
+from grafana.source.queries import Json, Query
+
+Step = tuple[float | None, str]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: what it says about itself, what it asks, and how it shows the answer.
+
+    `unit` is Grafana's id of a unit ("s", "reqps"); `width` is in columns of which a row has 24, `height` in rows of
+    about 30 pixels.
+    """
+
+    kind: str
+    title: str
+    description: str
+    queries: tuple[Query, ...]
+    unit: str
+    width: int
+    height: int = 8
+    options: Json = field(default_factory=dict)
+    field_options: Json = field(default_factory=dict)
+    overrides: tuple[Json, ...] = ()
+    transformations: tuple[Json, ...] = ()
+    links: tuple[Link, ...] = ()
+
+    def as_json(self, number: int, x: int, y: int) -> Json:
+        """Return the panel as a dashboard holds it, at a place on the grid."""
+        defaults: Json = {"unit": self.unit, **self.field_options}
+        if self.links:
+            defaults["links"] = [link.as_json() for link in self.links]
+        return {
+            "id": number,
+            "type": self.kind,
+            "title": self.title,
+            "description": self.description,
+            "datasource": self.queries[0].source.as_json(),
+            "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
+            "fieldConfig": {"defaults": defaults, "overrides": list(self.overrides)},
+            "options": self.options,
+            "targets": [query.as_json(letter) for query, letter in zip(self.queries, ascii_uppercase, strict=False)],
+            "transformations": list(self.transformations),
+        }
+
+
+def thresholds(*steps: Step) -> Json:
+    """Return colours from a value on; the first step has no value."""
+    return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in steps]}
+
+
+def override(column: str, **properties: Any) -> Json:
+    """Return what is different for one column or line; `custom__width` is written for custom.width."""
+    listed = [{"id": name.replace("__", "."), "value": value} for name, value in properties.items()]
+    return {"matcher": {"id": "byName", "options": column}, "properties": listed}
+
+
+def lines(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    width: int = 12,
+    stacked: bool = False,
+    links: Sequence[Link] = (),
+    overrides: Sequence[Json] = (),
+    **field_options: Any,
+) -> Panel:
+    """Return values over time."""
+    custom: Json = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "auto", "pointSize": 4}
+    if stacked:
+        custom |= {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 40}
+    return Panel(
+        "timeseries",
+        title,
+        description,
+        queries,
+        unit,
+        width,
+        options={
+            "legend": {
+                "showLegend": True,
+                "displayMode": "table",
+                "placement": "bottom",
+                "calcs": ["lastNotNull", "max"],
+            },
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        field_options={"custom": custom, "min": 0, **field_options},
+        links=tuple(links),
+        overrides=tuple(overrides),
+    )
+
+
+def stat(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    width: int = 6,
+    height: int = 4,
+    links: Sequence[Link] = (),
+    graph: bool = True,
+    **field_options: Any,
+) -> Panel:
+    """Return the latest value in large print, with its name where there is more than one."""
+    return Panel(
+        "stat",
+        title,
+        description,
+        queries,
+        unit,
+        width,
+        height,
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "textMode": "auto",
+            "colorMode": "value",
+            "graphMode": "area" if graph else "none",
+            "justifyMode": "auto",
+            "orientation": "auto",
+        },
+        field_options={"thresholds": thresholds((None, "green")), **field_options},
+        links=tuple(links),
+    )
+
+
+def gauge(title: str, description: str, unit: str, *queries: Query, width: int, height: int, colors: Json) -> Panel:
+    """Return a share of a whole as a dial, from 0 to 1."""
+    return Panel(
+        "gauge",
+        title,
+        description,
+        queries,
+        unit,
+        width,
+        height,
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "showThresholdMarkers": True,
+            "showThresholdLabels": False,
+        },
+        field_options={"min": 0, "max": 1, "thresholds": colors},
+    )
+
+
+def bars(title: str, description: str, unit: str, *queries: Query, width: int = 12, height: int = 8) -> Panel:
+    """Return the latest values side by side, the names beside the bars."""
+    return Panel(
+        "bargauge",
+        title,
+        description,
+        queries,
+        unit,
+        width,
+        height,
+        options={
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "orientation": "horizontal",
+            "displayMode": "gradient",
+            "valueMode": "color",
+            "namePlacement": "left",
+            "showUnfilled": True,
+        },
+        field_options={"min": 0, "thresholds": thresholds((None, "blue"))},
+    )
+
+
+def table(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    columns: dict[str, str] | None = None,
+    sort: str = "",
+    width: int = 12,
+    height: int = 9,
+    links: Sequence[Link] = (),
+    overrides: Sequence[Json] = (),
+) -> Panel:
+    """Return rows and columns; `columns` says which to show, in which order and under which name."""
+    transformations: list[Json] = []
+    if columns:
+        transformations = [
+            {"id": "filterFieldsByName", "options": {"include": {"names": list(columns)}}},
+            {
+                "id": "organize",
+                "options": {
+                    "indexByName": {name: place for place, name in enumerate(columns)},
+                    "renameByName": columns,
+                },
+            },
+        ]
+    return Panel(
+        "table",
+        title,
+        description,
+        queries,
+        unit,
+        width,
+        height,
+        options={
+            "showHeader": True,
+            "cellHeight": "sm",
+            "sortBy": [{"displayName": sort, "desc": True}] if sort else [],
+        },
+        field_options={"custom": {"align": "auto", "filterable": True}},
+        transformations=tuple(transformations),
+        links=tuple(links),
+        overrides=tuple(overrides),
+    )
+
+
+def logs(title: str, description: str, query: Query, *, width: int = 24, height: int = 9) -> Panel:
+    """Return log lines, newest first; a line that names a trace has a button that leads to it."""
+    options = {
+        "showTime": True,
+        "wrapLogMessage": True,
+        "enableLogDetails": True,
+        "sortOrder": "Descending",
+        "dedupStrategy": "none",
+    }
+    return Panel("logs", title, description, (query,), "short", width, height, options=options)
+
+
+def trace(title: str, description: str, query: Query, *, height: int = 14) -> Panel:
+    """Return one trace with its spans."""
+    return Panel("traces", title, description, (query,), "ns", 24, height)
+
+
+def flame_graph(title: str, description: str, query: Query, *, width: int = 24, height: int = 16) -> Panel:
+    """Return merged stacks, the widest at the top of the list."""
+    return Panel("flamegraph", title, description, (query,), "ns", width, height)
+
+
+def node_graph(title: str, description: str, query: Query, *, width: int = 12, height: int = 12) -> Panel:
+    """Return services and the calls between them."""
+    return Panel("nodeGraph", title, description, (query,), "short", width, height)
