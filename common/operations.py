@@ -4,7 +4,9 @@ They are an application of their own beside the service's: its instrumentation n
 check and no scrape makes a span.
 """
 
+import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -21,8 +23,11 @@ PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/
 Check = Callable[[], str | None]
 
 
-def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool) -> Flask:
-    """Make the application; `checks` decide on /readyz, `debug` opens the profile pages."""
+def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool, told_to_stop: threading.Event) -> Flask:
+    """Make the application; `checks` decide on /readyz, `debug` opens the profile pages.
+
+    A profile ends early once `told_to_stop` is set: the service would otherwise wait for it, and be killed.
+    """
     app = Flask("operations", static_folder=None)
     translate_problems(app)
 
@@ -43,17 +48,16 @@ def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool) -
         return Response(page, content_type=content_type)
 
     if debug:
-        app.add_url_rule("/debug/pprof/profile", view_func=_cpu)
-        app.add_url_rule("/debug/pprof/heap", view_func=_heap)
+
+        @app.get("/debug/pprof/profile")
+        def _cpu() -> Response:
+            return _profile(partial(cpu_profile, stop=told_to_stop), default=10)
+
+        @app.get("/debug/pprof/heap")
+        def _heap() -> Response:
+            return _profile(partial(heap_profile, stop=told_to_stop), default=1)
+
     return app
-
-
-def _cpu() -> Response:
-    return _profile(cpu_profile, default=10)
-
-
-def _heap() -> Response:
-    return _profile(heap_profile, default=1)
 
 
 def _profile(take: Callable[[float], bytes], default: float) -> Response:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -61,10 +62,11 @@ class Running:
                 logging.getLogger(__name__).exception("could not end a part of the service")
 
 
-def serve(where: Address, start: Callable[[], Running]) -> None:
+def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
     """Serve until SIGTERM or SIGINT; then answer what is under way, close what runs, and return.
 
-    `start` is called in the worker process: threads and connections do not survive a fork. Granian's supervising
+    `start` is called in the worker process: threads and connections do not survive a fork. The event it is given is set
+    when the signal comes, for whatever would keep the last answers waiting. Granian's supervising
     process stays outside; it imports nothing of the service and costs a few megabytes of its own.
     """
 
@@ -74,11 +76,12 @@ def serve(where: Address, start: Callable[[], Running]) -> None:
     def work(worker: int, name: str, _load: object, *rest: Any) -> None:
         _die_with(os.getppid())
         running: list[Running] = []
+        told_to_stop = _told_to_stop()
 
         def load() -> WSGIApplication:
             # Granian calls this once it has set up its own logging, which closes every handler there is by then: a
             # service that was started any earlier would never send a line.
-            running.append(start())
+            running.append(start(told_to_stop))
             return running[0].app
 
         try:
@@ -99,6 +102,21 @@ def serve(where: Address, start: Callable[[], Running]) -> None:
         workers_kill_timeout=9,
     )
     server.serve(spawn_target=work, target_loader=_nothing, wrap_loader=False)
+
+
+def _told_to_stop() -> threading.Event:
+    """Give an event that is set by the first signal. The signals' handlers are granian's, so a wake-up pipe tells."""
+    event = threading.Event()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        os.read(reading, 1)
+        event.set()
+
+    threading.Thread(target=wait, name="stop-signal", daemon=True).start()
+    return event
 
 
 def _nothing() -> Any:

@@ -1,6 +1,7 @@
 """The recorder's wiring: what it is made of, and in which order that ends."""
 
 import random
+import threading
 
 from flask import Flask
 
@@ -18,8 +19,8 @@ from services.recorder.recording import Recording
 FINISH_S, TELL_S = 2.0, 2.5
 
 
-def start(config: Config) -> Running:
-    """Start the recorder in this process."""
+def start(config: Config, told_to_stop: threading.Event) -> Running:
+    """Start the recorder in this process; `told_to_stop` is set when it is to end."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-recorder", scope="mythical.recorder")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
     recording = Recording(config.catalogue, telemetry.meter, faults)
@@ -32,7 +33,9 @@ def start(config: Config) -> Running:
         attempts=config.attempts,
         retry_delay_s=config.retry_delay_s,
     )
-    machines = operations(telemetry, {"broker": lambda: _missing(consumer)}, debug=config.debug)
+    machines = operations(
+        telemetry, {"broker": lambda: _missing(consumer)}, debug=config.debug, told_to_stop=told_to_stop
+    )
     return Running(beside(create_app(), machines), lambda: consumer.close(FINISH_S), lambda: telemetry.close(TELL_S))
 
 

@@ -1,6 +1,7 @@
 """Runs the requester: python -m services.requester."""
 
 import sys
+import threading
 
 from common.serving import Running, main, serve
 from common.settings import Env
@@ -11,11 +12,11 @@ def run(env: Env) -> None:
     """Read the settings and serve until told to stop."""
     config = load(env)
 
-    def start() -> Running:
+    def start(told_to_stop: threading.Event) -> Running:
         # Imported in the worker: what the supervising process does not load, it does not hold in memory.
         from services.requester.app import start as start_requester
 
-        return start_requester(config)
+        return start_requester(config, told_to_stop)
 
     serve(config.address, start)
 

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 
 from flask import Flask
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
 
 
-def start(config: Config) -> Running:
-    """Start the requester in this process."""
+def start(config: Config, told_to_stop: threading.Event) -> Running:
+    """Start the requester in this process; `told_to_stop` is set when it is to end."""
     telemetry = start_telemetry(
         config.telemetry, job=f"{config.catalogue.prefix}-requester", scope="mythical.requester"
     )
@@ -45,7 +46,9 @@ def start(config: Config) -> Running:
     plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
     journey = Journey(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
     loops = Loops(plan, journey, count=config.loops, start_s=config.start_s)
-    machines = operations(telemetry, {"broker": lambda: _missing(publisher)}, debug=config.debug)
+    machines = operations(
+        telemetry, {"broker": lambda: _missing(publisher)}, debug=config.debug, told_to_stop=told_to_stop
+    )
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
     loops.start()
     return Running(

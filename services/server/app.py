@@ -1,6 +1,7 @@
 """The server's wiring: what it is made of, and in which order that ends."""
 
 import random
+import threading
 
 from flask import Flask
 from opentelemetry.instrumentation import flask as flask_instrumentation
@@ -20,11 +21,14 @@ from services.server.sql_spans import SqlSpans, observe_pool
 from services.server.store import Store, make_pool
 from services.server.upkeep import Upkeep
 
+# What is not done by then hangs, as in the connection to a database that never answers.
+POOL_CLOSE_S = 0.5
+
 LARGEST_BODY = 16 * 1024  # bytes; a name has 50 characters
 
 
-def start(config: Config) -> Running:
-    """Start the server in this process."""
+def start(config: Config, told_to_stop: threading.Event) -> Running:
+    """Start the server in this process; `told_to_stop` is set when it is to end."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
     pool = make_pool(config.database)
@@ -38,10 +42,12 @@ def start(config: Config) -> Running:
         wipe_after_ms=config.teardown_timeout_ms if faults.strength(DAILY_WIPE) else None,
     )
     service = create_app(config, telemetry, store, upkeep, faults)
-    machines = operations(telemetry, {"database": lambda: _missing(upkeep)}, debug=config.debug)
+    machines = operations(
+        telemetry, {"database": lambda: _missing(upkeep)}, debug=config.debug, told_to_stop=told_to_stop
+    )
     pool.open(wait=False)
     upkeep.start()
-    return Running(beside(service, machines), upkeep.close, pool.close, telemetry.close)
+    return Running(beside(service, machines), upkeep.close, lambda: pool.close(POOL_CLOSE_S), telemetry.close)
 
 
 def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkeep, faults: Faults) -> Flask:

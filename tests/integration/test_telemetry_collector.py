@@ -194,7 +194,6 @@ def test_the_end_does_not_wait_for_a_collector(started: Fleet) -> None:
         assert end(*services) == 0
 
 
-@pytest.mark.xfail(reason="the profile's stop event is not set when the service is told to stop")
 def test_the_end_does_not_wait_for_a_profile(started: Fleet) -> None:
     """A long profile that somebody asked for is not what keeps a service from ending."""
     server = started.start("server")

@@ -291,7 +291,6 @@ def test_a_span_bears_the_attributes_of_both_conventions(name: str, unicorn_trac
     assert "span.kind" not in attributes
 
 
-@pytest.mark.xfail(reason="granian gives no REQUEST_URI, from which the instrumentation would take the path")
 def test_the_span_of_a_request_bears_its_path(unicorn_trace: dict[str, Json]) -> None:
     """`url.path` is required by the new conventions for HTTP servers."""
     assert unicorn_trace["GET /<beast>"]["attributes"]["url.path"] == "/unicorn"

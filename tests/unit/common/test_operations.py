@@ -1,5 +1,6 @@
 """The pages for machines."""
 
+import threading
 from types import SimpleNamespace
 from typing import cast
 
@@ -22,7 +23,9 @@ def client(*, missing: str | None = None, debug: bool = True) -> FlaskClient:
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("test").create_counter("c").add(1)
     telemetry = cast(Telemetry, SimpleNamespace(snapshot=reader.get_metrics_data))
-    return operations(telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug).test_client()
+    return operations(
+        telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug, told_to_stop=threading.Event()
+    ).test_client()
 
 
 def test_a_service_is_alive_even_when_what_it_needs_is_away() -> None:
