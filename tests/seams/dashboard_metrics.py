@@ -1,0 +1,74 @@
+"""Which metrics there are: those of the reference under their names in Mimir, and those that other programs tell."""
+
+import re
+
+from tests.seams.tree import ROOT, rows, sections, words
+
+UNITS = {"s": "_seconds", "By": "_bytes"}
+# What is no name of a metric in PromQL, by the place where it stands.
+STRINGS = re.compile(r'"[^"]*"')
+SELECTED = re.compile(r"\{[^{}]*\}")
+GROUPED = re.compile(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)")
+WINDOWS = re.compile(r"\[[^\]]*\]")
+NAMES = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*(?!\s*\()\b")
+WORDS = {"or", "and", "unless", "bool", "offset", "by", "without", "on", "ignoring"}
+
+# Told by the programs of the stack. Each was seen in Mimir with the versions of .env.
+FROM_OTHERS = frozenset(
+    """
+    up
+    process_cpu_seconds_total process_resident_memory_bytes
+    traces_spanmetrics_calls_total
+    traces_spanmetrics_latency_bucket traces_spanmetrics_latency_sum traces_spanmetrics_latency_count
+    alloy_component_controller_running_components
+    otelcol_receiver_accepted_spans_total otelcol_receiver_accepted_metric_points_total
+    otelcol_receiver_refused_spans_total
+    otelcol_exporter_sent_spans_total otelcol_exporter_send_failed_spans_total
+    otelcol_exporter_queue_size otelcol_exporter_queue_capacity
+    prometheus_remote_storage_samples_total prometheus_remote_storage_samples_failed_total
+    prometheus_remote_storage_samples_pending prometheus_remote_write_wal_storage_active_series
+    loki_source_api_entries_written loki_write_sent_entries_total loki_write_dropped_entries_total
+    pyroscope_write_sent_profiles_total pyroscope_write_sent_bytes_total pyroscope_write_dropped_profiles_total
+    cortex_ingester_memory_series
+    cortex_distributor_received_samples_total cortex_distributor_received_exemplars_total
+    tempo_distributor_spans_received_total tempo_distributor_bytes_received_total
+    loki_distributor_bytes_received_total
+    pg_up pg_database_size_bytes pg_wal_size_bytes pg_locks_count
+    pg_stat_database_numbackends pg_stat_database_blks_hit pg_stat_database_blks_read
+    pg_stat_database_xact_commit pg_stat_database_xact_rollback
+    pg_stat_database_tup_fetched pg_stat_database_tup_inserted pg_stat_database_tup_deleted
+    pg_stat_activity_count pg_stat_activity_max_tx_duration pg_stat_user_tables_n_live_tup
+    rabbitmq_detailed_queue_consumers rabbitmq_detailed_queue_messages_unacked
+    rabbitmq_detailed_queue_messages_redelivered_total rabbitmq_channel_messages_confirmed_total
+    rabbitmq_process_resident_memory_bytes rabbitmq_resident_memory_limit_bytes
+    rabbitmq_connections rabbitmq_channels
+    rabbitmq_connection_incoming_bytes_total rabbitmq_connection_outgoing_bytes_total
+    """.split()
+)
+
+
+def documented() -> frozenset[str]:
+    """The metrics of docs/reference/telemetry.md as Mimir has them."""
+    text = (ROOT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
+    section = dict(sections(text))["Metrics"]
+    found: set[str] = set()
+    for row in rows(section):
+        found |= in_mimir(words(row["Metric"])[0], row["Kind"], "".join(words(row["Unit"])))
+    for name in re.findall(r"`(otel\.[a-z.]+)`", section):
+        found |= in_mimir(name, "counter" if name.endswith("processed") else "gauge", "")
+    return frozenset(found)
+
+
+def in_mimir(name: str, kind: str, unit: str) -> set[str]:
+    """The names under which Prometheus holds a metric of OpenTelemetry."""
+    base = name.replace(".", "_") + UNITS.get(unit, "")
+    if kind == "histogram":
+        return {f"{base}_{part}" for part in ("bucket", "sum", "count")}
+    return {f"{base}_total"} if kind == "counter" else {base}
+
+
+def names_in(expression: str) -> set[str]:
+    """The metrics that a PromQL expression asks for."""
+    for noise in (STRINGS, SELECTED, GROUPED, WINDOWS):
+        expression = noise.sub(" ", expression)
+    return set(NAMES.findall(expression)) - WORDS

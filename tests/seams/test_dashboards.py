@@ -1,0 +1,184 @@
+"""The dashboards are as their source says, complete, and ask only for what somebody tells."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+import pytest
+import yaml
+
+from grafana.source.__main__ import FOLDER, stale
+from grafana.source.queries import LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
+from grafana.source.reading import Asked, asked, boards, panels
+from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in
+from tests.seams.tree import ROOT
+
+SOURCES = {source.uid: source.kind for source in (MIMIR, LOKI, TEMPO, PYROSCOPE, POSTGRES)}
+KEPT = {
+    "ed4f4709-4d3b-48fd-a311-a036b85dbd5b": "MLT Dashboard",
+    "9UKWKDqVy": "MLT Erroring Endpoints",
+    "b550438e-5e9a-4bfa-8d1d-68a0104c09f2": "Traces in Dashboards",
+}
+# Zero width space and joiners, direction marks, soft hyphen, no-break space, byte order mark.
+INVISIBLE = re.compile("[\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]")
+EVERY_BOARD = pytest.mark.parametrize("name", boards())
+ASKED_OF_MIMIR = [it for it in asked() if it.source == "mimir"]
+
+
+def every_panel() -> Iterator[tuple[str, Json]]:
+    """The panels of all dashboards, each with the name of its dashboard."""
+    for name, board in boards().items():
+        for panel in panels(board):
+            yield f"{name}: {panel['title']}", panel
+
+
+def links(panel: Json) -> Iterator[str]:
+    """The addresses that a panel leads to."""
+    for link in panel["fieldConfig"]["defaults"].get("links", []):
+        yield link["url"]
+
+
+def test_the_files_are_what_the_source_makes() -> None:
+    """A dashboard that was edited by hand loses the change when it is next written."""
+    assert stale(FOLDER) == []
+
+
+def test_the_dashboards_of_the_original_keep_their_addresses() -> None:
+    """Links to them are in workshops and bookmarks."""
+    there = {board["uid"]: board["title"] for board in boards().values()}
+    assert {uid: there.get(uid) for uid in KEPT} == KEPT
+
+
+def test_no_two_dashboards_have_the_same_address_or_title() -> None:
+    """Grafana keeps one of two and does not say which."""
+    for key in ("uid", "title"):
+        counted = Counter(board[key] for board in boards().values())
+        assert [value for value, times in counted.items() if times > 1] == []
+
+
+@EVERY_BOARD
+def test_no_text_holds_characters_that_cannot_be_seen(name: str) -> None:
+    """One of them in a query, and it finds nothing."""
+    assert not INVISIBLE.search((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert not INVISIBLE.search(unquote(json.dumps(boards()[name])))
+
+
+@pytest.mark.parametrize(("where", "panel"), list(every_panel()), ids=[where for where, _ in every_panel()])
+def test_each_panel_says_what_it_shows_and_in_which_unit(where: str, panel: Json) -> None:
+    """A figure without a unit is a riddle, and a line without a name another."""
+    assert panel["description"].endswith("."), where
+    assert panel["fieldConfig"]["defaults"]["unit"], where
+    assert panel["targets"], where
+    for query in panel["targets"]:
+        if "expr" in query and panel["type"] != "logs":
+            assert query["legendFormat"], where
+            assert "{{le}}" not in query["legendFormat"], where
+    if panel["type"] == "timeseries":
+        assert panel["options"]["legend"]["showLegend"] is True, where
+
+
+@EVERY_BOARD
+def test_panels_do_not_overlap(name: str) -> None:
+    """Grafana would push them apart, each time another way."""
+    taken: set[tuple[int, int]] = set()
+    for panel in boards()[name]["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24, panel["title"]
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("it", list(asked()), ids=str)
+def test_each_query_names_a_source_that_is_provisioned(it: Asked) -> None:
+    """A uid that nobody has ends in "data source not found"."""
+    assert it.query["datasource"] == {"uid": it.source, "type": SOURCES[it.source]}
+
+
+@pytest.mark.parametrize("it", ASKED_OF_MIMIR, ids=str)
+def test_each_metric_that_is_asked_for_is_told_by_someone(it: Asked) -> None:
+    """By a service, as the reference says, or by a program that was seen to tell it."""
+    unknown = names_in(it.text) - documented() - FROM_OTHERS
+    assert not unknown, (
+        f"{sorted(unknown)}: not in docs/reference/telemetry.md, nor in tests/seams/dashboard_metrics.py"
+    )
+
+
+def test_metrics_are_told_from_functions_labels_and_texts() -> None:
+    """Or the two tests around this one would prove nothing."""
+    expression = 'topk(10, sum by (le) (rate(a_bucket{b="c d"}[$__rate_interval]))) / clamp_min(up, 0.1) or vector(0)'
+    assert names_in(expression) == {"a_bucket", "up"}
+
+
+def test_the_metrics_of_others_that_are_listed_are_asked_for() -> None:
+    """The list is not longer than it has to be."""
+    assert set.union(*(names_in(it.text) for it in ASKED_OF_MIMIR)) >= FROM_OTHERS
+
+
+@pytest.mark.parametrize("it", ASKED_OF_MIMIR, ids=str)
+def test_each_rate_is_over_a_window_that_holds_several_values(it: Asked) -> None:
+    """Over a fixed window a rate is empty where values come more rarely, and hides waves where they come often."""
+    for window in re.findall(r"\[([^\]]+)\]", it.text):
+        assert window in {"$__rate_interval", "$__range", "1m"}, it.text
+    assert it.query["interval"] in {"5s", "15s"}
+
+
+@EVERY_BOARD
+def test_links_are_in_the_form_that_grafana_reads_today(name: str) -> None:
+    """Explore's old address (left=) opens an empty page."""
+    uids = {board["uid"] for board in boards().values()}
+    for panel in panels(boards()[name]):
+        for url in links(panel):
+            if url.startswith("/explore?"):
+                assert url.startswith("/explore?schemaVersion=1&orgId=1&panes="), url
+                pane = json.loads(unquote(url.partition("panes=")[2]))["m"]
+                assert pane["datasource"] in SOURCES
+                assert pane["range"] == {"from": "${__from}", "to": "${__to}"}
+            else:
+                assert url.removeprefix("/d/").partition("?")[0] in uids, url
+
+
+def provisioned() -> dict[str, Json]:
+    """The data sources by their uids."""
+    path = ROOT / "grafana/provisioning/datasources/datasources.yaml"
+    return {source["uid"]: source for source in yaml.safe_load(path.read_text(encoding="utf-8"))["datasources"]}
+
+
+def test_the_data_sources_are_those_of_the_dashboards() -> None:
+    """The uids are the interface: saved queries name them."""
+    assert {uid: source["type"] for uid, source in provisioned().items()} == SOURCES
+
+
+def test_data_sources_lead_to_each_other() -> None:
+    """A link to a uid that nobody has is not shown at all."""
+    mimir, loki, tempo = (provisioned()[uid]["jsonData"] for uid in ("mimir", "loki", "tempo"))
+    leads = [
+        *mimir["exemplarTraceIdDestinations"],
+        *loki["derivedFields"],
+        *(tempo[way] for way in ("tracesToLogsV2", "tracesToMetrics", "tracesToProfiles", "serviceMap")),
+    ]
+    assert {lead["datasourceUid"] for lead in leads} <= SOURCES.keys()
+    assert {lead["targetUID"] for lead in provisioned()["tempo"]["correlations"]} <= SOURCES.keys()
+
+
+def test_no_sql_comes_from_a_span() -> None:
+    """Only the name of a table is taken from a span, and only if it is one word; the role can do no more than read."""
+    for correlation in provisioned()["tempo"]["correlations"]:
+        assert re.findall(r"\$\$\{(\w+)\}", correlation["config"]["target"]["rawSql"]) == ["table", "table"]
+        for step in correlation["config"]["transformations"]:
+            assert step["mapValue"] == "table"
+            assert re.findall(r"\((?!\?)([^)]*)\)", step["expression"]) == [r"\w+"]
+    assert provisioned()["postgres"]["user"] == "grafana"
+
+
+def test_metrics_behind_the_ways_out_of_a_trace_exist() -> None:
+    """A span leads to rates; these too are asked for under names that someone tells."""
+    for query in provisioned()["tempo"]["jsonData"]["tracesToMetrics"]["queries"]:
+        text = query["query"].replace("$$__tags,", "").replace("$$__tags", "").replace("$$", "$")
+        assert names_in(text) <= documented() | FROM_OTHERS, query["name"]

@@ -1,0 +1,94 @@
+"""A running stack, asked what the panels of the dashboards ask it."""
+
+import os
+import time
+from typing import Any
+
+import psycopg
+
+from grafana.source.reading import Asked
+from tests.stack.backends import Backends, port
+
+WINDOW_S = 900
+# What Grafana makes of these depends on the width of a panel; the shortest that it ever makes is used here.
+GRAFANA_FILLS_IN = {"$__rate_interval": "20s", "$__range": "15m", "$__auto": "1m", "$__interval": "15s"}
+
+
+def ask(stack: Backends, it: Asked, text: str) -> object:
+    """Return what a source answers to the text of a query; empty where there is no data."""
+    match it.source:
+        case "mimir":
+            return metric(stack, plain(text), instant=it.query["instant"])
+        case "loki":
+            return log_query(stack, plain(text))
+        case "tempo" if it.query["queryType"] == "serviceMap":
+            return stack.promql("traces_service_graph_request_total")
+        case "tempo":
+            return stack.traceql(text) if text.startswith("{") else stack.trace(text)
+        case "pyroscope":
+            return profile(stack, it, text)
+        case "postgres":
+            return rows(stack, text)
+        case _:
+            raise LookupError(f"{it}: no such source: {it.source}")
+
+
+def metric(stack: Backends, expression: str, *, instant: bool) -> list[Any]:
+    """Return the series that PromQL gives, without those that are not a number throughout."""
+    if instant:
+        return [series for series in stack.promql(expression) if series["value"][1] != "NaN"]
+    end = int(time.time())
+    path = "/prometheus/api/v1/query_range"
+    answer = stack.fetch("MIMIR_PORT", path, query=expression, start=end - WINDOW_S, end=end, step=15)
+    found = answer["data"]["result"]
+    return [series for series in found if any(value != "NaN" for _, value in series["values"])]
+
+
+def log_query(stack: Backends, expression: str) -> list[Any]:
+    """Return the streams or the series that LogQL gives."""
+    start = int((time.time() - WINDOW_S) * 1e9)
+    path = "/loki/api/v1/query_range"
+    return list(stack.fetch("LOKI_PORT", path, query=expression, start=start, limit=20)["data"]["result"])
+
+
+def profile(stack: Backends, it: Asked, selector: str) -> object:
+    """Return the series of a kind of profile, or the total of its flame graph."""
+    now = int(time.time() * 1000)
+    body = {
+        "profileTypeID": it.query["profileTypeId"],
+        "labelSelector": selector,
+        "start": now - WINDOW_S * 1000,
+        "end": now,
+    }
+    service = "/querier.v1.QuerierService"
+    if it.query["queryType"] == "profile":
+        answer = stack.fetch("PYROSCOPE_PORT", f"{service}/SelectMergeStacktraces", body)
+        return int(answer.get("flamegraph", {}).get("total", 0))
+    more = {"groupBy": it.query["groupBy"], "step": 15}
+    return stack.fetch("PYROSCOPE_PORT", f"{service}/SelectSeries", body | more).get("series")
+
+
+def reader(stack: Backends) -> psycopg.Connection:
+    """Return a connection in the role by which Grafana reads."""
+    return psycopg.connect(
+        host=stack.host,
+        port=stack.ports.get("DATABASE_PORT") or port("DATABASE_PORT"),
+        dbname="postgres",
+        user="grafana",
+        password=os.environ.get("GRAFANA_DATABASE_PASSWORD", "grafana"),
+        connect_timeout=5,
+        autocommit=True,
+    )
+
+
+def rows(stack: Backends, text: str) -> list[Any]:
+    """Return the rows that SQL gives."""
+    with reader(stack) as connection:
+        return connection.execute(text.encode()).fetchall()
+
+
+def plain(expression: str) -> str:
+    """Return a query without what only Grafana understands."""
+    for name, value in GRAFANA_FILLS_IN.items():
+        expression = expression.replace(name, value)
+    return expression

@@ -1,0 +1,51 @@
+"""Every query of every dashboard brings data from a running stack."""
+
+import pytest
+
+from grafana.source.reading import Asked, asked, filled
+from tests.stack.backends import Backends, eventually
+from tests.stack.dashboards_asking import ask
+
+# What stands for "All", and one value where a reader has to choose one. A trace is picked when the test runs.
+CHOICES = {
+    "httpStatus": ".*",
+    "httpEndpoint": ".*",
+    "serviceVersion": ".*",
+    "endpoint": ".*",
+    "httpMethod": ".*",
+    "queue": ".*",
+    "service": "mythical-server",
+}
+# Panels that may be empty, and why that is right.
+MAY_BE_EMPTY = {
+    ("mlt", "Autologged Errors"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "Error rates"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "Share of requests that fail"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "p99"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "Root Cause: Errors"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "What the server says"): "with ALWAYS_SUCCEED no request fails",
+    ("alloy", "What Alloy says"): "Alloy logs little while all is well",
+    ("profiles", "Traces with a profile"): "a fast machine has no request that takes 20 ms",
+}
+
+
+@pytest.fixture(scope="module")
+def choices(stack: Backends) -> dict[str, str]:
+    """What a reader may choose, with a trace that is there to be shown."""
+    trace = eventually(lambda: stack.traceql("{ kind = server }", limit=1), "trace with a server span")[0]
+    return CHOICES | {"dashTraceID": trace["traceID"]}
+
+
+@pytest.mark.parametrize("it", list(asked()), ids=str)
+def test_each_query_of_each_dashboard_brings_data(it: Asked, stack: Backends, choices: dict[str, str]) -> None:
+    """A panel without data is either a mistake, or in the list above with its reason; even then its query is taken."""
+    text = filled(it.text, choices)
+    if (it.board, it.panel) in MAY_BE_EMPTY:
+        ask(stack, it, text)
+    else:
+        eventually(lambda: ask(stack, it, text), f"data for {text}")
+
+
+def test_the_panels_that_may_be_empty_exist() -> None:
+    """A panel that was renamed leaves the list."""
+    assert {(it.board, it.panel) for it in asked()} >= MAY_BE_EMPTY.keys()
