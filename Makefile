@@ -4,10 +4,10 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test check format bench setup lock clean
+.PHONY: help demo test check format load load-gate bench setup lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the whole suite without Docker and watch its signals arrive
 	@local/setup python servers web aspire
@@ -29,6 +29,14 @@ format: ## format the code and mend what the linter can
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
+load: ## make load to watch and change: LOAD_HOST LOAD_USERS LOAD_RATE LOAD_TIME LOAD_SHAPE LOAD_SEED LOAD_HEADLESS
+	@local/setup python load
+	@.venv-load/bin/python -m loadtest
+
+load-gate: ## make a bounded load, and fail if it crosses the lines of loadtest/gate.toml
+	@local/setup python load
+	@.venv-load/bin/python -m loadtest gate
+
 bench: ## measure speed and memory, and print the table
 	@local/setup python servers
 	@$(python) -m bench
@@ -41,6 +49,6 @@ lock: ## lock the dependencies anew (needs uv)
 
 clean: ## remove what the tools and runs made, the environment included
 	@! test -x $(python) || $(python) -m local.state
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
+	@rm -rf .venv .venv-load .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
 	  local/aspire/node_modules local/gateway/web/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ ALLOWED = {
     "services": {"common", "services"},
     "local": {"common", "local"},
     "bench": {"common", "services", "local", "bench"},
-    "loadtest": {"loadtest"},
+    "loadtest": {"common", "loadtest"},
     "tests": {"common", "services", "local", "bench", "loadtest", "tests"},
 }
 

@@ -1,0 +1,30 @@
+"""What the users of one process share: settings, telemetry and the tally, found through Locust's environment."""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from loadtest.checks import PLANTED, Answer, Expectation, Tally, is_planted
+from loadtest.settings import Settings
+from loadtest.telemetry import Call, Telemetry
+
+
+@dataclass
+class Load:
+    """The run as this process sees it; `broke` is what the shape `break` found."""
+
+    settings: Settings
+    telemetry: Telemetry
+    tally: Tally = field(default_factory=Tally)
+    numbers: "count[int]" = field(default_factory=count)
+    broke: str = ""
+
+    def judge(self, kind: str, call: Call, expected: Expectation, answer: Answer) -> str | None:
+        """Count an answer; give the text of the failure it is to Locust, or None if it is as expected."""
+        if is_planted(expected.method, answer):
+            self.tally.note_planted()
+            self.telemetry.note_planted(call, kind, PLANTED)
+            return None if self.settings.tolerate_planted else PLANTED
+        verdicts = expected.judge(answer)
+        self.tally.note(verdicts)
+        self.telemetry.note_checks(call, kind, verdicts)
+        return "; ".join(wrong for wrong in verdicts.values() if wrong) or None
