@@ -190,15 +190,15 @@ def test_what_is_kept_is_in_volumes_with_a_name() -> None:
 
 
 def test_the_order_is_one_of_health() -> None:
-    """Nobody starts because something else was started, unless that only has a name to be found by."""
-    conditions = {
-        (name, other, how["condition"])
-        for name, it in services().items()
-        for other, how in it.get("depends_on", {}).items()
+    """Nobody waits for a mere start, save to be stopped before those whom the last data go to."""
+    others = {
+        "mythical-requester": {"mythical-server"},
+        "alloy": {"tempo", "loki", "mimir", "pyroscope"},
+        "tempo": {"mimir"},
     }
-    assert {entry for entry in conditions if entry[2] != "service_healthy"} == {
-        ("mythical-requester", "mythical-server", "service_started")
-    }
+    for name, it in services().items():
+        waits = {other: how["condition"] for other, how in it.get("depends_on", {}).items()}
+        assert {other for other, how in waits.items() if how != "service_healthy"} == others.get(name, set())
     for name in OURS:
         assert "alloy" in services()[name]["depends_on"], "what it tells first would be lost"
 
@@ -228,11 +228,17 @@ def test_what_a_layer_takes_away_was_there_and_is_gone_whole(layer: str) -> None
     left = {name: it for name, it in services().items() if name not in gone}
     volumes = {str(volume).split(":")[0] for it in left.values() for volume in it.get("volumes", [])}
     volumes |= {str(v).split(":")[0] for it in services(layer_file(layer)).values() for v in it.get("volumes", [])}
-    kept = {name for name in loaded(BASE)["volumes"] if not isinstance(content.get("volumes", {}).get(name), Tagged)}
-    assert kept == {name for name in volumes if name[0] not in "./"}
+    volumes_kept = {
+        name for name in loaded(BASE)["volumes"] if not isinstance(content.get("volumes", {}).get(name), Tagged)
+    }
+    assert volumes_kept == {name for name in volumes if name[0] not in "./"}
     for name, it in left.items():
-        waits = content["services"].get(name, {}).get("depends_on", Tagged("", it.get("depends_on", {})))
-        assert not set(waits.value) & gone, f"{name} waits for what {layer} takes away"
+        waits = it.get("depends_on", {})
+        patch = content["services"].get(name, {}).get("depends_on", {})
+        if isinstance(patch, Tagged):
+            waits, patch = patch.value or {}, {}
+        kept = set(waits) - {other for other, how in patch.items() if isinstance(how, Tagged)}
+        assert not kept & gone, f"{name} waits for what {layer} takes away"
 
 
 def test_the_version_of_the_image_is_that_of_the_project() -> None:
