@@ -188,6 +188,9 @@ def table(
     """Return rows and columns; `columns` says which to show, in which order and under which name."""
     transformations: list[Json] = []
     if columns:
+        # Grafana calls the column of values by the first name, or by the second while there are other queries.
+        if "Value" in columns:
+            columns = columns | {"Value #A": columns["Value"]}
         transformations = [
             {"id": "filterFieldsByName", "options": {"include": {"names": list(columns)}}},
             {
@@ -222,7 +225,11 @@ def logs(title: str, description: str, query: Query, *, width: int = 24, height:
     """Return log lines, newest first; a line that names a trace has a button that leads to it."""
     options = {
         "showTime": True,
+        "showLabels": False,
+        "showCommonLabels": False,
+        "showLogContextToggle": False,
         "wrapLogMessage": True,
+        "prettifyLogMessage": False,
         "enableLogDetails": True,
         "sortOrder": "Descending",
         "dedupStrategy": "none",

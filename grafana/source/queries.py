@@ -10,6 +10,9 @@ Json = dict[str, Any]
 # collection_interval); what Alloy fetches comes every 15 s at most.
 PUSHED, FETCHED = "5s", "15s"
 
+# Grafana writes after a value what follows the colon.
+CORES = "suffix: cores"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -85,25 +88,31 @@ def log_metric(expression: str, legend: str) -> Query:
 
 def traces(expression: str, *, spans: bool = False, limit: int = 20) -> Query:
     """Traces that TraceQL finds, or their single spans; also one trace, by its id."""
-    fields = {"queryType": "traceql", "query": expression, "limit": limit, "spss": 3}
+    fields = {"queryType": "traceql", "query": expression, "limit": limit, "spss": 3, "filters": []}
     return Query(TEMPO, fields | {"tableType": "spans" if spans else "traces"})
 
 
 def service_map() -> Query:
     """Who calls whom, drawn by Grafana from the metrics of the service graph."""
-    return Query(TEMPO, {"queryType": "serviceMap", "limit": 20, "tableType": "traces"})
+    return Query(TEMPO, {"queryType": "serviceMap", "limit": 20, "tableType": "traces", "filters": []})
 
 
 def profile(kind: str, selector: str) -> Query:
     """Stacks of all profiles that the selector matches, as one flame graph."""
-    fields = {"queryType": "profile", "profileTypeId": kind, "labelSelector": selector, "groupBy": []}
-    return Query(PYROSCOPE, fields | {"spanSelector": []})
+    return Query(PYROSCOPE, {"queryType": "profile", "groupBy": [], **of_profiles(kind, selector)})
 
 
 def profile_metric(kind: str, selector: str, *, by: str) -> Query:
-    """How much was sampled over the time that is shown, one line for each value of a label."""
-    fields = {"queryType": "metrics", "profileTypeId": kind, "labelSelector": selector, "groupBy": [by]}
-    return Query(PYROSCOPE, fields | {"spanSelector": []})
+    """How much was sampled per second, one line for each value of a label.
+
+    Grafana makes rates of what Pyroscope counts: CPU time is shown in cores, samples per second.
+    """
+    return Query(PYROSCOPE, {"queryType": "metrics", "groupBy": [by], **of_profiles(kind, selector)})
+
+
+def of_profiles(kind: str, selector: str) -> Json:
+    """Return what both ways to ask for profiles have in common."""
+    return {"profileTypeId": kind, "labelSelector": selector, "includeExemplars": False}
 
 
 def sql(text: str) -> Query:

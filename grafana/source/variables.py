@@ -28,7 +28,6 @@ class Choice:
             "name": self.name,
             "label": self.label,
             "datasource": MIMIR.as_json(),
-            "definition": expression,
             "query": {"qryType": 1, "query": expression, "refId": "values"},
             # At each change of the time that is shown: a beast may have come since.
             "refresh": 2,

@@ -2,7 +2,7 @@
 
 from grafana.source.board import Board, Row
 from grafana.source.panels import Panel, lines, logs, override, stat, table, thresholds
-from grafana.source.queries import FETCHED, Query, figure, log_lines, metric
+from grafana.source.queries import CORES, FETCHED, Query, figure, log_lines, metric
 
 ALLOY = 'service="alloy"'
 SICK = 'health_type!="healthy"'
@@ -42,7 +42,7 @@ def now() -> Row:
                 value("count(up == 0) or vector(0)", "down"),
                 thresholds=thresholds((None, "green"), (1, "red")),
             ),
-            stat("CPU", "Cores in use.", "short", rate("process_cpu_seconds_total", "cores")),
+            stat("CPU", "Processor time in use.", CORES, rate("process_cpu_seconds_total", "cores")),
             stat(
                 "Memory",
                 "Physical memory in use.",

@@ -2,7 +2,7 @@
 
 from grafana.source.board import Board, Row
 from grafana.source.panels import bars, lines, stat, table
-from grafana.source.queries import FETCHED, Query, figure, log_metric, metric, profile_metric
+from grafana.source.queries import CORES, FETCHED, Query, figure, log_metric, metric, profile_metric
 
 SAMPLES = "process_cpu:samples:count:cpu:nanoseconds"
 EVERY_SERVICE = 'group=~"mythical|infrastructure"'
@@ -78,8 +78,8 @@ def by_service() -> Row:
             ),
             lines(
                 "Profile samples",
-                "Samples of stacks that were taken in each step of the graph. An idle service has none.",
-                "short",
+                "Stacks that were sampled per second, a hundred for each thread that works. An idle service has none.",
+                "cps",
                 profile_metric(SAMPLES, '{service_name=~"mythical-.*"}', by="service_name"),
                 stacked=True,
             ),
@@ -113,8 +113,8 @@ def programs() -> Row:
         (
             lines(
                 "CPU",
-                "Cores in use, by program.",
-                "short",
+                "Processor time in use, by program.",
+                CORES,
                 metric(
                     f"sum by (service) (rate(process_cpu_seconds_total{{{EVERY_SERVICE}}}[$__rate_interval]))",
                     "{{service}}",

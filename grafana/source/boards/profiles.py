@@ -2,7 +2,7 @@
 
 from grafana.source.board import Board, Row
 from grafana.source.panels import flame_graph, lines, table
-from grafana.source.queries import metric, profile, profile_metric, traces
+from grafana.source.queries import CORES, metric, profile, profile_metric, traces
 from grafana.source.variables import Choice
 
 CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
@@ -18,14 +18,14 @@ def board() -> Board:
             lines(
                 "CPU time that was sampled",
                 "What the sampler saw at work, by service: threads that run Python.",
-                "ns",
+                CORES,
                 profile_metric(CPU, SERVICES, by="service_name"),
                 stacked=True,
             ),
             lines(
                 "CPU time that was used",
                 "What the operating system counted, to compare: with what runs outside of Python.",
-                "percentunit",
+                CORES,
                 metric(
                     'sum by (service) (rate(process_cpu_time_seconds_total{group="mythical"}[$__rate_interval]))',
                     "{{service}}",
@@ -40,7 +40,7 @@ def board() -> Board:
             lines(
                 "By the kind of span",
                 "CPU time that was sampled while a span of this name was open; without a name, outside of any request.",
-                "ns",
+                CORES,
                 profile_metric(CPU, CHOSEN, by="span_name"),
                 stacked=True,
             ),
