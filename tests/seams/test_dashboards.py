@@ -177,6 +177,29 @@ def test_no_sql_comes_from_a_span() -> None:
     assert provisioned()["postgres"]["user"] == "grafana"
 
 
+@pytest.mark.parametrize("attribute", ["beast", "endpoint", "db.collection.name"])
+@pytest.mark.parametrize("pair", ['{{"value":"{value}","key":"{key}"}}', '{{"key":"{key}","value":"{value}"}}'])
+def test_the_table_is_found_among_the_attributes_of_a_span(attribute: str, pair: str) -> None:
+    """Grafana searches one text with all attributes, in which either of key and value may come first."""
+    others = [("http.method", "GET"), (attribute, "unicorn"), ("db.name", "postgres")]
+    text = "[" + ",".join(pair.format(key=key, value=value) for key, value in others) + "]"
+    evil = text.replace("unicorn", "unicorn; DROP TABLE unicorn")
+    for correlation in provisioned()["tempo"]["correlations"]:
+        steps = [step["expression"] for step in correlation["config"]["transformations"]]
+        assert [found.group(1) for step in steps if (found := re.search(step, text))] == ["unicorn"]
+        assert not [step for step in steps if re.search(step, evil)]
+
+
+@pytest.mark.parametrize(
+    "line", ["traceID=0af7651916cd43dd8448eb211c80319c x=1", "y=2 traceId=0af7651916cd43dd8448eb211c80319c"]
+)
+def test_a_line_leads_to_its_trace(line: str) -> None:
+    """The services write one form, Alloy the other."""
+    fields = provisioned()["loki"]["jsonData"]["derivedFields"]
+    found = [re.search(field["matcherRegex"], line) for field in fields if "matcherType" not in field]
+    assert [match and match.group(1) for match in found] == ["0af7651916cd43dd8448eb211c80319c"]
+
+
 def test_metrics_behind_the_ways_out_of_a_trace_exist() -> None:
     """A span leads to rates; these too are asked for under names that someone tells."""
     for query in provisioned()["tempo"]["jsonData"]["tracesToMetrics"]["queries"]:

@@ -10,17 +10,18 @@ from grafana.source.reading import Asked
 from tests.stack.backends import Backends, port
 
 WINDOW_S = 900
-# What Grafana makes of these depends on the width of a panel; the shortest that it ever makes is used here.
-GRAFANA_FILLS_IN = {"$__rate_interval": "20s", "$__range": "15m", "$__auto": "1m", "$__interval": "15s"}
+# $__rate_interval depends on the width of a panel and on how often values come; these are the shortest that Grafana
+# ever makes of it: four values.
+RATE_INTERVALS = {"5s": "20s", "15s": "60s"}
 
 
 def ask(stack: Backends, it: Asked, text: str) -> object:
     """Return what a source answers to the text of a query; empty where there is no data."""
     match it.source:
         case "mimir":
-            return metric(stack, plain(text), instant=it.query["instant"])
+            return metric(stack, plain(it, text), instant=it.query["instant"])
         case "loki":
-            return log_query(stack, plain(text))
+            return log_query(stack, plain(it, text))
         case "tempo" if it.query["queryType"] == "serviceMap":
             return stack.promql("traces_service_graph_request_total")
         case "tempo":
@@ -87,8 +88,7 @@ def rows(stack: Backends, text: str) -> list[Any]:
         return connection.execute(text.encode()).fetchall()
 
 
-def plain(expression: str) -> str:
+def plain(it: Asked, expression: str) -> str:
     """Return a query without what only Grafana understands."""
-    for name, value in GRAFANA_FILLS_IN.items():
-        expression = expression.replace(name, value)
-    return expression
+    window = RATE_INTERVALS[it.query.get("interval", "15s")]
+    return expression.replace("$__rate_interval", window).replace("$__range", f"{WINDOW_S}s").replace("$__auto", "1m")

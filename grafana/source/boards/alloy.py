@@ -1,18 +1,21 @@
 """Alloy: what comes in, what goes out, what waits and what is lost, signal by signal."""
 
 from grafana.source.board import Board, Row
-from grafana.source.panels import Panel, lines, logs, override, stat, table, thresholds
+from grafana.source.panels import lines, logs, override, stat, table, thresholds
 from grafana.source.queries import CORES, FETCHED, Query, figure, log_lines, metric
 
 ALLOY = 'service="alloy"'
 SICK = 'health_type!="healthy"'
 
 
-def rate(name: str, legend: str, *, by: str = "", labels: str = "") -> Query:
-    """Return the rate of one of Alloy's counters; 0 where it has never counted."""
-    selector = f"{ALLOY},{labels}" if labels else ALLOY
-    grouped = f"sum by ({by})" if by else "sum"
-    return metric(f"{grouped} (rate({name}{{{selector}}}[$__rate_interval])) or vector(0)", legend, every=FETCHED)
+def rate(name: str, legend: str) -> Query:
+    """Return the rate of one of Alloy's counters."""
+    return metric(f"sum(rate({name}{{{ALLOY}}}[$__rate_interval]))", legend, every=FETCHED)
+
+
+def loss(name: str, legend: str) -> Query:
+    """Return the rate of a counter that does not exist before the first loss."""
+    return metric(f"sum(rate({name}{{{ALLOY}}}[$__rate_interval])) or vector(0)", legend, every=FETCHED)
 
 
 def value(expression: str, legend: str) -> Query:
@@ -51,11 +54,6 @@ def now() -> Row:
             ),
         ),
     )
-
-
-def lost(title: str, description: str, *queries: Query) -> Panel:
-    """Return what should be 0, in red."""
-    return lines(title, description, "cps", *queries, width=8, color={"mode": "palette-classic"})
 
 
 def signals() -> Row:
@@ -110,19 +108,21 @@ def losses() -> Row:
             ),
             lines(
                 "Waiting for Mimir",
-                "Samples that wait to be sent, and how far behind the newest one is.",
+                "Samples that wait to be sent.",
                 "short",
                 value(f"sum(prometheus_remote_storage_samples_pending{{{ALLOY}}})", "samples"),
                 width=8,
             ),
-            lost(
+            lines(
                 "Refused and lost",
                 "Per second. Refused: the memory limit was reached, the sender tries again. The others are gone.",
-                rate("otelcol_receiver_refused_spans_total", "spans refused"),
-                rate("otelcol_exporter_send_failed_spans_total", "spans lost"),
-                rate("prometheus_remote_storage_samples_failed_total", "samples lost"),
-                rate("loki_write_dropped_entries_total", "lines lost"),
-                rate("pyroscope_write_dropped_profiles_total", "profiles lost"),
+                "cps",
+                loss("otelcol_receiver_refused_spans_total", "spans refused"),
+                loss("otelcol_exporter_send_failed_spans_total", "spans lost"),
+                loss("prometheus_remote_storage_samples_failed_total", "samples lost"),
+                loss("loki_write_dropped_entries_total", "lines lost"),
+                loss("pyroscope_write_dropped_profiles_total", "profiles lost"),
+                width=8,
             ),
         ),
     )

@@ -2,7 +2,7 @@
 
 from grafana.source.board import Board, Row
 from grafana.source.panels import bars, lines, stat, table
-from grafana.source.queries import CORES, FETCHED, Query, figure, log_metric, metric, profile_metric
+from grafana.source.queries import CORES, FETCHED, PUSHED, Query, figure, log_metric, metric, profile_metric
 
 SAMPLES = "process_cpu:samples:count:cpu:nanoseconds"
 EVERY_SERVICE = 'group=~"mythical|infrastructure"'
@@ -11,8 +11,13 @@ SERIES = f"sort_desc(count by (service) ({{{EVERY_SERVICE}}}))"
 LARGEST = f"topk(15, count by (__name__, service) ({{{EVERY_SERVICE}}}))"
 
 
-def rate(name: str, legend: str, *, every: str = FETCHED) -> Query:
-    """Return a rate over all that tell of it; 0 where it has never counted."""
+def rate(name: str, legend: str) -> Query:
+    """Return a rate over all that tell of it."""
+    return metric(f"sum(rate({name}[$__rate_interval]))", legend, every=FETCHED)
+
+
+def loss(name: str, legend: str, *, every: str = FETCHED) -> Query:
+    """Return the rate of a counter that does not exist before the first loss."""
     return metric(f"sum(rate({name}[$__rate_interval])) or vector(0)", legend, every=every)
 
 
@@ -95,12 +100,12 @@ def by_service() -> Row:
                 "Lost",
                 "Per second: what a service had to give up because nobody took it fast enough.",
                 "cps",
-                rate('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every="5s"),
-                rate("mythical_log_lines_dropped_total", "log lines", every="5s"),
-                rate("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
-                rate("prometheus_remote_storage_samples_failed_total", "samples"),
-                rate("loki_write_dropped_entries_total", "log lines, by Alloy"),
-                rate("pyroscope_write_dropped_profiles_total", "profiles, by Alloy"),
+                loss('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every=PUSHED),
+                loss("mythical_log_lines_dropped_total", "log lines", every=PUSHED),
+                loss("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
+                loss("prometheus_remote_storage_samples_failed_total", "samples"),
+                loss("loki_write_dropped_entries_total", "log lines, by Alloy"),
+                loss("pyroscope_write_dropped_profiles_total", "profiles, by Alloy"),
             ),
         ),
     )
