@@ -4,18 +4,22 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test check format load load-gate bench setup lock clean
+.PHONY: help demo test test-stack check format load load-gate bench setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the whole suite without Docker and watch its signals arrive
-	@local/setup python servers web aspire
+	@local/setup python servers web aspire load
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ
 	@local/setup python servers web
 	@$(python) -m pytest
+
+test-stack: ## ask a running docker compose stack for every signal and every panel
+	@local/setup python
+	@$(python) -m pytest tests/stack
 
 check: ## check format, lint and types, and run the fast tests
 	@local/setup python
