@@ -1,6 +1,7 @@
 """Settings of the load: the environment, read once, typed and checked."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from common.beasts import Catalogue, catalogue
 from common.settings import Env, SettingsError
@@ -42,9 +43,8 @@ class Settings:
 def load(env: Env) -> Settings:
     """Read the settings; raises SettingsError, one line that names the variable and what it may hold."""
     words = catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
-    host = env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/")
     return Settings(
-        host=host,
+        host=_host(env),
         users=env.integer("LOAD_USERS", 10, 1, MOST_USERS),
         rate=env.number("LOAD_RATE", 2, 0.01, MOST_USERS),
         time_s=env.number("LOAD_TIME", 0, 0, DAY_S),
@@ -58,7 +58,7 @@ def load(env: Env) -> Settings:
         within_ms=env.number("LOAD_WITHIN", 300, 1, 600_000),
         break_p95_ms=env.number("LOAD_BREAK_P95", 500, 1, 600_000),
         break_error_share=env.number("LOAD_BREAK_ERRORS", 0.05, 0, 1),
-        collector=env.url("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318").rstrip("/"),
+        collector=_collector(env),
         telemetry=not env.flag("OTEL_SDK_DISABLED", default=False),
     )
 
@@ -81,6 +81,29 @@ def front(env: Env) -> Front:
         port=env.port("LOAD_PORT", 8089),
         processes=env.integer("LOAD_PROCESSES", 1, 1, 256),
     )
+
+
+def _host(env: Env) -> str:
+    host = env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/")
+    try:
+        parts = urlsplit(host)
+        usable = bool(parts.hostname) and parts.port != 0  # reading a port that is no number raises
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"LOAD_HOST={host!r} is no address of a server; write it as http://127.0.0.1:4000")
+    return host
+
+
+def _collector(env: Env) -> str:
+    """Read where telemetry goes. The standard variable wins, unless it is there for others that speak gRPC.
+
+    Load goes over HTTP only: an exporter over gRPC whose collector hangs would hold up all users.
+    """
+    ours = env.url("LOAD_COLLECTOR", "http://127.0.0.1:4318")
+    standard = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    speaks = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ("grpc", "http/protobuf"))
+    return (standard if standard and speaks == "http/protobuf" else ours).rstrip("/")
 
 
 def _beasts(env: Env, words: Catalogue) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ DEFAULTS = (
     ("Pyroscope push", "DEMO_PYROSCOPE_PORT", 4040),
     ("gateway page", "DEMO_PAGE_PORT", 12347),
     ("Aspire", "DEMO_ASPIRE_PORT", 18888),
+    ("Locust", "DEMO_LOAD_PORT", 8089),
 )
 
 

@@ -13,6 +13,11 @@ from local.postgres import Postgres
 from local.process import Process
 from local.program import Program, Unit
 from local.rabbitmq import RabbitMQ
+from local.state import CHECKOUT
+
+# Locust has an environment of its own, which is optional.
+LOAD_PYTHON = CHECKOUT / ".venv-load/bin/python"
+GENTLE = "3"  # users: enough to see traces begin there, too few to be felt
 
 # A page worth opening of each service, and what the service is for.
 SHOWN = {
@@ -71,6 +76,7 @@ def make_plan(here: Surroundings) -> Plan:
             _service(here, settings, "requester", broker.name),
             _service(here, settings, "server", database.name),
             _service(here, settings, "recorder", broker.name),
+            *_load(here),
             database,
             broker,
         ),
@@ -84,6 +90,27 @@ def _service(here: Surroundings, settings: Mapping[str, str], name: str, server:
     base = f"http://{LOOPBACK}:{here.ports[name]}"
     program = Program(_python(here, name, f"services.{name}", told), f"{base}/readyz")
     return Entry(name, base + path, note, program, ("gateway", server), service=True)
+
+
+def _load(here: Surroundings) -> list[Entry]:
+    wanted = Env(here.environ).flag("DEMO_LOAD", default=True)
+    if not (wanted and (CHECKOUT / ".venv-load/.packages").exists()):
+        return []
+    page = f"http://{LOOPBACK}:{here.ports['Locust']}"
+    told = {
+        "LOAD_USERS": GENTLE,
+        **here.environ,
+        "LOAD_HEADLESS": "false",
+        "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
+        "LOAD_PORT": str(here.ports["Locust"]),
+        "LOAD_COLLECTOR": f"http://{LOOPBACK}:{here.ports['OTLP over HTTP']}",
+    }
+    process = _python(here, "locust", "loadtest", told, python=str(LOAD_PYTHON))
+    return [
+        Entry(
+            "locust", page, "load to watch and change", Program(process, page), ("server",), optional=True, service=True
+        )
+    ]
 
 
 def _gateway(here: Surroundings, page: str, aspire: AspireDashboard | None) -> Program:
@@ -141,10 +168,17 @@ def _settings(ports: Ports) -> dict[str, str]:
     }
 
 
-def _python(here: Surroundings, name: str, module: str, environ: Mapping[str, str], *arguments: str) -> Process:
+def _python(
+    here: Surroundings,
+    name: str,
+    module: str,
+    environ: Mapping[str, str],
+    *arguments: str,
+    python: str = sys.executable,
+) -> Process:
     return Process(
         name,
-        [sys.executable, "-m", module, *arguments],
+        [python, "-m", module, *arguments],
         log=here.logs / f"{name}.log",
         record=here.state / f"{name}.pid",
         mark=module,

@@ -1,0 +1,68 @@
+"""Settings of the load: what does not fit is one line that names the variable and what it may hold."""
+
+import pytest
+
+from common.settings import Env, SettingsError
+from loadtest.settings import front, load
+
+
+def test_without_a_variable_the_load_is_gentle() -> None:
+    """Ten users of three kinds over the five beasts of the suite on this machine."""
+    settings = load(Env({}))
+    assert (settings.host, settings.users, settings.shape) == ("http://127.0.0.1:4000", 10, "steady")
+    assert settings.beasts == ("unicorn", "manticore", "illithid", "owlbear", "beholder")
+    assert settings.weights == {"keeper": 6, "browser": 3, "breeder": 1}
+    assert settings.shape_time_s == 120
+
+
+def test_boring_words_bring_boring_endpoints() -> None:
+    """And a beast is then unknown."""
+    assert load(Env({"ENDPOINT_TYPE": "BORING", "LOAD_BEASTS": "cart"})).beasts == ("cart",)
+    with pytest.raises(SettingsError, match="unicorn is none of login"):
+        load(Env({"ENDPOINT_TYPE": "BORING", "LOAD_BEASTS": "cart,unicorn"}))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("LOAD_SHAPE", "wave", "none of steady, steps, spike, soak, day, break"),
+        ("LOAD_BEASTS", "phoenix", "phoenix is none of unicorn"),
+        ("LOAD_BEASTS", ",", "nothing is none of unicorn"),
+        ("LOAD_HOST", "127.0.0.1:4000", "must start with http:// or https://"),
+        ("LOAD_HOST", "http://", "no address of a server"),
+        ("LOAD_HOST", "http://a:x", "no address of a server"),
+        ("LOAD_USERS", "0", "from 1 to"),
+        ("LOAD_USERS", "many", "no whole number|not a whole number"),
+        ("LOAD_RATE", "0", "from 0.01"),
+        ("LOAD_TIME", "-1", "from 0 to 86400"),
+        ("LOAD_KINDS", "poacher=1", "kinds are keeper, browser, breeder"),
+        ("LOAD_KINDS", "keeper", "kind=weight"),
+        ("LOAD_KINDS", "keeper=0", "leaves no user"),
+        ("LOAD_PLANTED", "hide", "none of fail, tolerate"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(variable: str, value: str, said: str) -> None:
+    """The line names the variable and what it may hold."""
+    with pytest.raises(SettingsError, match=variable) as refusal:
+        load(Env({variable: value}))
+    assert refusal.match(said)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_kind_that_is_not_named_has_no_users() -> None:
+    """So that one kind can be had alone."""
+    assert load(Env({"LOAD_KINDS": "browser=1"})).weights == {"keeper": 0, "browser": 1, "breeder": 0}
+
+
+def test_telemetry_goes_over_http_where_the_standard_variable_is_for_grpc() -> None:
+    """An exporter over gRPC whose collector hangs would hold up all users."""
+    standard = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://alloy:4318"}
+    assert load(Env(standard)).collector == "http://alloy:4318"
+    grpc = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://alloy:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    assert load(Env({**grpc, "LOAD_COLLECTOR": "http://alloy:4318/"})).collector == "http://alloy:4318"
+
+
+def test_the_page_is_on_locusts_own_port_unless_moved() -> None:
+    """And there is none when headless is asked for."""
+    assert (front(Env({})).port, front(Env({})).headless) == (8089, False)
+    assert front(Env({"LOAD_PORT": "9000", "LOAD_HEADLESS": "true"})).headless

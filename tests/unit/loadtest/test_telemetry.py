@@ -1,0 +1,94 @@
+"""Telemetry of the load: one trace for each round, marked as synthetic, and carried on in headers."""
+
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
+
+from common.settings import Env
+from loadtest.checks import PLANTED, Answer, Expectation
+from loadtest.settings import Settings, load
+from loadtest.telemetry import Telemetry, resource
+
+MARKS = {
+    "user_agent.synthetic.type": "test",
+    "loadtest.user.kind": "keeper",
+    "loadtest.shape": "spike",
+    "loadtest.run.id": "r1",
+}
+
+
+def settings() -> Settings:
+    """Settings of a run with a name."""
+    return load(Env({"LOAD_SHAPE": "spike", "LOAD_RUN_ID": "r1"}))
+
+
+def one_round(telemetry: Telemetry, answer: Answer) -> dict[str, str]:
+    """A keeper POSTs once; give the headers that went with it."""
+    with telemetry.task("keeper"), telemetry.call("keeper", "POST", "/<beast>", "http://h/unicorn") as call:
+        telemetry.note(call, "keeper", "/<beast>", method="POST", status=answer.status, took_s=0.01)
+        telemetry.note_checks(call, "keeper", Expectation("POST", 201, 300).judge(answer))
+    return call.headers
+
+
+def test_a_round_is_one_trace_whose_spans_are_marked() -> None:
+    """The root is the round, the CLIENT span below it is named by the pattern of the address."""
+    spans = InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    one_round(Telemetry(settings(), traces, NoOpMeterProvider()), Answer(409, 10))
+    call, root = spans.get_finished_spans()
+    assert (root.name, root.parent, call.name, call.kind) == ("keeper round", None, "POST /<beast>", SpanKind.CLIENT)
+    assert call.parent == root.context
+    for span in (call, root):
+        assert MARKS.items() <= dict(span.attributes or {}).items()
+    assert (call.status.status_code, call.status.description) == (StatusCode.ERROR, "expected status 201, got 409")
+
+
+def test_the_headers_carry_the_trace_and_the_marks() -> None:
+    """So that the server's spans join, and that load can be told from real traffic."""
+    headers = one_round(Telemetry(settings(), TracerProvider(), NoOpMeterProvider()), Answer(201, 10))
+    assert headers["traceparent"].startswith("00-")
+    assert "user_agent.synthetic.type=test" in headers["baggage"].split(",")
+    assert "loadtest.user.kind=keeper" in headers["baggage"].split(",")
+    assert headers["User-Agent"].startswith("mythical-loadtest/")
+
+
+def test_without_telemetry_requests_are_still_marked() -> None:
+    """Baggage and user agent cost nothing, and whoever is asked may want to know."""
+    headers = one_round(Telemetry(settings(), NoOpTracerProvider(), NoOpMeterProvider()), Answer(201, 10))
+    assert "traceparent" not in headers
+    assert "loadtest.run.id=r1" in headers["baggage"]
+
+
+def test_the_figures_are_counted_by_run_kind_and_check() -> None:
+    """Requests, checks by result, failures by reason, a histogram in seconds, users by kind."""
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader])
+    telemetry = Telemetry(settings(), NoOpTracerProvider(), meters)
+    telemetry.count_users(lambda: {"keeper": 7})
+    one_round(telemetry, Answer(409, 10))
+    with telemetry.call("keeper", "POST", "/<beast>", "http://h/unicorn") as call:
+        telemetry.note_planted(call, "keeper", PLANTED)
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = {
+        metric.name: [(dict(point.attributes or {}), point) for point in metric.data.data_points]
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+    }
+    meters.shutdown()
+    assert set(points) == {f"locust.{name}" for name in ("requests", "failures", "checks", "request.duration", "users")}
+    assert all(labels["run_id"] == "r1" for found in points.values() for labels, _ in found)
+    assert {labels["reason"] for labels, _ in points["locust.failures"]} == {"status", "planted"}
+    held = {(labels["check"], labels["result"]) for labels, _ in points["locust.checks"]}
+    assert held == {("POST status", "failed"), ("POST time", "held")}
+
+
+def test_the_resource_names_the_run() -> None:
+    """Beside the service, which is none of the suite's three."""
+    attributes = resource(settings()).attributes
+    assert attributes["service.name"] == "mythical-loadtest"
+    assert attributes["loadtest.run.id"] == "r1"
