@@ -11,6 +11,7 @@ import psycopg
 
 from local.binaries import postgres_binary
 from local.errors import LocalError
+from local.inspection import command_of
 from local.ports import LOOPBACK, check_free, free_port
 from local.process import GRACE_S, Process
 from local.state import server_folder, server_user
@@ -92,8 +93,22 @@ class Postgres:
         if not self._data.exists():
             self._initialise()
         self._process.end_orphan()
+        self._forget_stale_lock()
         check_free(self.port, self.name)
         self._process.launch()
+
+    def _forget_stale_lock(self) -> None:
+        """Remove the lock of a server that was killed, whose number another process may bear by now.
+
+        Postgres looks only at whether a process of that number runs, and would refuse to start beside a stranger.
+        """
+        lock = self._data / "postmaster.pid"
+        try:
+            first, *_ = lock.read_text(encoding="utf-8").splitlines() or [""]
+        except FileNotFoundError:
+            return
+        if not first.isdecimal() or str(self._data) not in command_of(int(first)):
+            lock.unlink(missing_ok=True)
 
     def is_ready(self) -> bool:
         """Tell whether it answers a query now."""

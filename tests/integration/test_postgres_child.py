@@ -91,6 +91,18 @@ def test_a_stale_pid_file_does_not_hinder(folder: Path) -> None:
         assert server.is_ready()
 
 
+def test_a_stale_pid_file_that_names_a_stranger_does_not_hinder(folder: Path) -> None:
+    """Numbers are used again: one that was the server's may be another process of the same user by now."""
+    server = Postgres(folder).start()
+    server.kill()
+    lock = next(folder.glob("data-*")) / "postmaster.pid"
+    with Postgres(folder.with_name("stranger")) as stranger:
+        lines = lock.read_text().splitlines()
+        lock.write_text("\n".join([str(stranger.process.pid), *lines[1:], ""]))
+        with server:
+            assert server.is_ready()
+
+
 def test_nobody_enters_without_the_password(postgres: Postgres) -> None:
     """A port of the loopback address is open to every user of the machine."""
     with pytest.raises(psycopg.OperationalError, match="password"):
