@@ -1,10 +1,13 @@
 """Results: Locust's statistics and the tally as the report's figures."""
 
+import re
 from typing import Any
 
 from loadtest.checks import Tally
 from loadtest.load import Load
 from loadtest.report import Report, Row
+
+WRAPPED = re.compile(r"CatchResponseError\((['\"])(.*)\1\)", re.DOTALL)
 
 
 def figures_of(stats: Any, tally: Tally) -> dict[str, float]:
@@ -58,4 +61,6 @@ def _row(request: str, entry: Any) -> Row:
 
 
 def _text(error: Any) -> str:
-    return str(error)
+    """Give the text of a failure; from a worker it comes wrapped in the name of Locust's own exception."""
+    wrapped = WRAPPED.fullmatch(str(error))
+    return wrapped[2] if wrapped else str(error)

@@ -1,0 +1,98 @@
+"""Runs of the load as programs, and a stand-in for a server that is slow or broken."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.ports import LOOPBACK
+from local.state import CHECKOUT
+
+PYTHON = CHECKOUT / ".venv-load/bin/python"
+RUN_S = 90.0
+
+needs_locust = pytest.mark.skipif(not PYTHON.exists(), reason="Locust is not installed; local/setup load installs it")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that ended: exit status, what it printed, and its results where it wrote any."""
+
+    code: int
+    output: str
+    folder: Path
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What load.json holds."""
+        found: dict[str, Any] = json.loads((self.folder / "load.json").read_text(encoding="utf-8"))
+        return found
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    """The variables of a run; results go to a folder of the test's own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOAD_", "OTEL_"))}
+    quiet = {"OTEL_SDK_DISABLED": "true", "LOAD_HEADLESS": "true", "LOAD_RESULTS": str(folder)}
+    return {**inherited, **quiet, **settings}
+
+
+def run_load(folder: Path, *arguments: str, **settings: str) -> Ended:
+    """Run the load until it ends; outputs and errors come together."""
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [str(PYTHON), "-m", "loadtest", *arguments],
+        env=environment(folder, **settings),
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, folder)
+
+
+@contextmanager
+def stand_in(*, delay_s: float = 0.0, broken: bool = False) -> Iterator[str]:
+    """Give the address of a server that answers as ours does, but `delay_s` late, or 503 to all but a first look."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, status: int, body: bytes = b"") -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            time.sleep(delay_s)
+            self.send_response(503 if broken and "limit=1" not in self.path.split("?")[-1].split("&") else status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.answer(200, b"[]")
+
+        def do_POST(self) -> None:
+            self.answer(201)
+
+        def do_DELETE(self) -> None:
+            self.answer(204)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
+            """Say nothing."""
+
+    server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{LOOPBACK}:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

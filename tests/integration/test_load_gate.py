@@ -1,0 +1,109 @@
+"""The load as a program: the gate, the shape that finds where it breaks, and what is refused."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from local.ports import LOOPBACK, free_port
+from tests.integration.conftest import Gateway, StartService
+from tests.integration.load_support import needs_locust, run_load, stand_in
+
+pytestmark = needs_locust
+
+# A busy machine may be slow; what is proved here is the way, not the speed.
+LENIENT = """
+[run]
+users = 8
+rate = 8
+time = 8
+seed = "7"
+[most]
+p95_ms = 5000
+error_share = 0
+[least]
+requests = 20
+"""
+
+
+@pytest.mark.timeout(180)
+def test_the_gate_passes_with_the_real_server_and_its_traces_join(
+    tmp_path: Path, service: StartService, gateway: Gateway
+) -> None:
+    """A trace begins at a keeper and ends in Postgres; the run's figures arrive; table, JSON and CSV agree."""
+    file = tmp_path / "gate.toml"
+    file.write_text(LENIENT)
+    server = service("server")
+    ended = run_load(
+        tmp_path,
+        "gate",
+        LOAD_HOST=server.base_url,
+        LOAD_GATE=str(file),
+        LOAD_RUN_ID="integration",
+        LOAD_COLLECTOR=f"http://{LOOPBACK}:{gateway.ports['otlp_http']}",
+        LOAD_WITHIN="5000",
+        OTEL_SDK_DISABLED="false",
+    )
+    assert ended.code == 0, ended.output
+    assert all(line["holds"] for line in ended.results["gate"])
+    with (tmp_path / "load.csv").open(encoding="utf-8") as rows:
+        counted = {row["request"]: int(row["requests"]) for row in csv.DictReader(rows)}
+    assert counted["all"] == ended.results["figures"]["requests"] == sum(counted.values()) - counted["all"]
+    assert set(counted) <= {f"{m} /<beast>" for m in ("GET", "POST", "DELETE")} | {"GET /<beast>?before=<id>", "all"}
+
+    spans = gateway.poll(lambda g: g.get("spans", service="mythical-loadtest", name="keeper round", limit=1))
+    trace = gateway.poll(lambda g: _whole(g.get(f"traces/{spans[0]['trace_id']}")))
+    services = {span["service"] for span in trace}
+    assert services == {"mythical-loadtest", "mythical-server"}
+    assert spans[0]["attributes"]["user_agent.synthetic.type"] == "test"
+    figures = gateway.poll(lambda g: g.get("metrics", name="locust.requests", service="mythical-loadtest"))
+    assert sum(point["value"] for point in figures[0]["points"]) == counted["all"]
+    assert figures[0]["resource"]["loadtest.run.id"] == "integration"
+
+
+def _whole(trace: list[dict[str, str]]) -> list[dict[str, str]]:
+    return trace if any(span["name"].startswith("INSERT") for span in trace) else []
+
+
+@pytest.mark.timeout(120)
+def test_the_gate_fails_with_a_slow_server(tmp_path: Path) -> None:
+    """All answers are right, and 400 ms late: p95 and the checks of time cross the lines that are kept."""
+    with stand_in(delay_s=0.4) as host:
+        ended = run_load(tmp_path, "gate", LOAD_HOST=host, LOAD_TIME="8")
+    assert ended.code == 1, ended.output
+    crossed = {line["figure"] for line in ended.results["gate"] if not line["holds"]}
+    assert {"p95_ms", "check_share"} <= crossed
+    assert "error_share" not in crossed
+    assert "CROSSED" in ended.output
+    assert "expected an answer within 300 ms" in ended.output
+
+
+@pytest.mark.timeout(120)
+def test_break_says_at_how_many_users_a_line_was_crossed(tmp_path: Path) -> None:
+    """With a server that answers 503 it is soon, and long before the time is over."""
+    with stand_in(broken=True) as host:
+        ended = run_load(
+            tmp_path, LOAD_HOST=host, LOAD_SHAPE="break", LOAD_USERS="60", LOAD_TIME="60", LOAD_KINDS="breeder=1"
+        )
+    assert ended.code == 0, ended.output
+    assert "broke at" in ended.results["broke"]
+    assert "100.0% of requests fail, above 5.0%" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"LOAD_SHAPE": "wave"}, "LOAD_SHAPE='wave' is none of steady"),
+        ({"LOAD_BEASTS": "phoenix"}, "phoenix is none of unicorn"),
+        ({"LOAD_HOST": "127.0.0.1:4000"}, "must start with http://"),
+        ({"LOAD_USERS": "0"}, "LOAD_USERS='0' is out of range"),
+        ({}, "does not answer"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_status_2(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    """Unknown shape or beast, a host without scheme, no users, a host that does not answer."""
+    nobody = f"http://{LOOPBACK}:{free_port()}"
+    ended = run_load(tmp_path, **{"LOAD_HOST": nobody, **settings})
+    assert ended.code == 2
+    (line,) = ended.output.splitlines()
+    assert said in line
