@@ -5,9 +5,9 @@ ARG PYTHON_IMAGE=python:3.13.15-slim
 FROM ${PYTHON_IMAGE} AS packages
 COPY requirements/run.txt /run.txt
 # Wheels only, and only those whose hashes are in the lock: nothing is compiled, and nothing else gets in.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/cache \
     python -m venv --without-pip /opt/venv \
- && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --no-compile \
+ && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --cache-dir /cache --no-compile \
       --only-binary :all: --require-hashes --requirement /run.txt
 COPY common /app/common
 COPY services /app/services
