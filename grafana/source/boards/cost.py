@@ -4,7 +4,7 @@ from grafana.source.board import Board, Row
 from grafana.source.panels import bars, lines, stat, table
 from grafana.source.queries import CORES, FETCHED, PUSHED, Query, figure, log_metric, metric, profile_metric
 
-SAMPLES = "process_cpu:samples:count:cpu:nanoseconds"
+CPU_PROFILES = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 EVERY_SERVICE = 'group=~"mythical|infrastructure"'
 # Mimir reads every series for this: only at the end of the time shown, never for each point of a line.
 SERIES = f"sort_desc(count by (service) ({{{EVERY_SERVICE}}}))"
@@ -82,10 +82,10 @@ def by_service() -> Row:
                 stacked=True,
             ),
             lines(
-                "Profile samples",
-                "Stacks that were sampled per second, a hundred for each thread that works. An idle service has none.",
-                "cps",
-                profile_metric(SAMPLES, '{service_name=~"mythical-.*"}', by="service_name"),
+                "Profiled",
+                "CPU time that was sampled: a hundred stacks for each second of a core. An idle service has none.",
+                CORES,
+                profile_metric(CPU_PROFILES, '{service_name=~"mythical-.*"}', by="service_name"),
                 stacked=True,
             ),
             table(
