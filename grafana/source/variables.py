@@ -28,7 +28,7 @@ class Choice:
             "name": self.name,
             "label": self.label,
             "datasource": MIMIR.as_json(),
-            "query": {"qryType": 1, "query": expression, "refId": "values"},
+            "query": {"qryType": 1, "query": expression, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
             # At each change of the time that is shown: a beast may have come since.
             "refresh": 2,
             "sort": 1,
