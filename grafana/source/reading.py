@@ -55,6 +55,17 @@ def asked() -> Iterator[Asked]:
                 yield Asked(name, panel["title"], query["datasource"]["uid"], query)
 
 
+def choices() -> Iterator[tuple[str, str, str]]:
+    """Return what readers choose from: the name of a dashboard, the series, and their label."""
+    for name, board in boards().items():
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                series, label = (
+                    variable["query"]["query"].removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
+                )
+                yield name, series, label
+
+
 def filled(text: str, values: Mapping[str, str]) -> str:
     """Return a query with what the reader chooses filled in; a choice without a value is a LookupError."""
 

@@ -11,7 +11,7 @@ import yaml
 
 from grafana.source.__main__ import FOLDER, stale
 from grafana.source.queries import LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
-from grafana.source.reading import Asked, asked, boards, panels
+from grafana.source.reading import Asked, asked, boards, choices, panels
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in
 from tests.seams.tree import ROOT
 
@@ -114,6 +114,12 @@ def test_metrics_are_told_from_functions_labels_and_texts() -> None:
     """Or the two tests around this one would prove nothing."""
     expression = 'topk(10, sum by (le) (rate(a_bucket{b="c d"}[$__rate_interval]))) / clamp_min(up, 0.1) or vector(0)'
     assert names_in(expression) == {"a_bucket", "up"}
+
+
+@pytest.mark.parametrize(("board", "series", "label"), list(choices()))
+def test_what_readers_choose_from_is_told_by_someone(board: str, series: str, label: str) -> None:
+    """A list without an entry empties every panel that uses it."""
+    assert names_in(series) <= documented() | FROM_OTHERS, f"{board}: {label}"
 
 
 def test_the_metrics_of_others_that_are_listed_are_asked_for() -> None:
