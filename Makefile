@@ -7,7 +7,7 @@ python := .venv/bin/python
 .PHONY: help demo test test-stack check format load load-gate bench setup lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the whole suite without Docker and watch its signals arrive
 	@local/setup python servers web aspire load
@@ -33,11 +33,11 @@ format: ## format the code and mend what the linter can
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
-load: ## make load to watch and change: LOAD_HOST LOAD_USERS LOAD_RATE LOAD_TIME LOAD_SHAPE LOAD_SEED LOAD_HEADLESS
+load: ## put load on a server and watch it; LOAD_USERS=50 LOAD_SHAPE=spike make load, see loadtest/README.md
 	@local/setup python load
 	@.venv-load/bin/python -m loadtest
 
-load-gate: ## make a bounded load, and fail if it crosses the lines of loadtest/gate.toml
+load-gate: ## put a short load on it, and fail if it crosses the lines of loadtest/gate.toml
 	@local/setup python load
 	@.venv-load/bin/python -m loadtest gate
 

@@ -19,6 +19,7 @@ from loadtest.settings import Front, Settings, front, load
 
 UNUSABLE = 2
 ANSWER_S = 5.0
+RESULTS = Path("var/load")
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 USAGE = "usage: python -m loadtest [gate]"
 
@@ -53,6 +54,28 @@ def check_host(settings: Settings) -> None:
         )
 
 
+def check_page(watched: Front) -> None:
+    """Raise SettingsError if Locust's page cannot listen where it should: Locust itself would end in a stack trace."""
+    try:
+        # Without waiting for what a last run's connections still hold, as Locust's own server does.
+        socket.create_server((watched.ui_host, watched.port)).close()
+    except OSError as fault:
+        raise SettingsError(
+            f"LOAD_PORT={watched.port}: the page cannot listen at {watched.ui_host} ({fault.strerror}); "
+            f"choose another: LOAD_PORT={watched.port % 50_000 + 10_000}"
+        ) from None
+
+
+def results_folder(environ: Mapping[str, str]) -> Path:
+    """Make the folder of the results; raises SettingsError."""
+    folder = Path(environ.get("LOAD_RESULTS") or RESULTS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise SettingsError(f"LOAD_RESULTS={str(folder)!r} cannot be made ({fault.strerror})") from None
+    return folder
+
+
 def collector_answers(url: str) -> bool:
     """Tell whether something listens at the collector's address."""
     parts = urlsplit(url)
@@ -63,7 +86,7 @@ def collector_answers(url: str) -> bool:
         return False
 
 
-def command(settings: Settings, watched: Front, *, gate: bool) -> list[str]:
+def command(settings: Settings, watched: Front, results: Path, *, gate: bool) -> list[str]:
     """Give the command that runs Locust."""
     arguments = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", settings.host]
     if settings.shape == "steady":
@@ -72,7 +95,7 @@ def command(settings: Settings, watched: Front, *, gate: bool) -> list[str]:
     if watched.headless:
         arguments += ["--headless", *(["--only-summary", "--loglevel", "WARNING"] if gate else [])]
         # Locust's own tables are left out where it writes a file: the report says the same, and more.
-        arguments += ["--json-file", "var/load/locust"]
+        arguments += ["--json-file", str(results / "locust")]
     else:
         arguments += ["--autostart", "--web-host", watched.ui_host, "--web-port", str(watched.port)]
     # The gate alone decides: planted faults are failures to Locust.
@@ -102,6 +125,9 @@ def main(arguments: list[str]) -> int:
             raise SettingsError("Locust is not in this Python; run it by make load, which makes an environment for it")
         environ = identified(gated(os.environ) if gate else os.environ, datetime.now(UTC))
         settings, watched = load(Env(environ)), front(Env(environ))
+        results = results_folder(environ)
+        if not watched.headless:
+            check_page(watched)
         check_host(settings)
     except SettingsError as fault:
         print(f"loadtest: {fault}", file=sys.stderr)  # noqa: T201 - a command line program
@@ -115,7 +141,7 @@ def main(arguments: list[str]) -> int:
     print(f"loadtest: {told}", flush=True)  # noqa: T201 - a command line program
     if not watched.headless:
         print(f"loadtest: to watch and change it: http://{watched.ui_host}:{watched.port}", flush=True)  # noqa: T201
-    return become(command(settings, watched, gate=gate), environ)
+    return become(command(settings, watched, results, gate=gate), environ)
 
 
 def become(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:

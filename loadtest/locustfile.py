@@ -91,6 +91,6 @@ def _end(environment: Environment, **_: Any) -> None:
     figures = figures_of(environment.stats, load.tally)
     lines = judge(GATE, figures) if GATE else []
     report: Report = report_of(environment.stats, load, figures)
-    whole, rows = write(report, lines, Path(os.environ.get("LOAD_RESULTS", "var/load")))
+    whole, rows = write(report, lines, Path(os.environ.get("LOAD_RESULTS") or "var/load"))
     print(f"\n{table(report, lines)}\n\nwritten: {whole}, {rows}", flush=True)  # noqa: T201 - its output is what it is for
     environment.process_exit_code = CROSSED if any(not line.holds for line in lines) else 0

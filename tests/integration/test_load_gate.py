@@ -1,6 +1,7 @@
 """The load as a program: the gate, the shape that finds where it breaks, and what is refused."""
 
 import csv
+import socket
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,25 @@ def test_break_says_at_how_many_users_a_line_was_crossed(tmp_path: Path) -> None
         ({"LOAD_HOST": "127.0.0.1:4000"}, "must start with http://"),
         ({"LOAD_USERS": "0"}, "LOAD_USERS='0' is out of range"),
         ({}, "does not answer"),
+        ({"LOAD_RESULTS": "/proc/nowhere"}, "cannot be made"),
+        ({"LOAD_GATE": "nowhere.toml"}, "nowhere.toml: No such file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_status_2(tmp_path: Path, settings: dict[str, str], said: str) -> None:
-    """Unknown shape or beast, a host without scheme, no users, a host that does not answer."""
+    """Unknown shape or beast, a host without scheme, no users, a host that does not answer, a folder, a file."""
     nobody = f"http://{LOOPBACK}:{free_port()}"
-    ended = run_load(tmp_path, **{"LOAD_HOST": nobody, **settings})
+    ended = run_load(tmp_path, *(["gate"] if "LOAD_GATE" in settings else []), **{"LOAD_HOST": nobody, **settings})
     assert ended.code == 2
     (line,) = ended.output.splitlines()
     assert said in line
+
+
+def test_a_taken_port_of_the_page_is_told_with_a_remedy(tmp_path: Path) -> None:
+    """Before anything starts."""
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run_load(tmp_path, LOAD_HEADLESS="false", LOAD_PORT=str(port))
+    assert ended.code == 2
+    (line,) = ended.output.splitlines()
+    assert f"LOAD_PORT={port}" in line
+    assert "choose another" in line
