@@ -1,5 +1,6 @@
 """What the users of one process share: settings, telemetry and the tally, found through Locust's environment."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -10,12 +11,12 @@ from loadtest.telemetry import Call, Telemetry
 
 @dataclass
 class Load:
-    """The run as this process sees it; `broke` is what the shape `break` found."""
+    """The run as this process sees it; `numbers` counts users by kind, `broke` is what `break` found."""
 
     settings: Settings
     telemetry: Telemetry
     tally: Tally = field(default_factory=Tally)
-    numbers: "count[int]" = field(default_factory=count)
+    numbers: "defaultdict[str, count[int]]" = field(default_factory=lambda: defaultdict(count))
     broke: str = ""
 
     def judge(self, kind: str, call: Call, expected: Expectation, answer: Answer) -> str | None:

@@ -27,7 +27,7 @@ class Visitor(FastHttpUser):
         """Get the dice, the same ones in each run with the same seed."""
         self.load: Load = self.environment.load
         worker = getattr(self.environment.runner, "worker_index", 0)
-        self.dice = dice_of(self.load.settings.seed, self.kind, worker * 1_000_000 + next(self.load.numbers))
+        self.dice = dice_of(self.load.settings.seed, self.kind, worker * 1_000_000 + next(self.load.numbers[self.kind]))
 
     def beast(self) -> str:
         """Choose one of the beasts."""

@@ -61,14 +61,21 @@ def run_load(folder: Path, *arguments: str, **settings: str) -> Ended:
 
 
 @contextmanager
-def stand_in(*, delay_s: float = 0.0, broken: bool = False) -> Iterator[str]:
-    """Give the address of a server that answers as ours does, but `delay_s` late, or 503 to all but a first look."""
+def stand_in(
+    *, delay_s: float = 0.0, broken: bool = False, asked: list[tuple[str, str]] | None = None
+) -> Iterator[str]:
+    """Give the address of a server that answers as ours does, but `delay_s` late, or 503 to all but a first look.
+
+    It appends path and name of each POST to `asked`.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self, status: int, body: bytes = b"") -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if asked is not None and self.command == "POST":
+                asked.append((self.path, json.loads(sent)["name"]))
             time.sleep(delay_s)
             self.send_response(503 if broken and "limit=1" not in self.path.split("?")[-1].split("&") else status)
             self.send_header("Content-Length", str(len(body)))
