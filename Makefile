@@ -14,7 +14,7 @@ demo: ## start the whole suite without Docker and watch its signals arrive
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ
-	@local/setup python servers web
+	@local/setup python servers web load
 	@$(python) -m pytest
 
 test-stack: ## ask a running docker compose stack for every signal and every panel
