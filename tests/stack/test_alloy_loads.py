@@ -1,0 +1,79 @@
+"""The real Alloy reads its files, in every position of every switch."""
+
+from pathlib import Path
+
+import pytest
+
+from local.errors import LocalError
+from tests.integration.running import eventually
+from tests.seams.test_alloy_settings import SWITCHES, positions
+from tests.stack.alloy_running import FOLDER, alloy, environ, needs_alloy, running
+
+pytestmark = needs_alloy
+
+FILES = sorted(FOLDER.rglob("*.alloy"))
+# The first run holds all defaults; each further one moves as many switches as have a position left.
+RUNS = [
+    {one["variable"]: sorted(positions(name))[number % len(positions(name))] for name, one in SWITCHES.items()}
+    for number in range(max(len(positions(name)) for name in SWITCHES))
+]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
+def test_every_file_is_as_alloy_formats_it(file: Path) -> None:
+    """`alloy fmt` has nothing to change."""
+    assert alloy("fmt", "-t", str(file)).returncode == 0
+
+
+def test_the_folder_is_valid() -> None:
+    """Every block is known, and every component that is named is there."""
+    said = alloy("validate", str(FOLDER))
+    assert said.returncode == 0, said.stderr
+
+
+def test_every_position_of_every_switch_is_in_one_of_the_runs() -> None:
+    """The runs below leave none out."""
+    for name, switch in SWITCHES.items():
+        assert {run[switch["variable"]] for run in RUNS} == positions(name)
+
+
+@pytest.mark.parametrize("choices", RUNS, ids=lambda run: "-".join(run.values()))
+def test_all_components_are_healthy_in_every_position(choices: dict[str, str], tmp_path: Path) -> None:
+    """Alloy evaluates expressions only when it runs: a wrong one passes `alloy validate`."""
+    with running(tmp_path, environ(tmp_path, 1, 1, **choices)) as one:
+        components = eventually(one.components)
+        unhealthy = {
+            name: state["health"] for name, state in components.items() if state["health"]["state"] != "healthy"
+        }
+        assert not unhealthy
+        assert len(components) > 40
+
+
+@pytest.mark.parametrize("variable", [switch["variable"] for switch in SWITCHES.values()])
+def test_a_position_that_does_not_exist_ends_alloy_with_the_block_that_wants_it(variable: str, tmp_path: Path) -> None:
+    """Else a slip of the pen would switch a pipeline off without a word."""
+    with pytest.raises(LocalError) as told, running(tmp_path, environ(tmp_path, 1, 1, **{variable: "perhaps"})):
+        pass
+    log = (tmp_path / "alloy.log").read_text(encoding="utf-8")
+    assert "settings.alloy" in log, told.value
+    assert variable in log
+
+
+def test_the_exercise_has_the_mistakes_that_it_promises() -> None:
+    """Alloy names three, each at its place."""
+    said = alloy("validate", str(FOLDER / "exercise" / "broken" / "config.alloy"))
+    assert said.returncode != 0
+    for mistake in (
+        'component "otelcol.processor.batches.default.input" does not exist',
+        'component "otelcol.exporter.otlphttp.tempo.input" does not exist',
+        'unrecognized block name "basic_auth"',
+    ):
+        assert mistake in said.stdout + said.stderr
+
+
+def test_the_answer_of_the_exercise_is_valid() -> None:
+    """And the fourth mistake is mended in it: metrics have a way out."""
+    answer = FOLDER / "exercise" / "mended" / "config.alloy"
+    said = alloy("validate", str(answer))
+    assert said.returncode == 0, said.stderr
+    assert "metrics = [otelcol.exporter.prometheus.default.input]" in answer.read_text(encoding="utf-8")
