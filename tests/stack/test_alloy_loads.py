@@ -7,7 +7,7 @@ import pytest
 from local.errors import LocalError
 from tests.integration.running import eventually
 from tests.seams.test_alloy_settings import SWITCHES, positions
-from tests.stack.alloy_running import FOLDER, alloy, environ, needs_alloy, running
+from tests.stack.alloy_running import FOLDER, Alloy, alloy, environ, needs_alloy, running
 
 pytestmark = needs_alloy
 
@@ -17,6 +17,12 @@ RUNS = [
     {one["variable"]: sorted(positions(name))[number % len(positions(name))] for name, one in SWITCHES.items()}
     for number in range(max(len(positions(name)) for name in SWITCHES))
 ]
+
+
+def all_healthy(one: Alloy) -> dict[str, str]:
+    """Give the state of each component once all are healthy, else nothing; at the start they are unknown."""
+    states = {name: component["health"]["state"] for name, component in one.components().items()}
+    return states if set(states.values()) == {"healthy"} else {}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
@@ -41,12 +47,8 @@ def test_every_position_of_every_switch_is_in_one_of_the_runs() -> None:
 def test_all_components_are_healthy_in_every_position(choices: dict[str, str], tmp_path: Path) -> None:
     """Alloy evaluates expressions only when it runs: a wrong one passes `alloy validate`."""
     with running(tmp_path, environ(tmp_path, 1, 1, **choices)) as one:
-        components = eventually(one.components)
-        unhealthy = {
-            name: state["health"] for name, state in components.items() if state["health"]["state"] != "healthy"
-        }
-        assert not unhealthy
-        assert len(components) > 40
+        states = eventually(lambda: all_healthy(one), what="not all components became healthy")
+        assert len(states) > 40
 
 
 @pytest.mark.parametrize("variable", [switch["variable"] for switch in SWITCHES.values()])
