@@ -6,7 +6,6 @@ import logging
 import signal
 import socket
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -34,6 +33,7 @@ PORTS = {
     "pyroscope": (4040, "Pyroscope push"),
     "page": (12347, "the page and the JSON API"),
 }
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 FLUSH_S = 0.8
 GRACE_S = 0.3
 # One request of each service at a time; more threads would only wait for the interpreter lock.
@@ -59,9 +59,9 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; 0 then, 1 if a port is taken, 2 on a wrong setting."""
     settings = read_settings(sys.argv[1:])
     logging.basicConfig(format="gateway: %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked, here and in every thread that is started below, and waited for at the end: a handler that sets an event
+    # can come while this thread holds the event's lock, and would wait for itself.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     with ExitStack() as stack:
         try:
             ports = start(settings, stack)
@@ -70,7 +70,7 @@ def main() -> int:
             return 1
         sys.stdout.write(f"ready {json.dumps(ports, separators=(',', ':'))}\n")
         sys.stdout.flush()
-        stop.wait()
+        signal.sigwait(STOPPING)
     return 0
 
 
