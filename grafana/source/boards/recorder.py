@@ -87,7 +87,7 @@ def flow() -> Row:
                 "mps",
                 metric(or_none("mythical_messages_retried_total"), "retried"),
                 metric(or_none("mythical_messages_dead_lettered_total"), "given up"),
-                metric(RATE.format(name="rabbitmq_detailed_queue_messages_redelivered_total"), "delivered again"),
+                metric(or_none("rabbitmq_detailed_queue_messages_redelivered_total"), "delivered again"),
             ),
             lines(
                 "Hand-overs under way",
