@@ -4,10 +4,10 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test test-stack check format load load-gate bench setup lock clean
+.PHONY: help demo test test-failure test-stack check format load load-gate bench setup lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the whole suite without Docker and watch its signals arrive
 	@local/setup python servers web aspire load
@@ -16,6 +16,10 @@ demo: ## start the whole suite without Docker and watch its signals arrive
 test: ## run all tests, with a real Postgres and RabbitMQ
 	@local/setup python servers web load
 	@$(python) -m pytest
+
+test-failure: ## kill and overload each part, and count what is lost; FAILURE_KILLS=3 make test-failure is shorter
+	@local/setup python servers
+	@$(python) -m pytest tests/failure
 
 test-stack: ## ask a running docker compose stack for every signal and every panel
 	@local/setup python
