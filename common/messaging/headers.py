@@ -49,6 +49,15 @@ def message_id(properties: BasicProperties) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def sent_at(properties: BasicProperties) -> int | None:
+    """When the sender says it sent the message, in seconds since 1970; None where it says nothing that can be.
+
+    AMQP's timestamp has whole seconds, so an age computed from it is up to a second too long.
+    """
+    found = properties.timestamp
+    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+
 def moved(properties: BasicProperties, attempts: int, reason: str) -> BasicProperties:
     """Properties for the same message in another queue: the sender's, with our count and reason, safe to send.
 

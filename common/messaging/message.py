@@ -44,6 +44,11 @@ class Delivery:
         """The sender's id, if it sent a readable one."""
         return headers.message_id(self.properties)
 
+    @property
+    def sent_at(self) -> int | None:
+        """When it was sent, in seconds since 1970, if the sender said so; a retry does not change it."""
+        return headers.sent_at(self.properties)
+
 
 def read(delivery: Delivery, max_body_bytes: int) -> Message:
     """The message in a delivery; Poison if it is larger than `max_body_bytes`, not UTF-8 or has unreadable headers."""

@@ -11,6 +11,8 @@ from common.messaging.spans import error_type
 PUBLISH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # The work on a message takes 20 to 50 ms; the fine steps are there.
 PROCESS_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A message is recorded at once, or after a burst was worked off; beyond ten minutes nobody counts any more.
+AGE_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
 Labels = dict[str, str]
 
@@ -77,6 +79,22 @@ def processing(meter: Meter, queue: str) -> Timed:
         queue,
         "process",
     )
+
+
+def ages(meter: Meter, queue: str) -> Callable[[float, Context], None]:
+    """Give what notes how many seconds old a message was when its work was done; the context holds its span."""
+    histogram = meter.create_histogram(
+        "mythical_message_age",
+        "s",
+        "From the hand-over of a message to the publisher until it was processed.",
+        explicit_bucket_boundaries_advisory=AGE_SECONDS,
+    )
+    attributes = {"messaging.system": "rabbitmq", "messaging.destination.name": queue}
+
+    def note(seconds: float, context: Context) -> None:
+        histogram.record(seconds, attributes, context=context)
+
+    return note
 
 
 def retried(meter: Meter) -> Counter:

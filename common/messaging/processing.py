@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -49,6 +50,7 @@ class Processing:
         self._attempts = attempts
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics.processing(meter, queue)
+        self._age = metrics.ages(meter, queue)
         self._propagator = TraceContextTextMapPropagator()
 
     def process(self, delivery: Delivery) -> Verdict:
@@ -65,11 +67,18 @@ class Processing:
             error = self._try(delivery)
             self._metrics.record(time.monotonic() - started, error, trace.set_span_in_context(span))
             if error is None:
+                self._note_age(delivery, trace.set_span_in_context(span))
                 return Verdict()
             mark_failed(span, error)
             if not isinstance(error, Poison):
                 span.record_exception(error)
             return self._judge(delivery, error)
+
+    def _note_age(self, delivery: Delivery, context: Context) -> None:
+        """Only of what succeeded: what was given up is counted among the dead letters."""
+        if (sent_at := delivery.sent_at) is not None:
+            # Clocks of two hosts differ: a message from the future is a new one.
+            self._age(max(time.time() - sent_at, 0.0), context)
 
     def _try(self, delivery: Delivery) -> BaseException | None:
         try:

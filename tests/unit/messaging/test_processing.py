@@ -1,11 +1,12 @@
 """Work on one message: span, metrics and verdict, without a broker."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -42,6 +43,13 @@ class Bench:
     def process(self, body: bytes = b"GET /unicorn", **properties: Any) -> Verdict:
         """The verdict on one delivery."""
         return self.processing.process(Delivery(None, 7, True, BasicProperties(**properties), body))
+
+    def ages(self) -> list[float]:
+        """The sum of each series of ages: one for each test here, which sends one message."""
+        data = self.reader.get_metrics_data()
+        found = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
+        points = [point for one in found if one.name == "mythical_message_age" for point in one.data.data_points]
+        return [point.sum for point in points if isinstance(point, HistogramDataPoint)]
 
     @property
     def span(self) -> ReadableSpan:
@@ -99,6 +107,36 @@ def test_without_usable_trace_context_the_span_is_a_root(headers: dict[str, Any]
     assert bench.process(headers=headers) == Verdict()
     assert bench.span.parent is None
     assert "messaging.message.id" not in bench.attributes(bench.span)
+
+
+def test_the_age_of_a_message_counts_from_its_timestamp() -> None:
+    """What it waited before the broker, in the queue and in the hands of the recorder, to within AMQP's second."""
+    bench = Bench(lambda _message: None)
+    bench.process(timestamp=int(time.time()) - 40)
+    (age,) = bench.ages()
+    assert 40 <= age < 45
+
+
+@pytest.mark.parametrize("timestamp", [None, 0, -5, True, "yesterday", 1.5])
+def test_a_message_that_does_not_say_when_it_was_sent_has_no_age(timestamp: object) -> None:
+    """It is worked on all the same."""
+    bench = Bench(lambda _message: None)
+    assert bench.process(timestamp=timestamp) == Verdict()
+    assert bench.ages() == []
+
+
+def test_a_message_from_the_future_is_new() -> None:
+    """The clock of its sender is ahead; a negative age would spoil the sum."""
+    bench = Bench(lambda _message: None)
+    bench.process(timestamp=2**62)
+    assert bench.ages() == [0]
+
+
+def test_a_message_that_failed_has_no_age() -> None:
+    """It is not recorded yet."""
+    bench = Bench(fail)
+    bench.process(timestamp=int(time.time()) - 40)
+    assert bench.ages() == []
 
 
 @pytest.mark.parametrize(("made", "queue"), [(0, "messages.retry"), (1, "messages.retry"), (2, "messages.dead")])
