@@ -10,11 +10,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the whole suite without Docker and watch its signals arrive
-	@local/setup python servers web aspire load
+	@local/setup python servers jq web aspire load
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ
-	@local/setup python servers web load
+	@local/setup python servers jq web load
 	@$(python) -m pytest
 
 test-failure: ## kill and overload each part, and count what is lost; FAILURE_KILLS=3 make test-failure is shorter

@@ -1,6 +1,5 @@
 """The demo as a user runs it: bounded, interrupted, crashed, and refused."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -11,77 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from local.addresses import DEFAULTS
-from local.inspection import PROC, command_of, started_at
-from local.ports import LOOPBACK, free_port
+from local.ports import LOOPBACK
 from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ
-from tests.integration.running import eventually
+from tests.integration.demo_run import DemoRun
 
-# Starting everything takes 10 s on an idle machine and several times that on a busy one.
-STARTED_S = 90.0
 STOPPED_S = 10.0
-
-
-class DemoRun:
-    """A demo on ports and in a folder of its own, its output in a file."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder = folder
-        self.output = folder / "output"
-        ports = {variable: str(free_port()) for _, variable, _ in DEFAULTS}
-        self.environ = {
-            **os.environ,
-            **ports,
-            "MYTHICAL_STATE": str(folder / "state"),
-            "DEMO_ASPIRE": "false",
-            "REQUESTER_START": "0",
-            **settings,
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start it and return the supervising process."""
-        with self.output.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "local.demo"], env=self.environ, stdout=output, stderr=output
-            )
-        return self._process
-
-    def close(self) -> None:
-        """End it, however the test went."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def said(self) -> str:
-        """Return what it printed so far."""
-        return self.output.read_text()
-
-    def wait_started(self) -> None:
-        """Wait until all six are ready."""
-        names = ("gateway", "requester", "server", "recorder", "postgres", "rabbitmq")
-        eventually(
-            lambda: all(f"\n{name} " in f"\n{self.said()}" for name in names),
-            STARTED_S,
-            f"not all ready: {self.said()}",
-        )
-
-    def left(self) -> list[str]:
-        """Return the commands of all processes that were told of this run's folder and still run."""
-        mark = f"{self.folder}".encode()
-        return [command_of(pid) for pid in _pids() if mark in _environ(pid) and started_at(pid)]
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in PROC.glob("[0-9]*")]
-
-
-def _environ(pid: int) -> bytes:
-    try:
-        return (PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return b""
 
 
 @pytest.fixture

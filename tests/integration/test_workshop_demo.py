@@ -1,0 +1,48 @@
+"""The steps of the workshop that need the run without Docker, as an attendee types them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.addresses import DEFAULTS
+from local.postgres import Postgres
+from local.rabbitmq import RabbitMQ
+from tests.integration.demo_run import DemoRun
+from tests.workshop.pages import Page, pages
+from tests.workshop.shell import shell
+
+STEPS = [page for page in pages() if page.of("demo")]
+needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on the PATH: local/setup tools")
+
+
+@pytest.fixture(scope="module")
+def demo(servers_folder: Path, postgres: Postgres, rabbitmq: RabbitMQ) -> Iterator[DemoRun]:
+    """Give the one run in which all steps are taken."""
+    folder = servers_folder / "workshop"
+    folder.mkdir(mode=0o711)
+    servers = {
+        "MYTHICAL_DATABASE_HOST": postgres.host,
+        "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
+        "MYTHICAL_QUEUE_HOST": rabbitmq.host,
+        "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
+    }
+    run = DemoRun(folder, **servers)
+    run.start()
+    try:
+        run.wait_started()
+        yield run
+    finally:
+        run.stop()
+
+
+@needs_jq
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("step", STEPS, ids=lambda page: page.name)
+def test_each_command_of_a_step_says_what_the_page_shows(step: Page, demo: DemoRun, tmp_path: Path) -> None:
+    """Whoever types it sees the same, up to figures and ids where the page says so."""
+    ports = {str(usual): int(demo.environ[variable]) for _, variable, usual in DEFAULTS}
+    with shell(tmp_path / "checkout", ports, **demo.environ) as terminal:
+        for block in step.of("demo"):
+            terminal.run(block)

@@ -1,0 +1,130 @@
+"""The pages of the workshop as data: sections, and blocks of code with what they are for.
+
+A block that is run has an info string of `sh run WAY [FLAG…]`; what follows it at once as `text` is its output.
+
+- WAY says what has to run: `demo` (the run without Docker), `alloy` (that, and an Alloy) or `stack` (docker compose).
+- FLAG `once`: it changes something, so it is not tried again; `background`: it runs on;
+  `fails`: its exit status is not 0.
+- `text` is the output word for word, `text like` up to figures and ids; in both `…` stands for anything.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.seams.tree import ROOT, sections
+
+FOLDER = ROOT / "docs" / "workshop"
+INDEX = FOLDER / "README.md"
+WAYS = ("demo", "alloy", "stack")
+FLAGS = {"once", "background", "fails"}
+SECTIONS = ["Goal", "Do", "See", "Why", "Where in the code", "Break it", "Next"]
+FENCE = re.compile(
+    r"^( *)```([^\n]*)\n(.*?)^\1```$(\n\s*\n?\1```text([^\n]*)\n(.*?)^\1```$)?", re.DOTALL | re.MULTILINE
+)
+MINUTES = re.compile(r"^Takes (\d+) minutes\. (\S.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code: where it is, its info string, its text, and the output that is said to follow."""
+
+    page: str
+    line: int
+    info: tuple[str, ...]
+    text: str
+    expected: str | None
+    like: bool
+
+    @property
+    def way(self) -> str:
+        """What has to run for this block, or nothing if the block is not run."""
+        return self.info[2] if self.info[:2] == ("sh", "run") else ""
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """How it is to be run."""
+        return frozenset(self.info[3:])
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages."""
+        return f"docs/workshop/{self.page}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One step of the workshop."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def text(self) -> str:
+        """What it says."""
+        return self.path.read_text(encoding="utf-8")
+
+    @property
+    def title(self) -> str:
+        """Its heading."""
+        return self.text.partition("\n")[0].removeprefix("# ")
+
+    @property
+    def minutes(self) -> int:
+        """How long it says that it takes. Raises ValueError if it says nothing."""
+        found = MINUTES.search(self.text)
+        if not found:
+            raise ValueError(f"{self.name} has no line 'Takes N minutes. …'")
+        return int(found[1])
+
+    @property
+    def needs(self) -> str:
+        """The sentence behind the minutes: what has to run."""
+        found = MINUTES.search(self.text)
+        return found[2] if found else ""
+
+    def section(self, heading: str) -> str:
+        """What stands under a heading."""
+        return dict(sections(without_code(self.text)))[heading]
+
+    def headings(self) -> list[str]:
+        """The headings of the second level, in their order."""
+        return re.findall(r"^## (.+)$", without_code(self.text), re.MULTILINE)
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks of code, but for the outputs, which belong to the block before them."""
+        text = self.text
+        for found in FENCE.finditer(text):
+            margin, info, body, follows, kind, expected = found.groups()
+            yield Block(
+                self.name,
+                text.count("\n", 0, found.start()) + 1,
+                tuple(info.split()),
+                unindented(body, margin),
+                unindented(expected, margin) if follows else None,
+                bool(follows) and kind.strip() == "like",
+            )
+
+    def of(self, *ways: str) -> list[Block]:
+        """The blocks that run in one of these ways, in their order."""
+        return [block for block in self.blocks() if block.way in ways]
+
+
+def pages() -> list[Page]:
+    """The steps of the workshop, in their order."""
+    return [Page(path) for path in sorted(FOLDER.glob("[0-9][0-9]-*.md"))]
+
+
+def without_code(text: str) -> str:
+    """A page without its blocks of code, in which a # is no heading."""
+    return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def unindented(text: str, margin: str) -> str:
+    """A block of a list without the list's margin."""
+    return re.sub(rf"^{margin}", "", text, flags=re.MULTILINE) if margin else text
