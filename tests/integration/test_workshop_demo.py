@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from local.addresses import DEFAULTS
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
 from tests.integration.demo_run import DemoRun
 from tests.workshop.pages import Page, pages
 from tests.workshop.shell import shell
@@ -18,17 +16,11 @@ needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on 
 
 
 @pytest.fixture(scope="module")
-def demo(servers_folder: Path, postgres: Postgres, rabbitmq: RabbitMQ) -> Iterator[DemoRun]:
-    """Give the one run in which all steps are taken."""
+def demo(servers_folder: Path) -> Iterator[DemoRun]:
+    """Give the one run in which all steps are taken, with servers of its own: it leaves rows and messages behind."""
     folder = servers_folder / "workshop"
     folder.mkdir(mode=0o711)
-    servers = {
-        "MYTHICAL_DATABASE_HOST": postgres.host,
-        "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
-        "MYTHICAL_QUEUE_HOST": rabbitmq.host,
-        "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
-    }
-    run = DemoRun(folder, **servers)
+    run = DemoRun(folder)
     run.start()
     try:
         run.wait_started()
