@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test test-failure test-stack check format load load-gate bench setup lock clean
+.PHONY: help demo test test-failure test-stack check format load load-gate bench soak setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,10 @@ load-gate: ## put a short load on it, and fail if it crosses the lines of loadte
 bench: ## measure speed and memory, and print the table
 	@local/setup python servers
 	@$(python) -m bench
+
+soak: ## run the default load for half an hour, and tell what grew; SOAK_MINUTES=5 make soak
+	@local/setup python servers
+	@$(python) -m bench.soak
 
 setup: ## install what is missing, and nothing else
 	@local/setup

@@ -31,6 +31,7 @@ class Stage:
         self.postgres = Postgres(folder / "postgres")
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self._on: dict[str, str] = {}
+        self._gateway: Process | None = None
 
     def __enter__(self) -> Self:
         self._ending.enter_context(self.postgres)
@@ -38,6 +39,7 @@ class Stage:
         flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--page")
         gateway = self._process("gateway", "local.gateway", [part for flag in flags for part in (flag, "0")], {})
         gateway.launch()
+        self._gateway = gateway
         self._ending.callback(gateway.stop, STOP_S)
         gateway.wait_ready(lambda: "ready {" in gateway.tail(), START_S)
         ready = re.search(r"^ready (\{.*\})$", gateway.tail(), re.MULTILINE)
@@ -53,6 +55,11 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._ending.close()
+
+    @property
+    def gateway_pid(self) -> int:
+        """The gateway's process id, 0 when it does not run."""
+        return (self._gateway.pid if self._gateway else None) or 0
 
     @contextmanager
     def service(self, name: str, *, signals: bool, **env: str) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,80 @@
+"""One look at the running suite: memory, open files, table sizes, queue and latency."""
+
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.usage import descendants, usage
+
+LARGEST_TABLE = """
+    SELECT coalesce(max((xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I', tablename),
+        false, true, '')))[1]::text::int), 0)
+    FROM pg_tables WHERE schemaname = 'public'"""
+ON_DISK = (
+    "SELECT sum(pg_total_relation_size(format('%I', tablename)::regclass)) FROM pg_tables WHERE schemaname = 'public'"
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is looked at: processes by name, the ports of server and recorder, the database."""
+
+    pids: Mapping[str, int]
+    server_port: int
+    recorder_port: int
+    dsn: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was found: memory (PSS) and open files by process, rows, size on disk, waiting messages, requests so far."""
+
+    memory_mb: dict[str, float]
+    files: dict[str, int]
+    largest_table: float
+    database_mb: float
+    waiting: float
+    requests: float
+    request_ms: float
+
+    def __str__(self) -> str:
+        """One short line for who watches."""
+        memory = " ".join(f"{name} {size:.0f} MB, {self.files[name]} files;" for name, size in self.memory_mb.items())
+        return f"{memory} {self.largest_table:.0f} rows, {self.waiting:.0f} waiting, {self.requests:.0f} requests"
+
+
+def take(parts: Parts) -> Sample:
+    """Look at everything once."""
+    served, recorded = _metrics(parts.server_port), _metrics(parts.recorder_port)
+    with psycopg.connect(parts.dsn) as connection:
+        rows = (connection.execute(LARGEST_TABLE).fetchone() or (0,))[0]
+        size = (connection.execute(ON_DISK).fetchone() or (0,))[0]
+    return Sample(
+        memory_mb={name: usage(pid).pss_mb for name, pid in parts.pids.items()},
+        files={name: open_files(pid) for name, pid in parts.pids.items()},
+        largest_table=float(rows),
+        database_mb=float(size or 0) / 1_000_000,
+        waiting=recorded.get("mythical_queue_messages", 0),
+        requests=served.get("mythical_request_times_count", 0),
+        request_ms=served.get("mythical_request_times_sum", 0),
+    )
+
+
+def open_files(pid: int) -> int:
+    """Count the file descriptors of a process and its descendants."""
+    return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in [pid, *descendants(pid)])
+
+
+def _metrics(port: int) -> dict[str, float]:
+    """Sum each metric over its labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0) + sample.value
+    return sums
