@@ -1,6 +1,7 @@
 """Ports of this machine: a free one, whether one is taken, and by whom."""
 
 import os
+import random
 import socket
 from pathlib import Path
 
@@ -8,14 +9,34 @@ from local.errors import LocalError
 from local.inspection import PROC, command_of
 
 LOOPBACK = "127.0.0.1"
+# Above what well-known services listen on.
+LOWEST = 20_000
+TRIES = 100
 LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp (net/tcp_states.h)
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on at this moment."""
+    """Return a port of the loopback address that nobody listens on at this moment.
+
+    Below the range that the kernel takes the near ends of connections from: a server that is stopped and started again
+    on its port could find it in use there, by any client of anyone.
+    """
+    for _ in range(TRIES):
+        port = random.randint(LOWEST, _lowest_ephemeral() - 1)  # noqa: S311 - dice, not secrets
+        if is_free(port):
+            return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def _lowest_ephemeral() -> int:
+    """The first port of that range (ip(7), ip_local_port_range); IANA's where the kernel does not tell."""
+    try:
+        lowest = int((PROC / "sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = 49152
+    return max(lowest, LOWEST + TRIES)
 
 
 def is_free(port: int) -> bool:

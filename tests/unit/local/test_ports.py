@@ -23,6 +23,13 @@ def test_a_free_port_is_free() -> None:
     assert is_free(free_port())
 
 
+def test_a_free_port_is_not_one_that_the_kernel_gives_to_clients() -> None:
+    """A server that is killed and started again must find its port free, whoever connected to anything meanwhile."""
+    with socket.socket() as client:
+        client.bind((LOOPBACK, 0))
+        assert {free_port() < client.getsockname()[1] for _ in range(50)} == {True}
+
+
 def test_a_taken_port_is_seen(listener: socket.socket) -> None:
     """A listening socket makes a port taken until it is closed."""
     with listener:
