@@ -20,15 +20,22 @@ from common.settings import Env, SettingsError
 # From linux/prctl.h: the signal that a process gets when its parent dies.
 PR_SET_PDEATHSIG = 1
 
+# Beside the threads that work and those that hold a waiting request: these refuse, and answer the pages for machines.
+SPARE_THREADS = 4
+
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service listens, with how many threads it answers, and how many requests may wait for one."""
+    """Where a service listens, how many requests it works on at a time, how many connections it holds.
+
+    `waiting` more requests may be in its hands, for whoever puts Admission before the service.
+    """
 
     host: str
     port: int
     threads: int
     backlog: int
+    waiting: int = 0
 
 
 def address(env: Env, port: int) -> Address:
@@ -96,7 +103,7 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
         port=where.port,
         interface=Interfaces.WSGI,
         workers=1,
-        blocking_threads=where.threads,
+        blocking_threads=where.threads + (where.waiting + SPARE_THREADS if where.waiting else 0),
         backlog=where.backlog,
         log_level="warning",  # type: ignore[arg-type]  # an enum of strings
         workers_kill_timeout=9,

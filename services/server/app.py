@@ -8,6 +8,7 @@ from opentelemetry.instrumentation import flask as flask_instrumentation
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.metrics import NoOpMeterProvider
 
+from common.admission import Admission
 from common.conventions import one_generation
 from common.faults import DAILY_WIPE, Faults
 from common.operations import beside, operations
@@ -41,7 +42,12 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         rows=config.table_rows,
         wipe_after_ms=config.teardown_timeout_ms if faults.strength(DAILY_WIPE) else None,
     )
-    service = create_app(config, telemetry, store, upkeep, faults)
+    service = Admission(
+        create_app(config, telemetry, store, upkeep, faults),
+        telemetry.meter,
+        working=config.address.threads,
+        waiting=config.address.waiting,
+    )
     machines = operations(
         telemetry, {"database": lambda: _missing(upkeep)}, debug=config.debug, told_to_stop=told_to_stop
     )

@@ -1,6 +1,6 @@
 """The server's settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common import faults
 from common.beasts import Catalogue, catalogue
@@ -42,7 +42,7 @@ class Config:
 
 def load(env: Env) -> Config:
     """Read the settings; raises SettingsError."""
-    where = address(env, PORT)
+    where = replace(address(env, PORT), waiting=env.integer("HTTP_QUEUE", 24, 1, 1024))
     strengths = faults.strengths(env, faults.NULL_NAME, faults.DAILY_WIPE)
     if env.flag("ALWAYS_SUCCEED", default=False):
         strengths[faults.NULL_NAME.name] = 0.0

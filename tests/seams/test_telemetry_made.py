@@ -12,6 +12,7 @@ from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConvent
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
+from common.admission import Admission
 from common.beasts import MYTHICAL
 from common.conventions import Conventions, conventions
 from common.faults import Faults
@@ -190,6 +191,8 @@ def all_metrics(told: Recorded) -> None:
     metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
     metrics.ages(told.meter, "messages")(1, context.get_current())
     metrics.depths(told.meter, lambda: {"messages": 1})
+    full = Admission(cast(Any, None), told.meter, working=0, waiting=0)
+    full({}, cast(Any, lambda *_: None))
 
 
 def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> None:

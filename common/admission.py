@@ -1,0 +1,123 @@
+"""Admission: few requests are worked on at a time, some wait a moment, and all others are refused at once.
+
+Without it every request would wait its turn in one queue that grows for as long as more come than can be served: all of
+them would be late, and most of those that are answered at last would have been given up by their callers.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from opentelemetry.metrics import Meter
+
+from common.problems import answer
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 1
+TELL_EVERY_S = 5.0
+
+
+class Turns:
+    """`working` turns, given in the order asked for; at most `waiting` callers wait for one.
+
+    A turn goes from who had it straight to who has waited longest. With a plain semaphore whoever comes by as it is
+    released takes it, and those that wait are served late or never.
+    """
+
+    def __init__(self, working: int, waiting: int) -> None:
+        self._free = working
+        self._most = waiting
+        self._waiting: deque[threading.Lock] = deque()
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait now."""
+        return len(self._waiting)
+
+    def take(self, patience_s: float) -> str | None:
+        """Return None with a turn, or why there is none, at the latest after `patience_s` seconds."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return None
+            if len(self._waiting) >= self._most:
+                return "queue_full"
+            called = threading.Lock()
+            called.acquire()
+            self._waiting.append(called)
+        if called.acquire(timeout=patience_s):
+            return None
+        with self._lock:
+            if called in self._waiting:
+                self._waiting.remove(called)
+                return "waited_too_long"
+        return None  # called in the very moment of giving up: the turn is ours, and has to be given back
+
+    def give(self) -> None:
+        """Pass a turn on."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
+class Admission:
+    """A WSGI application around another one, of which `working` requests run side by side.
+
+    Up to `waiting` more wait for their turn, each at most `patience_s` seconds. What comes on top or loses patience is
+    answered with 503 and Retry-After before it costs anything: no span, no database, no framework.
+    """
+
+    def __init__(
+        self, service: WSGIApplication, meter: Meter, *, working: int, waiting: int, patience_s: float = 1.0
+    ) -> None:
+        self._service = service
+        self._patience_s = patience_s
+        self.turns = Turns(working, waiting)
+        self._refused = meter.create_counter(
+            "mythical_requests_refused", unit="{request}", description="Requests refused because too many were waiting."
+        )
+        self._telling = _Telling()
+        refusal = answer(503, "Come again: more requests came than can be served.", retry_after_s=RETRY_AFTER_S)
+        self._headers, self._body = refusal.headers.to_wsgi_list(), refusal.get_data()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Serve the request in its turn, or refuse it."""
+        refusal = self.turns.take(self._patience_s)
+        if refusal is not None:
+            return self._refuse(start_response, refusal)
+        try:
+            return self._service(environ, start_response)
+        finally:
+            self.turns.give()
+
+    def _refuse(self, start_response: StartResponse, reason: str) -> Iterable[bytes]:
+        self._refused.add(1, {"reason": reason})
+        self._telling.count()
+        start_response("503 Service Unavailable", self._headers)
+        return [self._body]
+
+
+class _Telling:
+    """One line in the log for many refusals: a line each would cost more than serving them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._next = 0.0
+
+    def count(self) -> None:
+        """Count one, and tell if it is time."""
+        with self._lock:
+            self._count += 1
+            now = time.monotonic()
+            if now < self._next:
+                return
+            count, self._count, self._next = self._count, 0, now + TELL_EVERY_S
+        log.warning("requests refused, too many are waiting", extra={"fields": {"count": count}})
