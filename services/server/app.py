@@ -17,6 +17,7 @@ from common.serving import Running
 from common.telemetry import Telemetry, start_telemetry
 from services.server.config import Config
 from services.server.observing import Observing
+from services.server.reach import Reach
 from services.server.routes import add_routes
 from services.server.sql_spans import SqlSpans, observe_pool
 from services.server.store import Store, make_pool
@@ -32,10 +33,11 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
     """Start the server in this process; `told_to_stop` is set when it is to end."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
-    pool = make_pool(config.database)
+    reach = Reach()
+    pool = make_pool(config.database, reach)
     observe_pool(telemetry.meter, pool, config.database.name)
     spans = SqlSpans(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
-    store = Store(pool, spans, config.catalogue.names)
+    store = Store(pool, reach, spans, config.catalogue.names)
     upkeep = Upkeep(
         store,
         telemetry.tracer,

@@ -10,6 +10,7 @@ from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from services.server.config import Database
+from services.server.reach import Reach, Row
 from services.server.sql_spans import SqlSpans
 from services.server.statements import Statement, Statements, statements
 
@@ -20,7 +21,7 @@ CHECKOUT_S = 1.0
 # database that is back is noticed within 4 s.
 RECONNECT_S = 10.0
 
-Row = tuple[Any, ...]
+
 Pool = ConnectionPool[psycopg.Connection[Row]]
 
 
@@ -36,14 +37,17 @@ class NameLost(Exception):
     """The database refused a name that had become NULL on the way."""
 
 
-def make_pool(database: Database) -> Pool:
-    """Make the pool, closed. It opens without waiting, so that the server starts while Postgres is away.
+def make_pool(database: Database, reach: Reach) -> Pool:
+    """Make the pool, closed; `reach` learns how attempts to connect end.
+
+    It opens without waiting, so that the server starts while Postgres is away.
 
     Statements are each their own transaction. Time limits are set in the server process of each connection: what
     runs too long or waits too long for a lock is ended there, not merely forgotten here.
     """
     timeout = database.statement_timeout_ms
     return ConnectionPool(
+        connection_class=reach.connection_class(),
         kwargs={
             "host": database.host,
             "port": database.port,
@@ -79,8 +83,9 @@ def _begin_again(pool: Pool) -> None:
 class Store:
     """Reads and writes names. Every method raises StoreAway when the database cannot be asked now."""
 
-    def __init__(self, pool: Pool, spans: SqlSpans, tables: tuple[str, ...]) -> None:
+    def __init__(self, pool: Pool, reach: Reach, spans: SqlSpans, tables: tuple[str, ...]) -> None:
         self._pool = pool
+        self._reach = reach
         self._spans = spans
         self.tables_missing = threading.Event()  # set when a statement found none; upkeep makes them anew
         self.statements: dict[str, Statements] = {table: statements(table) for table in tables}
@@ -114,9 +119,13 @@ class Store:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Row]]:
         """Lend a connection; raises StoreAway for whatever time may heal."""
+        if self._reach.lost and not self._pool.get_stats().get("pool_available"):
+            # A wait for a connection would be in vain, and hold one of few threads: the pool itself tries again.
+            raise StoreAway("the database is away")
         try:
             with self._pool.connection() as connection:
                 yield connection
+            self._reach.lost = False
         except (PoolTimeout, TooManyRequests) as error:
             raise StoreAway("no connection to the database is free") from error
         except (errors.QueryCanceled, errors.LockNotAvailable) as error:

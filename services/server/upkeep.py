@@ -12,7 +12,8 @@ from collections.abc import Callable
 from opentelemetry.trace import Status, StatusCode, Tracer
 from psycopg import Connection, Error
 
-from services.server.store import Row, Store, StoreAway
+from services.server.reach import Row
+from services.server.store import Store, StoreAway
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from local.errors import LocalError
 from local.ports import LOOPBACK
 from local.postgres import Postgres
 from services.server.config import Database
+from services.server.reach import Reach
 from services.server.store import CHECKOUT_S, make_pool
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
@@ -95,6 +96,15 @@ def assert_away(server: Service) -> None:
     eventually(lambda: ask(server.base_url, "/readyz").status == 503, BACK_S)
 
 
+def assert_refused_at_once(server: Service) -> None:
+    """Once the pool has found that it cannot connect, nobody waits for a connection: callers come by the dozen."""
+    eventually(lambda: b"the database is away" in ask(server.base_url, "/unicorn").body)
+    before = time.monotonic()
+    answers = [ask(server.base_url, "/unicorn") for _ in range(20)]
+    assert {answer.status for answer in answers} == {503}
+    assert time.monotonic() - before < 20 * CHECKOUT_S / 2
+
+
 def assert_back(server: Service, since: float) -> None:
     """Soon each request is served again, by the same process."""
     eventually(lambda: ask(server.base_url, "/readyz").status == 200, BACK_S)
@@ -115,6 +125,7 @@ def test_a_stop_of_the_database_is_survived(ready: Service, database: Postgres) 
     assert ask(ready.base_url, "/owlbear", "POST", body='{"name": "kept"}', headers=JSON).status in (201, 409)
     database.stop()
     assert_away(ready)
+    assert_refused_at_once(ready)
     start(database)
     assert_back(ready, time.monotonic())
     assert b"kept" in ask(ready.base_url, "/owlbear").body
@@ -216,7 +227,7 @@ def test_callers_that_waited_in_vain_do_not_shut_the_pool(database: Postgres) ->
     """After an outage longer than its patience, with more callers than may wait, the pool connects again by itself."""
     database.stop()
     settings = Database(database.host, database.port, database.user, database.password, database.database, 1, 1000)
-    with make_pool(settings) as pool:
+    with make_pool(settings, Reach()) as pool:
         pool.reconnect_timeout, pool.timeout = 0.5, 0.02
 
         def reads() -> bool:

@@ -19,6 +19,7 @@ from common.conventions import conventions
 from common.settings import Env
 from local.postgres import Postgres
 from services.server.config import Database
+from services.server.reach import Reach
 from services.server.sql_spans import SqlSpans
 from services.server.store import Store, make_pool
 from services.server.upkeep import WIPES, Upkeep
@@ -41,9 +42,9 @@ def database(postgres: Postgres) -> Iterator[str]:
 def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[Upkeep]:
     """Upkeep that trims as often as it can, with all its parts but the service around it."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
-    with make_pool(settings) as pool:
+    with make_pool(settings, Reach()) as pool:
         spans = SqlSpans(NoOpTracer(), NoOpMeter("test"), settings, conventions(Env({})))
-        store = Store(pool, spans, MYTHICAL.names)
+        store = Store(pool, Reach(), spans, MYTHICAL.names)
         upkeep = Upkeep(store, NoOpTracer(), rows=rows, wipe_after_ms=None, trim_every_s=0)
         upkeep.start()
         try:
