@@ -44,7 +44,13 @@ class Recording:
         # Simulated: a real recorder would store the message; this one only takes the time for it.
         self._sleep(random.uniform(*WORK_S) + self._slowness(beast))  # noqa: S311 - dice, not secrets
         self._recorded.add(1)
-        fields = {"http.method": method, "endpoint": beast, "status": "SUCCESS", "attempt": message.attempt}
+        fields = {
+            "http.method": method,
+            "endpoint": beast,
+            "status": "SUCCESS",
+            "attempt": message.attempt,
+            "message_id": message.message_id,  # by which a message that came twice is told from two messages
+        }
         log.info("message recorded", extra={"fields": fields, "tags": {self._catalogue.tag: beast}})
 
     def _slowness(self, beast: str) -> float:

@@ -49,7 +49,13 @@ def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplo
     assert rig.recorded == 1
     assert attributes(rig.told.span)["beast"] == "unicorn"
     (line,) = caplog.records
-    assert line.__dict__["fields"] == {"http.method": method, "endpoint": "unicorn", "status": "SUCCESS", "attempt": 2}
+    assert line.__dict__["fields"] == {
+        "http.method": method,
+        "endpoint": "unicorn",
+        "status": "SUCCESS",
+        "attempt": 2,
+        "message_id": "id",
+    }
     assert line.__dict__["tags"] == {"beast": "unicorn"}
 
 
