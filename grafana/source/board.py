@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from grafana.source.panels import Panel
+from grafana.source.panels import Panel, Text
 from grafana.source.queries import Json
 from grafana.source.variables import Variable
 
@@ -17,7 +17,7 @@ class Row:
     """Panels under a heading, filled in from left to right; what does not fit goes below."""
 
     title: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel | Text, ...]
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from grafana.source.boards import (
     postgres,
     profiles,
     recorder,
+    runbooks,
+    slo,
     traces_in_dashboards,
 )
 
 BOARDS = (
     mlt.board(),
+    slo.board(),
     erroring_endpoints.board(),
     traces_in_dashboards.board(),
     recorder.board(),
@@ -20,4 +23,5 @@ BOARDS = (
     profiles.board(),
     alloy.board(),
     cost.board(),
+    runbooks.board(),
 )

@@ -51,6 +51,31 @@ class Panel:
         }
 
 
+@dataclass(frozen=True)
+class Text:
+    """A panel that asks nothing and shows Markdown."""
+
+    title: str
+    description: str
+    content: str
+    width: int
+    height: int
+
+    def as_json(self, number: int, x: int, y: int) -> Json:
+        """Return the panel as a dashboard holds it, at a place on the grid."""
+        return {
+            "id": number,
+            "type": "text",
+            "title": self.title,
+            "description": self.description,
+            "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
+            "fieldConfig": {"defaults": {}, "overrides": []},
+            "options": {"mode": "markdown", "content": self.content},
+            "targets": [],
+            "transformations": [],
+        }
+
+
 def thresholds(*steps: Step) -> Json:
     """Return colours from a value on; the first step has no value."""
     return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in steps]}
@@ -250,3 +275,34 @@ def flame_graph(title: str, description: str, query: Query, *, width: int = 24, 
 def node_graph(title: str, description: str, query: Query, *, width: int = 12, height: int = 12) -> Panel:
     """Return services and the calls between them."""
     return Panel("nodeGraph", title, description, (query,), "short", width, height)
+
+
+def timeline(title: str, description: str, *queries: Query, width: int = 24, height: int = 7) -> Panel:
+    """Return a bar for each series, drawn while it has a value."""
+    return Panel(
+        "state-timeline",
+        title,
+        description,
+        queries,
+        "short",
+        width,
+        height,
+        options={
+            "mergeValues": True,
+            "showValue": "never",
+            "alignValue": "left",
+            "rowHeight": 0.8,
+            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom"},
+            "tooltip": {"mode": "single", "sort": "none"},
+        },
+        field_options={
+            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
+            "color": {"mode": "thresholds"},
+            "thresholds": thresholds((None, "red")),
+        },
+    )
+
+
+def text(title: str, description: str, content: str, *, width: int = 12, height: int = 18) -> Text:
+    """Return Markdown to read."""
+    return Text(title, description, content, width, height)

@@ -30,6 +30,8 @@ MIMIR = Source("mimir", "prometheus")
 LOKI = Source("loki", "loki")
 TEMPO = Source("tempo", "tempo")
 PYROSCOPE = Source("pyroscope", "grafana-pyroscope-datasource")
+# Nobody asks it in a dashboard; Grafana's own pages under Alerting do.
+ALERTMANAGER = Source("alertmanager", "alertmanager")
 POSTGRES = Source("postgres", "grafana-postgresql-datasource")
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+from mimir.source.rules import groups
+from mimir.source.scales import SCALES
 from tests.seams.tree import ROOT, rows, sections, words
 
 UNITS = {"s": "_seconds", "By": "_bytes"}
@@ -38,7 +40,8 @@ FROM_OTHERS = frozenset(
     pg_stat_database_xact_commit pg_stat_database_xact_rollback
     pg_stat_database_tup_fetched pg_stat_database_tup_inserted pg_stat_database_tup_deleted
     pg_stat_activity_count pg_stat_activity_max_tx_duration pg_stat_user_tables_n_live_tup
-    rabbitmq_detailed_queue_consumers rabbitmq_detailed_queue_messages_unacked
+    rabbitmq_detailed_queue_consumers rabbitmq_detailed_queue_messages_ready
+    rabbitmq_detailed_queue_messages_unacked
     rabbitmq_detailed_queue_messages_redelivered_total rabbitmq_channel_messages_confirmed_total
     rabbitmq_process_resident_memory_bytes rabbitmq_resident_memory_limit_bytes
     rabbitmq_connections rabbitmq_channels
@@ -57,6 +60,17 @@ def documented() -> frozenset[str]:
     for name in re.findall(r"`(otel\.[a-z.]+)`", section):
         found |= in_mimir(name, "counter" if name.endswith("processed") else "gauge", "")
     return frozenset(found)
+
+
+def recorded() -> frozenset[str]:
+    """What the rules record, and the series that the ruler itself makes of alerts."""
+    return frozenset(rule.record for one in SCALES for group in groups(one) for rule in group.rules) | {"ALERTS"}
+
+
+def rules_ask() -> set[str]:
+    """What the rules ask for, besides what other rules record."""
+    asked = (names_in(rule.expression) for one in SCALES for group in groups(one) for rule in group.rules)
+    return set().union(*asked) - recorded()
 
 
 def in_mimir(name: str, kind: str, unit: str) -> set[str]:

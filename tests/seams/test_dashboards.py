@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from grafana.source.__main__ import FOLDER, stale
-from grafana.source.queries import LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
+from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
 from grafana.source.reading import Asked, asked, boards, choices, panels
-from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in
+from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in, recorded, rules_ask
 from tests.seams.tree import ROOT
 
-SOURCES = {source.uid: source.kind for source in (MIMIR, LOKI, TEMPO, PYROSCOPE, POSTGRES)}
+SOURCES = {source.uid: source.kind for source in (MIMIR, ALERTMANAGER, LOKI, TEMPO, PYROSCOPE, POSTGRES)}
 KEPT = {
     "ed4f4709-4d3b-48fd-a311-a036b85dbd5b": "MLT Dashboard",
     "9UKWKDqVy": "MLT Erroring Endpoints",
@@ -67,8 +67,11 @@ def test_no_text_holds_characters_that_cannot_be_seen(name: str) -> None:
 
 @pytest.mark.parametrize(("where", "panel"), list(every_panel()), ids=[where for where, _ in every_panel()])
 def test_each_panel_says_what_it_shows_and_in_which_unit(where: str, panel: Json) -> None:
-    """A figure without a unit is a riddle, and a line without a name another."""
+    """A figure without a unit is a riddle, and a line without a name another. A text is neither."""
     assert panel["description"].endswith("."), where
+    if panel["type"] == "text":
+        assert panel["options"]["content"], where
+        return
     assert panel["fieldConfig"]["defaults"]["unit"], where
     assert panel["targets"], where
     for query in panel["targets"]:
@@ -104,7 +107,7 @@ def test_each_query_names_a_source_that_is_provisioned(it: Asked) -> None:
 @pytest.mark.parametrize("it", ASKED_OF_MIMIR, ids=str)
 def test_each_metric_that_is_asked_for_is_told_by_someone(it: Asked) -> None:
     """By a service, as the reference says, or by a program that was seen to tell it."""
-    unknown = names_in(it.text) - documented() - FROM_OTHERS
+    unknown = names_in(it.text) - documented() - FROM_OTHERS - recorded()
     assert not unknown, (
         f"{sorted(unknown)}: not in docs/reference/telemetry.md, nor in tests/seams/dashboard_metrics.py"
     )
@@ -119,12 +122,12 @@ def test_metrics_are_told_from_functions_labels_and_texts() -> None:
 @pytest.mark.parametrize(("board", "series", "label"), list(choices()))
 def test_what_readers_choose_from_is_told_by_someone(board: str, series: str, label: str) -> None:
     """A list without an entry empties every panel that uses it."""
-    assert names_in(series) <= documented() | FROM_OTHERS, f"{board}: {label}"
+    assert names_in(series) <= documented() | FROM_OTHERS | recorded(), f"{board}: {label}"
 
 
 def test_the_metrics_of_others_that_are_listed_are_asked_for() -> None:
     """The list is not longer than it has to be."""
-    assert set.union(*(names_in(it.text) for it in ASKED_OF_MIMIR)) >= FROM_OTHERS
+    assert set.union(rules_ask(), *(names_in(it.text) for it in ASKED_OF_MIMIR)) >= FROM_OTHERS
 
 
 @pytest.mark.parametrize("it", ASKED_OF_MIMIR, ids=str)
