@@ -27,6 +27,7 @@ _INEQUIVALENT = re.compile(
     r".*?: received (?P<wanted>.+) but current is (?P<found>.+)",
     re.DOTALL,
 )
+_MILLISECONDS = re.compile(r"'(\d+)'")
 _TYPED_VALUE = re.compile(r"the value (.+?) of type '\w+'")
 
 
@@ -114,10 +115,16 @@ def mismatch(reply_text: str) -> QueueMismatch:
     found = _INEQUIVALENT.search(_TYPED_VALUE.sub(r"\1", reply_text))
     if not found:
         return QueueMismatch(one_line(f"a queue is held or declared otherwise by someone else: {reply_text}"))
+    delay = _MILLISECONDS.fullmatch(found["found"]) if found["argument"] == "x-message-ttl" else None
+    remedy = (
+        f"set the retry delay to {int(delay[1]) / 1000:g} s again, or delete it once it is empty"
+        if delay
+        else "empty and delete it"
+    )
     return QueueMismatch(
         one_line(
             f"queue '{found['queue']}' exists but was declared otherwise: "
             f"{found['argument']} is {found['found']}, not {found['wanted']}; "
-            f"empty and delete it (rabbitmqctl delete_queue {found['queue']}) or use another virtual host"
+            f"{remedy} (rabbitmqctl delete_queue {found['queue']}) or use another virtual host"
         )
     )

@@ -75,6 +75,17 @@ def test_a_mismatch_names_the_queue_the_difference_and_the_remedy(reply: str, di
     assert "rabbitmqctl delete_queue messages" in line
 
 
+def test_a_mismatch_of_the_retry_delay_says_which_one_fits() -> None:
+    """Changing the setting on a broker that has the queue is the usual cause, and setting it back the least work."""
+    line = str(
+        mismatch(
+            "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'messages.retry' in vhost '/': "
+            "received the value '500' of type 'signedint' but current is the value '1500' of type 'signedint'"
+        )
+    )
+    assert "set the retry delay to 1.5 s again, or delete it once it is empty" in line
+
+
 def test_a_mismatch_in_other_words_quotes_the_broker() -> None:
     """An exclusive queue of another connection, or a text of a later release: still told."""
     assert "RESOURCE_LOCKED - cannot" in str(mismatch("RESOURCE_LOCKED - cannot obtain exclusive access"))
