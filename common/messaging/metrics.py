@@ -41,8 +41,13 @@ def labels(queue: str, operation: str) -> Labels:
     }
 
 
-def publishing(meter: Meter, queue: str, in_flight: Callable[[], int]) -> Timed:
-    """Instruments of a publisher; `in_flight` is read at each collection."""
+def publishing(meter: Meter, queue: str, in_flight: Callable[[], int], blocked: Callable[[], bool]) -> Timed:
+    """Instruments of a publisher; `in_flight` and `blocked` are read at each collection."""
+    meter.create_observable_gauge(
+        "mythical_publisher_blocked",
+        [lambda _options: [Observation(int(blocked()), {"messaging.destination.name": queue})]],
+        description="1 while the broker's memory or disk alarm holds the publisher back, 0 otherwise.",
+    )
     meter.create_observable_gauge(
         "mythical_publisher_in_flight",
         [lambda _options: [Observation(in_flight(), {"messaging.destination.name": queue})]],

@@ -74,7 +74,7 @@ class Publisher:
         self._outbox = Outbox(self._owner, broker, "publisher", [work_queue(queue)])
         self._inbox = Inbox(self._owner, self._take)
         self._delayed: dict[_Publishing, object] = {}
-        self._metrics = metrics.publishing(meter, queue, lambda: self._in_flight)
+        self._metrics = metrics.publishing(meter, queue, lambda: self._in_flight, lambda: self.blocked)
         self._owner.start(self._outbox.link)
         self._owner.call(self._outbox.link.open)
 

@@ -187,7 +187,8 @@ def all_metrics(told: Recorded) -> None:
     Danger().observe(told.meter)
     stats: Callable[[], dict[str, int]] = dict
     observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
-    metrics.publishing(told.meter, "messages", lambda: 0).record(1, BrokerAway("x"), context.get_current())
+    publishing = metrics.publishing(told.meter, "messages", lambda: 0, lambda: False)
+    publishing.record(1, BrokerAway("x"), context.get_current())
     metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
     metrics.ages(told.meter, "messages")(1, context.get_current())
     metrics.depths(told.meter, lambda: {"messages": 1})
