@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from grafana.source.annotations import EVERYWHERE
 from grafana.source.panels import Panel, Text
 from grafana.source.queries import Json
 from grafana.source.variables import Variable
@@ -47,6 +48,7 @@ class Board:
             "refresh": self.refresh,
             "time": {"from": f"now-{self.since}", "to": "now"},
             "timezone": "browser",
+            "annotations": {"list": [mark.as_json() for mark in EVERYWHERE]},
             "links": [
                 {
                     "type": "dashboards",
@@ -56,6 +58,7 @@ class Board:
                     "includeVars": False,
                     "keepTime": True,
                     "icon": "external link",
+                    "tooltip": "",
                     "targetBlank": False,
                 }
             ],

@@ -98,10 +98,11 @@ def lines(
     overrides: Sequence[Json] = (),
     **field_options: Any,
 ) -> Panel:
-    """Return values over time."""
+    """Return values over time, from 0 on unless `min` is None."""
     custom: Json = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "auto", "pointSize": 4}
     if stacked:
         custom |= {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 40}
+    shown: Json = {"custom": custom, "min": 0, **field_options}
     return Panel(
         "timeseries",
         title,
@@ -118,7 +119,7 @@ def lines(
             },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
-        field_options={"custom": custom, "min": 0, **field_options},
+        field_options={key: value for key, value in shown.items() if value is not None},
         links=tuple(links),
         overrides=tuple(overrides),
     )
@@ -147,10 +148,13 @@ def stat(
         options={
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "textMode": "auto",
+            "wideLayout": True,
             "colorMode": "value",
             "graphMode": "area" if graph else "none",
             "justifyMode": "auto",
             "orientation": "auto",
+            "showPercentChange": False,
+            "percentChangeColorMode": "standard",
         },
         field_options={"thresholds": thresholds((None, "green")), **field_options},
         links=tuple(links),
@@ -171,6 +175,10 @@ def gauge(title: str, description: str, unit: str, *queries: Query, width: int, 
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "showThresholdMarkers": True,
             "showThresholdLabels": False,
+            "orientation": "auto",
+            "sizing": "auto",
+            "minVizWidth": 75,
+            "minVizHeight": 75,
         },
         field_options={"min": 0, "max": 1, "thresholds": colors},
     )
@@ -193,6 +201,11 @@ def bars(title: str, description: str, unit: str, *queries: Query, width: int = 
             "valueMode": "color",
             "namePlacement": "left",
             "showUnfilled": True,
+            "sizing": "auto",
+            "minVizWidth": 8,
+            "minVizHeight": 16,
+            "maxVizHeight": 300,
+            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
         },
         field_options={"min": 0, "thresholds": thresholds((None, "blue"))},
     )
@@ -235,11 +248,12 @@ def table(
         width,
         height,
         options={
+            "frameIndex": 0,
             "showHeader": True,
             "cellHeight": "sm",
             "sortBy": [{"displayName": sort, "desc": True}] if sort else [],
         },
-        field_options={"custom": {"align": "auto", "filterable": True}},
+        field_options={"custom": {"align": "auto", "filterable": True, "inspect": False}},
         transformations=tuple(transformations),
         links=tuple(links),
         overrides=tuple(overrides),
@@ -292,7 +306,7 @@ def timeline(title: str, description: str, *queries: Query, width: int = 24, hei
             "showValue": "never",
             "alignValue": "left",
             "rowHeight": 0.8,
-            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom"},
+            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
             "tooltip": {"mode": "single", "sort": "none"},
         },
         field_options={

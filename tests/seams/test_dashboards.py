@@ -119,6 +119,17 @@ def test_metrics_are_told_from_functions_labels_and_texts() -> None:
     assert names_in(expression) == {"a_bucket", "up"}
 
 
+@EVERY_BOARD
+def test_what_is_marked_on_graphs_is_told_by_someone(name: str) -> None:
+    """A mark that asks for nothing marks nothing, and nobody notices."""
+    marks = boards()[name]["annotations"]["list"]
+    assert "Alerts" in {mark["name"] for mark in marks}
+    for mark in marks:
+        assert mark["datasource"]["uid"] in SOURCES
+        if mark["datasource"]["uid"] == MIMIR.uid:
+            assert names_in(mark["target"]["expr"]) <= documented() | FROM_OTHERS | recorded()
+
+
 @pytest.mark.parametrize(("board", "series", "label"), list(choices()))
 def test_what_readers_choose_from_is_told_by_someone(board: str, series: str, label: str) -> None:
     """A list without an entry empties every panel that uses it."""

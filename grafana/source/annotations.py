@@ -1,0 +1,38 @@
+"""What is marked on every graph of a dashboard: moments that explain a curve."""
+
+from dataclasses import dataclass
+
+from grafana.source.queries import FETCHED, MIMIR, Json
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Marks while a query has values. `title` and `text` are templates such as {{alertname}}, as in a legend."""
+
+    name: str
+    expression: str
+    title: str
+    text: str
+    color: str
+
+    def as_json(self) -> Json:
+        """Return the annotation as a dashboard holds it; it can be switched off above the panels."""
+        return {
+            "name": self.name,
+            "datasource": MIMIR.as_json(),
+            "enable": True,
+            "hide": False,
+            "iconColor": self.color,
+            "target": {"refId": "Anno", "expr": self.expression, "interval": FETCHED, "legendFormat": self.title},
+            "titleFormat": self.title,
+            "textFormat": self.text,
+            "tagKeys": "",
+            "useValueForTime": False,
+        }
+
+
+# Grafana joins the points of a series to one region; a page is what one looks for a reason for.
+ALERTS = Mark(
+    "Alerts", 'max by (alertname) (ALERTS{alertstate="firing",severity="page"})', "{{alertname}}", "fires", "red"
+)
+EVERYWHERE = (ALERTS,)
