@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 TELL_EVERY_S = 5.0
+LONGEST_LENGTH = 5  # digits of a Content-Length: what has more of them is cut off
 
 
 class Turns:
@@ -91,6 +92,7 @@ class Admission:
         """Serve the request in its turn, or refuse it."""
         refusal = self.turns.take(self._patience_s)
         if refusal is not None:
+            _read_away(environ)
             return self._refuse(start_response, refusal)
         try:
             return self._service(environ, start_response)
@@ -102,6 +104,13 @@ class Admission:
         self._telling.count()
         start_response("503 Service Unavailable", self._headers)
         return [self._body]
+
+
+def _read_away(environ: WSGIEnvironment) -> None:
+    """Read a small body that nobody wants: unread, it has the connection cut before the caller sees our answer."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isascii() and length.isdecimal() and len(length) < LONGEST_LENGTH:
+        environ["wsgi.input"].read(int(length))
 
 
 class _Telling:
