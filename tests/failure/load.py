@@ -80,8 +80,12 @@ class _Generator:
         self._seen.latencies.setdefault(status, []).append(time.perf_counter() - due)
 
     async def _exchange(self, number: int) -> int:
-        if self._idle:
+        while self._idle:
             reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                break
+            self._open -= 1  # the server hung up on it: idle for half a minute
+            writer.close()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             self._open += 1

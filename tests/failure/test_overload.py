@@ -1,0 +1,53 @@
+"""Five times as many requests as can be served, for a minute: some are served in time, the rest refused at once."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.load import crud
+from local.postgres import Postgres
+from tests.failure.conftest import Measured
+from tests.failure.load import offer
+from tests.integration.conftest import eventually
+from tests.integration.service_support import SILENT, ask, database_settings, fleet
+
+pytestmark = pytest.mark.timeout(300)
+
+TIMES = 5
+MINUTE_S = 60.0
+# Whoever waits longer than a second for a turn is refused; the rest is the work itself, on a machine that is busy with
+# making this load as well.
+SERVED_S, REFUSED_S = 4.0, 2.5
+
+
+def test_five_times_the_capacity_is_served_in_part_and_refused_in_part(
+    postgres: Postgres, tmp_path: Path, measured: Measured
+) -> None:
+    """Bounded latency for what is served, 503 at once for the rest, no other status; afterwards as if nothing was."""
+    with fleet(tmp_path, SILENT, database_settings(postgres), {"FAULT_NULL_NAME": "0"}) as servers:
+        server = servers.start("server")
+        port = int(server.base_url.rpartition(":")[2])
+        crud(port, connections=16, seconds=2)  # warm-up
+        capacity = crud(port, connections=16, seconds=5)
+        seen = offer(port, rate=TIMES * capacity.rps, seconds=MINUTE_S)
+        eventually(lambda: ask(server.base_url, "/unicorn").status == 200, 10)
+        after = crud(port, connections=16, seconds=5)
+        refusals = server.process.log.read_text(encoding="utf-8").count("requests refused, too many are waiting")
+        page = ask(server.base_url, "/metrics").text
+    served, refused = seen.statuses[200], seen.statuses[503]
+    measured(
+        f"capacity {capacity.rps:.0f}/s; offered {TIMES * capacity.rps:.0f}/s for {MINUTE_S:.0f} s: served "
+        f"{served / seen.seconds:.0f}/s, half within {seen.quantile_ms(200, 0.5):.0f} ms, 99 % within "
+        f"{seen.quantile_ms(200, 0.99):.0f} ms; refused {refused / seen.seconds:.0f}/s, half within "
+        f"{seen.quantile_ms(503, 0.5):.0f} ms, 99 % within {seen.quantile_ms(503, 0.99):.0f} ms; {seen.unsent} not "
+        f"sent, for 400 were under way; {refusals} lines in the log; afterwards {after.rps:.0f}/s, 99 % within "
+        f"{after.quantile(0.99):.0f} ms (before: {capacity.quantile(0.99):.0f} ms)"
+    )
+    assert set(seen.statuses) == {200, 503}, seen.faults
+    assert served > capacity.rps / 4 * MINUTE_S
+    assert refused > served / 4
+    assert seen.quantile_ms(200, 0.99) < SERVED_S * 1000
+    assert seen.quantile_ms(503, 0.99) < REFUSED_S * 1000
+    assert set(after.statuses) == {200, 201, 204}
+    assert 'mythical_requests_refused_total{reason="queue_full"}' in page
+    assert 1 <= refusals <= MINUTE_S / 5 + 2
