@@ -208,13 +208,23 @@ def test_a_layer_only_patches(layer: str) -> None:
         if name not in services():
             continue
         base = services()[name]
-        assert set(patch) <= {"environment", "depends_on", "mem_limit"}, (
+        assert set(patch) <= {"environment", "depends_on", "mem_limit", "entrypoint"}, (
             f"{layer} changes more of {name} than it has to"
         )
         for key, value in patch.items():
             assert value != base.get(key), f"{layer} repeats {key} of {name}"
         repeated = set(patch.get("environment", {}).items()) & set(base.get("environment", {}).items())
         assert not repeated, f"{layer} repeats {repeated}"
+
+
+def test_addresses_of_the_cloud_that_were_not_put_in_end_in_a_line() -> None:
+    """The file as it is committed holds placeholders, which Alloy would take for addresses."""
+    command = [part.replace("$$", "$") for part in services(layer_file("cloud"))["alloy"]["entrypoint"]]
+    endpoints = {"ALLOY_ENDPOINTS": str(ROOT / "alloy/endpoints-cloud.json")}
+    ended = subprocess.run(command, env=os.environ | endpoints, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("alloy/endpoints-cloud.json: put the addresses of your stack in place of ")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("layer", LAYERS)
