@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from common.otlp import Collector
+from common.spans import LeanTracerProvider
 
 # Two seconds, where the SDK waits five: in a demo one wants to see the trace of the request one just made.
 SCHEDULE_DELAY_MS = 2000
@@ -31,7 +32,7 @@ def tracer_provider(
     The sampler is the one that OTEL_TRACES_SAMPLER names, by default all spans of a trace or none. When the queue is
     full, further spans are dropped and counted, by `meters`: `otel.sdk.processor.span.processed` with `error.type`.
     """
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider = LeanTracerProvider(resource=resource, shutdown_on_exit=False)
     for processor in processors:
         provider.add_span_processor(processor)
     if collector:

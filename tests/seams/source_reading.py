@@ -52,7 +52,8 @@ def constants() -> dict[str, str]:
     found: dict[str, str] = {}
     for node in nodes():
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            found |= {name.id: node.value.value for name in node.targets if isinstance(name, ast.Name)}
+            names = [name.id for name in node.targets if isinstance(name, ast.Name) and name.id.isupper()]
+            found |= dict.fromkeys(names, node.value.value)
         elif (
             isinstance(node, ast.Assign)
             and isinstance(node.value, ast.Tuple)
