@@ -74,10 +74,14 @@ class Callers:
         """The names that should be in the tables and are not, or the other way around."""
         broken: list[str] = []
         for beast in self._beasts:
-            there = {name for (name,) in run(postgres, f"SELECT name FROM {beast}", database)}  # noqa: S608 - constants
+            there = names_in(postgres, beast, database)
             broken += [f"lost: {beast} {name}" for name in self.kept[beast] - there]
             broken += [f"back from the dead: {beast} {name}" for name in self.gone[beast] & there]
         return broken
+
+    def names_in(self, postgres: Postgres, database: str | None = None) -> set[str]:
+        """All names in the tables."""
+        return {name for beast in self._beasts for name in names_in(postgres, beast, database)}
 
     def _call(self, server: Service, caller: str) -> None:
         line = _Line(server)
@@ -104,7 +108,7 @@ class Callers:
         except (OSError, http.client.HTTPException) as fault:
             with self._lock:
                 self.unanswered[type(fault).__name__] += 1
-                if not isinstance(fault, ConnectionRefusedError):
+                if method == "POST" and not isinstance(fault, ConnectionRefusedError):
                     self.unanswered_names.add(name)
             line.close()
             self._stop.wait(PAUSE_S)
@@ -135,3 +139,8 @@ class _Line:
         """Hang up."""
         with suppress(OSError):
             self._connection.close()
+
+
+def names_in(postgres: Postgres, beast: str, database: str | None = None) -> set[str]:
+    """The names in one table."""
+    return {name for (name,) in run(postgres, f"SELECT name FROM {beast}", database)}  # noqa: S608 - a constant
