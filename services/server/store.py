@@ -133,5 +133,7 @@ class Store:
         except errors.UndefinedTable as error:
             self.tables_missing.set()
             raise StoreAway("the tables are not there yet") from error
+        except errors.DiskFull as error:
+            raise StoreAway("the database has no room") from error
         except psycopg.OperationalError as error:
             raise StoreAway("the database is away") from error

@@ -1,0 +1,135 @@
+"""Messages that nobody can work on, and queues that someone else declared: put aside or refused, and the rest flows."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pika  # type: ignore[import-untyped]  # pika ships no py.typed
+import pytest
+
+from local.rabbitmq import RabbitMQ
+from tests.failure.conftest import Measured
+from tests.failure.publishing import QUICK, publishing, recorded
+from tests.integration.conftest import Service, eventually
+from tests.integration.recording_server import recording_server
+from tests.integration.service_support import (
+    SILENT,
+    Fleet,
+    ask,
+    broker_settings,
+    channel,
+    clear_queues,
+    fleet,
+    ready_messages,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+# What no retry can mend, with what the dead-letter queue is told of it.
+POISON = {
+    b"nonsense": "not about a beast",
+    b"GET /dragon": "not about a beast",
+    b"": "not about a beast",
+    b"GET /unicorn\x00": "not about a beast",
+    b"\xff\xfe\x00GET": "not UTF-8",
+    "GET /unicörn".encode("latin-1"): "not UTF-8",
+    b"x" * 65_537: "at most 65536",
+    b"GET /unicorn " + b"x" * 1_000_000: "at most 65536",  # 25 of them fit into the bounds of the dead-letter queue
+}
+MANY = 25
+
+
+@pytest.fixture
+def started(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Iterator[Fleet]:
+    """Services on a broker without queues."""
+    clear_queues(rabbitmq)
+    with fleet(tmp_path_factory.mktemp("refused"), SILENT, broker_settings(rabbitmq), QUICK) as services:
+        yield services
+    clear_queues(rabbitmq)
+
+
+def dead(rabbitmq: RabbitMQ) -> list[tuple[Any, bytes]]:
+    """Take everything out of the dead-letter queue."""
+    taken = []
+    with channel(rabbitmq) as on:
+        while (got := on.basic_get("messages.dead", auto_ack=True))[0] is not None:
+            taken.append((got[1], got[2]))
+    return taken
+
+
+def test_poison_of_every_kind_is_put_aside_under_load_and_the_rest_flows(
+    started: Fleet, rabbitmq: RabbitMQ, measured: Measured
+) -> None:
+    """Each goes to the dead-letter queue once, with its body and the reason; every good message is recorded by id."""
+    recorder = started.start("recorder")
+    with publishing(rabbitmq, rate=100) as load, channel(rabbitmq) as on:
+        on.confirm_delivery()
+        for _ in range(MANY):
+            for body in POISON:
+                on.basic_publish("", "messages", body, pika.BasicProperties(delivery_mode=2))
+            # Good, from someone who sends no headers and no id at all.
+            on.basic_publish("", "messages", b"GET /manticore")
+    eventually(lambda: ready_messages(rabbitmq, "messages.dead") == MANY * len(POISON), 60)
+    eventually(lambda: load.confirmed <= set(recorded([recorder.process.log])))
+    log = recorder.process.log.read_text(encoding="utf-8")
+    put_aside = dead(rabbitmq)
+    measured(
+        f"{len(put_aside)} of {MANY * len(POISON)} poison messages of {len(POISON)} kinds in messages.dead, "
+        f"{len(load.confirmed)} good ones recorded meanwhile, none lost; {ready_messages(rabbitmq, 'messages')} left"
+    )
+    for properties, body in put_aside:
+        assert POISON[body] in properties.headers["x-reason"]
+    assert log.count('msg="poison message"') == len(put_aside)
+    eventually(lambda: log_of(recorder).count('msg="message recorded"') == len(load.confirmed) + MANY)
+    assert ready_messages(rabbitmq, "messages") == ready_messages(rabbitmq, "messages.retry") == 0
+    assert "Traceback" not in log
+
+
+def log_of(service: Service) -> str:
+    """What a service has said so far."""
+    return service.process.log.read_text(encoding="utf-8")
+
+
+def test_a_queue_that_someone_else_declared_is_refused_with_the_remedy_until_it_is_gone(
+    started: Fleet, rabbitmq: RabbitMQ, measured: Measured
+) -> None:
+    """Neither service touches it or ends; readiness and log say what differs and what to do; then both go on."""
+    with channel(rabbitmq) as on:
+        on.queue_declare("messages", durable=True)
+        on.basic_publish("", "messages", b"someone else's")
+    with recording_server() as server:
+        recorder = started.launch("recorder", until="/healthz")
+        requester = started.launch("requester", until="/healthz", **server.settings, REQUESTER_START="0")
+        started.ready()
+        said = {}
+        for name, service in (("recorder", recorder), ("requester", requester)):
+            eventually(lambda service=service: "declared otherwise" in ask(service.base_url, "/readyz").text)  # type: ignore[misc]
+            said[name] = ask(service.base_url, "/readyz").text
+            assert "queue 'messages'" in said[name]
+            assert "rabbitmqctl delete_queue messages" in said[name]
+            eventually(lambda service=service: "declared otherwise" in log_of(service))  # type: ignore[misc]
+        asked = len(server.asked)
+        eventually(lambda: len(server.asked) > asked + 20)
+        assert ready_messages(rabbitmq, "messages") == 1
+        with channel(rabbitmq) as on:
+            on.queue_delete("messages")
+        for service in (recorder, requester):
+            eventually(lambda service=service: ask(service.base_url, "/readyz").status == 200)  # type: ignore[misc]
+        eventually(lambda: "message recorded" in log_of(recorder))
+    measured(f"both say: {said['recorder'].strip()}")
+
+
+def test_another_retry_delay_than_the_queues_is_refused_with_the_delay_that_fits(
+    started: Fleet, rabbitmq: RabbitMQ, measured: Measured
+) -> None:
+    """RECORDER_RETRY_DELAY was changed on a broker that has the queue already."""
+    first = started.start("recorder", RECORDER_RETRY_DELAY="2.5")
+    assert first.stop() == 0
+    other = started.start("recorder", until="/healthz", RECORDER_RETRY_DELAY="4")
+    eventually(lambda: "declared otherwise" in ask(other.base_url, "/readyz").text)
+    said = ask(other.base_url, "/readyz").text
+    measured(f"it says: {said.strip()}")
+    assert "set the retry delay to 2.5 s again, or delete it once it is empty" in said
+    assert "rabbitmqctl delete_queue messages.retry" in said
+    with channel(rabbitmq) as on:
+        on.queue_delete("messages.retry")
+    eventually(lambda: ask(other.base_url, "/readyz").status == 200)

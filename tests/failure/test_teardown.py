@@ -1,0 +1,57 @@
+"""All tables are dropped and made anew under load, with three replicas that would each do it."""
+
+import itertools
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from common.beasts import MYTHICAL
+from local.postgres import Postgres
+from services.server.upkeep import WIPES
+from tests.failure.calling import Callers
+from tests.failure.conftest import Measured
+from tests.integration.conftest import eventually
+from tests.integration.service_support import SILENT, ask, database_settings, fleet, own_database, run
+
+pytestmark = pytest.mark.timeout(180)
+
+PERIOD_S = 3.0
+WIPED = 5
+LAST = f"SELECT last FROM {WIPES}"  # noqa: S608 - a constant
+
+
+def test_three_replicas_wipe_once_per_period_and_nothing_breaks(
+    postgres: Postgres, tmp_path: Path, measured: Measured
+) -> None:
+    """One wipe, whoever does it; every caller is served or told to come again; no 500, and all tables are there."""
+    told = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": f"{PERIOD_S * 1000:.0f}"}
+    with own_database(postgres) as name, fleet(tmp_path, SILENT, database_settings(postgres, name), told) as started:
+        replicas = [started.launch("server") for _ in range(3)]
+        started.ready()
+        wipes = run(postgres, LAST, name)
+
+        def another() -> bool:
+            last = run(postgres, LAST, name)
+            wipes.extend(each for each in last if each != wipes[-1])
+            return len(wipes) > WIPED
+
+        with Callers(replicas, each=3) as callers:
+            eventually(another, (WIPED + 2) * PERIOD_S + 10)
+        tables = [ask(replica.base_url, f"/{beast}").status for replica in replicas for beast in MYTHICAL.names]
+        logs = [replica.process.log.read_text(encoding="utf-8") for replica in replicas]
+    gaps = [(later[0] - earlier[0]).total_seconds() for earlier, later in itertools.pairwise(wipes)]
+    by_replica = [log.count("tables made anew") for log in logs]
+    measured(
+        f"{len(gaps)} wipes, {min(gaps):.2f} s apart at the least (period {PERIOD_S:.0f} s), made by the replicas "
+        f"{by_replica}; answers {dict(sorted(callers.statuses.items()))}, slowest {callers.slowest_s:.1f} s"
+    )
+    assert timedelta(seconds=min(gaps)) >= timedelta(seconds=PERIOD_S)
+    assert sum(by_replica) in (len(gaps), len(gaps) + 1)  # another one may have come while the load ended
+    assert set(callers.statuses) <= {200, 201, 204, 503}
+    assert callers.statuses[503] < callers.statuses[200]
+    assert callers.refused_without_hint == 0
+    assert not callers.unanswered
+    assert set(tables) <= {200, 503}
+    assert 200 in tables
+    assert not any("unforeseen error" in log or "upkeep failed" in log for log in logs)
