@@ -13,18 +13,30 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Response, jsonify, request
 
 from common.exposition import expose
+from common.faults import Faults
+from common.faults.control import PATH as FAULTS
+from common.faults.control import add_fault_pages
 from common.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
 from common.problems import Problem, translate_problems
 from common.telemetry import Telemetry
 
-PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap"})
+PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", FAULTS})
+
+ONE_FAULT = f"{FAULTS}/"
 
 # A part of the service that has to be there, and what to say when it is not; None means ready.
 Check = Callable[[], str | None]
 
 
-def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool, told_to_stop: threading.Event) -> Flask:
-    """Make the application; `checks` decide on /readyz, `debug` opens the profile pages.
+def operations(
+    telemetry: Telemetry,
+    checks: dict[str, Check],
+    *,
+    debug: bool,
+    told_to_stop: threading.Event,
+    faults: Faults | None = None,
+) -> Flask:
+    """Make the application; `checks` decide on /readyz, `debug` opens the profile pages, `faults` their switch.
 
     A profile ends early once `told_to_stop` is set: the service would otherwise wait for it, and be killed.
     """
@@ -57,6 +69,9 @@ def operations(telemetry: Telemetry, checks: dict[str, Check], *, debug: bool, t
         def _heap() -> Response:
             return _profile(partial(heap_profile, stop=told_to_stop), default=1)
 
+    if faults:
+        add_fault_pages(app, faults)
+
     return app
 
 
@@ -78,9 +93,10 @@ def _seconds(default: float) -> float:
 
 
 def beside(service: WSGIApplication, operation: WSGIApplication) -> WSGIApplication:
-    """Join the two applications: the pages for machines by their exact paths, everything else to the service."""
+    """Join the two applications: the pages for machines by their paths, the rest is the service's."""
 
     def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return (operation if environ["PATH_INFO"] in PATHS else service)(environ, start_response)
+        path = environ["PATH_INFO"]
+        return (operation if path in PATHS or path.startswith(ONE_FAULT) else service)(environ, start_response)
 
     return choose

@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
+from common.faults.slow_clock import SlowBy, SlowLines
 from common.logs.setup import start_logs
 from common.metrics import meter_provider
 from common.process_metrics import observe_process
@@ -57,10 +58,11 @@ class Telemetry:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Telemetry:
+def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str, slow_by: SlowBy | None = None) -> Telemetry:
     """Start the signals of this process. Called once, in the process that does the work, never before a fork.
 
-    `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics.
+    `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics. `slow_by` is the
+    planted fault clock_shift, for a service that shows it.
     """
     who = resource(settings.service, settings.namespace)
     spans_to = settings.collector if settings.enabled and settings.traces else None
@@ -73,6 +75,8 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Tel
     )
     meter = meters.get_meter(scope)
     handler = start_logs(settings.logs, labels=labels, resource=who, collector=settings.collector, meter=meter)
+    if slow_by:
+        handler.addFilter(SlowLines(slow_by))
     profiles = Profiles.start(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
@@ -80,7 +84,9 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str) -> Tel
         memory=settings.profiles_memory,
     )
     span_profiles = profiles.span_processor()
-    tracers = tracer_provider(who, spans_to, *([span_profiles] if span_profiles else []), meters=meters)
+    tracers = tracer_provider(
+        who, spans_to, *([span_profiles] if span_profiles else []), meters=meters, slow_by=slow_by
+    )
     observe_process(meter)
     log.info(
         "telemetry started",

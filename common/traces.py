@@ -7,6 +7,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from common.faults.slow_clock import SlowBy, SlowSpans
 from common.otlp import Collector
 from common.spans import LeanTracerProvider
 
@@ -26,6 +27,7 @@ def tracer_provider(
     collector: Collector | None,
     *processors: SpanProcessor,
     meters: MeterProvider | None = None,
+    slow_by: SlowBy | None = None,
 ) -> TracerProvider:
     """Make the source of tracers: `processors` see each span first, then it goes to the collector, if there is one.
 
@@ -36,17 +38,17 @@ def tracer_provider(
     for processor in processors:
         provider.add_span_processor(processor)
     if collector:
-        provider.add_span_processor(_batches(collector, meters))
+        provider.add_span_processor(_batches(collector, meters, slow_by))
     return provider
 
 
-def _batches(collector: Collector, meters: MeterProvider | None) -> BatchSpanProcessor:
+def _batches(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy | None) -> BatchSpanProcessor:
     """Make the batching processor with its own figures, and leave the tracers without theirs: those cost per span."""
     before = os.environ.get(SELF_METRICS)
     os.environ[SELF_METRICS] = "true"
     try:
         return BatchSpanProcessor(
-            collector.span_exporter(),
+            SlowSpans(collector.span_exporter(), slow_by) if slow_by else collector.span_exporter(),
             max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
             schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
             meter_provider=meters,

@@ -55,6 +55,7 @@ class Consumer:
         retry_delay_s: float = 5.0,
         max_body_bytes: int = 64 * 1024,
         depth_interval_s: float = 5.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
         self._owner = Owner("consumer")
@@ -67,7 +68,14 @@ class Consumer:
             self._owner, broker, "consumer moves", [retry_queue(queue, retry_delay_s), dead_queue(queue)]
         )
         self._processing = Processing(
-            broker, queue, handle, tracer=tracer, meter=meter, attempts=attempts, max_body_bytes=max_body_bytes
+            broker,
+            queue,
+            handle,
+            tracer=tracer,
+            meter=meter,
+            attempts=attempts,
+            max_body_bytes=max_body_bytes,
+            clock=clock,
         )
         self._settled: Inbox[tuple[Delivery, Verdict]] = Inbox(self._owner, self._settle)
         self._retried = metrics.retried(meter)

@@ -42,10 +42,12 @@ class Processing:
         meter: Meter,
         attempts: int,
         max_body_bytes: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._broker = broker
         self._queue = queue
         self._handle = handle
+        self._clock = clock
         self._tracer = tracer
         self._attempts = attempts
         self._max_body_bytes = max_body_bytes
@@ -78,7 +80,7 @@ class Processing:
         """Only of what succeeded: what was given up is counted among the dead letters."""
         if (sent_at := delivery.sent_at) is not None:
             # Clocks of two hosts differ: a message from the future is a new one.
-            self._age(max(time.time() - sent_at, 0.0), context)
+            self._age(max(self._clock() - sent_at, 0.0), context)
 
     def _try(self, delivery: Delivery) -> BaseException | None:
         try:

@@ -5,7 +5,9 @@ import threading
 
 from flask import Flask
 
-from common.faults import Faults
+from common.faults import CLOCK_SHIFT, Faults
+from common.faults.marks import mark
+from common.faults.slow_clock import slow_time
 from common.messaging import Consumer
 from common.operations import beside, operations
 from common.problems import translate_problems
@@ -21,8 +23,15 @@ FINISH_S, TELL_S = 2.0, 2.5
 
 def start(config: Config, told_to_stop: threading.Event) -> Running:
     """Start the recorder in this process; `told_to_stop` is set when it is to end."""
-    telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-recorder", scope="mythical.recorder")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
+
+    def slow_by() -> float:
+        return faults.strength(CLOCK_SHIFT)
+
+    telemetry = start_telemetry(
+        config.telemetry, job=f"{config.catalogue.prefix}-recorder", scope="mythical.recorder", slow_by=slow_by
+    )
+    mark(faults, telemetry.meter)
     recording = Recording(config.catalogue, telemetry.meter, faults)
     consumer = Consumer(
         config.broker,
@@ -32,9 +41,14 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         concurrency=config.concurrency,
         attempts=config.attempts,
         retry_delay_s=config.retry_delay_s,
+        clock=slow_time(slow_by),
     )
     machines = operations(
-        telemetry, {"broker": lambda: _missing(consumer)}, debug=config.debug, told_to_stop=told_to_stop
+        telemetry,
+        {"broker": lambda: _missing(consumer)},
+        debug=config.debug,
+        told_to_stop=told_to_stop,
+        faults=faults if config.faults_control else None,
     )
     return Running(beside(create_app(), machines), lambda: consumer.close(FINISH_S), lambda: telemetry.close(TELL_S))
 

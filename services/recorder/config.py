@@ -32,6 +32,7 @@ class Config:
     attempts: int
     retry_delay_s: float
     faults: dict[str, float]
+    faults_control: bool
     debug: bool
 
 
@@ -46,6 +47,7 @@ def load(env: Env) -> Config:
         concurrency=env.integer("RECORDER_CONCURRENCY", 16, 1, 256),
         attempts=env.integer("RECORDER_ATTEMPTS", 5, 1, 100),
         retry_delay_s=env.number("RECORDER_RETRY_DELAY", 5, 0.1, 3600),
-        faults=faults.strengths(env, faults.SLOW_PROCESSING),
+        faults=faults.strengths(env, *faults.shown_by("recorder")),
+        faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
         debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )

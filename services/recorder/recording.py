@@ -10,8 +10,9 @@ from opentelemetry import trace
 from opentelemetry.metrics import Meter
 
 from common.beasts import Catalogue
-from common.faults import SLOW_BEASTS, SLOW_PROCESSING, Faults
+from common.faults import SLOW_BEASTS, SLOW_CONSUMER, SLOW_PROCESSING, Faults
 from common.messaging import Message, Poison
+from services.recorder.planted.leak import Leak
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class Recording:
         self._catalogue = catalogue
         self._faults = faults
         self._sleep = sleep
+        self._leak = Leak(faults)
         # The suffix _total is added on the way to Prometheus.
         self._recorded = meter.create_counter("mythical_messages_recorded", description="Messages recorded.")
 
@@ -44,6 +46,7 @@ class Recording:
         # Simulated: a real recorder would store the message; this one only takes the time for it.
         self._sleep(random.uniform(*WORK_S) + self._slowness(beast))  # noqa: S311 - dice, not secrets
         self._recorded.add(1)
+        self._leak.keep()
         fields = {
             "http.method": method,
             "endpoint": beast,
@@ -54,7 +57,8 @@ class Recording:
         log.info("message recorded", extra={"fields": fields, "tags": {self._catalogue.tag: beast}})
 
     def _slowness(self, beast: str) -> float:
-        return self._faults.seconds(SLOW_PROCESSING, 0.5, 1.5) if beast in SLOW_BEASTS else 0.0
+        of_beast = self._faults.seconds(SLOW_PROCESSING, 0.5, 1.5) if beast in SLOW_BEASTS else 0.0
+        return of_beast + self._faults.seconds(SLOW_CONSUMER, 0.4, 0.6)
 
     def _read(self, text: str) -> tuple[str, str]:
         match = _TEXT.fullmatch(text)

@@ -7,6 +7,7 @@ import threading
 from flask import Flask
 
 from common.faults import Faults
+from common.faults.marks import mark
 from common.messaging import Publisher
 from common.operations import beside, operations
 from common.problems import translate_problems
@@ -32,6 +33,7 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         config.telemetry, job=f"{config.catalogue.prefix}-requester", scope="mythical.requester"
     )
     faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
+    mark(faults, telemetry.meter)
     danger = Danger()
     danger.observe(telemetry.meter)
     publisher = Publisher(config.broker, tracer=telemetry.tracer, meter=telemetry.meter)
@@ -42,12 +44,17 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         telemetry.meter,
         connections=config.loops,
         conventions=config.telemetry.conventions,
+        faults=faults,
     )
     plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
     journey = Journey(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
     loops = Loops(plan, journey, count=config.loops, start_s=config.start_s)
     machines = operations(
-        telemetry, {"broker": lambda: _missing(publisher)}, debug=config.debug, told_to_stop=told_to_stop
+        telemetry,
+        {"broker": lambda: _missing(publisher)},
+        debug=config.debug,
+        told_to_stop=told_to_stop,
+        faults=faults if config.faults_control else None,
     )
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
     loops.start()

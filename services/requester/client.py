@@ -13,6 +13,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 
 from common.beasts import Catalogue
 from common.conventions import Conventions
+from common.faults import BROKEN_PROPAGATION, Faults
 
 FAILURE = 400
 
@@ -54,11 +55,13 @@ class Client:
         *,
         connections: int,
         conventions: Conventions,
+        faults: Faults,
     ) -> None:
         self._host, self._port = server
         self._catalogue = catalogue
         self._tracer = tracer
         self._conventions = conventions
+        self._faults = faults
         self._http = urllib3.HTTPConnectionPool(
             self._host,
             self._port,
@@ -99,7 +102,8 @@ class Client:
     def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
         """Make the request of an exchange; see Exchange.send."""
         headers: dict[str, str] = {}
-        propagate.inject(headers)
+        if not self._faults.strikes(BROKEN_PROPAGATION):
+            propagate.inject(headers)
         payload = None
         if body is not None:
             headers["Content-Type"] = "application/json"

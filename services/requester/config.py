@@ -36,6 +36,7 @@ class Config:
     seed: int
     timeshift_min: int
     faults: dict[str, float]
+    faults_control: bool
     debug: bool
 
 
@@ -54,7 +55,8 @@ def load(env: Env) -> Config:
         error_odds=env.number("REQUESTER_ERROR_ODDS", 0, 0, 1),
         seed=_seed(env),
         timeshift_min=_timeshift(env),
-        faults=faults.strengths(env, faults.SLOW_PUBLISH, faults.NEW_VERSION_FAILS, faults.REQUEST_WAVES),
+        faults=faults.strengths(env, *faults.shown_by("requester")),
+        faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
         debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )
 

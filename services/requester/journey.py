@@ -11,7 +11,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace import SpanContext
 
 from common.beasts import Catalogue
-from common.faults import NEW_VERSION_FAILS, SLOW_BEASTS, SLOW_PUBLISH, Faults
+from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
 from common.messaging import MessagingError, Publisher
 from services.requester.client import Client, RequestFailed
 from services.requester.danger import Danger
@@ -80,6 +80,8 @@ class Journey:
     def _publish(self, message: str, beast: str) -> None:
         """Hand the message over without waiting; if the broker never confirms it, that is logged under this trace."""
         delay_s = self._faults.seconds(SLOW_PUBLISH, 0.5, 2.5) if beast in SLOW_BEASTS else 0.0
+        if self._faults.strikes(POISON_MESSAGES):
+            message = message.replace(" /", " ", 1)
         future = self._publisher.publish(message, delay_s=delay_s)
         future.add_done_callback(self._told(trace.get_current_span(), beast))
 

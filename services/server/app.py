@@ -10,13 +10,16 @@ from opentelemetry.metrics import NoOpMeterProvider
 
 from common.admission import Admission
 from common.conventions import one_generation
-from common.faults import DAILY_WIPE, Faults
+from common.faults import Faults
+from common.faults.marks import mark
 from common.operations import beside, operations
 from common.problems import translate_problems
 from common.serving import Running
 from common.telemetry import Telemetry, start_telemetry
 from services.server.config import Config
 from services.server.observing import Observing
+from services.server.planted import Planted
+from services.server.planted.labels import label_explosion
 from services.server.reach import Reach
 from services.server.routes import add_routes
 from services.server.sql_spans import SqlSpans, observe_pool
@@ -33,17 +36,21 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
     """Start the server in this process; `told_to_stop` is set when it is to end."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
+    mark(faults, telemetry.meter)
     reach = Reach()
     pool = make_pool(config.database, reach)
     observe_pool(telemetry.meter, pool, config.database.name)
     spans = SqlSpans(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
-    store = Store(pool, reach, spans, config.catalogue.names)
+    store = Store(pool, reach, spans, config.catalogue.names, faults)
     upkeep = Upkeep(
         store,
         telemetry.tracer,
         rows=config.table_rows,
-        wipe_after_ms=config.teardown_timeout_ms if faults.strength(DAILY_WIPE) else None,
+        wipe_after_ms=config.teardown_timeout_ms,
+        faults=faults,
     )
+    label_explosion(faults, telemetry.meter)
+    planted = Planted(faults, config.database, store, pool, spans)
     service = Admission(
         create_app(config, telemetry, store, upkeep, faults),
         telemetry.meter,
@@ -51,11 +58,18 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         waiting=config.address.waiting,
     )
     machines = operations(
-        telemetry, {"database": lambda: _missing(upkeep)}, debug=config.debug, told_to_stop=told_to_stop
+        telemetry,
+        {"database": lambda: _missing(upkeep)},
+        debug=config.debug,
+        told_to_stop=told_to_stop,
+        faults=faults if config.faults_control else None,
     )
     pool.open(wait=False)
     upkeep.start()
-    return Running(beside(service, machines), upkeep.close, lambda: pool.close(POOL_CLOSE_S), telemetry.close)
+    planted.start()
+    return Running(
+        beside(service, machines), planted.close, upkeep.close, lambda: pool.close(POOL_CLOSE_S), telemetry.close
+    )
 
 
 def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkeep, faults: Faults) -> Flask:

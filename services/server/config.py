@@ -1,6 +1,7 @@
 """The server's settings."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from common import faults
 from common.beasts import Catalogue, catalogue
@@ -25,6 +26,17 @@ class Database:
     connections: int
     statement_timeout_ms: int
 
+    @property
+    def address(self) -> dict[str, Any]:
+        """Where it is and who asks, in the words of the driver."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.name,
+        }
+
 
 @dataclass(frozen=True)
 class Config:
@@ -37,13 +49,14 @@ class Config:
     teardown_timeout_ms: float
     table_rows: int
     faults: dict[str, float]
+    faults_control: bool
     debug: bool
 
 
 def load(env: Env) -> Config:
     """Read the settings; raises SettingsError."""
     where = replace(address(env, PORT), waiting=env.integer("HTTP_QUEUE", 24, 1, 1024))
-    strengths = faults.strengths(env, faults.NULL_NAME, faults.DAILY_WIPE)
+    strengths = faults.strengths(env, *faults.shown_by("server"))
     if env.flag("ALWAYS_SUCCEED", default=False):
         strengths[faults.NULL_NAME.name] = 0.0
     return Config(
@@ -62,6 +75,7 @@ def load(env: Env) -> Config:
         teardown_timeout_ms=_teardown_timeout(env),
         table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),
         faults=strengths,
+        faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
         debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )
 

@@ -9,8 +9,9 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import PathConverter, Rule
 
 from common.beasts import Catalogue
-from common.faults import NULL_NAME, Faults
+from common.faults import CPU_BURN, NULL_NAME, Faults
 from common.problems import Problem
+from services.server.planted.burn import compare_all_names
 from services.server.requests import name_of, page_of
 from services.server.store import NameLost, NameTaken, Store, StoreAway
 from services.server.upkeep import Upkeep
@@ -43,6 +44,8 @@ def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, f
             of = table(beast)
             limit, before = page_of(request.args)
             rows = store.page(of, limit, before)
+        if burnt_s := faults.seconds(CPU_BURN, 0.01, 0.02):
+            compare_all_names([name for _, name in rows], burnt_s)
         response = jsonify([{"name": name} for _, name in rows])
         if len(rows) == limit:
             # Source: RFC 8288, "Web Linking". A page that starts after an id stays the same while names are added.

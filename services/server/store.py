@@ -1,6 +1,7 @@
 """The store: names of beasts in Postgres, through a pool, with an end to every wait."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
+from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
 from services.server.config import Database
 from services.server.reach import Reach, Row
 from services.server.sql_spans import SqlSpans
@@ -49,11 +51,7 @@ def make_pool(database: Database, reach: Reach) -> Pool:
     return ConnectionPool(
         connection_class=reach.connection_class(),
         kwargs={
-            "host": database.host,
-            "port": database.port,
-            "user": database.user,
-            "password": database.password,
-            "dbname": database.name,
+            **database.address,
             "autocommit": True,
             "application_name": "mythical-server",
             "connect_timeout": 3,
@@ -83,20 +81,30 @@ def _begin_again(pool: Pool) -> None:
 class Store:
     """Reads and writes names. Every method raises StoreAway when the database cannot be asked now."""
 
-    def __init__(self, pool: Pool, reach: Reach, spans: SqlSpans, tables: tuple[str, ...]) -> None:
+    def __init__(self, pool: Pool, reach: Reach, spans: SqlSpans, tables: tuple[str, ...], faults: Faults) -> None:
         self._pool = pool
         self._reach = reach
         self._spans = spans
+        self._faults = faults
         self.tables_missing = threading.Event()  # set when a statement found none; upkeep makes them anew
         self.statements: dict[str, Statements] = {table: statements(table) for table in tables}
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
         """Give up to `limit` rows of (id, name), newest first, of those older than the id `before`."""
-        of = self.statements[table]
-        rows: list[tuple[int, str]] = (
-            self._run(of.newest, (limit,)) if before is None else self._run(of.older, (before, limit))
-        )
+        of, rest = self.statements[table], (limit,) if before is None else (before, limit)
+        if self._faults.strikes(N_PLUS_ONE):
+            return self._one_by_one(of, rest)
+        rows: list[tuple[int, str]]
+        if slow_s := self._faults.seconds(SLOW_QUERY, 0.2, 0.4):
+            rows = self._run(of.slow_newest if before is None else of.slow_older, (slow_s, *rest))
+        else:
+            rows = self._run(of.newest if before is None else of.older, rest)
         return rows
+
+    def _one_by_one(self, of: Statements, rest: tuple[int, ...]) -> list[tuple[int, str]]:
+        """Read a page as the planted fault n_plus_one does: its ids first, then each row by its id."""
+        ids = self._run(of.ids if len(rest) == 1 else of.older_ids, rest)
+        return [row for (number,) in ids for row in self._run(of.by_id, (number,))]
 
     def add(self, table: str, name: str | None) -> None:
         """Keep a name; raises NameTaken if it exists, NameLost for None (the planted fault)."""
@@ -125,6 +133,8 @@ class Store:
         try:
             with self._pool.connection() as connection:
                 yield connection
+                if held_s := self._faults.seconds(POOL_TOO_SMALL, 0.03, 0.05):
+                    time.sleep(held_s)  # simulated: what else one may do before a connection is given back
             self._reach.lost = False
         except (PoolTimeout, TooManyRequests) as error:
             raise StoreAway("no connection to the database is free") from error

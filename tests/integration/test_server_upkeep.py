@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import threading
 import time
 from collections import Counter
@@ -16,9 +17,10 @@ from opentelemetry.trace import NoOpTracer
 
 from common.beasts import MYTHICAL
 from common.conventions import conventions
+from common.faults import Faults
 from common.settings import Env
 from local.postgres import Postgres
-from services.server.config import Database
+from services.server.config import DAY_MS, Database
 from services.server.reach import Reach
 from services.server.sql_spans import SqlSpans
 from services.server.store import Store, make_pool
@@ -38,14 +40,17 @@ def database(postgres: Postgres) -> Iterator[str]:
         yield name
 
 
+NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
+
+
 @contextmanager
 def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[Upkeep]:
     """Upkeep that trims as often as it can, with all its parts but the service around it."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
     with make_pool(settings, Reach()) as pool:
         spans = SqlSpans(NoOpTracer(), NoOpMeter("test"), settings, conventions(Env({})))
-        store = Store(pool, Reach(), spans, MYTHICAL.names)
-        upkeep = Upkeep(store, NoOpTracer(), rows=rows, wipe_after_ms=None, trim_every_s=0)
+        store = Store(pool, Reach(), spans, MYTHICAL.names, NO_FAULTS)
+        upkeep = Upkeep(store, NoOpTracer(), rows=rows, wipe_after_ms=DAY_MS, faults=NO_FAULTS, trim_every_s=0)
         upkeep.start()
         try:
             yield upkeep

@@ -14,7 +14,8 @@ ALLOWED = {
     "local": {"common", "local"},
     "bench": {"common", "services", "local", "bench"},
     "loadtest": {"common", "loadtest"},
-    "tests": {"common", "services", "local", "bench", "loadtest", "tests"},
+    "workshop": {"common", "workshop"},
+    "tests": {"common", "services", "local", "bench", "loadtest", "workshop", "tests"},
 }
 
 

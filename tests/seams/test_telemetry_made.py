@@ -15,7 +15,8 @@ from psycopg_pool import ConnectionPool
 from common.admission import Admission
 from common.beasts import MYTHICAL
 from common.conventions import Conventions, conventions
-from common.faults import Faults
+from common.faults import LABEL_EXPLOSION, Faults
+from common.faults.marks import mark
 from common.messaging import Broker, BrokerAway, Message, Poison, metrics
 from common.messaging.spans import mark_failed, process_attributes, publish_attributes
 from common.process_metrics import observe_process
@@ -26,6 +27,7 @@ from services.requester.danger import Danger
 from services.requester.journey import Journey
 from services.requester.plan import Round
 from services.server.config import load
+from services.server.planted.labels import label_explosion
 from services.server.sql_spans import SqlSpans, observe_pool
 from services.server.statements import statements
 from tests.seams.tree import ROOT, rows, sections, words
@@ -56,7 +58,9 @@ def made_by(told: Recorded, page: str) -> Iterator[Made]:
 def requester(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     """A request that succeeds and one that fails."""
     server = Server()
-    client = Client(server.address, MYTHICAL, told.tracer, told.meter, connections=1, conventions=chosen)
+    client = Client(
+        server.address, MYTHICAL, told.tracer, told.meter, connections=1, conventions=chosen, faults=NO_FAULTS
+    )
     journey = Journey(MYTHICAL, client, cast(Any, Broken()), Danger(), NO_FAULTS, timeshift_min=0)
     for server.status in (200, 500):
         journey.make(Round("GET", "unicorn", "", wrong=False, then_delete=False, version=0, pause_s=0))
@@ -194,6 +198,9 @@ def all_metrics(told: Recorded) -> None:
     metrics.depths(told.meter, lambda: {"messages": 1})
     full = Admission(cast(Any, None), told.meter, working=0, waiting=0)
     full({}, cast(Any, lambda *_: None))
+    on = Faults({LABEL_EXPLOSION.name: 1}, cast(Any, None))
+    mark(on, told.meter)
+    label_explosion(on, told.meter)
 
 
 def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> None:

@@ -1,6 +1,7 @@
 """One request over HTTP, and its span."""
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,10 +10,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from common.beasts import BORING, MYTHICAL, Catalogue
 from common.conventions import Conventions
+from common.faults import Faults
 from services.requester.client import Client, RequestFailed
 from tests.unit.services.http_server import Server
 from tests.unit.services.recorded import Recorded, attributes
 
+NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
 BOTH = Conventions(old_http=True, new_http=True, old_database=True, new_database=True)
 OLD = Conventions(old_http=True, new_http=False, old_database=True, new_database=False)
 NEW = Conventions(old_http=False, new_http=True, old_database=False, new_database=True)
@@ -34,7 +37,7 @@ def client(
     told: Recorded, address: tuple[str, int], conventions: Conventions = BOTH, of: Catalogue = MYTHICAL
 ) -> Iterator[Client]:
     """A client of that server, closed at the end."""
-    made = Client(address, of, told.tracer, told.meter, connections=1, conventions=conventions)
+    made = Client(address, of, told.tracer, told.meter, connections=1, conventions=conventions, faults=NO_FAULTS)
     try:
         yield made
     finally:

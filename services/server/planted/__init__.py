@@ -1,0 +1,36 @@
+"""What the server's planted faults do beside its requests: each starts when its fault is set and clears up after it.
+
+Those that change how a request is served are where that happens: in store.py and routes.py.
+"""
+
+from common.faults import Faults
+from common.faults.while_on import WhileOn
+from services.server.config import Database
+from services.server.planted.flood import log_flood
+from services.server.planted.index import missing_index
+from services.server.planted.locks import lock_contention
+from services.server.planted.pool import pool_too_small
+from services.server.sql_spans import SqlSpans
+from services.server.store import Pool, Store
+
+
+class Planted:
+    """The faults of one server that need a thread of their own while they are on."""
+
+    def __init__(self, faults: Faults, database: Database, store: Store, pool: Pool, spans: SqlSpans) -> None:
+        self._all: tuple[WhileOn, ...] = (
+            log_flood(faults),
+            missing_index(faults, store),
+            lock_contention(faults, database, tuple(store.statements), spans),
+            pool_too_small(faults, pool, database.connections),
+        )
+
+    def start(self) -> None:
+        """Begin with those that are on at start."""
+        for each in self._all:
+            each.start()
+
+    def close(self) -> None:
+        """Stop all, and clear up after them."""
+        for each in self._all:
+            each.close()

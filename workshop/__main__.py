@@ -1,0 +1,77 @@
+"""python -m workshop: set planted faults, run scenarios, show the page with the switches."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from common.settings import Env, SettingsError
+from workshop.errors import WorkshopError
+from workshop.faults import clear_faults, list_faults, set_fault
+from workshop.settings import load
+from workshop.switches import Switches
+
+UNUSABLE, INTERRUPTED = 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the complaint."""
+        self.exit(UNUSABLE, f"workshop: {message}; python -m workshop --help says what there is\n")
+
+
+def arguments() -> argparse.ArgumentParser:
+    """Give what the command understands."""
+    parser = Parser(prog="python -m workshop", description="Planted faults and scenarios.")
+    parts = parser.add_subparsers(dest="part", metavar="fault | scenario | page")
+    fault = parts.add_parser("fault", help="list, set and clear planted faults").add_subparsers(
+        dest="do", required=True
+    )
+    fault.add_parser("list", help="each fault with its strength")
+    setting = fault.add_parser("set", help="set one for a while")
+    setting.add_argument("name")
+    setting.add_argument("strength")
+    setting.add_argument("--for", dest="lasts", default="10m", metavar="10m", help="how long; 10m if left out")
+    fault.add_parser("clear", help="put one, or all, back to how they were at start").add_argument("name", nargs="?")
+    return parser
+
+
+def run(words: Sequence[str], env: Env) -> int:
+    """Do what the words say; raises WorkshopError."""
+    told = arguments().parse_args(words)
+    settings = load(env)
+    switches = Switches(settings.services)
+    match (told.part, getattr(told, "do", "")):
+        case ("fault", "list"):
+            _say(list_faults(switches))
+        case ("fault", "set"):
+            _say(set_fault(switches, told.name, told.strength, told.lasts))
+        case ("fault", "clear"):
+            _say(clear_faults(switches, told.name))
+        case _:
+            arguments().print_help()
+    return 0
+
+
+def _say(lines: Sequence[str]) -> None:
+    print("\n".join(lines))  # noqa: T201 - its output is what it is for
+
+
+def main() -> int:
+    """Run; a foreseeable fault is one line, and exit status 2."""
+    try:
+        return run(sys.argv[1:], Env(os.environ))
+    except (WorkshopError, SettingsError) as fault:
+        print(f"workshop: {fault}", file=sys.stderr)  # noqa: T201
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

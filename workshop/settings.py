@@ -1,0 +1,35 @@
+"""Where the three services are, and where the page listens."""
+
+from dataclasses import dataclass
+
+from common.settings import Env
+
+SERVICES = ("server", "requester", "recorder")
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses of the services by their short names, and host and port of the page."""
+
+    services: dict[str, str]
+    page_host: str
+    page_port: int
+
+    @property
+    def page(self) -> str:
+        """The page's address."""
+        return f"http://{LOOPBACK}:{self.page_port}"
+
+
+def load(env: Env) -> Settings:
+    """Read them; the ports of the run without Docker count, unless an address is given. Raises SettingsError."""
+    return Settings(
+        services={
+            "server": env.url("WORKSHOP_SERVER", f"http://{LOOPBACK}:{env.port('DEMO_SERVER_PORT', 4000)}"),
+            "requester": env.url("WORKSHOP_REQUESTER", f"http://{LOOPBACK}:{env.port('DEMO_REQUESTER_PORT', 4001)}"),
+            "recorder": env.url("WORKSHOP_RECORDER", f"http://{LOOPBACK}:{env.port('DEMO_RECORDER_PORT', 4002)}"),
+        },
+        page_host=env.text("WORKSHOP_HOST", LOOPBACK),
+        page_port=env.port("DEMO_WORKSHOP_PORT", 4003),
+    )
