@@ -1,6 +1,5 @@
 """The steps of the workshop that need the run without Docker, as an attendee types them."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import pytest
 
 from local.addresses import DEFAULTS
 from tests.integration.demo_run import DemoRun
-from tests.workshop.pages import Page, pages
-from tests.workshop.shell import shell
+from tests.workshop.pages import Page, pages, typed
+from tests.workshop.shell import needs_jq, shell
 
 STEPS = [page for page in pages() if page.of("demo")]
-needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on the PATH: local/setup tools")
 
 
 @pytest.fixture(scope="module")
@@ -36,5 +34,5 @@ def test_each_command_of_a_step_says_what_the_page_shows(step: Page, demo: DemoR
     """Whoever types it sees the same, up to figures and ids where the page says so."""
     ports = {str(usual): int(demo.environ[variable]) for _, variable, usual in DEFAULTS}
     with shell(tmp_path / "checkout", ports, **demo.environ) as terminal:
-        for block in step.of("demo"):
+        for block in typed(step, "demo"):
             terminal.run(block)

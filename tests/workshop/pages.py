@@ -4,7 +4,7 @@ A block that is run has an info string of `sh run WAY [FLAG…]`; what follows i
 
 - WAY says what has to run: `demo` (the run without Docker), `alloy` (that, and an Alloy) or `stack` (docker compose).
 - FLAG `once`: it changes something, so it is not tried again; `background`: it runs on;
-  `fails`: its exit status is not 0.
+  `fails`: its exit status is not 0; `first`: all later steps of this way begin with it.
 - `text` is the output word for word, `text like` up to figures and ids; in both `…` stands for anything.
 """
 
@@ -18,7 +18,7 @@ from tests.seams.tree import ROOT, sections
 FOLDER = ROOT / "docs" / "workshop"
 INDEX = FOLDER / "README.md"
 WAYS = ("demo", "alloy", "stack")
-FLAGS = {"once", "background", "fails"}
+FLAGS = {"once", "background", "fails", "first"}
 SECTIONS = ["Goal", "Do", "See", "Why", "Where in the code", "Break it", "Next"]
 FENCE = re.compile(
     r"^( *)```([^\n]*)\n(.*?)^\1```$(\n\s*\n?\1```text([^\n]*)\n(.*?)^\1```$)?", re.DOTALL | re.MULTILINE
@@ -110,14 +110,20 @@ class Page:
                 bool(follows) and kind.strip() == "like",
             )
 
-    def of(self, *ways: str) -> list[Block]:
-        """The blocks that run in one of these ways, in their order."""
-        return [block for block in self.blocks() if block.way in ways]
+    def of(self, way: str) -> list[Block]:
+        """The blocks that run in this way, in their order."""
+        return [block for block in self.blocks() if block.way == way]
 
 
 def pages() -> list[Page]:
     """The steps of the workshop, in their order."""
     return [Page(path) for path in sorted(FOLDER.glob("[0-9][0-9]-*.md"))]
+
+
+def typed(page: Page, way: str) -> list[Block]:
+    """What an attendee has typed at the end of a step: its blocks, and before them what earlier steps had to set up."""
+    before = [block for one in pages() if one.name < page.name for block in one.of(way) if "first" in block.flags]
+    return before + page.of(way)
 
 
 def without_code(text: str) -> str:

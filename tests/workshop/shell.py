@@ -22,7 +22,8 @@ DEADLINE_S = 40.0
 COMMAND_S = 90.0
 BETWEEN_S = 0.5
 ASSIGNED = re.compile(r"^([A-Z][A-Z_]*)=", re.MULTILINE)
-ADDRESS = re.compile(r"(?<=127\.0\.0\.1:)(\d+)\b")
+ADDRESS = re.compile(r"((?:127\.0\.0\.1:|listen_port +=  *))(\d+)\b")
+needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on the PATH (local/setup jq installs it)")
 # What attendees write to: these they have as their own copies.
 COPIED = ("docs/workshop/checkpoints", "alloy/exercise")
 
@@ -100,7 +101,7 @@ class Shell:
 
     def moved(self, text: str) -> str:
         """Give the text with the ports of this run."""
-        return ADDRESS.sub(lambda found: str(self.ports.get(found[1], found[1])), text)
+        return ADDRESS.sub(lambda found: f"{found[1]}{self.ports.get(found[2], found[2])}", text)
 
 
 def _kept(text: str) -> str:

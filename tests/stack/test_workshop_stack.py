@@ -1,0 +1,34 @@
+"""The steps of the workshop that need the stack, asked of the one that runs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.stack.backends import port
+from tests.workshop.pages import Page, pages, typed
+from tests.workshop.shell import needs_jq, shell
+
+STEPS = [page for page in pages() if page.of("stack")]
+PUBLISHED = {
+    "3000": "GRAFANA_PORT",
+    "3100": "LOKI_PORT",
+    "3200": "TEMPO_PORT",
+    "4000": "SERVER_PORT",
+    "4001": "REQUESTER_PORT",
+    "4002": "RECORDER_PORT",
+    "4040": "PYROSCOPE_PORT",
+    "9009": "MIMIR_PORT",
+    "12347": "ALLOY_PAGES_PORT",
+}
+
+
+@needs_jq
+@pytest.mark.usefixtures("stack")
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("step", STEPS, ids=lambda page: page.name)
+def test_each_question_to_the_stack_is_answered_as_the_page_shows(step: Page, tmp_path: Path) -> None:
+    """With the query languages of Tempo, Loki, Mimir and Pyroscope."""
+    ports = {usual: port(variable) for usual, variable in PUBLISHED.items()}
+    with shell(tmp_path / "checkout", ports) as terminal:
+        for block in typed(step, "stack"):
+            terminal.run(block)
