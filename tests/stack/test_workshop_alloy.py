@@ -1,4 +1,4 @@
-"""The steps of the workshop that need Alloy, as an attendee types them, between the run without Docker and the gateway."""
+"""The steps of the workshop that need Alloy, as an attendee types them, beside the run without Docker."""
 
 from collections.abc import Iterator
 from pathlib import Path
