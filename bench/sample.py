@@ -31,7 +31,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was found: memory (PSS) and open files by process, rows, size on disk, waiting messages, requests so far."""
+    """What was found: memory of its own and open files by process, rows, size on disk, waiting messages, requests so far."""
 
     memory_mb: dict[str, float]
     files: dict[str, int]
@@ -54,7 +54,7 @@ def take(parts: Parts) -> Sample:
         rows = (connection.execute(LARGEST_TABLE).fetchone() or (0,))[0]
         size = (connection.execute(ON_DISK).fetchone() or (0,))[0]
     return Sample(
-        memory_mb={name: usage(pid).pss_mb for name, pid in parts.pids.items()},
+        memory_mb={name: usage(pid).own_mb for name, pid in parts.pids.items()},
         files={name: open_files(pid) for name, pid in parts.pids.items()},
         largest_table=float(rows),
         database_mb=float(size or 0) / 1_000_000,

@@ -7,11 +7,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Usage:
-    """CPU seconds so far; resident memory in MB, and the share of it that is not shared with others (PSS)."""
+    """CPU seconds so far; resident memory in MB, with shared pages in shares (PSS), and that which no file backs.
+
+    The last is what a program has made itself: the share of a library's pages grows when others that use it end.
+    """
 
     cpu_s: float
     rss_mb: float
     pss_mb: float
+    own_mb: float
 
 
 def usage(pid: int) -> Usage:
@@ -21,6 +25,7 @@ def usage(pid: int) -> Usage:
         cpu_s=sum(_cpu_s(one) for one in pids),
         rss_mb=sum(_smaps(one, "Rss") for one in pids),
         pss_mb=sum(_smaps(one, "Pss") for one in pids),
+        own_mb=sum(_smaps(one, "Pss_Anon") for one in pids),
     )
 
 

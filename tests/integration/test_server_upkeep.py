@@ -47,9 +47,10 @@ NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
 def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[Upkeep]:
     """Upkeep that trims as often as it can, with all its parts but the service around it."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
-    with make_pool(settings, Reach()) as pool:
+    reach = Reach()
+    with make_pool(settings, reach) as pool:
         spans = SqlSpans(NoOpTracer(), NoOpMeter("test"), settings, conventions(Env({})))
-        store = Store(pool, Reach(), spans, MYTHICAL.names, NO_FAULTS)
+        store = Store(pool, reach, spans, MYTHICAL.names, NO_FAULTS)
         upkeep = Upkeep(store, NoOpTracer(), rows=rows, wipe_after_ms=DAY_MS, faults=NO_FAULTS, trim_every_s=0)
         upkeep.start()
         try:
