@@ -31,7 +31,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was found: memory of its own and open files by process, rows, size on disk, waiting messages, requests so far."""
+    """What was found: own memory and open files by process, rows, size on disk, waiting messages, requests so far."""
 
     memory_mb: dict[str, float]
     files: dict[str, int]
