@@ -39,10 +39,10 @@ def conventions(env: Env) -> Conventions:
 
 @contextmanager
 def one_generation(chosen: Conventions) -> Iterator[None]:
-    """Have the instrumentations that are switched on inside the block give one generation of HTTP names.
+    """Have the instrumentations that are switched on inside the block work with one generation of HTTP names.
 
-    They give both at almost twice the cost of one; the few names of the other are cheaper to add by hand. They read
-    the variable once per process, when the first of them starts.
+    They name the schema of their spans by it, and give no metrics twice. They read the variable once per process, when
+    the first of them starts.
     """
 
     from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability

@@ -4,9 +4,6 @@ import random
 import threading
 
 from flask import Flask
-from opentelemetry.instrumentation import flask as flask_instrumentation
-from opentelemetry.instrumentation.flask import FlaskInstrumentor
-from opentelemetry.metrics import NoOpMeterProvider
 
 from common.admission import Admission
 from common.conventions import one_generation
@@ -21,6 +18,7 @@ from services.server.observing import Observing
 from services.server.planted import Planted
 from services.server.planted.labels import label_explosion
 from services.server.reach import Reach
+from services.server.request_spans import make_request_spans
 from services.server.routes import add_routes
 from services.server.sql_spans import SqlSpans, observe_pool
 from services.server.store import Store, make_pool
@@ -77,28 +75,12 @@ def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkee
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
-        _skip_idle_exclusions()
         with one_generation(config.telemetry.conventions):
-            FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call]
-                app,
-                tracer_provider=telemetry.tracer_provider,
-                meter_provider=NoOpMeterProvider(),  # see Observing for why, and for what takes its place
-                enable_commenter=False,
-            )
+            make_request_spans(app, telemetry.tracer_provider)
     Observing(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
     translate_problems(app)
     add_routes(app, store, upkeep, config.catalogue, faults)
     return app
-
-
-def _skip_idle_exclusions() -> None:
-    """Keep the instrumentation from comparing each request's address with a list of exclusions that is empty.
-
-    It builds the whole URL for that, for every request. Where there are exclusions, they are compared.
-    """
-    exclusions = vars(flask_instrumentation).get("_excluded_urls_from_env")
-    if exclusions is not None and not vars(exclusions).get("_excluded_urls"):
-        vars(flask_instrumentation)["_excluded_urls_from_env"] = None
 
 
 def _missing(upkeep: Upkeep) -> str | None:

@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, g, request
@@ -18,12 +19,19 @@ log = logging.getLogger(__name__)
 BUCKETS_MS = (10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 
 # What stands for anything that a caller made up: an address or a method as it came would let anyone create series.
-UNKNOWN = "unknown"
+UNKNOWN, OTHER = "unknown", "_OTHER"
 METHODS = frozenset({"GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"})
 
 FAILURE, SERVER_FAILURE = 400, 500
 
 HTTP_PORT, PORT_DIGITS = 80, 5
+
+# What a request need not have, and the variable of its WSGI environment.
+OPTIONAL = (
+    ("url.query", "QUERY_STRING"),
+    ("client.address", "REMOTE_ADDR"),
+    ("user_agent.original", "HTTP_USER_AGENT"),
+)
 
 WATCHED = "mythical.watched"
 
@@ -43,7 +51,6 @@ class Observing:
             description="Time to answer a request, in milliseconds.",
             explicit_bucket_boundaries_advisory=BUCKETS_MS,
         )
-        # The instrumentation's own metrics carry the Host header as a label: anyone could create series with it.
         self._duration = meter.create_histogram(
             "http.server.request.duration",
             unit="s",
@@ -63,7 +70,7 @@ class Observing:
         watched = _Watched(
             start=time.perf_counter(),
             beast=beast if beast in self._catalogue.danger else UNKNOWN,
-            method=environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else "_OTHER",
+            method=environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else OTHER,
             route=request.url_rule.rule if request.url_rule else UNKNOWN,
             span=span,
         )
@@ -72,38 +79,28 @@ class Observing:
             span.set_attributes(self._attributes(watched, environ))
 
     def _attributes(self, watched: "_Watched", environ: WSGIEnvironment) -> dict[str, str | int]:
-        """What the instrumentation leaves out, at a quarter of what it costs to have it give both conventions.
+        """What the span says from the start, by the conventions for HTTP servers.
 
         `http.target` is a dimension of span metrics, so it comes from the catalogue, not from the caller, and bears
-        no query. `server.address` has no port, which the instrumentation leaves on; `url.path` it would take
-        from a variable that granian does not set.
+        no query.
         """
-        asked = str(environ.get("HTTP_HOST") or environ["SERVER_NAME"])
-        host, port = _host_and_port(asked)
-        attributes: dict[str, str | int] = {}
+        attributes: dict[str, str | int] = {"http.route": watched.route}
         if watched.beast != UNKNOWN:
             attributes[self._catalogue.tag] = watched.beast
         if self._conventions.new_http:
-            attributes["server.address"] = host
-            attributes["url.path"] = environ["PATH_INFO"]
+            attributes |= _new(watched, environ)
         if self._conventions.old_http:
-            attributes["http.method"] = watched.method
-            attributes["http.target"] = f"/{watched.beast}"
-            attributes["http.scheme"] = environ["wsgi.url_scheme"]
-            attributes["http.flavor"] = environ["SERVER_PROTOCOL"].removeprefix("HTTP/")
-            attributes["http.user_agent"] = environ.get("HTTP_USER_AGENT", "")
-            attributes["net.host.name"] = host
-            attributes["net.host.port"] = port
-            attributes["http.host"] = asked
-            attributes["net.peer.ip"] = environ.get("REMOTE_ADDR", "")
+            attributes |= _old(watched, environ)
+            if not self._conventions.new_http:
+                attributes |= _old_alone(environ)
         return attributes
 
     def _end(self, response: Response) -> Response:
         watched: _Watched = request.environ[WATCHED]
         took_s = time.perf_counter() - watched.start
         status = response.status_code
-        if self._conventions.old_http:
-            watched.span.set_attribute("http.status_code", status)
+        if watched.span.is_recording():
+            self._mark(watched.span, status)
         self._times.record(
             took_s * 1000, {"method": watched.method, "status": str(status), self._catalogue.tag: watched.beast}
         )
@@ -117,6 +114,17 @@ class Observing:
         self._duration.record(took_s, labels)
         self._log(watched, response)
         return response
+
+    def _mark(self, span: trace.Span, status: int) -> None:
+        """Put the status on the span; only what the server is to blame for makes it one that failed."""
+        if self._conventions.old_http:
+            span.set_attribute("http.status_code", status)
+        if self._conventions.new_http:
+            span.set_attribute("http.response.status_code", status)
+            if status >= SERVER_FAILURE:
+                span.set_attribute("error.type", str(status))
+        if status >= SERVER_FAILURE:
+            span.set_status(trace.StatusCode.ERROR)
 
     def _log(self, watched: "_Watched", response: Response) -> None:
         failed = response.status_code >= FAILURE
@@ -133,6 +141,54 @@ class Observing:
         log.log(level, "request served", extra={"fields": fields, "tags": tags})
 
 
+def _new(watched: "_Watched", environ: WSGIEnvironment) -> dict[str, str | int]:
+    """The attributes of a request by the present names."""
+    attributes: dict[str, str | int] = {
+        "http.request.method": watched.method,
+        "url.scheme": environ["wsgi.url_scheme"],
+        "url.path": environ["PATH_INFO"],
+        "server.address": _host_and_port(_asked(environ))[0],
+        "server.port": int(environ["SERVER_PORT"]),
+        "network.protocol.version": environ["SERVER_PROTOCOL"].removeprefix("HTTP/"),
+    }
+    if watched.method == OTHER:
+        attributes["http.request.method_original"] = environ["REQUEST_METHOD"]
+    for name, variable in OPTIONAL:
+        if value := environ.get(variable):
+            attributes[name] = value
+    if caller_port := environ.get("REMOTE_PORT"):
+        attributes["client.port"] = int(caller_port)
+    return attributes
+
+
+def _old(watched: "_Watched", environ: WSGIEnvironment) -> dict[str, str | int]:
+    """The same by the names of before, which the dashboards ask for."""
+    host, port = _host_and_port(_asked(environ))
+    return {
+        "http.method": watched.method,
+        "http.target": f"/{watched.beast}",
+        "http.scheme": environ["wsgi.url_scheme"],
+        "http.flavor": environ["SERVER_PROTOCOL"].removeprefix("HTTP/"),
+        "http.user_agent": environ.get("HTTP_USER_AGENT", ""),
+        "http.host": _asked(environ),
+        "net.host.name": host,
+        "net.host.port": port,
+        "net.peer.ip": environ.get("REMOTE_ADDR", ""),
+    }
+
+
+def _old_alone(environ: WSGIEnvironment) -> dict[str, str | int]:
+    """What has no place beside the present names."""
+    caller_port = environ.get("REMOTE_PORT")
+    port = {"net.peer.port": int(caller_port)} if caller_port else {}
+    return {"http.server_name": environ["SERVER_NAME"], **port}
+
+
+def _asked(environ: WSGIEnvironment) -> str:
+    return str(environ.get("HTTP_HOST") or environ["SERVER_NAME"])
+
+
+@lru_cache(64)
 def _host_and_port(asked: str) -> tuple[str, int]:
     """Part a Host header, `[::1]:4000` among them; without a usable port it is that of HTTP."""
     host, colon, port = asked.rpartition(":")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from opentelemetry.sdk import environment_variables
+from opentelemetry.util import http
 
 from common.settings import Env, SettingsError
 from local.addresses import Ports
@@ -110,7 +111,7 @@ def test_each_variable_has_a_sentence(row: Row) -> None:
 
 def test_the_variables_of_the_sdk_are_ones_that_it_knows() -> None:
     """A name with a slip would be set and do nothing."""
-    known = {value for value in vars(environment_variables).values() if isinstance(value, str)}
+    known = {value for of in (environment_variables, http) for value in vars(of).values() if isinstance(value, str)}
     names = [words(row["Variable"])[0] for row in rows(SECTIONS[STANDARD])]
     assert set(names) - known == set()
     assert not set(names) & {row.name for row in ROWS}
