@@ -10,7 +10,7 @@ import pytest
 
 from local.ports import LOOPBACK
 from local.rabbitmq import RabbitMQ
-from tests.integration.conftest import Gateway, eventually
+from tests.integration.conftest import DEADLINE_S, Gateway, eventually
 from tests.integration.recording_server import recording_server
 from tests.integration.service_support import (
     Fleet,
@@ -64,6 +64,18 @@ def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway
     lines = eventually(lambda: own(gateway.get("logs", contains="message recorded"), started.namespace))
     assert {line["labels"]["beast"] for line in lines} == {"unicorn", "beholder", "owlbear", "illithid"}
     assert ready_messages(rabbitmq, "messages.dead") == 0
+
+
+def test_how_long_a_message_was_under_way_is_told(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
+    """From the timestamp that its sender gave it, whatever it waited for; one without a timestamp does not count."""
+    started.start("recorder")
+    publish(rabbitmq, b"GET /unicorn", timestamp=int(time.time()) - 40)
+    publish(rabbitmq, b"GET /unicorn")
+    eventually(lambda: total(gateway, started, "mythical_messages_recorded") == 2)
+    [metric] = eventually(lambda: own(gateway.get("metrics", name="mythical_message_age"), started.namespace))
+    [point] = metric["points"]
+    assert point["count"] == 1
+    assert 40 <= point["sum"] < 40 + DEADLINE_S
 
 
 def test_poison_is_put_aside_while_the_rest_flows(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
