@@ -35,4 +35,8 @@ class Mark:
 ALERTS = Mark(
     "Alerts", 'max by (alertname) (ALERTS{alertstate="firing",severity="page"})', "{{alertname}}", "fires", "red"
 )
-EVERYWHERE = (ALERTS,)
+# One that is set blind tells the name "unnamed".
+FAULTS = Mark(
+    "Planted faults", "max by (fault) (mythical_fault_strength)", "{{fault}}", "a planted fault is on", "purple"
+)
+EVERYWHERE = (FAULTS, ALERTS)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
+from common.faults import PLANTED
 from grafana.source.reading import boards
 from mimir.source.__main__ import FOLDER, TENANT, stale
 from mimir.source.causes import SERVICES
@@ -109,6 +110,16 @@ def test_the_settings_that_a_runbook_names_exist(alert: str) -> None:
     )
     for variable in re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)\b", text):
         assert f"`{variable}`" in known, variable
+
+
+@EVERY_ALERT
+def test_the_faults_that_a_runbook_plants_exist(alert: str) -> None:
+    """Under that name, and up to that strength."""
+    most = {fault.name: fault.most for fault in PLANTED}
+    for name, strength in re.findall(
+        r"fault set (\w+) ([\d.]+)", (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
+    ):
+        assert 0 < float(strength) <= most[name], name
 
 
 def test_the_figures_of_production_are_those_of_the_source() -> None:
