@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from wsgiref.types import WSGIEnvironment
@@ -12,6 +13,7 @@ from opentelemetry.metrics import Meter
 
 from common.beasts import Catalogue
 from common.conventions import Conventions
+from common.synthetic import SYNTHETIC, synthetic
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Observing:
             method=environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else OTHER,
             route=request.url_rule.rule if request.url_rule else UNKNOWN,
             span=span,
+            marks=synthetic(environ["HTTP_BAGGAGE"]) if "HTTP_BAGGAGE" in environ else {},
         )
         environ[WATCHED] = watched
         if span.is_recording():
@@ -84,7 +87,7 @@ class Observing:
         `http.target` is a dimension of span metrics, so it comes from the catalogue, not from the caller, and bears
         no query.
         """
-        attributes: dict[str, str | int] = {"http.route": watched.route}
+        attributes: dict[str, str | int] = {"http.route": watched.route, **watched.marks}
         if watched.beast != UNKNOWN:
             attributes[self._catalogue.tag] = watched.beast
         if self._conventions.new_http:
@@ -101,9 +104,7 @@ class Observing:
         status = response.status_code
         if watched.span.is_recording():
             self._mark(watched.span, status)
-        self._times.record(
-            took_s * 1000, {"method": watched.method, "status": str(status), self._catalogue.tag: watched.beast}
-        )
+        times = {"method": watched.method, "status": str(status), self._catalogue.tag: watched.beast}
         labels: dict[str, str | int] = {
             "http.request.method": watched.method,
             "http.response.status_code": status,
@@ -111,6 +112,10 @@ class Observing:
         }
         if status >= SERVER_FAILURE:
             labels["error.type"] = str(status)
+        if watched.marks:
+            # Kind and shape stay on the span: as labels they would make eighteen series of each.
+            times[SYNTHETIC] = labels[SYNTHETIC] = watched.marks[SYNTHETIC]
+        self._times.record(took_s * 1000, times)
         self._duration.record(took_s, labels)
         self._log(watched, response)
         return response
@@ -136,6 +141,8 @@ class Observing:
         if failed:
             fields["http.status_code"] = str(response.status_code)
             fields["error"] = g.get("error", response.status)
+        if watched.marks:
+            fields[SYNTHETIC] = watched.marks[SYNTHETIC]
         tags = {} if watched.beast == UNKNOWN else {self._catalogue.tag: watched.beast}
         level = logging.ERROR if response.status_code >= SERVER_FAILURE else logging.INFO
         log.log(level, "request served", extra={"fields": fields, "tags": tags})
@@ -207,3 +214,4 @@ class _Watched:
     method: str
     route: str
     span: trace.Span
+    marks: Mapping[str, str]

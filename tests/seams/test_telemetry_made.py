@@ -82,6 +82,8 @@ def server(mode: str) -> tuple[list[Made], Recorded]:
     rig = Rig({"OTEL_SEMCONV_STABILITY_OPT_IN": mode})
     rig.client.get("/unicorn?limit=1")
     rig.client.get("/dragon")
+    marks = "user_agent.synthetic.type=test,loadtest.user.kind=keeper,loadtest.shape=spike"
+    rig.client.get("/unicorn", headers={"baggage": marks})
     rig.client.open("/unicorn", method="BREW")
     rig.store.away = True
     rig.client.get("/unicorn", environ_base={"REMOTE_PORT": "1234"})

@@ -176,3 +176,36 @@ def test_with_the_sdk_disabled_the_server_serves() -> None:
     rig = Rig({"OTEL_SDK_DISABLED": "true"})
     assert rig.client.get("/unicorn").status_code == 200
     assert rig.told.spans == []
+
+
+MARKS = "user_agent.synthetic.type=test,loadtest.user.kind=breeder,loadtest.shape=day,loadtest.run.id=r1"
+
+
+def test_synthetic_load_is_told_in_span_metrics_and_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    """By the type in all of them; kind and shape are on the span, and the run, which could be anything, nowhere."""
+    caplog.set_level(logging.INFO)
+    rig = Rig()
+    rig.client.get("/unicorn", headers={"baggage": MARKS})
+    marks = {name: value for name, value in rig.said.items() if name.startswith(("loadtest", "user_agent.synth"))}
+    assert marks == {
+        "user_agent.synthetic.type": "test",
+        "loadtest.user.kind": "breeder",
+        "loadtest.shape": "day",
+    }
+    for metric in ("mythical_request_times", "http.server.request.duration"):
+        ((labels, _),) = rig.told.points(metric)
+        assert labels["user_agent.synthetic.type"] == "test"
+        assert not {name for name in labels if name.startswith("loadtest")}
+    assert vars(caplog.records[-1])["fields"]["user_agent.synthetic.type"] == "test"
+
+
+def test_other_requests_bear_no_mark_at_all(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor do those whose baggage says something that nobody knows."""
+    caplog.set_level(logging.INFO)
+    rig = Rig()
+    rig.client.get("/unicorn")
+    rig.client.get("/unicorn", headers={"baggage": "user_agent.synthetic.type=person,loadtest.shape=day"})
+    assert not {name for name in rig.said if name.startswith(("loadtest", "user_agent.synth"))}
+    ((labels, _),) = rig.told.points("mythical_request_times")
+    assert "user_agent.synthetic.type" not in labels
+    assert "user_agent.synthetic.type" not in vars(caplog.records[-1])["fields"]
