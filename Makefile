@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test test-failure test-stack check format load load-gate bench soak setup lock clean
+.PHONY: help demo test test-failure test-stack check format doctor load load-gate bench soak setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ format: ## format the code and mend what the linter can
 	@local/setup python
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
+
+doctor: ## say what is wrong with the suite, before a start and while it runs; WAIT=60 make doctor asks until all is well
+	@$(if $(wildcard $(python)),$(python),$(or $(PYTHON),python3)) -m doctor --wait $(or $(WAIT),0)
 
 load: ## put load on a server and watch it; LOAD_USERS=50 LOAD_SHAPE=spike make load, see loadtest/README.md
 	@local/setup python load

@@ -13,9 +13,10 @@ ALLOWED = {
     "services": {"common", "services"},
     "local": {"common", "local"},
     "bench": {"common", "services", "local", "bench"},
+    "doctor": {"common", "local", "doctor"},
     "loadtest": {"common", "loadtest"},
     "workshop": {"common", "workshop"},
-    "tests": {"common", "services", "local", "bench", "loadtest", "workshop", "tests"},
+    "tests": {"common", "services", "local", "bench", "doctor", "loadtest", "workshop", "tests"},
 }
 
 

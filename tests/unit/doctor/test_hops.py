@@ -1,0 +1,133 @@
+"""The first hop that is broken is the one that is named."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from doctor.alloy import Alloy
+from doctor.ask import total
+from doctor.service import Service, within
+from doctor.ways import SERVICES, WAYS
+from local.ports import free_port
+from tests.unit.services.http_server import Server
+
+PAGE = """# HELP otelcol_receiver_refused_spans_total Refused.
+otelcol_receiver_refused_spans_total{component_id="otelcol.receiver.otlp.applications",transport="grpc"} 7
+loki_write_dropped_entries_total{component_id="loki.write.loki",reason="ingester_error"} 2
+loki_write_dropped_entries_total{component_id="loki.write.loki",reason="line_too_long"} 1
+loki_write_dropped_entries_total{component_id="loki.write.other",reason="a \\"quoted\\" one"} 4
+mythical_log_lines_dropped_total{reason="queue_full"} 5.0
+"""
+Answers = Callable[[int, bytes], Server]
+
+
+@pytest.fixture
+def answering() -> Iterator[Answers]:
+    """Give `answering(status, body)`: a server that gives this answer to everything."""
+    started: list[Server] = []
+
+    def start(status: int, body: bytes) -> Server:
+        server = Server()
+        server.status, server.body = status, body
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.close()
+
+
+def at(server: Server | int, name: str = "mythical-server", **told: str) -> Service:
+    """A service at a server of ours, or at a port where nobody is."""
+    port = server if isinstance(server, int) else server.address[1]
+    return Service(name, f"http://127.0.0.1:{port}", log="its log", wake="start it", told=told or None)
+
+
+def suite(**those: Service) -> dict[str, Service]:
+    """All three, well unless given."""
+    return {name: those.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICES}
+
+
+def test_samples_are_summed_by_name_and_labels() -> None:
+    """A label with a star has to be there, whatever its value."""
+    assert total(PAGE, "loki_write_dropped_entries_total", component_id="loki.write.loki") == 3
+    assert total(PAGE, "loki_write_dropped_entries_total") == 7
+    assert total(PAGE, "mythical_log_lines_dropped_total", reason="*") == 5
+    assert total(PAGE, "mythical_log_lines_dropped_total", error_type="*") == 0
+    assert total(PAGE, "no_such_metric") == 0
+
+
+def test_a_service_that_does_not_answer_comes_first() -> None:
+    """Whatever else is wrong."""
+    server = at(free_port(), LOGS_TARGET="")
+    fault = within(suite(server=server), server, "logs")
+    assert fault
+    assert (fault.hop, fault.remedy) == ("mythical-server", "start it")
+    assert "Connection refused" in fault.said
+
+
+def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(answering: Answers) -> None:
+    """The setting is named."""
+    server = at(answering(200, b"{}"), LOGS_TARGET="", OTEL_TRACES_EXPORTER="none")
+    services = suite(server=server)
+    assert (fault := within(services, server, "logs"))
+    assert "LOGS_TARGET=" in fault.said
+    assert (fault := within(services, server, "traces"))
+    assert "OTEL_TRACES_EXPORTER=none" in fault.said
+    assert within(services, server, "metrics") is None
+
+
+def test_a_service_that_is_not_ready_says_what_it_waits_for(answering: Answers) -> None:
+    """In the words of its own page."""
+    waiting = at(answering(503, b'{"missing": {"postgres": "connection refused"}, "status": "waiting"}'))
+    waiting.page("/healthz")
+    fault = waiting.not_ready()
+    assert fault
+    assert "it waits for postgres (connection refused)" in fault.said
+
+
+def test_a_service_that_nobody_asks_is_not_to_blame(answering: Answers) -> None:
+    """Without requests there are no spans of the server, and no messages for the recorder; metrics come still."""
+    server = at(answering(200, b"{}"))
+    services = suite(server=server)
+    fault = within(services, server, "traces")
+    assert fault
+    assert fault.hop == "mythical-requester → mythical-server"
+    assert within(services, server, "metrics") is None
+
+
+def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
+    """By its own page, with the setting that says where they should have gone."""
+    service = at(answering(200, PAGE.encode()))
+    fault = service.gives_up("logs")
+    assert fault
+    assert "it gave up 5" in fault.said
+    assert "LOGS_TARGET" in fault.remedy
+    assert service.gives_up("traces") is None
+
+
+def test_an_alloy_that_does_not_answer_is_the_broken_hop() -> None:
+    """With what Docker says of its container, if it does."""
+    fault = Alloy.examine(f"http://127.0.0.1:{free_port()}", "its container exited with status 1").down()
+    assert fault
+    assert "its container exited with status 1" in fault.said
+
+
+def test_a_component_that_is_not_well_breaks_its_own_hop_alone() -> None:
+    """The receiver of lines concerns no traces."""
+    alloy = Alloy("http://127.0.0.1:12347", sick=(("loki.source.api.mythical", "port taken"),))
+    assert (fault := alloy.takes_not(WAYS["logs"]))
+    assert fault.hop == "service → Alloy"
+    assert alloy.takes_not(WAYS["traces"]) is None
+    assert [finding.what for finding in alloy.findings()] == ["loki.source.api.mythical"]
+
+
+def test_what_alloy_refused_and_lost_is_counted_for_the_signal_that_it_was() -> None:
+    """Spans that were refused are no reason why lines are missing."""
+    alloy = Alloy("http://127.0.0.1:12347", page=PAGE)
+    assert (fault := alloy.takes_not(WAYS["traces"]))
+    assert "refused 7" in fault.said
+    assert alloy.takes_not(WAYS["logs"]) is None
+    assert (fault := alloy.hands_on_not(WAYS["logs"]))
+    assert "lost 3" in fault.said
+    assert alloy.hands_on_not(WAYS["traces"]) is None

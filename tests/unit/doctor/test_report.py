@@ -1,0 +1,75 @@
+"""What the doctor says fits a terminal, and its exit status says whether all is well."""
+
+import json
+
+import pytest
+
+from doctor.report import BROKEN, FRESH, LATE, MISSING, NOTE, OFF, SICK, WELL, Cell, Fault, Finding, Report
+from doctor.show import text
+
+FAULT = Fault(
+    "mythical-server",
+    "it does not answer at http://127.0.0.1:4000: its container exited with status 137, out of memory",
+    "docker compose up -d mythical-server; docker compose logs --tail 20 mythical-server",
+)
+FINDING = Finding(
+    "port 3100",
+    "is taken by pid 1234 (python -m local.gateway --loki …)",
+    BROKEN,
+    "end it, or move the port: LOKI_PORT=13100 docker compose up",
+)
+SIGNALS = ("traces", "metrics", "logs", "profiles")
+
+
+def whole() -> Report:
+    """A report with something of everything."""
+    cells = [Cell("mythical-requester", signal, FRESH, 3.2) for signal in SIGNALS]
+    cells += [Cell("mythical-server", signal, LATE, 3599.0, FAULT) for signal in SIGNALS[:3]]
+    cells += [Cell("mythical-server", "profiles", MISSING, None, FAULT)]
+    return Report("docker", [FINDING], cells)
+
+
+def test_no_line_is_wider_than_a_terminal() -> None:
+    """Eighty columns: what is wider is wrapped where nobody can tell the columns any more."""
+    lines = list(text(whole()))
+    assert max(map(len, lines)) <= 80
+
+
+def test_each_fault_is_told_once_with_all_that_it_keeps_away() -> None:
+    """Twelve signals that one container keeps away are one thing to mend."""
+    said = "\n".join(text(whole()))
+    assert said.count("broken at:") == 1
+    assert "traces, metrics, logs, profiles of mythical-server" in said
+
+
+def test_each_command_is_on_a_line_of_its_own() -> None:
+    """So that it can be copied."""
+    said = [line.strip() for line in text(whole())]
+    assert "do:        docker compose up -d mythical-server" in said
+    assert "docker compose logs --tail 20 mythical-server" in said
+
+
+@pytest.mark.parametrize(
+    ("report", "status"),
+    [
+        (Report("none", [Finding("disk", "enough")]), WELL),
+        (Report("none", [Finding("disk", "little", NOTE)]), WELL),
+        (Report("none", [FINDING]), SICK),
+        (Report("docker", [], [Cell("mythical-server", "logs", FRESH, 1.0)]), WELL),
+        (Report("docker", [], [Cell("mythical-server", "profiles", OFF)]), WELL),
+        (Report("docker", [], [Cell("mythical-server", "logs", LATE, 90.0, FAULT)]), SICK),
+        (Report("docker", [], [Cell("mythical-server", "logs", MISSING, None, FAULT)]), SICK),
+    ],
+)
+def test_the_status_is_1_if_something_is_broken(report: Report, status: int) -> None:
+    """What is merely worth saying, or switched off, is no reason to fail a script."""
+    assert report.status == status
+    assert next(reversed(list(text(report)))) == ("All is well." if status == WELL else "Not all is well.")
+
+
+def test_scripts_read_the_same() -> None:
+    """As JSON: each cell with its hop."""
+    read = json.loads(json.dumps(whole().as_json()))
+    assert (read["suite"], read["status"], len(read["cells"])) == ("docker", SICK, 8)
+    assert read["cells"][-1]["fault"]["hop"] == "mythical-server"
+    assert read["cells"][-1]["age_s"] is None
