@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
+from common.measuring import shorten_the_way
 from common.otlp import Collector
 
 Snapshot = Callable[[], MetricsData | None]
@@ -56,4 +57,6 @@ def meter_provider(
         own = InMemoryMetricReader()
         readers.append(own)
         snapshot = own.get_metrics_data
-    return MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False), snapshot
+    provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+    shorten_the_way(provider)
+    return provider, snapshot

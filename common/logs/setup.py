@@ -31,7 +31,17 @@ def start_logs(
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(LogfmtFormatter())
     handler.addFilter(TraceIds())
+    _leave_out_what_no_line_tells()
     root = logging.getLogger()
     root.setLevel(settings.level)
     root.handlers[:] = [handler]
     return handler
+
+
+def _leave_out_what_no_line_tells() -> None:
+    """Keep each record from looking up its caller, thread and process: half of what a log line costs where it is made.
+
+    Source: the Python documentation, logging HOWTO, "Optimization".
+    """
+    vars(logging)["_srcfile"] = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
