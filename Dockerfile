@@ -1,4 +1,4 @@
-# One image for the three services; which of them runs is its command.
+# Two images: the three services, of which one is chosen by the command, and the load (--target load).
 # Nothing in it depends on the processor: every package is fetched as a wheel for the platform that is built.
 ARG PYTHON_IMAGE=python:3.13.15-slim
 
@@ -14,20 +14,42 @@ COPY services /app/services
 # The root is read-only when it runs: without bytecode made here, each start would compile everything anew.
 RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
 
-FROM ${PYTHON_IMAGE}
-LABEL org.opencontainers.image.title="mythical beasts" \
-      org.opencontainers.image.description="Requester, server and recorder: three services to learn observability with." \
-      org.opencontainers.image.licenses="Apache-2.0"
+# The same for the load: Locust and the services never share an environment.
+FROM ${PYTHON_IMAGE} AS load-packages
+COPY requirements/load.txt /load.txt
+RUN --mount=type=cache,target=/cache \
+    python -m venv --without-pip /opt/venv \
+ && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --cache-dir /cache --no-compile \
+      --only-binary :all: --require-hashes --requirement /load.txt
+COPY common /app/common
+COPY loadtest /app/loadtest
+RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
+
+FROM ${PYTHON_IMAGE} AS plain
+LABEL org.opencontainers.image.licenses="Apache-2.0"
 # What runs needs no installer, and who breaks in should not find one.
 RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip
-COPY --from=packages /opt/venv /opt/venv
-COPY --from=packages /app /app
 COPY LICENSE /app/LICENSE
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
-    HTTP_HOST=0.0.0.0
+    PYTHONDONTWRITEBYTECODE=1
 # By number, so that a cluster which refuses root can see that it is not.
 USER 10001:10001
 ENTRYPOINT ["python", "-m"]
+
+FROM plain AS load
+LABEL org.opencontainers.image.title="mythical load" \
+      org.opencontainers.image.description="Locust with the users, shapes and gate of the mythical beasts."
+COPY --from=load-packages /opt/venv /opt/venv
+COPY --from=load-packages /app /app
+ENV LOAD_UI_HOST=0.0.0.0 \
+    LOAD_RESULTS=/tmp/load
+CMD ["loadtest"]
+
+FROM plain
+LABEL org.opencontainers.image.title="mythical beasts" \
+      org.opencontainers.image.description="Requester, server and recorder: three services to learn observability with."
+COPY --from=packages /opt/venv /opt/venv
+COPY --from=packages /app /app
+ENV HTTP_HOST=0.0.0.0
 CMD ["services.server"]

@@ -89,6 +89,15 @@ def collector_answers(url: str) -> bool:
 def command(settings: Settings, watched: Front, results: Path, *, gate: bool) -> list[str]:
     """Give the command that runs Locust."""
     arguments = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", settings.host]
+    arguments += ["--processes", str(watched.processes)] if watched.processes > 1 else []
+    if watched.role == "worker":
+        return [*arguments, "--worker", "--master-host", watched.master_host, "--master-port", str(watched.master_port)]
+    # Who reaches this port can have code run: it listens where the page does, and not everywhere as by default.
+    arguments += ["--master-bind-host", watched.ui_host, "--master-bind-port", str(watched.master_port)]
+    if watched.processes > 1:
+        arguments += ["--master-port", str(watched.master_port)]
+    if watched.role == "master":
+        arguments += ["--master", "--expect-workers", str(watched.workers), "--enable-rebalancing"]
     if settings.shape == "steady":
         arguments += ["--users", str(settings.users), "--spawn-rate", f"{settings.rate:g}"]
         arguments += ["--run-time", f"{max(1, round(settings.time_s))}s"] if settings.time_s else []
@@ -99,8 +108,7 @@ def command(settings: Settings, watched: Front, results: Path, *, gate: bool) ->
     else:
         arguments += ["--autostart", "--web-host", watched.ui_host, "--web-port", str(watched.port)]
     # The gate alone decides: planted faults are failures to Locust.
-    arguments += ["--exit-code-on-error", "0"]
-    return arguments + (["--processes", str(watched.processes)] if watched.processes > 1 else [])
+    return [*arguments, "--exit-code-on-error", "0"]
 
 
 def _status(host: str, path: str) -> int:
@@ -126,7 +134,9 @@ def main(arguments: list[str]) -> int:
         environ = identified(gated(os.environ) if gate else os.environ, datetime.now(UTC))
         settings, watched = load(Env(environ)), front(Env(environ))
         results = results_folder(environ)
-        if not watched.headless:
+        if gate and watched.role == "worker":
+            raise SettingsError("LOAD_ROLE=worker judges nothing; run the gate where the master is")
+        if not watched.headless and watched.role != "worker":
             check_page(watched)
         check_host(settings)
     except SettingsError as fault:
@@ -135,11 +145,14 @@ def main(arguments: list[str]) -> int:
     told = (
         f"run {settings.run_id}, seed {settings.seed}, {settings.shape} up to {settings.users} users at {settings.host}"
     )
-    if settings.telemetry and not collector_answers(settings.collector):
+    if watched.role == "worker":
+        told = f"a worker of {watched.master_host}:{watched.master_port}, for load at {settings.host}"
+    # Several that belong together send always: one that came before the collector would be missing from the sums.
+    if watched.role == "alone" and settings.telemetry and not collector_answers(settings.collector):
         environ["OTEL_SDK_DISABLED"] = "true"
         told += f"; no telemetry, for nothing listens at {settings.collector}"
     print(f"loadtest: {told}", flush=True)  # noqa: T201 - a command line program
-    if not watched.headless:
+    if not watched.headless and watched.role != "worker":
         print(f"loadtest: to watch and change it: http://{watched.ui_host}:{watched.port}", flush=True)  # noqa: T201
     return become(command(settings, watched, results, gate=gate), environ)
 

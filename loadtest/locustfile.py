@@ -2,14 +2,17 @@
 
 import os
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from locust import events
+import gevent
+from locust import events, runners
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from common.settings import Env, SettingsError
+from loadtest.beat import BEAT, beat
 from loadtest.gate import Gate, judge, read_gate
 from loadtest.load import Load
 from loadtest.pacing import NamedShape
@@ -23,6 +26,7 @@ from loadtest.users import ALL, Breeder, Browser, Keeper
 __all__ = ["Breeder", "Browser", "Keeper"]
 
 UNUSABLE, CROSSED = 2, 1
+RESULTS = Path(os.environ.get("LOAD_RESULTS") or "var/load")
 
 try:
     SETTINGS = load_settings(Env(os.environ))
@@ -45,10 +49,20 @@ def _weigh(settings: Settings) -> None:
 
 _weigh(SETTINGS)
 
+# A worker is given up after so many seconds without a sign of life, and the run ends with the last of them. Locust's
+# three are too few for a machine on which everything else runs as well.
+runners.HEARTBEAT_LIVENESS = 20
+
 if SETTINGS.shape != "steady":
     # Without a shape Locust itself keeps the load steady, and its page lets one change the users while it runs.
     class Pacing(NamedShape):
         """The shape of this run."""
+
+
+@events.init_command_line_parser.add_listener
+def _options(parser: Any) -> None:
+    for name in ("--run-id", "--run-seed"):
+        parser.add_argument(name, default="", include_in_web_ui=False, help="set for each run; not to be given here")
 
 
 @events.init.add_listener
@@ -56,15 +70,23 @@ def _begin(environment: Environment, **_: Any) -> None:
     # Here and not above: with several processes, this comes after the fork, and each sends for itself.
     environment.load = load = Load(SETTINGS, start_telemetry(SETTINGS))
     runner = environment.runner
+    gevent.spawn(beat, RESULTS / BEAT)
     if not isinstance(runner, MasterRunner):
         kinds = {user.__name__: user.kind for user in ALL}
         load.telemetry.count_users(
             lambda: {kinds[name]: count for name, count in runner.user_classes_count.items() if name in kinds}
         )
 
+    runs = count(1)
+
     def start(**_: Any) -> None:
-        load.tally.clear()
-        load.broke = ""
+        options = environment.parsed_options
+        if not isinstance(runner, WorkerRunner):
+            number = next(runs)
+            options.run_id = SETTINGS.run_id + (f".{number}" if number > 1 else "")
+            options.run_seed = SETTINGS.seed
+        # A worker got them with the order to start: Locust sends it the options that are none of its own.
+        load.begin(options.run_id, options.run_seed)
 
     def send(data: dict[str, Any], **_: Any) -> None:
         data["tally"] = load.tally.drain()
@@ -91,6 +113,6 @@ def _end(environment: Environment, **_: Any) -> None:
     figures = figures_of(environment.stats, load.tally)
     lines = judge(GATE, figures) if GATE else []
     report: Report = report_of(environment.stats, load, figures)
-    whole, rows = write(report, lines, Path(os.environ.get("LOAD_RESULTS") or "var/load"))
+    whole, rows = write(report, lines, RESULTS)
     print(f"\n{table(report, lines)}\n\nwritten: {whole}, {rows}", flush=True)  # noqa: T201 - its output is what it is for
     environment.process_exit_code = CROSSED if any(not line.holds for line in lines) else 0

@@ -7,6 +7,7 @@ from common.beasts import Catalogue, catalogue
 from common.settings import Env, SettingsError
 from loadtest.shapes import SHAPES
 
+ROLES = ("alone", "master", "worker")
 KINDS = ("keeper", "browser", "breeder")
 SHAPE_TIME_S = 120.0  # the length of a shape that has an end, where nobody says how long
 MOST_USERS = 100_000
@@ -65,22 +66,36 @@ def load(env: Env) -> Settings:
 
 @dataclass(frozen=True)
 class Front:
-    """How a run is watched: with a web page on `port`, or headless; and by how many processes it is made."""
+    """How a run is watched: with a web page on `port`, or headless; and who makes it.
+
+    `alone` does both, with `processes` of its own. A `master` waits for `workers`, which find it at `master_host`.
+    """
 
     headless: bool
     ui_host: str
     port: int
     processes: int
+    role: str
+    master_host: str
+    master_port: int
+    workers: int
 
 
 def front(env: Env) -> Front:
-    """Read how the run is watched; raises SettingsError."""
-    return Front(
+    """Read how the run is watched and by whom it is made; raises SettingsError."""
+    found = Front(
         headless=env.flag("LOAD_HEADLESS", default=False),
         ui_host=env.text("LOAD_UI_HOST", "127.0.0.1"),
         port=env.port("LOAD_PORT", 8089),
         processes=env.integer("LOAD_PROCESSES", 1, 1, 256),
+        role=env.choice("LOAD_ROLE", "alone", ROLES),
+        master_host=env.text("LOAD_MASTER", "127.0.0.1"),
+        master_port=env.port("LOAD_MASTER_PORT", 5557),
+        workers=env.integer("LOAD_WORKERS", 1, 1, 10_000),
     )
+    if found.role == "master" and found.processes > 1:
+        raise SettingsError("LOAD_PROCESSES is for those that make load, and LOAD_ROLE=master makes none")
+    return found
 
 
 def _host(env: Env) -> str:

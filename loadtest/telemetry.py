@@ -1,5 +1,7 @@
 """Telemetry of the load: traces that begin at a user, and figures of the run, over OTLP/HTTP."""
 
+import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +17,14 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
+from common.process_metrics import observe_process
+from common.synthetic import SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"
 
-# OpenTelemetry semantic conventions, user agent: a test made this request, no person and no crawler.
-SYNTHETIC, TEST = "user_agent.synthetic.type", "test"
-KIND, SHAPE, RUN = "loadtest.user.kind", "loadtest.shape", "loadtest.run.id"
+TEST = "test"
+RUN = "loadtest.run.id"
 AGENT = f"{SERVICE}/{VERSION} (synthetic; locust)"
 
 # A push that hangs must be over before the run is: twice this is the longest that an end can take.
@@ -49,9 +52,8 @@ class Telemetry:
     def __init__(self, settings: Settings, traces: TracerProvider, meters: MeterProvider) -> None:
         self._traces, self._meters = traces, meters
         self._tracer = traces.get_tracer("mythical.loadtest")
-        self._marks = {SYNTHETIC: TEST, SHAPE: settings.shape, RUN: settings.run_id}
-        # Labels on points, too: Prometheus keeps a resource apart from its series.
-        self._labels: Labels = {"shape": settings.shape, "run_id": settings.run_id}
+        self._shape = settings.shape
+        self.name_run(settings.run_id)
         self._meter = meter = meters.get_meter("mythical.loadtest")
         self._requests = meter.create_counter("locust.requests", description="Requests made.")
         self._failures = meter.create_counter("locust.failures", description="Requests that failed a check.")
@@ -63,6 +65,12 @@ class Telemetry:
             explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
 
+    def name_run(self, run_id: str) -> None:
+        """Mark with this run what comes from now on; the page can start one after another."""
+        self._marks = {SYNTHETIC: TEST, SHAPE: self._shape, RUN: run_id}
+        # On points and not on the resource, which Prometheus keeps apart from its series and which cannot change.
+        self._labels: Labels = {"shape": self._shape, "run_id": run_id}
+
     def count_users(self, users: Callable[[], dict[str, int]]) -> None:
         """Report how many users of each kind there are, asked of `users` at each push."""
 
@@ -70,6 +78,8 @@ class Telemetry:
             return [Observation(count, {**self._labels, "user_kind": kind}) for kind, count in users().items()]
 
         self._meter.create_observable_gauge("locust.users", [observe], description="Users at work, by kind.")
+        # What makes no load, as a master, is left out: the generator is short of CPU where the users are.
+        observe_process(self._meter)
 
     @contextmanager
     def task(self, kind: str) -> Iterator[None]:
@@ -77,7 +87,7 @@ class Telemetry:
 
         The same marks go with each request as baggage, so that those who are asked can tell it from real traffic.
         """
-        marks = {**self._marks, KIND: kind}
+        marks = {**self._marks, USER_KIND: kind}
         within = context.get_current()
         for name, value in marks.items():
             within = baggage.set_baggage(name, value, within)
@@ -93,7 +103,7 @@ class Telemetry:
         """Open the CLIENT span of a request and give it with the headers to send."""
         attributes = {
             **self._marks,
-            KIND: kind,
+            USER_KIND: kind,
             "http.request.method": method,
             "url.full": url,
             "url.template": route,
@@ -140,7 +150,7 @@ def start_telemetry(settings: Settings) -> Telemetry:
     """Begin to send to the collector; without telemetry, requests still carry their marks as baggage."""
     if not settings.telemetry:
         return Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider())
-    who = resource(settings)
+    who = resource()
     traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
     spans = OTLPSpanExporter(endpoint=f"{settings.collector}/v1/traces", timeout=PUSH_TIMEOUT_S)
     traces.add_span_processor(BatchSpanProcessor(spans, max_queue_size=8192, schedule_delay_millis=2000))
@@ -149,7 +159,9 @@ def start_telemetry(settings: Settings) -> Telemetry:
     return Telemetry(settings, traces, SdkMeterProvider([reader], resource=who, shutdown_on_exit=False))
 
 
-def resource(settings: Settings) -> Resource:
-    """Describe the load generator and the run; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say the last word."""
-    known = {"service.name": SERVICE, "service.version": VERSION, RUN: settings.run_id, SHAPE: settings.shape}
+def resource() -> Resource:
+    """Describe this process of the load generator; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say the last word."""
+    # Without an instance, the counters of several processes would be one series, which goes up and down.
+    instance = f"{socket.gethostname()}-{os.getpid()}"
+    known = {"service.name": SERVICE, "service.version": VERSION, "service.instance.id": instance}
     return Resource.create(known).merge(OTELResourceDetector().detect())

@@ -3,6 +3,7 @@
 import csv
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,10 +60,13 @@ def test_the_gate_passes_with_the_real_server_and_its_traces_join(
     assert spans[0]["attributes"]["user_agent.synthetic.type"] == "test"
     figures = gateway.poll(lambda g: g.get("metrics", name="locust.requests", service="mythical-loadtest"))
     assert sum(point["value"] for point in figures[0]["points"]) == counted["all"]
-    assert figures[0]["resource"]["loadtest.run.id"] == "integration"
+    assert {point["attributes"]["run_id"] for point in figures[0]["points"]} == {"integration"}
+    asked = next(span for span in trace if span["service"] == "mythical-server" and span["kind"] == "SERVER")
+    assert asked["attributes"]["user_agent.synthetic.type"] == "test"
+    assert asked["attributes"]["loadtest.user.kind"] == "keeper"
 
 
-def _whole(trace: list[dict[str, str]]) -> list[dict[str, str]]:
+def _whole(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return trace if any(span["name"].startswith("INSERT") for span in trace) else []
 
 
@@ -99,6 +103,8 @@ def test_break_says_at_how_many_users_a_line_was_crossed(tmp_path: Path) -> None
         ({"LOAD_HOST": "127.0.0.1:4000"}, "must start with http://"),
         ({"LOAD_USERS": "0"}, "LOAD_USERS='0' is out of range"),
         ({}, "does not answer"),
+        ({"LOAD_ROLE": "boss"}, "LOAD_ROLE='boss' is none of alone, master, worker"),
+        ({"LOAD_ROLE": "master", "LOAD_PROCESSES": "2"}, "LOAD_PROCESSES is for those that make load"),
         ({"LOAD_RESULTS": "/proc/nowhere"}, "cannot be made"),
         ({"LOAD_GATE": "nowhere.toml"}, "nowhere.toml: No such file"),
     ],

@@ -27,6 +27,8 @@ from tests.seams.compose_files import (
 from tests.seams.tree import ROOT, committed
 
 FILES = [BASE, *(layer_file(layer) for layer in LAYERS)]
+# Of which there can be several, so that they cannot have one name.
+MANY = {"load-worker"}
 OURS = {"mythical-requester", "mythical-server", "mythical-recorder"}
 EVERY = pytest.mark.parametrize("name", everything())
 
@@ -53,7 +55,7 @@ def test_the_names_of_the_original_are_kept() -> None:
 @EVERY
 def test_a_container_is_named_as_its_service(name: str) -> None:
     """So that `docker logs mythical-server` works, as in the workshops."""
-    assert service(name)["container_name"] == name
+    assert service(name).get("container_name") == (None if name in MANY else name)
 
 
 @EVERY
@@ -116,7 +118,7 @@ def test_what_is_built_here_is_built_from_pinned_versions() -> None:
     ]
     for recipe in recipes:
         for image in re.findall(r"(?:^FROM |--from=)(\S+)", filled(recipe), re.MULTILINE):
-            assert image in ("packages", "") or re.search(r":v?\d+\.\d+", image), image
+            assert image in ("packages", "load-packages", "plain", "") or re.search(r":v?\d+\.\d+", image), image
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -266,7 +268,7 @@ def test_the_dockerfile_builds_with_what_debian_has_and_without_a_net_for_itself
 def test_the_image_holds_wheels_from_the_lock_and_runs_as_nobody_in_particular() -> None:
     """No compiler, no installer, no root; the user by number, as clusters want it."""
     recipe = text("Dockerfile")
-    final = recipe[recipe.rindex("\nFROM ") :]
+    final = recipe[recipe.index(" AS plain\n") :]
     assert "--require-hashes" in recipe
     assert "--only-binary :all:" in recipe
     assert "pip install" not in final

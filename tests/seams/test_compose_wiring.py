@@ -88,8 +88,29 @@ def test_and_listens_on_that_port(address: tuple[str, str]) -> None:
 def test_every_back_end_is_measured() -> None:
     """Each container that is not one of the services has a target or an exporter."""
     measured = {target["__address__"].partition(":")[0] for target in ENDPOINTS["backends"]}
-    measured |= {"alloy", "mythical-database", "mythical-queue"}
+    measured |= {"alloy", "mythical-database", "mythical-queue", "load", "load-worker"}  # the last two push
     assert set(services()) - {f"mythical-{name}" for name in OURS} == measured & set(services())
+
+
+LOADING = ("load", "load-worker")
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_the_load_is_told_only_what_it_reads(name: str) -> None:
+    """By the table of its settings, and the two that it shares with the services."""
+    known = {words(row["Variable"])[0] for row in rows(dict(sections(text("docs/reference/settings.md")))["The load"])}
+    told = services()[name]["environment"]
+    assert set(told) <= known | {"ENDPOINT_TYPE", "OTEL_RESOURCE_ATTRIBUTES"}
+    assert told["LOAD_COLLECTOR"] == "http://alloy:4318"
+    assert told["LOAD_HOST"] == f"http://mythical-server:{services()['mythical-server']['environment']['HTTP_PORT']}"
+
+
+def test_a_master_and_its_workers_are_told_the_same_but_for_what_they_are() -> None:
+    """A worker with another shape or other beasts would make another load than the page says."""
+    master, worker = (services()[name]["environment"] for name in LOADING)
+    own = {name for name in {*master, *worker} if master.get(name, "-") != worker.get(name, "-")}
+    assert own == {"LOAD_ROLE", "LOAD_PORT", "LOAD_WORKERS", "LOAD_PROCESSES"}
+    assert worker["LOAD_MASTER"] == "load"
 
 
 def test_senders_and_alloy_mean_the_same_ports() -> None:

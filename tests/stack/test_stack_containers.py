@@ -21,6 +21,7 @@ PAGES = {
     "ALLOY_PAGES_PORT": "/-/ready",
     "GRAFANA_PORT": "/api/health",
     "QUEUE_PAGES_PORT": "/",
+    "LOAD_PORT": "/",
 }
 OTHERS = ("DATABASE_PORT", "QUEUE_PORT", "OTLP_GRPC_PORT", "OTLP_HTTP_PORT")
 

@@ -1,5 +1,7 @@
 """Telemetry of the load: one trace for each round, marked as synthetic, and carried on in headers."""
 
+import os
+
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -10,6 +12,7 @@ from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 from common.settings import Env
 from loadtest.checks import PLANTED, Answer, Expectation
+from loadtest.load import Load
 from loadtest.settings import Settings, load
 from loadtest.telemetry import Telemetry, resource
 
@@ -80,15 +83,34 @@ def test_the_figures_are_counted_by_run_kind_and_check() -> None:
         for metric in data.resource_metrics[0].scope_metrics[0].metrics
     }
     meters.shutdown()
-    assert set(points) == {f"locust.{name}" for name in ("requests", "failures", "checks", "request.duration", "users")}
-    assert all(labels["run_id"] == "r1" for found in points.values() for labels, _ in found)
+    ours = {name: found for name, found in points.items() if not name.startswith("process.")}
+    assert set(ours) == {f"locust.{name}" for name in ("requests", "failures", "checks", "request.duration", "users")}
+    assert all(labels["run_id"] == "r1" for found in ours.values() for labels, _ in found)
     assert {labels["reason"] for labels, _ in points["locust.failures"]} == {"status", "planted"}
     held = {(labels["check"], labels["result"]) for labels, _ in points["locust.checks"]}
     assert held == {("POST status", "failed"), ("POST time", "held")}
 
 
-def test_the_resource_names_the_run() -> None:
-    """Beside the service, which is none of the suite's three."""
-    attributes = resource(settings()).attributes
+def test_the_resource_tells_the_processes_apart() -> None:
+    """Their counters would else be one series in Mimir, which goes up and down."""
+    attributes = resource().attributes
     assert attributes["service.name"] == "mythical-loadtest"
-    assert attributes["loadtest.run.id"] == "r1"
+    assert str(attributes["service.instance.id"]).endswith(f"-{os.getpid()}")
+
+
+def test_a_second_run_has_its_own_name_in_headers_and_figures() -> None:
+    """The page can start one after another in the same process."""
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader])
+    telemetry = Telemetry(settings(), NoOpTracerProvider(), meters)
+    load = Load(settings(), telemetry)
+    first = next(load.numbers["keeper"])
+    load.begin("r1.2", "7")
+    assert "loadtest.run.id=r1.2" in one_round(telemetry, Answer(201, 10))["baggage"]
+    assert (load.settings.run_id, load.settings.seed) == ("r1.2", "7")
+    assert next(load.numbers["keeper"]) == first
+    data = reader.get_metrics_data()
+    meters.shutdown()
+    assert data is not None
+    points = [point for one in data.resource_metrics[0].scope_metrics[0].metrics for point in one.data.data_points]
+    assert {(point.attributes or {})["run_id"] for point in points} == {"r1.2"}
