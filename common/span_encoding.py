@@ -15,13 +15,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext, StatusCode
+from opentelemetry.trace import Link, SpanContext, StatusCode
 
-# Field numbers of Span and ScopeSpans, shifted left by three, with the wire type: 0 varint, 1 fixed64, 2 bytes,
-# 5 fixed32.
+# Field numbers of Span, its links and ScopeSpans, shifted left by three, with the wire type: 0 varint, 1 fixed64,
+# 2 bytes, 5 fixed32.
 TRACE_ID, SPAN_ID, PARENT_SPAN_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
 NAME, KIND, START, END = b"\x2a", b"\x30", b"\x39", b"\x41"
 ATTRIBUTE, STATUS, FLAGS = b"\x4a", b"\x7a", b"\x85\x01"
+LINK, ATTRIBUTE_OF_LINK, FLAGS_OF_LINK = b"\x6a", b"\x22", b"\x35"
 SPAN_IN_SCOPE = b"\x12"
 MESSAGE_IN_STATUS, CODE_IN_STATUS = b"\x12", b"\x18"
 
@@ -49,7 +50,7 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
 
 def _span(span: ReadableSpan) -> bytes:
     context = span.get_span_context()
-    if context is None or span.events or span.links or context.trace_state or span.dropped_attributes:
+    if context is None or span.events or context.trace_state or span.dropped_attributes or span.dropped_links:
         return _thoroughly(span)
     parts = [
         TRACE_ID,
@@ -70,6 +71,7 @@ def _span(span: ReadableSpan) -> bytes:
     )
     try:
         parts += [_attribute(key, value) for key, value in (span.attributes or {}).items()]
+        parts += [_link(link) for link in span.links]
     except (TypeError, ValueError):  # a list, a mapping, a lone surrogate: nothing that repeats, or nothing simple
         return _thoroughly(span)
     parts += (_status(span), FLAGS, _flags(span.parent))
@@ -79,6 +81,15 @@ def _span(span: ReadableSpan) -> bytes:
 def _thoroughly(span: ReadableSpan) -> bytes:
     message: SpanMessage = encode_thoroughly([span]).resource_spans[0].scope_spans[0].spans[0]
     return message.SerializeToString()
+
+
+def _link(link: Link) -> bytes:
+    context = link.context
+    if context.trace_state or link.dropped_attributes:
+        raise ValueError(link)  # nothing simple
+    parts = [TRACE_ID, context.trace_id.to_bytes(16, "big"), SPAN_ID, context.span_id.to_bytes(8, "big")]
+    parts += [ATTRIBUTE_OF_LINK + _attribute(key, value)[1:] for key, value in (link.attributes or {}).items()]
+    return _delimited(LINK, b"".join((*parts, FLAGS_OF_LINK, _flags(context))))
 
 
 @lru_cache(REMEMBERED, typed=True)

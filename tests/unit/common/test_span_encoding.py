@@ -44,7 +44,7 @@ SPANS = st.builds(
     parent=st.none() | CONTEXTS,
     resource=st.sampled_from([Resource({"service.name": "a"}), Resource({"service.name": "b"})]),
     attributes=st.dictionaries(KEYS, VALUES, max_size=8),
-    links=st.lists(st.builds(Link, CONTEXTS), max_size=2),
+    links=st.lists(st.builds(Link, CONTEXTS, st.dictionaries(KEYS, VALUES, max_size=2)), max_size=2),
     kind=st.sampled_from(SpanKind),
     status=st.sampled_from([Status(), Status(StatusCode.OK), Status(StatusCode.ERROR, "it broke")]),
     start_time=st.integers(0, 2**63),
