@@ -71,7 +71,7 @@ FRESHNESS = Objective(
     "RecordingFreshnessBudgetBurn",
     "Freshness of recording",
     f"messages that are recorded within {STALE_S} s after they were handed over",
-    # The requester's waves and the slow beasts let a message wait for half a minute by default, which is within it.
+    # The requester's waves and the slow beasts let a message wait for most of a minute by default, which is within it.
     {"workshop": 0.9, "production": 0.99},
     # Alloy writes 60, a scrape may write 60.0.
     bad=beyond(RECORDED, f'le=~"{STALE_S}([.]0)?"', BY_RECORDER),
