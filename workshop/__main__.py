@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from common.settings import Env, SettingsError
+from workshop import only_one, scenario_command
 from workshop.errors import WorkshopError
-from workshop.faults import clear_faults, list_faults, set_fault
+from workshop.fault_command import clear_faults, list_faults, set_fault
+from workshop.gateway import Gateway
+from workshop.page import serve
 from workshop.settings import load
 from workshop.switches import Switches
 
@@ -36,6 +39,17 @@ def arguments() -> argparse.ArgumentParser:
     setting.add_argument("strength")
     setting.add_argument("--for", dest="lasts", default="10m", metavar="10m", help="how long; 10m if left out")
     fault.add_parser("clear", help="put one, or all, back to how they were at start").add_argument("name", nargs="?")
+    scene = parts.add_parser("scenario", help="list and run scenarios, ask for a hint or the answer")
+    scenes = scene.add_subparsers(dest="do", required=True)
+    scenes.add_parser("list", help="each scenario by its name")
+    running = scenes.add_parser("run", help="run one to its end, Ctrl-C ends it early")
+    running.add_argument("name", nargs="?")
+    running.add_argument("--blind", action="store_true", help="name no fault; without a name, one by chance")
+    running.add_argument("--for", dest="lasts", metavar="5m", help="how long; as its file says if left out")
+    for word, what in (("hint", "the next hint"), ("answer", "the answer")):
+        scenes.add_parser(word, help=f"{what}, of the one that runs or of another").add_argument("name", nargs="?")
+    scenes.add_parser("stop", help="end the one that runs")
+    parts.add_parser("page", help="serve a page with a switch for each fault")
     return parser
 
 
@@ -51,13 +65,41 @@ def run(words: Sequence[str], env: Env) -> int:
             _say(set_fault(switches, told.name, told.strength, told.lasts))
         case ("fault", "clear"):
             _say(clear_faults(switches, told.name))
+        case ("scenario", do):
+            return _scenario(do, told, switches, Gateway(settings.gateway))
+        case ("page", _):
+            serve(settings, switches)
         case _:
             arguments().print_help()
     return 0
 
 
+def _scenario(do: str, told: argparse.Namespace, switches: Switches, gateway: Gateway) -> int:
+    lock = only_one.lock_file(os.environ)
+    match do:
+        case "list":
+            _say(scenario_command.list_scenarios(lock))
+        case "run":
+            return scenario_command.run_scenario(
+                switches,
+                lock,
+                told.name,
+                lambda line: _say([line]),
+                gateway=gateway,
+                blind=told.blind,
+                lasts=told.lasts,
+            )
+        case "hint":
+            _say(scenario_command.hint(lock, told.name))
+        case "answer":
+            _say(scenario_command.answer(lock, told.name))
+        case "stop":
+            _say(scenario_command.stop_scenario(lock))
+    return 0
+
+
 def _say(lines: Sequence[str]) -> None:
-    print("\n".join(lines))  # noqa: T201 - its output is what it is for
+    print("\n".join(lines), flush=True)  # noqa: T201 - its output is what it is for
 
 
 def main() -> int:

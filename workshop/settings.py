@@ -10,9 +10,10 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses of the services by their short names, and host and port of the page."""
+    """Addresses of the services by their short names and of the gateway, and host and port of the page."""
 
     services: dict[str, str]
+    gateway: str
     page_host: str
     page_port: int
 
@@ -30,6 +31,7 @@ def load(env: Env) -> Settings:
             "requester": env.url("WORKSHOP_REQUESTER", f"http://{LOOPBACK}:{env.port('DEMO_REQUESTER_PORT', 4001)}"),
             "recorder": env.url("WORKSHOP_RECORDER", f"http://{LOOPBACK}:{env.port('DEMO_RECORDER_PORT', 4002)}"),
         },
+        gateway=env.url("WORKSHOP_GATEWAY", f"http://{LOOPBACK}:{env.port('DEMO_PAGE_PORT', 12347)}"),
         page_host=env.text("WORKSHOP_HOST", LOOPBACK),
         page_port=env.port("DEMO_WORKSHOP_PORT", 4003),
     )

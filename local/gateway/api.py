@@ -103,7 +103,8 @@ class Api:
 
     def _flame(self, request: Request) -> Answer:
         kind, span_id = request.query.get("type"), request.query.get("span_id")
-        return json_answer(flame_json(self._window, self._reader, request.captured[0], kind, span_id))
+        since_s = number(request, "since_s", float("inf"))
+        return json_answer(flame_json(self._window, self._reader, request.captured[0], kind, span_id, since_s=since_s))
 
     def _profiled_spans(self, request: Request) -> Answer:
         return json_answer(limited(profiled_spans_json(self._window, request.captured[0]), request))

@@ -1,5 +1,6 @@
 """Questions about the profiles in the window: what there is, merged flame graphs, and the spans profiled."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,11 +26,22 @@ def profiles_json(window: Window, service: str | None) -> Iterator[dict[str, Any
 
 
 def flame_json(
-    window: Window, reader: PprofReader, service: str, kind: str | None, span_id: str | None
+    window: Window,
+    reader: PprofReader,
+    service: str,
+    kind: str | None,
+    span_id: str | None,
+    *,
+    since_s: float = float("inf"),
 ) -> dict[str, Any]:
-    """All profiles of a service and type (its newest one's if None) as one tree, perhaps of one span's samples only."""
-    flame = Flame()
+    """The profiles of the last `since_s` seconds of a service and type (its newest one's if None) as one tree.
+
+    With a span's id, of that span's samples only.
+    """
+    flame, oldest = Flame(), (time.time() - since_s) * 1e9
     for profile in window.profiles():
+        if profile.time_unix_nano < oldest:
+            continue
         if profile.service != service or (span_id and span_id not in profile.span_ids):
             continue
         kind = kind or next(iter(profile.types), None)

@@ -1,0 +1,125 @@
+"""The page with a switch for each planted fault, and the few addresses behind it.
+
+It asks the services itself, so that no browser has to speak with any of them: they refuse pages of other sites.
+"""
+
+import logging
+import math
+import signal
+import threading
+from http import HTTPStatus
+from pathlib import Path
+
+from flask import Flask, Response, jsonify, request, send_from_directory
+from werkzeug.serving import make_server
+
+from common.faults.strengths import FaultRefused, check_strength
+from common.problems import Problem, translate_problems
+from common.same_site import refuse_other_sites
+from workshop.errors import WorkshopError
+from workshop.settings import Settings
+from workshop.switches import State, Switches, fault_named
+
+WEB = Path(__file__).parent / "web"
+FILES = ("page.js", "page.css")
+LEASE_S = 600.0
+LARGEST_BODY = 1024
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+
+def create_app(switches: Switches) -> Flask:
+    """Make the page's application."""
+    app = Flask("workshop", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    translate_problems(app)
+
+    @app.errorhandler(WorkshopError)
+    def _away(error: WorkshopError) -> Response:
+        raise Problem(HTTPStatus.BAD_GATEWAY, str(error))
+
+    @app.before_request
+    def _guard() -> None:
+        refuse_other_sites(request)
+
+    @app.after_request
+    def _safe(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    @app.get("/")
+    def _index() -> Response:
+        return send_from_directory(WEB, "index.html")
+
+    for name in FILES:
+        app.add_url_rule(f"/{name}", name, lambda name=name: send_from_directory(WEB, name))
+
+    @app.get("/api/faults")
+    def _list() -> Response:
+        return jsonify([_told(state) for state in switches.states()])
+
+    @app.put("/api/faults/<name>")
+    def _set(name: str) -> Response:
+        try:
+            fault = fault_named(name)
+            strength = _strength()
+            check_strength(fault, strength)
+        except (WorkshopError, FaultRefused) as wrong:
+            raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
+        switches.set(fault, strength, LEASE_S)
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+    @app.delete("/api/faults", defaults={"name": None})
+    @app.delete("/api/faults/<name>")
+    def _clear(name: str | None) -> Response:
+        switches.clear(fault_named(name) if name else None)
+        return Response(status=HTTPStatus.NO_CONTENT)
+
+    return app
+
+
+def serve(settings: Settings, switches: Switches) -> None:
+    """Serve the page until the process is told to end; raises WorkshopError for a port that is taken."""
+    # One request after the other would do, but a browser holds connections that it does not use.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    try:
+        server = make_server(settings.page_host, settings.page_port, create_app(switches), threaded=True)
+    except (OSError, SystemExit) as taken:  # werkzeug ends the process by itself for a port that is taken
+        raise WorkshopError(f"port {settings.page_port} is taken; choose another: DEMO_WORKSHOP_PORT=4013") from taken
+    print(f"the switches of the planted faults: {settings.page}", flush=True)  # noqa: T201
+    if threading.current_thread() is threading.main_thread():
+        _end_on_sigterm()
+    server.serve_forever()
+
+
+def _end_on_sigterm() -> None:
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _strength() -> float:
+    body = request.get_json(silent=True) if request.is_json else None
+    strength = body.get("strength") if isinstance(body, dict) else None
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
+        raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1}, with Content-Type: application/json.')
+    return float(strength)
+
+
+def _told(state: State) -> dict[str, object]:
+    fault = state.fault
+    return {
+        "name": fault.name,
+        "service": fault.service,
+        "sentence": fault.sentence,
+        "strength": state.strength,
+        "at_start": state.at_start,
+        "default": fault.default,
+        "most": fault.most,
+        "seconds_left": state.seconds_left,
+    }

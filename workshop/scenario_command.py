@@ -1,0 +1,103 @@
+"""The command `scenario`: list, run, hint, answer, stop."""
+
+import json
+import random
+from pathlib import Path
+
+from workshop import only_one, scenario
+from workshop.durations import seconds, written
+from workshop.errors import WorkshopError
+from workshop.gateway import Gateway
+from workshop.runner import Runner, Say, Shows, end_on_signals
+from workshop.switches import Switches
+
+INTERRUPTED = 130
+
+
+def list_scenarios(lock: Path) -> list[str]:
+    """Give a line for each scenario, and which one runs."""
+    lines = [f"{name:20} {scenario.read(name).title}" for name in scenario.names()]
+    run = only_one.running(lock)
+    if run:
+        lines.append(f"\n{'one' if run.blind else run.name} runs")
+    return lines
+
+
+def run_scenario(
+    switches: Switches,
+    lock: Path,
+    name: str | None,
+    say: Say,
+    *,
+    gateway: Gateway,
+    blind: bool,
+    lasts: str | None = None,
+) -> int:
+    """Run one to its end, by chance if no name is given and it is blind; give the exit status."""
+    if name is None and not blind:
+        raise WorkshopError(
+            f"say which scenario, or --blind for one by chance; there are {', '.join(scenario.names())}"
+        )
+    chosen = scenario.read(name or random.choice(scenario.names()))  # noqa: S311 - dice, not secrets
+    with only_one.only_one(lock, chosen.name, blind=blind):
+        runner = Runner(chosen, switches, say, blind=blind, shows=_shows(gateway))
+        end_on_signals(runner)
+        return 0 if runner.run(lasts_s=None if lasts is None else seconds(lasts)) else INTERRUPTED
+
+
+def _shows(gateway: Gateway) -> Shows | None:
+    """Give what looks for symptoms; nothing where there is no gateway, as in a stack of Docker."""
+    if not gateway.answers():
+        return None
+
+    def shows(symptom: scenario.Symptom) -> bool:
+        try:
+            return gateway.shows(symptom.gateway)
+        except WorkshopError:
+            return False  # it went away: the scenario goes on without it
+
+    return shows
+
+
+def hint(lock: Path, name: str | None) -> list[str]:
+    """Give the next hint of a scenario, or of the one that runs."""
+    chosen = _meant(lock, name)
+    given = _given(lock)
+    number = min(given.get(chosen.name, 0), len(chosen.hints) - 1)
+    lock.with_suffix(".hints").write_text(json.dumps({chosen.name: number + 1}), encoding="utf-8")
+    last = "" if number + 1 < len(chosen.hints) else "\nThat was the last one; there is the answer."
+    return [f"Hint {number + 1} of {len(chosen.hints)}: {chosen.hints[number]}{last}"]
+
+
+def answer(lock: Path, name: str | None) -> list[str]:
+    """Give the answer: what it was, where in the code, and the questions that show it."""
+    chosen = _meant(lock, name)
+    lines = [f"{chosen.title}", "", chosen.answer, "", "Where: " + ", ".join(chosen.where), "", "What shows it:"]
+    for symptom in chosen.symptoms:
+        lines.append(f"- {symptom.tells}")
+        asked = (("PromQL", symptom.promql), ("LogQL", symptom.logql), ("TraceQL", symptom.traceql))
+        lines += [f"    {language}: {query}" for language, query in asked if query]
+    faults = ", ".join(f"{fault.name} at {strength:g}" for fault, strength in chosen.faults.items())
+    return [*lines, "", f"Faults: {faults}; it lasts {written(chosen.lasts_s)}."]
+
+
+def stop_scenario(lock: Path) -> list[str]:
+    """End the one that runs."""
+    run = only_one.stop(lock)
+    return ["the scenario is ended, the faults are as before" if run.blind else f"{run.name} is ended"]
+
+
+def _meant(lock: Path, name: str | None) -> scenario.Scenario:
+    run = only_one.running(lock)
+    if name is None and run is None:
+        raise WorkshopError("no scenario runs; say which one you mean")
+    return scenario.read(name or (run.name if run else ""))
+
+
+def _given(lock: Path) -> dict[str, int]:
+    """How many hints were given of the scenario that was last asked about."""
+    try:
+        told = json.loads(lock.with_suffix(".hints").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: int(value) for key, value in told.items()} if isinstance(told, dict) else {}
