@@ -11,6 +11,7 @@ RUN --mount=type=cache,target=/cache \
       --only-binary :all: --require-hashes --requirement /run.txt
 COPY common /app/common
 COPY services /app/services
+COPY workshop /app/workshop
 # The root is read-only when it runs: without bytecode made here, each start would compile everything anew.
 RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
 

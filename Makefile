@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test test-failure test-stack check format doctor load load-gate bench soak setup lock clean
+.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,10 @@ format: ## format the code and mend what the linter can
 
 doctor: ## say what is wrong with the suite, before a start and while it runs; WAIT=60 make doctor asks until all is well
 	@$(if $(wildcard $(python)),$(python),$(or $(PYTHON),python3)) -m doctor --wait $(or $(WAIT),0)
+
+workshop: ## say which faults there are to switch and which scenarios to run, and where the page is
+	@local/setup python
+	@$(python) -m workshop
 
 load: ## put load on a server and watch it; LOAD_USERS=50 LOAD_SHAPE=spike make load, see loadtest/README.md
 	@local/setup python load

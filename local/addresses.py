@@ -21,6 +21,7 @@ DEFAULTS = (
     ("server", "DEMO_SERVER_PORT", 4000),
     ("requester", "DEMO_REQUESTER_PORT", 4001),
     ("recorder", "DEMO_RECORDER_PORT", 4002),
+    ("workshop", "DEMO_WORKSHOP_PORT", 4003),
     ("OTLP over gRPC", "DEMO_OTLP_GRPC_PORT", 4317),
     ("OTLP over HTTP", "DEMO_OTLP_HTTP_PORT", 4318),
     ("Loki push", "DEMO_LOKI_PORT", 3100),

@@ -76,6 +76,7 @@ def make_plan(here: Surroundings) -> Plan:
             _service(here, settings, "requester", broker.name),
             _service(here, settings, "server", database.name),
             _service(here, settings, "recorder", broker.name),
+            _workshop(here),
             *_load(here),
             database,
             broker,
@@ -90,6 +91,12 @@ def _service(here: Surroundings, settings: Mapping[str, str], name: str, server:
     base = f"http://{LOOPBACK}:{here.ports[name]}"
     program = Program(_python(here, name, f"services.{name}", told), f"{base}/readyz")
     return Entry(name, base + path, note, program, ("gateway", server), service=True)
+
+
+def _workshop(here: Surroundings) -> Entry:
+    page = f"http://{LOOPBACK}:{here.ports['workshop']}"
+    process = _python(here, "workshop", "workshop", here.environ, "page")
+    return Entry("workshop", page, "switches of planted faults", Program(process, page), optional=True)
 
 
 def _load(here: Surroundings) -> list[Entry]:

@@ -11,11 +11,11 @@ from workshop import only_one, scenario_command
 from workshop.errors import WorkshopError
 from workshop.fault_command import clear_faults, list_faults, set_fault
 from workshop.gateway import Gateway
-from workshop.page import serve
-from workshop.settings import load
-from workshop.switches import Switches
+from workshop.settings import Settings, load
+from workshop.switches import Switches, answers
 
 UNUSABLE, INTERRUPTED = 2, 130
+COMMAND = "python -m workshop"
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,9 +68,11 @@ def run(words: Sequence[str], env: Env) -> int:
         case ("scenario", do):
             return _scenario(do, told, switches, Gateway(settings.gateway))
         case ("page", _):
+            from workshop.page import serve  # all the rest works with any Python, where Flask is not installed
+
             serve(settings, switches)
         case _:
-            arguments().print_help()
+            _say(overview(settings, switches))
     return 0
 
 
@@ -96,6 +98,28 @@ def _scenario(do: str, told: argparse.Namespace, switches: Switches, gateway: Ga
         case "stop":
             _say(scenario_command.stop_scenario(lock))
     return 0
+
+
+def overview(settings: Settings, switches: Switches) -> list[str]:
+    """Give what one can do, and whether the suite and the page are there to do it."""
+    try:
+        set_now = [state for state in switches.states() if state.strength != state.fault.default]
+        suite = f"The suite runs; {len(set_now) or 'none'} of its faults differ from their default."
+    except WorkshopError as away:
+        suite = f"Not yet: {away}"
+    page = settings.page if answers(settings.page) else f"not there; start it: {COMMAND} page"
+    return [
+        suite,
+        f"The page with the switches: {page}",
+        "",
+        f"{COMMAND} fault list                    each fault with its strength",
+        f"{COMMAND} fault set NAME 1 --for 5m     set one for a while",
+        f"{COMMAND} fault clear [NAME]            as at start",
+        f"{COMMAND} scenario list                 stories to find the fault of",
+        f"{COMMAND} scenario run NAME [--blind]   run one; Ctrl-C ends it",
+        f"{COMMAND} scenario hint | answer [NAME] of the one that runs",
+        f"{COMMAND} scenario stop                 end it from elsewhere",
+    ]
 
 
 def _say(lines: Sequence[str]) -> None:

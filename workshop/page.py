@@ -55,6 +55,10 @@ def create_app(switches: Switches) -> Flask:
     def _index() -> Response:
         return send_from_directory(WEB, "index.html")
 
+    @app.get("/readyz")
+    def _ready() -> Response:
+        return jsonify(status="ready")
+
     for name in FILES:
         app.add_url_rule(f"/{name}", name, lambda name=name: send_from_directory(WEB, name))
 

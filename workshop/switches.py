@@ -78,6 +78,15 @@ def _refused(service: str, status: int, body: bytes) -> str:
         return f"the {service} answered {status}; is it a service of this suite?"
 
 
+def answers(page: str) -> bool:
+    """Tell whether something answers at an address."""
+    try:
+        with urllib.request.urlopen(f"{page}/readyz", timeout=1):  # noqa: S310 - made from a port
+            return True
+    except (OSError, ValueError):
+        return False
+
+
 def fault_named(name: str) -> Fault:
     """Give the fault of a name; raises WorkshopError."""
     for fault in PLANTED:

@@ -151,7 +151,7 @@ def test_windows_hold_enough_values_and_are_looked_at_often_enough(scale: Scale)
 def test_the_silence_of_each_service_is_heard() -> None:
     """A fourth service would be missed by nobody."""
     ours = {name for name in services() if name.startswith("mythical-") and "build" in services()[name]}
-    assert set(SERVICES) == ours
+    assert set(SERVICES) == ours - {"mythical-workshop"}  # a page, which tells nothing of itself
 
 
 def test_mimir_reads_the_rules_of_the_workshop_unless_it_is_told_otherwise() -> None:
