@@ -7,10 +7,10 @@ import pytest
 
 from local.addresses import DEFAULTS
 from tests.integration.demo_run import DemoRun
-from tests.workshop.pages import Page, pages, typed
+from tests.workshop.pages import INDEX, Page, pages, typed
 from tests.workshop.shell import needs_jq, shell
 
-STEPS = [page for page in pages() if page.of("demo")]
+STEPS = [page for page in (Page(INDEX), *pages()) if page.of("demo")]
 
 
 @pytest.fixture(scope="module")

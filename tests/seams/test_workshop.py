@@ -56,6 +56,12 @@ def test_every_command_is_run_or_is_one_that_the_tests_stand_for(page: Page) -> 
             assert block.flags <= FLAGS, block.place
 
 
+def test_what_the_index_tells_is_run_or_left_to_hands() -> None:
+    """Only what fetches from the net, or writes gigabytes, is typed by nobody but people."""
+    for block in Page(INDEX).blocks():
+        assert block.way == "demo" or block.info == ("sh", "by", "hand"), block.place
+
+
 def test_the_tests_start_what_the_pages_start() -> None:
     """`make demo` is what the tests run as local.demo."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
