@@ -39,4 +39,7 @@ ALERTS = Mark(
 FAULTS = Mark(
     "Planted faults", "max by (fault) (mythical_fault_strength)", "{{fault}}", "a planted fault is on", "purple"
 )
-EVERYWHERE = (FAULTS, ALERTS)
+# A run is one region, from its first users to its last.
+RUNNING = "sum by (run_id, shape) (locust_users) > 0"
+RUNS = Mark("Runs of load", RUNNING, "{{run_id}}", "load in the shape {{shape}}", "blue")
+EVERYWHERE = (RUNS, FAULTS, ALERTS)

@@ -4,6 +4,7 @@ from grafana.source.boards import (
     alloy,
     cost,
     erroring_endpoints,
+    locust,
     mlt,
     postgres,
     profiles,
@@ -23,5 +24,6 @@ BOARDS = (
     profiles.board(),
     alloy.board(),
     cost.board(),
+    locust.board(),
     runbooks.board(),
 )

@@ -53,9 +53,10 @@ FROM_OTHERS = frozenset(
 def documented() -> frozenset[str]:
     """The metrics of docs/reference/telemetry.md as Mimir has them."""
     text = (ROOT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
-    section = dict(sections(text))["Metrics"]
+    parts = dict(sections(text))
+    section = parts["Metrics"]
     found: set[str] = set()
-    for row in rows(section):
+    for row in rows(section) + rows(parts["Metrics of the load"]):
         found |= in_mimir(words(row["Metric"])[0], row["Kind"], "".join(words(row["Unit"])))
     for name in re.findall(r"`(otel\.[a-z.]+)`", section):
         found |= in_mimir(name, "counter" if name.endswith("processed") else "gauge", "")

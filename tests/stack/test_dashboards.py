@@ -14,6 +14,7 @@ CHOICES = {
     "endpoint": ".*",
     "httpMethod": ".*",
     "queue": ".*",
+    "run": ".*",
     "service": "mythical-server",
     "window": "30s",
 }

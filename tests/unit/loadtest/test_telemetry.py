@@ -1,6 +1,8 @@
 """Telemetry of the load: one trace for each round, marked as synthetic, and carried on in headers."""
 
 import os
+import re
+from pathlib import Path
 
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
@@ -16,6 +18,8 @@ from loadtest.load import Load
 from loadtest.settings import Settings, load
 from loadtest.telemetry import Telemetry, resource
 
+PAGE = (Path(__file__).resolve().parents[3] / "docs/reference/telemetry.md").read_text(encoding="utf-8")
+DOCUMENTED = re.compile(r"^\| `(locust\.[a-z.]+)` \| \w+ \|[^|]*\|([^|]*)\|", re.MULTILINE)
 MARKS = {
     "user_agent.synthetic.type": "test",
     "loadtest.user.kind": "keeper",
@@ -84,7 +88,9 @@ def test_the_figures_are_counted_by_run_kind_and_check() -> None:
     }
     meters.shutdown()
     ours = {name: found for name, found in points.items() if not name.startswith("process.")}
-    assert set(ours) == {f"locust.{name}" for name in ("requests", "failures", "checks", "request.duration", "users")}
+    table = PAGE.partition("\n### Metrics of the load\n")[2]
+    documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in DOCUMENTED.findall(table)}
+    assert {name: {label for labels, _ in found for label in labels} for name, found in ours.items()} == documented
     assert all(labels["run_id"] == "r1" for found in ours.values() for labels, _ in found)
     assert {labels["reason"] for labels, _ in points["locust.failures"]} == {"status", "planted"}
     held = {(labels["check"], labels["result"]) for labels, _ in points["locust.checks"]}
