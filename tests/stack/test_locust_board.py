@@ -32,7 +32,7 @@ RUN = {"LOAD_RUN_ID": "board", "LOAD_USERS": "6", "LOAD_RATE": "6", "LOAD_TIME":
 def mimir() -> Iterator[Backends]:
     """A Mimir that a run of half a minute was told to, with a server that marks what it is asked."""
     with ExitStack() as running:
-        folder = Path(running.enter_context(TemporaryDirectory(prefix="mythical-board-", dir="/var/tmp")))  # noqa: S108
+        folder = Path(running.enter_context(TemporaryDirectory(prefix="mythical-board-", dir="/var/tmp")))
         folder.chmod(0o711)  # the database's own user has to reach its folder below it
         store = running.enter_context(mimir_running.running(folder))
         told = alloy_running.environ(folder)
