@@ -13,13 +13,12 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from opentelemetry.metrics import Meter
 
-from common.problems import answer
+from common.problems import answer, read_away
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
 TELL_EVERY_S = 5.0
-LONGEST_LENGTH = 5  # digits of a Content-Length: what has more of them is cut off
 
 
 class Turns:
@@ -92,7 +91,7 @@ class Admission:
         """Serve the request in its turn, or refuse it."""
         refusal = self.turns.take(self._patience_s)
         if refusal is not None:
-            _read_away(environ)
+            read_away(environ)
             return self._refuse(start_response, refusal)
         try:
             return self._service(environ, start_response)
@@ -104,13 +103,6 @@ class Admission:
         self._telling.count()
         start_response("503 Service Unavailable", self._headers)
         return [self._body]
-
-
-def _read_away(environ: WSGIEnvironment) -> None:
-    """Read a small body that nobody wants: unread, it has the connection cut before the caller sees our answer."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    if length.isascii() and length.isdecimal() and len(length) < LONGEST_LENGTH:
-        environ["wsgi.input"].read(int(length))
 
 
 class _Telling:

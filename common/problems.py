@@ -3,11 +3,14 @@
 import json
 import logging
 from http import HTTPStatus
+from wsgiref.types import WSGIEnvironment
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
+
+LONGEST_LENGTH = 5  # digits of a Content-Length: a body with more of them is cut off
 
 
 class Problem(Exception):
@@ -34,15 +37,24 @@ def answer(status: int, detail: str, *, retry_after_s: int | None = None, allow:
     return response
 
 
+def read_away(environ: WSGIEnvironment) -> None:
+    """Read a small body that nobody wants: unread, it has the connection cut before the caller sees our answer."""
+    length = environ.get("CONTENT_LENGTH") or ""
+    if length.isascii() and length.isdecimal() and len(length) < LONGEST_LENGTH:
+        environ["wsgi.input"].read(int(length))
+
+
 def translate_problems(app: Flask) -> None:
     """Answer every error of the app as a problem: ours with their sentence, Flask's own, any other as a bare 500."""
 
     @app.errorhandler(Problem)
     def _ours(problem: Problem) -> Response:
+        read_away(request.environ)
         return answer(problem.status, problem.detail, retry_after_s=problem.retry_after_s)
 
     @app.errorhandler(HTTPException)
     def _flasks(error: HTTPException) -> Response:
+        read_away(request.environ)
         allow = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return answer(error.code or 500, error.description or "", allow=allow or None)
 

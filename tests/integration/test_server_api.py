@@ -2,9 +2,11 @@
 
 import json
 import re
+import select
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import pytest
@@ -256,6 +258,25 @@ def test_json_under_its_other_names_is_taken(content_type: str, server: Service,
     """A charset changes nothing, and neither does a type that is built on JSON."""
     headers = {"Content-Type": content_type}
     assert ask(server.base_url, f"/{beast}", "POST", body='{"name": "x"}', headers=headers).status == 201
+
+
+def test_a_body_that_nobody_wants_does_not_cost_the_connection(server: Service, beast: str) -> None:
+    """Refused before its body is read, a caller that is still writing would find the connection cut, and no answer."""
+    caller = HTTPConnection(urlsplit(server.base_url).netloc, timeout=15)
+    caller.connect()
+    kept = caller.sock
+    for path, status in (("/phoenix", 404), (f"/{beast}", 415), ("/", 404), (f"/{beast}", 415)):
+        caller.putrequest("POST", path)
+        caller.putheader("Content-Type", "text/plain")
+        caller.putheader("Content-Length", "500")
+        caller.endheaders()
+        early, _, _ = select.select([kept], [], [], 0.3)
+        assert not early, "it was answered before the body was there"
+        caller.send(b"x" * 500)
+        answer = caller.getresponse()
+        assert (answer.status, len(answer.read()) > 0) == (status, True)
+        assert caller.sock is kept
+    caller.close()
 
 
 def test_a_body_is_read_up_to_its_limit(server: Service, beast: str) -> None:
