@@ -98,6 +98,9 @@ def _begin(environment: Environment, **_: Any) -> None:
         load.telemetry.close()
 
     environment.events.test_start.add_listener(start)
+    # The order to start a run that goes on already came before this.
+    if isinstance(runner, WorkerRunner) and environment.parsed_options.run_id:
+        start()
     environment.events.quit.add_listener(close)
     if isinstance(runner, WorkerRunner):
         environment.events.report_to_master.add_listener(send)

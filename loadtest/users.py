@@ -25,6 +25,9 @@ class Visitor(FastHttpUser):
 
     def on_start(self) -> None:
         """Get the dice, the same ones in each run with the same seed."""
+        # A worker that joins a run is told to start users before Locust has let it set up anything.
+        while not hasattr(self.environment, "load"):
+            gevent.sleep(0.02)
         self.load: Load = self.environment.load
         worker = getattr(self.environment.runner, "worker_index", 0)
         self.dice = dice_of(self.load.settings.seed, self.kind, worker * 1_000_000 + next(self.load.numbers[self.kind]))
