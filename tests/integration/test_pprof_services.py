@@ -54,18 +54,24 @@ def test_each_service_pushes_its_profiles(suite: Suite, gateway: Gateway, name: 
 def test_a_server_span_leads_to_its_flame_graph(suite: Suite, gateway: Gateway) -> None:
     """A span that names a profile finds the samples taken while it ran, and they show the server's work."""
 
-    def profiled_root() -> dict[str, Any] | None:
+    def profiled_roots() -> list[dict[str, Any]]:
         spans = own(gateway.get("spans", service="mythical-server", limit=500), suite.namespace)
         profiled = {each["span_id"] for each in gateway.get("profiles/mythical-server/spans")}
-        return next((span for span in spans if span["span_id"] in profiled), None)
+        return [span for span in spans if span["span_id"] in profiled]
 
-    span = eventually(profiled_root, SEEN_S, "span with samples")
-    assert span
-    assert span["kind"] == "SERVER"
-    assert span["attributes"]["pyroscope.profile.id"] == span["span_id"]
-    flame = gateway.get("profiles/mythical-server/flame", span_id=span["span_id"])
-    assert flame["value"] > 0
-    assert "wsgi_app" in str(flame)
+    def flame_of(span: dict[str, Any]) -> dict[str, Any]:
+        flame: dict[str, Any] = gateway.get("profiles/mythical-server/flame", span_id=span["span_id"])
+        return flame
+
+    def shown_at_work() -> bool:
+        # One sample can catch a stack half taken, without its outer frames; so one span of several is enough.
+        return any("wsgi_app" in str(flame_of(span)) for span in profiled_roots()[:20])
+
+    assert eventually(shown_at_work, SEEN_S, "span whose samples reach down to the WSGI application")
+    for span in profiled_roots():
+        assert span["kind"] == "SERVER"
+        assert span["attributes"]["pyroscope.profile.id"] == span["span_id"]
+        assert flame_of(span)["value"] > 0
 
 
 @pytest.mark.parametrize("name", NAMES)
