@@ -45,6 +45,7 @@ def arguments() -> argparse.ArgumentParser:
     running = scenes.add_parser("run", help="run one to its end, Ctrl-C ends it early")
     running.add_argument("name", nargs="?")
     running.add_argument("--blind", action="store_true", help="name no fault; without a name, one by chance")
+    running.add_argument("--start", metavar="10s", help="how long before it begins; as its file says if left out")
     running.add_argument("--for", dest="lasts", metavar="5m", help="how long; as its file says if left out")
     for word, what in (("hint", "the next hint"), ("answer", "the answer")):
         scenes.add_parser(word, help=f"{what}, of the one that runs or of another").add_argument("name", nargs="?")
@@ -89,6 +90,7 @@ def _scenario(do: str, told: argparse.Namespace, switches: Switches, gateway: Ga
                 lambda line: _say([line]),
                 gateway=gateway,
                 blind=told.blind,
+                start=told.start,
                 lasts=told.lasts,
             )
         case "hint":

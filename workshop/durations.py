@@ -11,7 +11,7 @@ _WRITTEN = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([smh]?)")
 def seconds(text: str) -> float:
     """Read a length of time; raises WorkshopError."""
     found = _WRITTEN.fullmatch(text.strip().lower())
-    if not found or not float(found[1]):
+    if not found:
         raise WorkshopError(f"{text!r} is no length of time; write it as in 90s, 10m or 2h")
     return float(found[1]) * UNITS[found[2]]
 

@@ -41,13 +41,11 @@ class Runner:
         """End it early."""
         self._stop.set()
 
-    def run(self, start_s: float | None = None, lasts_s: float | None = None) -> bool:
-        """Run to its end, or for other times than its file has; tell whether it got there. Raises WorkshopError."""
-        start_s = self._scenario.start_s if start_s is None else start_s
-        lasts_s = self._scenario.lasts_s if lasts_s is None else lasts_s
+    def run(self, start_s: float, lasts_s: float) -> bool:
+        """Begin after `start_s` seconds, end after `lasts_s` more; tell whether it got there. Raises WorkshopError."""
         self._switches.states()  # refused before anything is said: the suite may not run
         self._say(self._scenario.told)
-        self._say("Something will be wrong soon." if self._blind else self._about())
+        self._say("Something will be wrong soon." if self._blind else self._about(start_s))
         try:
             if not self._stop.wait(start_s):
                 self._say(f"It begins now, and lasts {written(lasts_s)}.")
@@ -79,9 +77,9 @@ class Runner:
             except WorkshopError as gone:
                 self._say(f"{gone}; what was set there ends by itself within {written(LEASE_S)}")
 
-    def _about(self) -> str:
+    def _about(self, start_s: float) -> str:
         faults = ", ".join(f"{fault.name} {strength:g}" for fault, strength in self._scenario.faults.items())
-        return f"In {written(self._scenario.start_s)}: {faults}."
+        return f"In {written(start_s)}: {faults}."
 
 
 def end_on_signals(runner: Runner) -> None:

@@ -31,6 +31,7 @@ def run_scenario(
     *,
     gateway: Gateway,
     blind: bool,
+    start: str | None = None,
     lasts: str | None = None,
 ) -> int:
     """Run one to its end, by chance if no name is given and it is blind; give the exit status."""
@@ -42,7 +43,10 @@ def run_scenario(
     with only_one.only_one(lock, chosen.name, blind=blind):
         runner = Runner(chosen, switches, say, blind=blind, shows=_shows(gateway))
         end_on_signals(runner)
-        return 0 if runner.run(lasts_s=None if lasts is None else seconds(lasts)) else INTERRUPTED
+        over = runner.run(
+            chosen.start_s if start is None else seconds(start), chosen.lasts_s if lasts is None else seconds(lasts)
+        )
+        return 0 if over else INTERRUPTED
 
 
 def _shows(gateway: Gateway) -> Shows | None:

@@ -1,0 +1,103 @@
+"""The queries of each scenario, in a running stack: an answer while the scenario runs, none when it is over.
+
+Scenarios that do not hide each other run side by side: one after the other, they would take an hour.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from common.settings import Env
+from tests.stack.backends import Backends, eventually
+from workshop import scenario
+from workshop.errors import WorkshopError
+from workshop.runner import Runner
+from workshop.scenario import Symptom
+from workshop.settings import load
+from workshop.switches import Switches
+
+# Rates are over a minute, of what is pushed each five seconds, in waves that leave little to see for two minutes.
+COMES_S, GOES_S = 300.0, 300.0
+LATE_S = 30
+LASTS_S = 900.0
+ROUNDS = (
+    ("slow-lists", "dead-letters", "series-boom", "loud-server", "torn-traces", "swelling-recorder", "bad-release"),
+    ("chatty-server", "stuck-writes", "late-records"),
+    ("busy-database", "waiting-room", "hot-server", "slow-beasts", "effect-before-cause"),
+)
+
+
+@pytest.fixture(scope="module")
+def switches() -> Switches:
+    """The switches of the services that the stack listens to, or skip."""
+    found = Switches(load(Env(os.environ)).services)
+    try:
+        found.states()
+    except WorkshopError as away:
+        pytest.skip(str(away))
+    return found
+
+
+def test_every_scenario_is_in_a_round() -> None:
+    """A new one would otherwise be left out, and nobody would notice."""
+    assert sorted(name for names in ROUNDS for name in names) == scenario.names()
+
+
+def asked(stack: Backends, symptom: Symptom) -> Iterator[bool]:
+    """Whether each query of the symptom has an answer now."""
+    if symptom.promql:
+        yield bool(stack.promql(symptom.promql))
+    if symptom.logql:
+        answer = stack.fetch("LOKI_PORT", "/loki/api/v1/query", query=symptom.logql)
+        yield bool(answer["data"]["result"])
+    if symptom.traceql:
+        yield bool(stack.traceql(symptom.traceql, seconds=LATE_S))
+
+
+@contextmanager
+def running(name: str, switches: Switches) -> Iterator[None]:
+    """Run a scenario until the end of the block."""
+    runner = Runner(scenario.read(name), switches, lambda _: None)
+    thread = threading.Thread(target=runner.run, args=(0.0, LASTS_S))
+    thread.start()
+    try:
+        yield
+    finally:
+        runner.stop()
+        thread.join()
+
+
+@pytest.mark.timeout(COMES_S + GOES_S + 60)
+@pytest.mark.parametrize("names", ROUNDS, ids=" ".join)
+def test_the_queries_of_a_scenario_have_answers_while_it_runs(
+    names: tuple[str, ...], stack: Backends, switches: Switches
+) -> None:
+    """And none any more when it is over: a query that always answers shows nothing."""
+    symptoms = [(name, symptom) for name in names for symptom in scenario.read(name).symptoms]
+    with ExitStack() as scenarios:
+        for name in names:
+            scenarios.enter_context(running(name, switches))
+        _each(stack, symptoms, COMES_S, true=True)
+    _each(stack, symptoms, GOES_S, true=False)
+
+
+def _each(stack: Backends, symptoms: list[tuple[str, Symptom]], deadline_s: float, *, true: bool) -> None:
+    """Return when each symptom was seen, or was gone, once; each at a time of its own."""
+    left = [(name, symptom) for name, symptom in symptoms if any((symptom.promql, symptom.logql, symptom.traceql))]
+
+    def look() -> bool:
+        for each in list(left):
+            answers = list(asked(stack, each[1]))
+            if all(answers) if true else not any(answers):
+                left.remove(each)
+        return not left
+
+    begun = time.monotonic()
+    try:
+        eventually(look, "all symptoms" if true else "end of all symptoms", deadline_s)
+    except AssertionError:
+        pytest.fail(f"{time.monotonic() - begun:.0f} s: not {true}: {[(name, it.tells) for name, it in left]}")
