@@ -50,7 +50,7 @@ MISSING_INDEX = Fault(
     "missing_index", "server", 0, 1, "The tables are large, by 100,000 rows times this, and have no index on the id."
 )
 LOCK_CONTENTION = Fault(
-    "lock_contention", "server", 0, 1, "Someone locks a table for up to 0.8 of each second: what writes there waits."
+    "lock_contention", "server", 0, 1, "Someone locks all tables for up to 0.8 of each second: what writes waits."
 )
 N_PLUS_ONE = Fault("n_plus_one", "server", 0, 1, "The share of GETs that read their names with a statement for each.")
 POOL_TOO_SMALL = Fault(

@@ -58,6 +58,7 @@ class Faults:
         self._dice = dice
         self._clock = clock
         self._leases: dict[str, Lease] = {}
+        self._timers: dict[str, threading.Timer] = {}
         self._lock = threading.RLock()
         self._told: list[Told] = []
 
@@ -115,12 +116,10 @@ class Faults:
         if not LEAST_LEASE_S <= seconds <= LONGEST_LEASE_S:
             raise FaultRefused(f"seconds={seconds:g} is out of range; give {LEAST_LEASE_S:g} to {LONGEST_LEASE_S:g}")
         lease = Lease(strength, self._clock() + seconds, blind)
-        timer = threading.Timer(seconds, self._end, (fault, lease))
-        timer.daemon = True
         with self._lock:
             self._leases[fault.name] = lease
+            self._time(fault, lease, seconds)
             self._put(fault, strength, self.told_as(fault))
-        timer.start()
 
     def clear(self, name: str | None = None) -> None:
         """Put a fault, or all, back to the strength at start; raises NoSuchFault."""
@@ -134,7 +133,16 @@ class Faults:
             if self._leases.get(fault.name) is lease:
                 told_as = self.told_as(fault)
                 del self._leases[fault.name]
+                self._timers.pop(fault.name).cancel()
                 self._put(fault, self.at_start(fault), told_as)
+
+    def _time(self, fault: Fault, lease: Lease, seconds: float) -> None:
+        """Have the lease end in time; the timer of the one before would wait for nothing, in a thread of its own."""
+        if before := self._timers.pop(fault.name, None):
+            before.cancel()
+        timer = self._timers[fault.name] = threading.Timer(seconds, self._end, (fault, lease))
+        timer.daemon = True
+        timer.start()
 
     def _put(self, fault: Fault, strength: float, told_as: str) -> None:
         before = self._now.get(fault.name, 0.0)

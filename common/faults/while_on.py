@@ -84,4 +84,5 @@ class WhileOn:
         return True
 
     def _tell(self, error: Exception) -> None:
-        log.warning("planted fault has to wait", extra={"fields": {"fault": self._fault.name, "error": str(error)}})
+        name = self._faults.told_as(self._fault)
+        log.warning("planted fault has to wait", extra={"fields": {"fault": name, "error": str(error)}})

@@ -63,6 +63,16 @@ def test_a_lease_that_is_renewed_outlives_the_first() -> None:
     assert shown.strength(SLOW_QUERY) == 2
 
 
+def test_whoever_sets_a_fault_often_leaves_no_threads_behind() -> None:
+    """A slider that is dragged sets it a hundred times, for ten minutes each."""
+    shown, before = faults(), threading.active_count()
+    for _ in range(100):
+        shown.set("slow_query", 1, 600)
+    eventually(lambda: threading.active_count() <= before + 1, "end of the timers")
+    shown.clear()
+    eventually(lambda: threading.active_count() <= before, "end of the last timer")
+
+
 @pytest.mark.parametrize(
     ("name", "strength", "seconds"),
     [("none", 1, 1), ("slow_query", -1, 1), ("slow_query", 5.1, 1), ("slow_query", 1, 0), ("slow_query", 1, 1e6)],
