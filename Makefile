@@ -53,7 +53,7 @@ load-gate: ## put a short load on it, and fail if it crosses the lines of loadte
 	@.venv-load/bin/python -m loadtest gate
 
 bench: ## measure speed and memory, and print the table
-	@local/setup python servers
+	@local/setup python servers load
 	@$(python) -m bench
 
 soak: ## run the default load for half an hour, and tell what grew; SOAK_MINUTES=5 make soak

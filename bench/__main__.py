@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bench.generator import generator_cost
 from bench.memory import memory_at_default_load
 from bench.messages import message_rates
 from bench.report import Figure, table
@@ -26,6 +27,8 @@ def main() -> int:
                 figures += server_cost(stage, rounds=arguments.rounds, seconds=arguments.seconds)
                 _say("messages: publisher to recorder, against pika alone")
                 figures += message_rates(stage, count=arguments.messages)
+                _say("load: CPU per request of the generator")
+                figures += generator_cost(stage, rounds=1, seconds=arguments.seconds)
                 _say("memory: each service under the default load")
                 figures += memory_at_default_load(stage, seconds=arguments.seconds * 3)
         except LocalError as fault:

@@ -32,6 +32,7 @@ class Stage:
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self._on: dict[str, str] = {}
         self._gateway: Process | None = None
+        self._otlp_http = 0
 
     def __enter__(self) -> Self:
         self._ending.enter_context(self.postgres)
@@ -44,6 +45,7 @@ class Stage:
         gateway.wait_ready(lambda: "ready {" in gateway.tail(), START_S)
         ready = re.search(r"^ready (\{.*\})$", gateway.tail(), re.MULTILINE)
         ports = json.loads(ready[1]) if ready else {}
+        self._otlp_http = int(ports["otlp_http"])
         self._on = {
             "TRACING_COLLECTOR_HOST": LOOPBACK,
             "TRACING_COLLECTOR_PORT": str(ports["otlp_grpc"]),
@@ -55,6 +57,16 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._ending.close()
+
+    @property
+    def folder(self) -> Path:
+        """Where what a run writes may be put."""
+        return self._folder
+
+    @property
+    def otlp_http(self) -> int:
+        """The port on which the gateway takes OTLP over HTTP."""
+        return self._otlp_http
 
     @property
     def gateway_pid(self) -> int:

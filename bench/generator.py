@@ -1,0 +1,69 @@
+"""What a request costs the load generator, with and without its spans and figures, and which side is the limit."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from statistics import median
+
+from bench.report import Figure
+from bench.stage import Stage
+from bench.usage import usage
+from local.ports import LOOPBACK
+from local.state import CHECKOUT
+
+PYTHON = CHECKOUT / ".venv-load/bin/python"
+USERS = 100
+# Start-up is most of what a short run costs; the difference of two runs leaves it out.
+SHORT_S = 3.0
+
+
+def generator_cost(stage: Stage, *, rounds: int, seconds: float) -> list[Figure]:
+    """Measure breeders without and with telemetry in turn; none where Locust is not installed."""
+    if not PYTHON.exists():
+        return []
+    off, on, server = [], [], []
+    with stage.service("server", signals=True, ALWAYS_SUCCEED="true") as (pid, port):
+        for _ in range(rounds):
+            off.append(_measure(stage, port, seconds, telemetry=False))
+            before = usage(pid).cpu_s
+            on.append(_measure(stage, port, seconds, telemetry=True))
+            server.append(usage(pid).cpu_s - before)
+    off_ms, on_ms = (median(ms for ms, _ in runs) for runs in (off, on))
+    served_ms = median(cpu * 1000 / count for cpu, (_, count) in zip(server, on, strict=True))
+    return [
+        Figure("load_rps_per_core_off", round(1000 / off_ms), "/s", "load: requests/s of a core, untraced"),
+        Figure("load_rps_per_core_on", round(1000 / on_ms), "/s", "load: requests/s of a core, traced"),
+        Figure("load_tracing_ms", round(on_ms - off_ms, 3), "ms", "load: CPU of tracing per request"),
+        Figure("load_server_ratio", round(served_ms / on_ms, 2), "", "server's CPU per request ÷ the generator's"),
+    ]
+
+
+def _measure(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
+    """Give CPU per request (ms), start-up aside, and how many requests both runs made."""
+    short, long = (_run(stage, port, length, telemetry=telemetry) for length in (SHORT_S, SHORT_S + seconds))
+    return (long[0] - short[0]) * 1000 / (long[1] - short[1]), long[1] + short[1]
+
+
+def _run(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
+    """Run the load headless; give its CPU seconds, children included, and its requests."""
+    results: Path = stage.folder / "load"
+    told = {
+        "LOAD_HOST": f"http://{LOOPBACK}:{port}",
+        "LOAD_COLLECTOR": f"http://{LOOPBACK}:{stage.otlp_http}",
+        "LOAD_USERS": str(USERS),
+        "LOAD_RATE": str(USERS),
+        "LOAD_TIME": str(seconds),
+        "LOAD_KINDS": "breeder=1",
+        "LOAD_HEADLESS": "true",
+        "LOAD_RESULTS": str(results),
+        "OTEL_SDK_DISABLED": "false" if telemetry else "true",
+    }
+    command = [str(PYTHON), "-m", "loadtest"]
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        command, cwd=CHECKOUT, env=os.environ | told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, _, used = os.wait4(process.pid, 0)
+    process.returncode = 0  # reaped above, with its usage
+    requests = json.loads((results / "load.json").read_text(encoding="utf-8"))["figures"]["requests"]
+    return used.ru_utime + used.ru_stime, int(requests)
