@@ -1,0 +1,68 @@
+"""The scenarios fit the catalogue of faults, the code and each other."""
+
+import re
+
+import pytest
+
+from common.faults import NEW_VERSION_FAILS, PLANTED, SLOW_PROCESSING, SLOW_PUBLISH
+from tests.seams.source_reading import instruments, span_names
+from tests.seams.tree import ROOT
+from workshop import scenario
+from workshop.scenario import Scenario
+
+SCENARIOS = [scenario.read(name) for name in scenario.names()]
+each_scenario = pytest.mark.parametrize("of", SCENARIOS, ids=lambda of: of.name)
+
+
+def test_there_is_a_scenario_for_each_fault_that_is_off_by_default() -> None:
+    """And for the slow beasts and the version 2.0.0 of the original."""
+    wanted = {fault for fault in PLANTED if fault.default == 0} | {SLOW_PUBLISH, SLOW_PROCESSING, NEW_VERSION_FAILS}
+    assert wanted <= {fault for of in SCENARIOS for fault in of.faults}
+
+
+@each_scenario
+def test_a_scenario_changes_something(of: Scenario) -> None:
+    """A fault at its default strength is no trouble that was not there before."""
+    assert of.faults
+    assert all(strength != fault.default for fault, strength in of.faults.items())
+
+
+@each_scenario
+def test_what_a_learner_is_told_does_not_give_the_answer_away(of: Scenario) -> None:
+    """Nor does the name, the title or a hint name a fault."""
+    told = " ".join((of.name, of.title, of.told, *of.hints)).lower()
+    assert not [fault.name for fault in of.faults if fault.name in told]
+    assert 2 <= len(of.hints) <= 4
+
+
+@each_scenario
+def test_the_answer_leads_to_files_that_are_there(of: Scenario) -> None:
+    """With the place where each of its faults is done."""
+    assert of.where
+    assert [path for path in of.where if not (ROOT / path).is_file()] == []
+
+
+@each_scenario
+def test_each_symptom_has_a_question_for_the_stack(of: Scenario) -> None:
+    """A symptom of profiles or of a queue's depth may have none, if there is another one with."""
+    assert any(symptom.promql or symptom.logql or symptom.traceql for symptom in of.symptoms)
+
+
+@each_scenario
+def test_what_is_looked_for_in_the_gateway_is_told_by_the_code(of: Scenario) -> None:
+    """A slip in a name would make a symptom that never comes."""
+    metrics = {instrument.name for instrument in instruments()}
+    for look in (symptom.gateway for symptom in of.symptoms):
+        name = look.of.get("name", "")
+        if look.signal == "metric":
+            assert name in metrics
+        if look.signal == "spans" and name:
+            assert name in span_names() or re.fullmatch(
+                r"(GET|POST) /<beast>|SELECT unicorn|LOCK all|publish_to_queue", name
+            )
+
+
+def test_the_list_of_files_is_the_list_of_names() -> None:
+    """Fifteen at least, and each can be read."""
+    assert len(SCENARIOS) >= 15
+    assert len({of.title for of in SCENARIOS}) == len(SCENARIOS)

@@ -1,0 +1,102 @@
+"""The workshop's command: lengths of time, scenario files, one scenario at a time."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from common.settings import Env
+from workshop import only_one, scenario
+from workshop.durations import seconds, written
+from workshop.errors import WorkshopError
+from workshop.gateway import _time_in
+from workshop.settings import load
+
+
+@pytest.mark.parametrize(("text", "length"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5 h", 5400), ("2H", 7200)])
+def test_a_length_of_time_is_read(text: str, length: float) -> None:
+    """As people write it."""
+    assert seconds(text) == length
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1d", "1e3", "9" * 20, "nan"])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    """With examples."""
+    with pytest.raises(WorkshopError, match="10m"):
+        seconds(text)
+
+
+def test_a_length_of_time_is_written() -> None:
+    """Minutes where they are whole."""
+    assert [written(length) for length in (5, 90, 119.6, 300)] == ["5 s", "90 s", "120 s", "5 min"]
+
+
+def test_the_ports_of_the_demo_lead_to_its_services() -> None:
+    """Unless an address says otherwise."""
+    told = load(Env({"DEMO_SERVER_PORT": "4100", "WORKSHOP_RECORDER": "http://there:1"}))
+    assert told.services == {
+        "server": "http://127.0.0.1:4100",
+        "requester": "http://127.0.0.1:4001",
+        "recorder": "http://there:1",
+    }
+    assert told.page == "http://127.0.0.1:4003"
+
+
+GOOD = """
+title = "t"
+start = "1s"
+lasts = "1m"
+told = "x"
+hints = ["a", "b"]
+answer = "y"
+where = ["README.md"]
+[faults]
+slow_query = 1
+[[symptom]]
+tells = "z"
+gateway = {signal = "spans", figure = "p75_ms", above = 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("slow_query = 1", "slow_query = 6"),
+        ("slow_query = 1", "slow_quary = 1"),
+        ("title", "titel"),
+        ('"1m"', '"soon"'),
+        ('signal = "spans"', 'signal = "smell"'),
+        ("[faults]", "[faults"),
+    ],
+)
+def test_a_scenario_that_cannot_be_used_is_refused_in_one_line(
+    old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is set."""
+    monkeypatch.setattr(scenario, "FOLDER", tmp_path)
+    (tmp_path / "good.toml").write_text(GOOD)
+    assert scenario.read("good").lasts_s == 60
+    (tmp_path / "bad.toml").write_text(GOOD.replace(old, new))
+    with pytest.raises(WorkshopError) as refusal:
+        scenario.read("bad")
+    assert "\n" not in str(refusal.value)
+
+
+def test_one_scenario_runs_at_a_time(tmp_path: Path) -> None:
+    """And whoever asks is told which, unless it is blind."""
+    lock = tmp_path / "scenario.lock"
+    assert only_one.running(lock) is None
+    for blind, told in ((False, "the scenario first"), (True, "another scenario")):
+        with only_one.only_one(lock, "first", blind=blind):
+            assert only_one.running(lock) == only_one.Run("first", blind, os.getpid())
+            with pytest.raises(WorkshopError, match=told), only_one.only_one(lock, "second", blind=False):
+                pytest.fail("a second one began")
+    assert only_one.running(lock) is None
+    with pytest.raises(WorkshopError, match="no scenario runs"):
+        only_one.stop(lock)
+
+
+def test_time_in_a_function_is_counted_once() -> None:
+    """Also where it calls itself."""
+    inner = {"name": "f (a.py)", "value": 3, "children": [{"name": "f (a.py)", "value": 2, "children": []}]}
+    assert _time_in({"name": "all", "value": 10, "children": [inner, {"name": "g", "value": 7}]}, "f (") == 3
