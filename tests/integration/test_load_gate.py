@@ -131,7 +131,7 @@ def test_a_taken_port_of_the_page_is_told_with_a_remedy(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 def test_a_seed_makes_the_same_names_again_in_a_run_of_its_own(tmp_path: Path) -> None:
-    """Three keepers begin with the same names for the same beasts, in whatever order; only the run at the end is another."""
+    """Three keepers begin with the same names for the same beasts, in whatever order; only the ends of names differ."""
     begun: list[set[tuple[str, str]]] = []
     for run in ("first", "other"):
         asked: list[tuple[str, str]] = []
