@@ -8,7 +8,8 @@ import pytest
 
 from tests.seams.tree import ROOT, rows, sections
 from tests.workshop.outputs import matches
-from tests.workshop.pages import FLAGS, FOLDER, INDEX, SECTIONS, WAYS, Page, pages
+from tests.workshop.pages import FLAGS, FOLDER, INDEX, SECTIONS, WAYS, Block, Page, pages
+from tests.workshop.shell import shell
 
 PAGES = pages()
 IDS = [page.name for page in PAGES]
@@ -131,3 +132,19 @@ def test_each_page_leads_to_the_next() -> None:
 def test_an_output_is_compared_as_the_index_says(said: str, expected: str, like: bool, same: bool) -> None:
     """Figures and ids are free where the page says so, anything is where there is an ellipsis, and nothing else."""
     assert matches(said, expected, like=like) is same
+
+
+def block(text: str, expected: str | None = None, *flags: str) -> Block:
+    """A block that is tried once."""
+    return Block("none.md", 1, ("sh", "run", "demo", "once", *flags), text, expected, like=False)
+
+
+def test_a_block_that_says_something_else_or_ends_otherwise_fails_the_test(tmp_path: Path) -> None:
+    """Else the pages would be run, and nothing proven; what one block names, the next one knows."""
+    with shell(tmp_path / "checkout", {"4000": 25}) as terminal:
+        terminal.run(block("WORD=fine\n"))
+        terminal.run(block("echo $WORD 127.0.0.1:4000\n", "fine 127.0.0.1:25\n"))
+        terminal.run(block("false\n", None, "fails"))
+        for wrong in (block("echo $WORD\n", "bad\n"), block("false\n"), block("true\n", None, "fails")):
+            with pytest.raises(pytest.fail.Exception):
+                terminal.run(wrong)
