@@ -323,3 +323,10 @@ def test_a_credential_that_is_missing_is_named(variable: str) -> None:
     assert done.returncode != 0
     assert variable in done.stderr
     assert "docs/compose.md" in done.stderr
+
+
+def test_who_opens_grafana_may_look_and_changes_nothing_unless_told_otherwise() -> None:
+    """No login, so the role of all: Viewer, and another one only by the switch for a workshop."""
+    told = services()["grafana"]["environment"]
+    assert told["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "${GRAFANA_ROLE:-Viewer}"
+    assert "GRAFANA_ROLE" not in dotenv()
