@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -10,7 +11,7 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from common.faults import MEMORY_LEAK, NULL_NAME, SLOW_QUERY, Faults
+from common.faults import MEMORY_LEAK, NULL_NAME, PLANTED, SLOW_QUERY, Faults
 from common.faults.control import add_fault_pages
 from common.faults.marks import mark
 from common.faults.strengths import Change, FaultRefused
@@ -240,3 +241,11 @@ def test_a_fault_that_is_on_at_the_end_is_cleared_up() -> None:
 def test_a_fault_that_a_service_does_not_show_is_off_there() -> None:
     """Asked for all the same, it costs a look-up."""
     assert faults().strength(MEMORY_LEAK) == 0
+
+
+def test_a_fault_that_is_off_costs_no_more_than_a_look_up() -> None:
+    """Neither dice nor a clock are asked: there are none here."""
+    nothing: Any = None
+    off = Faults(dict.fromkeys((fault.name for fault in PLANTED), 0.0), nothing, nothing)
+    for fault in PLANTED:
+        assert (off.strength(fault), off.strikes(fault), off.seconds(fault, 1, 2)) == (0, False, 0)
