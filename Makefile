@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 
-.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup lock clean
+.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,11 +63,14 @@ soak: ## run the default load for half an hour, and tell what grew; SOAK_MINUTES
 setup: ## install what is missing, and nothing else
 	@local/setup
 
+audit: ## compare all locked packages with known vulnerabilities (needs the network)
+	@requirements/audit
+
 lock: ## lock the dependencies anew (needs uv)
 	@requirements/lock
 
 clean: ## remove what the tools and runs made, the environment included
 	@! test -x $(python) || $(python) -m local.state
-	@rm -rf .venv .venv-load .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
+	@rm -rf .venv .venv-load .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
 	  local/aspire/node_modules local/gateway/web/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ HOLDS = {
     "dev.txt": PROJECT["project"]["dependencies"] + GROUPS["local"] + GROUPS["test"] + GROUPS["check"],
     "load.txt": GROUPS["load"],
     "node.txt": GROUPS["node"],
+    "audit.txt": GROUPS["audit"],
 }
 
 
