@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Worth saying but no reason to fail: NOTE. Of a cell: LATE is too old, MISSING never came, OFF is not asked for.
+# Worth saying but no reason to fail: NOTE. Of a cell: LATE is too old, MISSING never came, OFF is not asked for, and
+# SENT goes to a back end that cannot be asked from here, with no fault up to there.
 OK, NOTE, BROKEN = "ok", "note", "broken"
-FRESH, LATE, MISSING, OFF = "fresh", "late", "missing", "off"
+FRESH, LATE, MISSING, OFF, SENT = "fresh", "late", "missing", "off", "sent"
 WELL, SICK, UNUSABLE = 0, 1, 2
 
 

@@ -48,7 +48,7 @@ def faults(cells: Sequence[Cell]) -> dict[Fault, list[Cell]]:
 
 def _age(cell: Cell) -> str:
     if cell.age_s is None:
-        return "MISSING" if cell.state == MISSING else "off"
+        return cell.state.upper() if cell.state == MISSING else cell.state
     return f"{cell.age_s:.0f} s ago" if cell.state == FRESH else f"LATE {cell.age_s:.0f} s"
 
 

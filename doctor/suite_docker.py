@@ -9,7 +9,7 @@ from doctor.alloy import Alloy
 from doctor.ask import NoAnswer, ask
 from doctor.containers import RUNNING, Container
 from doctor.dotenv import port
-from doctor.report import FRESH, LATE, MISSING, OFF, Cell, Fault, Report
+from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
 from doctor.service import Service, within
 from doctor.ways import PORTS, SERVICES, WAYS
 
@@ -17,6 +17,7 @@ HOST = "http://127.0.0.1"
 # The layer with the Collector: it has no page that this machine can reach, and takes neither lines nor profiles.
 COLLECTOR = "otel-collector"
 PAST_COLLECTOR = ("logs", "profiles")
+CLOUD = "endpoints-cloud.json"
 NEWBORN_S = 45.0
 
 
@@ -57,8 +58,8 @@ class SuiteWithDocker:
         return self._boxes.get(name)
 
     def _cell(self, service: str, signal: str) -> Cell:
-        if self._off(signal):
-            return Cell(service, signal, OFF)
+        if self._away(signal):
+            return self._cell_of_another(service, signal)
         try:
             age = fresh.AGES[signal](self._address(signal), service)
         except NoAnswer:
@@ -67,8 +68,15 @@ class SuiteWithDocker:
             return Cell(service, signal, FRESH, age)
         return Cell(service, signal, MISSING if age is None else LATE, age, self._fault(service, signal))
 
-    def _off(self, signal: str) -> bool:
-        # A layer took the back end away: profiles in the minimal one, all four in that of the cloud.
+    def _cell_of_another(self, service: str, signal: str) -> Cell:
+        alloy = self._box("alloy")
+        if alloy is None or not alloy.told.get("ALLOY_ENDPOINTS", "").endswith(CLOUD):
+            return Cell(service, signal, OFF)
+        fault = self._until_alloy(service, signal) or self._alloy.hands_on_not(WAYS[signal])
+        return Cell(service, signal, MISSING if fault else SENT, None, fault)
+
+    def _away(self, signal: str) -> bool:
+        # A layer took the back end away: Pyroscope in the minimal one, all four in that of the cloud.
         return bool(self._boxes) and WAYS[signal].backend not in self._boxes
 
     def _address(self, signal: str) -> str:
@@ -78,9 +86,7 @@ class SuiteWithDocker:
         """Go along the signal's way and return the first hop that is broken."""
         one = self._services[service]
         return (
-            self._young(service)
-            or within(self._services, one, signal)
-            or self._not_collected(signal)
+            self._until_alloy(service, signal)
             or self._not_kept(signal)
             or one.gives_up(signal)
             or self._not_handed_on(signal)
@@ -90,6 +96,10 @@ class SuiteWithDocker:
                 f"is {WAYS[signal].told_by} of the service right? docker compose logs --tail 20 {service}",
             )
         )
+
+    def _until_alloy(self, service: str, signal: str) -> Fault | None:
+        young = self._young(service)
+        return young or within(self._services, self._services[service], signal) or self._not_collected(signal)
 
     def _not_collected(self, signal: str) -> Fault | None:
         if collector := self._box(COLLECTOR):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from doctor.report import BROKEN, FRESH, LATE, MISSING, NOTE, OFF, SICK, WELL, Cell, Fault, Finding, Report
+from doctor.report import BROKEN, FRESH, LATE, MISSING, NOTE, OFF, SENT, SICK, WELL, Cell, Fault, Finding, Report
 from doctor.show import text
 
 FAULT = Fault(
@@ -57,6 +57,7 @@ def test_each_command_is_on_a_line_of_its_own() -> None:
         (Report("none", [FINDING]), SICK),
         (Report("docker", [], [Cell("mythical-server", "logs", FRESH, 1.0)]), WELL),
         (Report("docker", [], [Cell("mythical-server", "profiles", OFF)]), WELL),
+        (Report("docker", [], [Cell("mythical-server", "traces", SENT)]), WELL),
         (Report("docker", [], [Cell("mythical-server", "logs", LATE, 90.0, FAULT)]), SICK),
         (Report("docker", [], [Cell("mythical-server", "logs", MISSING, None, FAULT)]), SICK),
     ],
