@@ -1,6 +1,7 @@
 """Settings: the environment, read once at start, typed and checked, with an error that says what to do."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 class SettingsError(Exception):
@@ -25,6 +26,23 @@ class Env:
         """Give the variable as it stands, without white space at its ends."""
         self.asked[name] = default
         return self._values.get(name, "").strip() or default
+
+    def secret(self, name: str, default: str) -> str:
+        """Give a password: the variable, or what stands in the file that `name`_FILE names, without a last line end."""
+        value, path = self.text(name, default), self.text(f"{name}_FILE", "")
+        if not path:
+            return value
+        if self._values.get(name, "").strip():
+            raise SettingsError(f"{name} and {name}_FILE are both set; give one of them")
+        try:
+            told = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError):
+            raise SettingsError(
+                f"{name}_FILE={path!r} cannot be read; give a file of text that this user may read"
+            ) from None
+        if not told:
+            raise SettingsError(f"{name}_FILE={path!r} is empty; write the password into it")
+        return told
 
     def choice(self, name: str, default: str, options: Sequence[str]) -> str:
         """Give one of `options`, compared without regard to case."""

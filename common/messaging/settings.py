@@ -10,7 +10,7 @@ def broker(env: Env, connection_name: str) -> Broker:
         host=env.text("MYTHICAL_QUEUE_HOST", "mythical-queue"),
         port=env.port("MYTHICAL_QUEUE_HOST_PORT", 5672),
         user=env.text("MYTHICAL_QUEUE_USER", "guest"),
-        password=env.text("MYTHICAL_QUEUE_PASSWORD", "guest"),
+        password=env.secret("MYTHICAL_QUEUE_PASSWORD", "guest"),
         vhost=env.text("MYTHICAL_QUEUE_VHOST", "/"),
         connection_name=connection_name,
     )

@@ -67,7 +67,7 @@ def load(env: Env) -> Config:
             host=env.text("MYTHICAL_DATABASE_HOST", "mythical-database"),
             port=env.port("MYTHICAL_DATABASE_HOST_PORT", 5432),
             user=env.text("MYTHICAL_DATABASE_USER", "postgres"),
-            password=env.text("MYTHICAL_DATABASE_PASSWORD", "mythical"),
+            password=env.secret("MYTHICAL_DATABASE_PASSWORD", "mythical"),
             name=env.text("MYTHICAL_DATABASE_NAME", "postgres"),
             connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", where.threads, 1, 256),
             statement_timeout_ms=env.integer("MYTHICAL_DATABASE_STATEMENT_TIMEOUT", 2000, 10, 60_000),

@@ -92,6 +92,7 @@ def test_the_range_is_the_one_in_the_code(row: Row) -> None:
     else:
         good, bad = {
             "text": (["anything"], []),
+            "a path": ([__file__], ["/nowhere/at/all"]),
             "host:port": (["h:1"], ["h"]),
             "http or https address": (["https://h"], ["h"]),
             "whole number": (["-3"], ["x"]),

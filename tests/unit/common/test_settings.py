@@ -1,6 +1,7 @@
 """Settings: every reader of the environment, and what it says of a value that does not fit."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +97,19 @@ def test_what_was_asked_is_kept_with_its_default_in_plain_digits() -> None:
     env.number("SHARE", 0.1, 0, 1)
     env.flag("FLAG", default=True)
     assert env.asked == {"DAY": "86400000", "SHARE": "0.1", "FLAG": "true"}
+
+
+def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -> None:
+    """As secrets of containers do: `X_FILE` names the file; both, none to read or an empty one are errors."""
+    file = tmp_path / "password"
+    file.write_text("s3cret \n")
+    assert Env({"X_FILE": str(file)}).secret("X", "default") == "s3cret "
+    assert Env({"X": "told"}).secret("X", "default") == "told"
+    assert Env({}).secret("X", "default") == "default"
+    with pytest.raises(SettingsError, match=r"^X and X_FILE are both set; give one of them$"):
+        Env({"X": "told", "X_FILE": str(file)}).secret("X", "default")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Env({"X_FILE": str(tmp_path / "none")}).secret("X", "default")
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match="is empty"):
+        Env({"X_FILE": str(file)}).secret("X", "default")
