@@ -1,5 +1,6 @@
 """Refusals: named errors of the API and their one translation into an answer, by RFC 9457 (problem+json)."""
 
+import contextlib
 import json
 import logging
 from http import HTTPStatus
@@ -44,17 +45,27 @@ def read_away(environ: WSGIEnvironment) -> None:
         environ["wsgi.input"].read(int(length))
 
 
+def _read_away_the_rest() -> None:
+    """Read what the view has not read. Some servers wait for ever when a body is read beyond its end."""
+    begun = vars(request._get_current_object()).get("stream")  # type: ignore[attr-defined]  # werkzeug's proxy
+    if begun is None:
+        read_away(request.environ)
+    else:
+        with contextlib.suppress(HTTPException):  # longer than it may be, which the answer says already
+            begun.read()
+
+
 def translate_problems(app: Flask) -> None:
     """Answer every error of the app as a problem: ours with their sentence, Flask's own, any other as a bare 500."""
 
     @app.errorhandler(Problem)
     def _ours(problem: Problem) -> Response:
-        read_away(request.environ)
+        _read_away_the_rest()
         return answer(problem.status, problem.detail, retry_after_s=problem.retry_after_s)
 
     @app.errorhandler(HTTPException)
     def _flasks(error: HTTPException) -> Response:
-        read_away(request.environ)
+        _read_away_the_rest()
         allow = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         return answer(error.code or 500, error.description or "", allow=allow or None)
 
