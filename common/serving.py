@@ -97,6 +97,7 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
             for each in running:
                 each.close()
 
+    logging.getLogger("_granian").addFilter(_not_about_threads)
     server = MPServer(
         "service",
         address=where.host,
@@ -109,6 +110,11 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
         workers_kill_timeout=9,
     )
     server.serve(spawn_target=work, target_loader=_nothing, wrap_loader=False)
+
+
+def _not_about_threads(record: logging.LogRecord) -> bool:
+    """Keep back granian's warning of many threads at each start: most of ours only hold a request that waits."""
+    return "Python threads" not in record.getMessage()
 
 
 def _told_to_stop() -> threading.Event:
