@@ -326,7 +326,8 @@ def test_a_credential_that_is_missing_is_named(variable: str) -> None:
 
 
 def test_who_opens_grafana_may_look_and_changes_nothing_unless_told_otherwise() -> None:
-    """No login, so the role of all: Viewer, and another one only by the switch for a workshop."""
+    """No login, so the role of all: Viewer with Explore, and another one only by the switch for a workshop."""
     told = services()["grafana"]["environment"]
     assert told["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "${GRAFANA_ROLE:-Viewer}"
+    assert told["GF_USERS_VIEWERS_CAN_EDIT"] == "true"
     assert "GRAFANA_ROLE" not in dotenv()
