@@ -18,7 +18,7 @@ test: ## run all tests, with a real Postgres and RabbitMQ
 	@$(python) -m pytest
 
 test-failure: ## kill and overload each part, and count what is lost; FAILURE_KILLS=3 make test-failure is shorter
-	@local/setup python servers
+	@local/setup python servers fuzz
 	@$(python) -m pytest tests/failure
 
 test-stack: ## ask a running docker compose stack for every signal and every panel
@@ -71,6 +71,6 @@ lock: ## lock the dependencies anew (needs uv)
 
 clean: ## remove what the tools and runs made, the environment included
 	@! test -x $(python) || $(python) -m local.state
-	@rm -rf .venv .venv-load .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
+	@rm -rf .venv .venv-load .venv-fuzz .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
 	  local/aspire/node_modules local/gateway/web/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,6 +15,7 @@ HOLDS = {
     "load.txt": GROUPS["load"],
     "node.txt": GROUPS["node"],
     "audit.txt": GROUPS["audit"],
+    "fuzz.txt": GROUPS["fuzz"],
 }
 
 

@@ -1,0 +1,136 @@
+"""Requests that no honest caller sends: each template has parts that are made up anew every time it is sent."""
+
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+# What gives away how a server is made: none of it may be in an answer.
+INTERNALS = (
+    "Traceback",
+    "psycopg",
+    "SELECT ",
+    "INSERT ",
+    "site-packages",
+    ".py",
+    "werkzeug",
+    "flask",
+    "/home",
+)
+
+JSON = "Content-Type: application/json"
+FORGED = 'x\\nlevel=error beast=dragon msg=\\"forged\\" trace_id=1'
+
+# Head and body, a blank line between them; {r} is made up anew.
+TEMPLATES = (
+    "GET /unicorn HTTP/1.1",
+    "GET /{r} HTTP/1.1",
+    "GET /unicorn/{r} HTTP/1.1",
+    "GET /%2e%2e/%2e%2e/etc/{r} HTTP/1.1",
+    "GET /unicorn%00{r} HTTP/1.1",
+    "GET /%ff%fe{r} HTTP/1.1",
+    "GET /unicorn?limit={r} HTTP/1.1",
+    "GET /unicorn?limit=-1&before=99999999999999999999 HTTP/1.1",
+    "GET /unicorn?limit=1&limit=2&{r}=1 HTTP/1.1",
+    "GET /unicorn;drop%20table%20unicorn HTTP/1.1",
+    "GET /unicorn'%20OR%201=1--{r} HTTP/1.1",
+    "DELETE /unicorn?{r} HTTP/1.1",
+    "PATCH /unicorn HTTP/1.1",
+    "{r} /unicorn HTTP/1.1",
+    "OPTIONS * HTTP/1.1",
+    "GET /unicorn HTTP/1.1\r\ntraceparent: 00-{r}-{r}-zz",
+    "GET /unicorn HTTP/1.1\r\ntraceparent: 00-00000000000000000000000000000000-0000000000000000-01",
+    "GET /unicorn HTTP/1.1\r\ntracestate: {long}={r}",
+    "GET /unicorn HTTP/1.1\r\nbaggage: synthetic={r},user_agent.synthetic.type={r},{long}={long}",
+    "GET /unicorn HTTP/1.1\r\nbaggage: {pairs}",
+    "GET /unicorn HTTP/1.1\r\nUser-Agent: {long}\r\nX-Forwarded-For: {r}\r\nForwarded: for={r}",
+    "GET /unicorn HTTP/1.1\r\nCookie: {long}\r\nAccept: {r}/{r}\r\nAccept-Encoding: {r}",
+    "POST /unicorn HTTP/1.1\r\n" + JSON,
+    "POST /unicorn HTTP/1.1\r\n" + JSON + "\r\n\r\n{{",
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": null}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": ["{r}"]}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": 1e999}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": "\\u0000{r}"}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": "\\ud800{r}"}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": "{long}{long}"}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + "\r\n\r\n{deep}",
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": "' + FORGED + '{r}"}}',
+    "POST /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": "\'); DROP TABLE unicorn; -- {r}"}}',
+    'POST /unicorn HTTP/1.1\r\nContent-Type: text/{r}\r\n\r\n{{"name": "{r}"}}',
+    "POST /unicorn HTTP/1.1\r\nContent-Type: application/json; charset={r}\r\n\r\n{{}}",
+    "DELETE /unicorn HTTP/1.1\r\n" + JSON + '\r\n\r\n{{"name": "{r}\\"=\\n"}}',
+)
+
+
+def requests(count: int) -> Iterator[bytes]:
+    """Give so many requests, one template after the other."""
+    for number in range(count):
+        filled = TEMPLATES[number % len(TEMPLATES)].format(
+            r=f"x{secrets.token_hex(8)}",
+            long="y" * 1500,
+            deep='{"name":' * 3000 + "1" + "}" * 3000,
+            pairs=",".join(f"{secrets.token_hex(4)}={number}" for number in range(180)),
+        )
+        head, _, body = filled.partition("\r\n\r\n")
+        yield f"{head}\r\nHost: server\r\nContent-Length: {len(body.encode())}\r\n\r\n".encode() + body.encode()
+
+
+class Attacker:
+    """Sends requests on one connection, anew when the server has closed it, and keeps what it was answered."""
+
+    def __init__(self, base_url: str) -> None:
+        where = urlsplit(base_url)
+        self._where = (where.hostname or "", where.port or 80)
+        self._connection: socket.socket | None = None
+        self.statuses: Counter[int] = Counter()
+        self.unanswered: list[bytes] = []
+        self.given_away: list[tuple[bytes, bytes]] = []
+
+    def send(self, request: bytes) -> None:
+        """Send one request and judge its answer."""
+        status, answer = self._ask(request)
+        if not status:  # the connection was closed after the last answer; once more on a new one
+            status, answer = self._ask(request)
+        self.statuses[status] += 1
+        if not status:
+            self.unanswered.append(request)
+        if any(word.encode() in answer for word in INTERNALS):
+            self.given_away.append((request, answer))
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _ask(self, request: bytes) -> tuple[int, bytes]:
+        try:
+            if self._connection is None:
+                self._connection = socket.create_connection(self._where, timeout=20)
+            self._connection.sendall(request)
+            status, answer, stays = _read(self._connection)
+        except OSError:
+            status, answer, stays = 0, b"", False
+        if not stays:
+            self.close()
+        return status, answer
+
+
+def _read(connection: socket.socket) -> tuple[int, bytes, bool]:
+    """Give status, whole answer, and whether the connection can be used again; status 0 where none came."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        more = connection.recv(65536)
+        if not more:
+            return 0, answer, False
+        answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+    status = int(head.split()[1])
+    while len(body) < int(fields.get(b"content-length", b"0")):
+        more = connection.recv(65536)
+        if not more:
+            return status, head + body, False
+        body += more
+    return status, head + body, fields.get(b"connection") != b"close"
