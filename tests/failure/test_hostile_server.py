@@ -23,6 +23,7 @@ pytestmark = pytest.mark.timeout(400)
 REQUESTS = 10_000
 SLOW_CLIENTS = 300
 ROOT = Path(__file__).resolve().parents[2]
+DESCRIPTION = ROOT / "services" / "server" / "openapi.yaml"
 FUZZER = ROOT / ".venv-fuzz" / "bin" / "schemathesis"
 COUNT = "http_server_request_duration_seconds_count"
 # What the allocator may keep of 9,000 requests: 1.4 kB each would be found.
@@ -119,14 +120,14 @@ def test_the_description_of_the_api_holds_for_whatever_it_allows(
     assert FUZZER.exists(), "run local/setup fuzz, as make test-failure does"
     done = subprocess.run(  # noqa: S603 - a program of this checkout
         [
-            *(str(FUZZER), "run", "services/server/openapi.yaml", "--url", server.base_url, "--phases", phases),
+            *(str(FUZZER), "run", str(DESCRIPTION), "--url", server.base_url, "--phases", phases),
             *("--max-examples", "100", "--seed", "1", "--no-color", "--generation-database", "none"),
             *("--checks", "not_a_server_error,status_code_conformance,content_type_conformance"),
             # Two profiles at a time are refused with 503, as described.
             *("--exclude-path-regex", "^/debug/"),
             *("--suppress-health-check", "all", "--report-dir", str(tmp_path)),
         ],
-        cwd=ROOT,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=300,
