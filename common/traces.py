@@ -5,8 +5,9 @@ import os
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from common.exported import CountedSpans
 from common.faults.slow_clock import SlowBy, SlowSpans
 from common.otlp import Collector
 from common.spans import LeanTracerProvider
@@ -32,7 +33,8 @@ def tracer_provider(
     """Make the source of tracers: `processors` see each span first, then it goes to the collector, if there is one.
 
     The sampler is the one that OTEL_TRACES_SAMPLER names, by default all spans of a trace or none. When the queue is
-    full, further spans are dropped and counted, by `meters`: `otel.sdk.processor.span.processed` with `error.type`.
+    full, spans are dropped and counted, by `meters`: `otel.sdk.processor.span.processed` with `error.type`. Those of a
+    batch that the collector did not take are counted by `otel.sdk.exporter.span.exported`, with `error.type` as well.
     """
     provider = LeanTracerProvider(resource=resource, shutdown_on_exit=False)
     for processor in processors:
@@ -48,7 +50,7 @@ def _batches(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy
     os.environ[SELF_METRICS] = "true"
     try:
         return BatchSpanProcessor(
-            SlowSpans(collector.span_exporter(), slow_by) if slow_by else collector.span_exporter(),
+            _exporter(collector, meters, slow_by),
             max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
             schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
             meter_provider=meters,
@@ -58,6 +60,13 @@ def _batches(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy
             del os.environ[SELF_METRICS]
         else:
             os.environ[SELF_METRICS] = before
+
+
+def _exporter(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy | None) -> SpanExporter:
+    exporter = collector.span_exporter()
+    if meters:
+        exporter = CountedSpans(exporter, meters)
+    return SlowSpans(exporter, slow_by) if slow_by else exporter
 
 
 def _unless_set(variable: str, ours: int) -> int | None:

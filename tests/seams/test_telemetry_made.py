@@ -9,12 +9,15 @@ from typing import Any, cast
 import pytest
 from opentelemetry import context
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
 from common.admission import Admission
 from common.beasts import MYTHICAL
 from common.conventions import Conventions, conventions
+from common.exported import CountedSpans
 from common.faults import LABEL_EXPLOSION, Faults
 from common.faults.marks import mark
 from common.messaging import Broker, BrokerAway, Message, Poison, metrics
@@ -195,6 +198,9 @@ def all_metrics(told: Recorded) -> None:
     observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
     publishing = metrics.publishing(told.meter, "messages", lambda: 0, lambda: False)
     publishing.record(1, BrokerAway("x"), context.get_current())
+    ended = InMemorySpanExporter()
+    ended.shutdown()  # from now on it takes no spans
+    CountedSpans(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: told.meter))).export([])
     metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
     metrics.ages(told.meter, "messages")(1, context.get_current())
     metrics.depths(told.meter, lambda: {"messages": 1})

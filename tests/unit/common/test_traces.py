@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 
@@ -75,6 +77,22 @@ def test_a_collector_that_hangs_costs_the_work_nothing() -> None:
     hanging.let_go()
     provider.shutdown()
     hanging.close()
+
+
+@pytest.mark.parametrize(("status", "lost"), [(200, {}), (400, {"error.type": "export_failed"})])
+def test_spans_that_the_collector_does_not_take_are_counted(status: int, lost: dict[str, str]) -> None:
+    """The queue lets go of a batch when it hands it to the exporter: of what fails there, only this count tells."""
+    answering, reader = Sink(status), InMemoryMetricReader()
+    provider = tracer_provider(Resource({}), to(answering.port), meters=MeterProvider([reader]))
+    spans(provider, 7)
+    provider.shutdown()
+    data = reader.get_metrics_data()
+    answering.close()
+    assert data
+    metrics = {each.name: each for each in data.resource_metrics[0].scope_metrics[0].metrics}
+    (point,) = metrics["otel.sdk.exporter.span.exported"].data.data_points
+    assert isinstance(point, NumberDataPoint)
+    assert (point.value, point.attributes) == (7, lost)
 
 
 class Seen(SpanProcessor):
