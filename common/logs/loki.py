@@ -25,7 +25,8 @@ from common.logs.logfmt import logfmt
 QUEUE_LINES = 20_000
 BATCH_LINES = 1_000
 FLUSH_S = 1.0
-TIMEOUT_S = (2.0, 5.0)  # to connect, to answer
+# To connect, to answer. As long as OTLP is given: whoever gives up on a slow Loki sends the same lines again, for ever.
+TIMEOUT_S = (2.0, 10.0)
 BACKOFF_S = (0.5, 10.0)  # first, last
 
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
