@@ -28,6 +28,7 @@ FLUSH_S = 1.0
 # To connect, to answer. As long as OTLP is given: whoever gives up on a slow Loki sends the same lines again, for ever.
 TIMEOUT_S = (2.0, 10.0)
 BACKOFF_S = (0.5, 10.0)  # first, last
+CLOSE_S = 2.5  # less than the three seconds that all telemetry is given, for then nobody would hear what was lost
 
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
@@ -114,7 +115,7 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
         if len(self._queue) >= BATCH_LINES:
             self._wake.set()
 
-    def close(self, timeout_s: float = 4.0) -> None:
+    def close(self, timeout_s: float = CLOSE_S) -> None:
         """Send what is queued, for at most timeout_s seconds; say what could not be sent."""
         if not self._closing.is_set():
             self._deadline = time.monotonic() + timeout_s
