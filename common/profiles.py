@@ -32,13 +32,17 @@ class Profiles:
         that hold the interpreter lock are sampled, so a process in which nothing runs pushes nothing at all. `memory`
         adds allocation profiles, which make code that allocates much about 30 % slower.
 
-        A server that is away costs nothing: pushes wait in a short queue and are dropped behind it. To be called in
-        the process that does the work, after any fork: the sampler is a thread and does not survive one.
+        A server that is away costs nothing: a push that fails, or has no answer in ten seconds, is given up with a line
+        on standard error; the library counts none. To be called in the process that does the work, after any fork: the
+        sampler is a thread and does not survive one.
         """
         if not server_address:
             return cls(running=False)
         import pyroscope  # here, for its native library costs memory that nobody needs without profiles
 
+        # The library asks its logger for a level once, and then writes to standard error by itself, past logging: of
+        # errors only, it is one line for each push that failed.
+        logging.getLogger("pyroscope").setLevel(logging.ERROR)
         running = pyroscope.configure(
             application_name=service,
             server_address=server_address,
@@ -46,6 +50,7 @@ class Profiles:
             sample_rate=sample_rate,
             upload_interval=upload_interval_s,
             mem_enabled=memory,
+            enable_logging=True,
         )
         if not running:
             LOGGER.warning("Profiles are not pushed: this process pushes profiles already.")
