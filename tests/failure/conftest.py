@@ -15,6 +15,9 @@ Measured = Callable[[str], None]
 KILLS = "FAILURE_KILLS"
 DEFAULT_KILLS = 20
 
+AWAY = "FAILURE_AWAY_MINUTES"
+DEFAULT_AWAY_MINUTES = 2
+
 _FIGURES = pytest.StashKey[list[tuple[str, str]]]()
 
 
@@ -25,6 +28,15 @@ def kills() -> int:
     if not text.isdecimal() or not int(text):
         pytest.exit(f"settings: {KILLS}={text!r} is not a whole number above 0", returncode=2)
     return int(text)
+
+
+@pytest.fixture(scope="session")
+def away_minutes() -> float:
+    """Give how long the collector is away in all: FAILURE_AWAY_MINUTES, 2 if it is not set."""
+    text = os.environ.get(AWAY, str(DEFAULT_AWAY_MINUTES))
+    if not text.replace(".", "", 1).isdecimal() or not float(text):
+        pytest.exit(f"settings: {AWAY}={text!r} is not a number of minutes above 0", returncode=2)
+    return float(text)
 
 
 @pytest.fixture

@@ -1,0 +1,252 @@
+"""The collector is gone, hangs, refuses or answers slowly, for all four signals, while the server is at full load."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import get_args
+
+import pytest
+
+from bench.load import crud
+from local.ports import LOOPBACK
+from local.postgres import Postgres
+from tests.failure.conftest import Measured
+from tests.failure.doors import Door, Fault
+from tests.failure.refusers import refusing_grpc, refusing_http
+from tests.integration.conftest import Gateway, Service, eventually
+from tests.integration.service_support import (
+    Fleet,
+    ask,
+    database_settings,
+    fleet,
+    own,
+    own_database,
+    spans_of,
+    traceparent,
+)
+
+FAULTS = get_args(Fault)
+HEALTHY_S = 12.0
+WINDOW_S = 3.0
+CALLERS = 4
+
+pytestmark = pytest.mark.timeout(1800)
+
+ENDS_S = 10.0
+# The server does not get slower; a fifth of room is for a machine that does other things from window to window.
+KEPT = 0.8
+# The queues when full: 8,192 spans (some 15 MB) and 20,000 lines (some 40 MB), a batch of each under way, and the
+# allocator's steps.
+GROWTH_MB = 100.0
+
+LOST_SPANS = re.compile(
+    r'^otel_sdk_(?:processor_span_processed|exporter_span_exported)_total\{[^}]*error_type="[^}]*\} (\S+)$',
+    re.MULTILINE,
+)
+LOST_LINES = re.compile(r"^mythical_log_lines_dropped_total\{[^}]*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass
+class Windows:
+    """What windows of load came to: answers per second, and CPU milliseconds of the server for each answer."""
+
+    rates: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    statuses: set[int] = field(default_factory=set)
+
+    def run(self, server: Service, seconds: float) -> None:
+        """Put load on the server, window after window, for that long or a little longer."""
+        port, end = int(server.base_url.rpartition(":")[2]), time.monotonic() + seconds
+        while time.monotonic() < end:
+            before = cpu_s(server)
+            load = crud(port, connections=CALLERS, seconds=WINDOW_S)
+            self.rates.append(load.rps)
+            self.costs.append((cpu_s(server) - before) * 1000 / load.requests)
+            self.statuses |= set(load.statuses)
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The three doors of a collector, and the settings that lead a service through them."""
+
+    doors: tuple[Door, Door, Door]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Where a service finds the doors."""
+        otlp, loki, profiles = (str(door.port) for door in self.doors)
+        return {
+            "TRACING_COLLECTOR_HOST": LOOPBACK,
+            "TRACING_COLLECTOR_PORT": otlp,
+            "LOGS_TARGET": f"http://{LOOPBACK}:{loki}/loki/api/v1/push",
+            "PROFILE_COLLECTOR_HOST": LOOPBACK,
+            "PROFILE_COLLECTOR_PORT": profiles,
+        }
+
+    def fail(self, fault: Fault) -> None:
+        """Have all three fail in the same way."""
+        for door in self.doors:
+            door.fail(fault)
+
+    def heal(self) -> None:
+        """Have all three hand on again."""
+        for door in self.doors:
+            door.heal()
+
+
+@pytest.fixture
+def doors(gateway: Gateway) -> Iterator[Doors]:
+    """Doors to the session's gateway."""
+    with ExitStack() as stack:
+        grpc, http = stack.enter_context(refusing_grpc()), stack.enter_context(refusing_http())
+        ports = gateway.ports
+        ways = ((ports["otlp_grpc"], grpc), (ports["loki"], http), (ports["pyroscope"], http))
+        first, second, third = (stack.enter_context(Door(upstream, refuser)) for upstream, refuser in ways)
+        yield Doors((first, second, third))
+
+
+@pytest.fixture
+def telling(doors: Doors, gateway: Gateway, postgres: Postgres, tmp_path: Path) -> Iterator[tuple[Fleet, Service]]:
+    """A server with a database of its own that sends all four signals through the doors."""
+    settings = gateway.settings | doors.settings | {"FAULT_NULL_NAME": "0"}
+    with own_database(postgres) as name, fleet(tmp_path, settings, database_settings(postgres, name)) as services:
+        yield services, services.start("server")
+
+
+def process_ids(server: Service) -> list[int]:
+    """The process that was started and those it supervises."""
+    first = server.process.pid
+    assert first
+    children = Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii")
+    return [first, *map(int, children.split())]
+
+
+def cpu_s(server: Service) -> float:
+    """CPU seconds of the server until now."""
+    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2] for pid in process_ids(server)]
+    return sum(sum(map(int, stat.split()[11:13])) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(server: Service) -> float:
+    """Memory of the server that no file backs."""
+    found = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in process_ids(server)]
+    return sum(int(text.partition("RssAnon:")[2].split()[0]) for text in found) / 1024
+
+
+def total(pattern: re.Pattern[str], server: Service) -> int:
+    """The sum of the counters on the server's own page."""
+    return int(sum(float(value) for value in pattern.findall(ask(server.base_url, "/metrics").text)))
+
+
+def flows(gateway: Gateway, services: Fleet, server: Service) -> Callable[[], bool]:
+    """Give a look at whether all four signals of what happens from now on have come to the gateway.
+
+    Each look makes a request, for the first ones may find the queues still full; some of them have to come.
+    """
+    traces: list[str] = []
+
+    def count() -> int:
+        found = own(gateway.get("metrics", name="mythical_request_times"), services.namespace)
+        return sum(point["count"] for each in found for point in each["points"])
+
+    def profiles() -> set[str]:
+        found = own(gateway.get("profiles", service="mythical-server", limit=10_000), services.namespace)
+        return {str(each) for each in found}
+
+    counted, known = count(), profiles()
+
+    def look() -> bool:
+        trace_id, header = traceparent()
+        assert ask(server.base_url, "/unicorn", headers=header).status == 200
+        traces.append(trace_id)
+        asked = traces[:: len(traces) // 20 + 1]
+        return bool(
+            any(spans_of(gateway, trace) for trace in asked)
+            and any(own(gateway.get("logs", trace_id=trace), services.namespace) for trace in asked)
+            and count() > counted
+            and profiles() - known
+        )
+
+    return look
+
+
+def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
+    doors: Doors, telling: tuple[Fleet, Service], gateway: Gateway, away_minutes: float, measured: Measured
+) -> None:
+    """Throughput and memory hold in each of four ways to be away; losses are counted and told; then all flows again."""
+    away_s = away_minutes * 60 / len(FAULTS)
+    healthy, away = Windows(), {fault: Windows() for fault in FAULTS}
+    back_s: dict[str, float] = {}
+    grown: dict[str, float] = {}
+    lost: dict[str, tuple[int, int]] = {}
+    services, server = telling
+    Windows().run(server, 2 * WINDOW_S)  # warm-up
+    for fault in FAULTS:
+        healthy.run(server, HEALTHY_S)
+        memory, spans, lines = memory_mb(server), total(LOST_SPANS, server), total(LOST_LINES, server)
+        doors.fail(fault)
+        away[fault].run(server, away_s)
+        grown[fault] = memory_mb(server) - memory
+        doors.heal()
+        began = time.monotonic()
+        eventually(flows(gateway, services, server), 90, f"not all signals are back after {fault}")
+        back_s[fault] = time.monotonic() - began
+        lost[fault] = total(LOST_SPANS, server) - spans, total(LOST_LINES, server) - lines
+    told = own(gateway.get("logs", contains="xport", limit=10_000), services.namespace)
+    log = server.process.log.read_text(encoding="utf-8")
+    kept = {fault: median(away[fault].rates) / median(healthy.rates) for fault in FAULTS}
+    cost = {fault: median(away[fault].costs) / median(healthy.costs) for fault in FAULTS}
+    rate, each = median(healthy.rates), median(healthy.costs)
+    for fault in FAULTS:
+        measured(
+            f"{fault} for {away_s:.0f} s: {kept[fault]:.0%} of {rate:.0f} answers/s, {cost[fault]:.0%} of {each:.2f} "
+            f"ms CPU for each, memory {grown[fault]:+.0f} MB; {lost[fault][0]} spans and {lost[fault][1]} lines lost, "
+            f"as counted; all four signals back after {back_s[fault]:.0f} s"
+        )
+    assert healthy.statuses.union(*(windows.statuses for windows in away.values())) <= {200, 201, 204}
+    assert all(share > KEPT for share in kept.values()), kept
+    assert all(growth < GROWTH_MB for growth in grown.values()), grown
+    assert all(lost[fault][0] for fault in ("closed", "silent", "refusing")), lost
+    assert told, "no line tells that spans were lost"
+    assert "Failed to send session" in log, "no line tells that profiles were lost"
+    assert not any(lines for _, lines in lost.values()) or "Loki takes no lines" in log
+
+
+def test_lines_are_sent_once_to_a_loki_that_answers_slowly(
+    doors: Doors, telling: tuple[Fleet, Service], gateway: Gateway
+) -> None:
+    """An answer that comes after five seconds is waited for: the next lines follow, and none comes twice."""
+    services, server = telling
+    doors.fail("slow")
+
+    def line_of_a_request() -> str:
+        trace_id, header = traceparent()
+        assert ask(server.base_url, "/unicorn", headers=header).status == 200
+        eventually(lambda: own(gateway.get("logs", trace_id=trace_id), services.namespace))
+        return trace_id
+
+    first, _ = line_of_a_request(), line_of_a_request()
+    lines = [str(line["line"]) for line in own(gateway.get("logs", trace_id=first), services.namespace)]
+    assert len(lines) == len(set(lines))
+
+
+def test_a_server_ends_in_time_while_the_collector_is_silent(
+    doors: Doors, telling: tuple[Fleet, Service], measured: Measured
+) -> None:
+    """SIGTERM with pushes of all four signals under way that nobody answers: gone in time, with exit code 0."""
+    _, server = telling
+    doors.fail("silent")
+    Windows().run(server, 4 * WINDOW_S)  # more than one interval of the profiles
+    began = time.monotonic()
+    code = server.stop()
+    took_s = time.monotonic() - began
+    log = server.process.log.read_text(encoding="utf-8")
+    measured(f"gone after {took_s:.1f} s")
+    assert code == 0
+    assert took_s < ENDS_S
+    assert "log lines could not be sent" in log
