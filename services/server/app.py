@@ -41,7 +41,8 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
     pool = make_pool(config.database, reach)
     observe_pool(telemetry.meter, pool, config.database.name)
     spans = SqlSpans(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
-    store = Store(pool, reach, spans, config.catalogue.names, faults)
+    statement_s = config.database.statement_timeout_ms / 1000
+    store = Store(pool, reach, spans, config.catalogue.names, faults, statement_s=statement_s)
     upkeep = Upkeep(
         store,
         telemetry.tracer,

@@ -11,6 +11,7 @@ from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
+from services.server.breaker import Breaker
 from services.server.config import Database
 from services.server.reach import Reach, Row
 from services.server.sql_spans import SqlSpans
@@ -81,8 +82,11 @@ def _begin_again(pool: Pool) -> None:
 class Store:
     """Reads and writes names. Every method raises StoreAway when the database cannot be asked now."""
 
-    def __init__(self, pool: Pool, reach: Reach, spans: SqlSpans, tables: tuple[str, ...], faults: Faults) -> None:
+    def __init__(
+        self, pool: Pool, reach: Reach, spans: SqlSpans, tables: tuple[str, ...], faults: Faults, *, statement_s: float
+    ) -> None:
         self._pool = pool
+        self._breaker = Breaker(CHECKOUT_S + statement_s)
         self._reach = reach
         self._spans = spans
         self._faults = faults
@@ -120,8 +124,15 @@ class Store:
 
     def _run(self, statement: Statement, values: tuple[object, ...]) -> Any:
         """Run a statement; give the rows of a SELECT, of any other the number of rows it changed."""
+        if self._breaker.refuses(statement.text):
+            raise StoreAway("the table is locked")
         with self.connection() as connection, self._spans.span(statement):
-            cursor = connection.execute(statement.text.encode(), values)
+            try:
+                cursor = connection.execute(statement.text.encode(), values)
+            except errors.LockNotAvailable:
+                self._breaker.trip(statement.text)
+                raise
+            self._breaker.reset(statement.text)
             return cursor.fetchall() if statement.operation == "SELECT" else cursor.rowcount
 
     @contextmanager

@@ -50,7 +50,7 @@ def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[Upk
     reach = Reach()
     with make_pool(settings, reach) as pool:
         spans = SqlSpans(NoOpTracer(), NoOpMeter("test"), settings, conventions(Env({})))
-        store = Store(pool, reach, spans, MYTHICAL.names, NO_FAULTS)
+        store = Store(pool, reach, spans, MYTHICAL.names, NO_FAULTS, statement_s=2.0)
         upkeep = Upkeep(store, NoOpTracer(), rows=rows, wipe_after_ms=DAY_MS, faults=NO_FAULTS, trim_every_s=0)
         upkeep.start()
         try:
