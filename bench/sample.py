@@ -1,5 +1,6 @@
 """One look at the running suite: memory, open files, table sizes, queue and latency."""
 
+import json
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,17 +22,21 @@ ON_DISK = (
 
 @dataclass(frozen=True)
 class Parts:
-    """What is looked at: processes by name, the ports of server and recorder, the database."""
+    """What is looked at: processes by name, the ports of server, recorder and the gateway's page, the database."""
 
     pids: Mapping[str, int]
     server_port: int
     recorder_port: int
+    gateway_page: int
     dsn: str
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What was found: own memory and open files by process, rows, size on disk, waiting messages, requests so far."""
+    """What was found: own memory and open files by process, rows, size on disk, waiting messages, requests so far.
+
+    `window_full` is the share, 0 to 1, to which the gateway's window is full where it is emptiest.
+    """
 
     memory_mb: dict[str, float]
     files: dict[str, int]
@@ -40,6 +45,7 @@ class Sample:
     waiting: float
     requests: float
     request_ms: float
+    window_full: float
 
     def __str__(self) -> str:
         """One short line for who watches."""
@@ -61,6 +67,7 @@ def take(parts: Parts) -> Sample:
         waiting=recorded.get("mythical_queue_messages", 0),
         requests=served.get("mythical_request_times_count", 0),
         request_ms=served.get("mythical_request_times_sum", 0),
+        window_full=_window_full(parts.gateway_page),
     )
 
 
@@ -78,3 +85,17 @@ def _metrics(port: int) -> dict[str, float]:
         for sample in family.samples:
             sums[sample.name] = sums.get(sample.name, 0) + sample.value
     return sums
+
+
+def _window_full(port: int) -> float:
+    """Of spans, lines and profiles; metric series are as many as there are, not as many as come."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/summary", timeout=10) as answer:
+        memory = json.load(answer)["memory"]
+    return min(_full(memory[name]) for name in ("spans", "lines", "profiles"))
+
+
+def _full(part: Mapping[str, int]) -> float:
+    """By entries or by bytes, whichever bound is nearer; full is what evicts."""
+    if part["evicted"]:
+        return 1.0
+    return max(part["held"] / part["limit"], part["bytes"] / part["byte_limit"])

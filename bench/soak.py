@@ -14,7 +14,8 @@ from bench.stage import Stage
 from local.errors import LocalError
 
 SAMPLE_EVERY_S = 10.0
-# Pools, caches and batches fill in the first waves of the load (155 s each); what grows after that goes on growing.
+# Pools, caches and batches fill in the first waves of the load (155 s each), and the gateway's window, which the table
+# shows; what grows after that goes on growing.
 WARM_UP = 0.25
 SHORTEST_MIN = 1.0
 
@@ -63,7 +64,7 @@ def _soak(folder: Path, seconds: float) -> list[Sample]:
         asked = {"MYTHICAL_SERVER_HOST_PORT": f"127.0.0.1:{port}", "REQUESTER_START": "0"}
         requester, _ = running.enter_context(stage.service("requester", signals=True, **asked))
         pids = {"server": server, "requester": requester, "recorder": recorder, "gateway": stage.gateway_pid}
-        parts = Parts(pids, port, recorder_port, stage.postgres.dsn)
+        parts = Parts(pids, port, recorder_port, stage.gateway_page, stage.postgres.dsn)
         samples: list[Sample] = []
         start = time.monotonic()
         while time.monotonic() - start < seconds:
@@ -89,6 +90,8 @@ def judge(samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
     for name in samples[0].memory_mb:
         before, after = (statistics.median(each.memory_mb[name] for each in part) for part in (first, last))
         compare(f"{name}: memory, MB", before, after, before * (1 + MOST_MEMORY_GROWTH) + 1)
+    filled = [min(each.window_full for each in part) * 100 for part in (first, last)]
+    lines.append(f"{'gateway: window full, %':34}{filled[0]:12.0f}{filled[1]:12.0f}")
     for name in samples[0].files:
         before, after = (statistics.median(each.files[name] for each in part) for part in (first, last))
         compare(f"{name}: open files", before, after, before + MOST_MORE_FILES)

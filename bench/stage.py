@@ -32,7 +32,7 @@ class Stage:
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self._on: dict[str, str] = {}
         self._gateway: Process | None = None
-        self._otlp_http = 0
+        self._otlp_http = self._page = 0
 
     def __enter__(self) -> Self:
         self._ending.enter_context(self.postgres)
@@ -45,7 +45,7 @@ class Stage:
         gateway.wait_ready(lambda: "ready {" in gateway.tail(), START_S)
         ready = re.search(r"^ready (\{.*\})$", gateway.tail(), re.MULTILINE)
         ports = json.loads(ready[1]) if ready else {}
-        self._otlp_http = int(ports["otlp_http"])
+        self._otlp_http, self._page = int(ports["otlp_http"]), int(ports["page"])
         self._on = {
             "TRACING_COLLECTOR_HOST": LOOPBACK,
             "TRACING_COLLECTOR_PORT": str(ports["otlp_grpc"]),
@@ -67,6 +67,11 @@ class Stage:
     def otlp_http(self) -> int:
         """The port on which the gateway takes OTLP over HTTP."""
         return self._otlp_http
+
+    @property
+    def gateway_page(self) -> int:
+        """The port on which the gateway answers questions."""
+        return self._page
 
     @property
     def gateway_pid(self) -> int:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 
+from local.gateway.allocator import share_one_heap
 from local.gateway.api import Api
 from local.gateway.forward import Forwarder
 from local.gateway.limits import Limits
@@ -58,6 +59,7 @@ class Settings:
 def main() -> int:
     """Run until SIGTERM or SIGINT; 0 then, 1 if a port is taken, 2 on a wrong setting."""
     settings = read_settings(sys.argv[1:])
+    share_one_heap()
     logging.basicConfig(format="gateway: %(message)s")
     # Blocked, here and in every thread that is started below, and waited for at the end: a handler that sets an event
     # can come while this thread holds the event's lock, and would wait for itself.

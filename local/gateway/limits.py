@@ -18,7 +18,8 @@ class Limits:
     line_bytes: int = field(default=16 * MEBIBYTE, metadata={"help": "bytes of log lines held"})
     series: int = field(default=5_000, metadata={"help": "metric series held, the latest point of each"})
     series_bytes: int = field(default=8 * MEBIBYTE, metadata={"help": "bytes of metric points held"})
-    profiles: int = field(default=300, metadata={"help": "profiles held"})
+    # Three services push one each ten seconds: as many as these come while the spans and lines above come in.
+    profiles: int = field(default=100, metadata={"help": "profiles held"})
     profile_bytes: int = field(default=16 * MEBIBYTE, metadata={"help": "bytes of profiles held"})
     names: int = field(default=200, metadata={"help": "services and hops told apart; the rest is counted as (other)"})
     body_bytes: int = field(default=16 * MEBIBYTE, metadata={"help": "bytes of one request, after decompression"})

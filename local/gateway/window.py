@@ -100,7 +100,7 @@ class Window:
     def add_profile(self, profile: ProfileRecord) -> None:
         """Take one profile."""
         with self._lock:
-            self._profiles.put(next(self._arrivals), profile, len(profile.raw) + RECORD_BYTES)
+            self._profiles.put(next(self._arrivals), profile, profile_size(profile))
             self._count(profile.service, "profiles", 1, self._clock())
 
     def _count(self, service: str, signal: str, number: int, now: float) -> None:
@@ -163,3 +163,8 @@ def line_size(line: LogLine) -> int:
     """The bytes a log line counts as: its text, labels and metadata, measured by their length as text."""
     extra = sum(len(key) + len(str(value)) for each in (line.labels, line.metadata) for key, value in each.items())
     return RECORD_BYTES + len(line.line) + extra
+
+
+def profile_size(profile: ProfileRecord) -> int:
+    """The bytes a profile counts as: as it came, and the ids of the spans that were found in it."""
+    return RECORD_BYTES + len(profile.raw) + sum(map(len, profile.span_ids))

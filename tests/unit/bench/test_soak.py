@@ -15,6 +15,7 @@ START = Sample(
     waiting=10,
     requests=0,
     request_ms=0,
+    window_full=1.0,
 )
 
 
@@ -49,6 +50,12 @@ def test_a_start_that_needs_more_is_not_growth() -> None:
     """Caches fill in the beginning, and what comes before the warm-up is over is not compared."""
     cold = [replace(each, memory_mb={"server": 40.0}) if n < 8 else each for n, each in enumerate(samples())]
     assert judge(cold)[1] == []
+
+
+def test_the_table_shows_whether_the_gateway_s_window_was_full() -> None:
+    """Memory that rises while it fills is no leak, so whoever reads the table has to see that it was full before."""
+    filling = [replace(each, window_full=min(1.0, n / 20)) for n, each in enumerate(samples())]
+    assert any(line.split() == ["gateway:", "window", "full,", "%", "50", "100"] for line in judge(filling)[0])
 
 
 def test_requests_that_become_slower_are_growth() -> None:

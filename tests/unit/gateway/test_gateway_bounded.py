@@ -1,0 +1,149 @@
+"""The gateway holds no more after many bodies than after some: nothing in it grows with what it has seen."""
+
+import dataclasses
+import gc
+import json
+import subprocess
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from local.gateway.forward import Forwarder
+from local.gateway.limits import Limits
+from local.gateway.pprof import PprofReader
+from local.gateway.receive_loki import LokiReceiver
+from local.gateway.receive_otlp import OtlpReceiver
+from local.gateway.web import Request
+from local.gateway.window import Window
+from tests.unit.gateway.test_gateway_otlp import metrics_request
+from tests.unit.gateway.test_gateway_pprof import pprof, push
+
+LIMITS = dataclasses.replace(Limits(), spans=40, lines=40, series=10, profiles=10, names=4, forward_items=50)
+# After so many rounds each structure is full, the one that fills by one entry a round included.
+ROUNDS = 60
+# Not what telemetry holds but what all programs share; and numbers, of which small ones are one object.
+SHARED = (ModuleType, type, FunctionType, BuiltinFunctionType, int, float)
+
+
+def spans(number: int) -> bytes:
+    """A request of a service's own: a call with its child, a child whose parent never comes, a message."""
+    request = ExportTraceServiceRequest()
+    of_resource = request.resource_spans.add()
+    name = KeyValue(key="service.name", value=AnyValue(string_value=f"service-{number:06}"))
+    of_resource.resource.attributes.append(name)
+    kinds = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_SERVER, Span.SPAN_KIND_SERVER, Span.SPAN_KIND_PRODUCER)
+    for place, kind in enumerate(kinds):
+        of_resource.scope_spans.add().spans.add(
+            trace_id=number.to_bytes(16, "big"),
+            span_id=(10 * number + place).to_bytes(8, "big"),
+            parent_span_id=(10 * number + (0 if place == 1 else 9)).to_bytes(8, "big"),
+            name=f"span {number:06}",
+            kind=kind,
+            attributes=[KeyValue(key="messaging.system", value=AnyValue(string_value=f"broker-{number:06}"))],
+        )
+    return request.SerializeToString()
+
+
+class Gateway:
+    """Window, receivers and a forwarder that nobody empties, without ports and with a clock that stands."""
+
+    def __init__(self) -> None:
+        self.window = Window(LIMITS, lambda: 1000.0)
+        self.reader = PprofReader(1 << 20)
+        self.forwarder = Forwarder("http://127.0.0.1:1", LIMITS, lambda: 1000.0)
+        self.otlp = OtlpReceiver(self.window, self.forwarder.request, self.forwarder.introduce)
+        [self.loki] = LokiReceiver(self.window, self.forwarder.lines).routes()
+
+    def take(self, number: int) -> None:
+        """One body of each kind, in which all that can be new is new."""
+        self.otlp.take("/v1/traces", spans(number))
+        metric = Metric(name=f"metric_{number:06}")
+        metric.gauge.data_points.add(as_int=number)
+        self.otlp.take("/v1/metrics", metrics_request(metric, f"service-{number:06}"))
+        stream = {"stream": {"job": f"job-{number:06}"}, "values": [["1", f"line {number:06}", {"a": f"{number:06}"}]]}
+        headers: Any = {"Content-Type": "application/json"}
+        self.loki.handler(Request(headers, {}, (), json.dumps({"streams": [stream]}).encode()))
+        push(self.window, self.reader, pprof([(["main"], 1, f"{number:016x}")]), f"service-{number:06}")
+
+
+def held(*roots: object) -> dict[str, int]:
+    """How many objects of each type can be reached from `roots`."""
+    seen: set[int] = set()
+    found: dict[str, int] = {}
+    left = list(roots)
+    while left:
+        one = left.pop()
+        if id(one) in seen or isinstance(one, SHARED):
+            continue
+        seen.add(id(one))
+        found[type(one).__name__] = found.get(type(one).__name__, 0) + 1
+        left.extend(gc.get_referents(one))
+    return found
+
+
+def test_twice_as_many_bodies_leave_no_more_objects() -> None:
+    """Spans, traces, hops, waiting children, lines, series, profiles, names, what waits to be forwarded: all bounded.
+
+    Every object is counted that can be reached from them, so a structure that someone adds is held to it as well.
+    """
+    gateway = Gateway()
+    counts = []
+    for first in (1000, 2000):
+        for number in range(first, first + ROUNDS):
+            gateway.take(number)
+        counts.append(held(gateway.window, gateway.forwarder))
+    assert counts[0]["SpanRecord"] == LIMITS.spans
+    assert counts[0]["ProfileRecord"] == LIMITS.profiles
+    assert counts[1] == counts[0]
+
+
+def test_the_window_is_full_before_the_soak_compares() -> None:
+    """Profiles come once in ten seconds from each of three services: a window of more would fill for a quarter hour."""
+    assert Limits().profiles / 3 * 10 <= 6 * 60
+
+
+def test_a_profile_counts_with_the_spans_that_were_found_in_it() -> None:
+    """A profile of many spans holds their ids beside itself, which may be more than itself."""
+    gateway = Gateway()
+    raw = pprof([(["main"], 1, f"{number:016x}") for number in range(100)])
+    push(gateway.window, gateway.reader, raw)
+    assert gateway.window.summary()["memory"]["profiles"]["bytes"] > len(raw) + 100 * 16
+
+
+THREADS_ALLOCATE = """
+import ctypes, sys, threading
+from local.gateway.allocator import share_one_heap
+if sys.argv[1] == "one":
+    assert share_one_heap()
+libc = ctypes.CDLL(None)
+ready = threading.Barrier(5)
+def allocate():
+    libc.malloc(1000)
+    ready.wait()
+    ready.wait()
+for _ in range(4):
+    threading.Thread(target=allocate).start()
+ready.wait()
+starts = [int(line.partition("-")[0], 16) for line in open("/proc/self/maps")]
+ready.wait()
+# From glibc's arena.c: the heap of a thread starts at a multiple of 64 MiB.
+print(sum(start % (64 << 20) == 0 for start in starts))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heaps, as seen in /proc")
+def test_threads_share_one_heap() -> None:
+    """No thread has a heap of its own, where each would otherwise have one."""
+
+    def heaps(how: str) -> int:
+        command = [sys.executable, "-c", THREADS_ALLOCATE, how]
+        return int(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)  # noqa: S603 - our own
+
+    assert heaps("own") >= 3
+    assert heaps("one") == 0
