@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
+from common.faults.silence import Silent
 from common.measuring import shorten_the_way
 from common.otlp import Collector
 
@@ -25,13 +26,15 @@ class SharedReader(PeriodicExportingMetricReader):
     A second reader would make the SDK aggregate every measurement twice: some 5 µs for each on the path of a request.
     """
 
-    def __init__(self, exporter: MetricExporter, interval_ms: float) -> None:
+    def __init__(self, exporter: MetricExporter, interval_ms: float, silent: Silent) -> None:
+        self._silent = silent
         self._last: MetricsData | None = None
         super().__init__(exporter, export_interval_millis=interval_ms)
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
         self._last = metrics_data
-        super()._receive_metrics(metrics_data, timeout_millis, **kwargs)
+        if not self._silent():
+            super()._receive_metrics(metrics_data, timeout_millis, **kwargs)
 
     def snapshot(self) -> MetricsData | None:
         """Give the metrics as last pushed: at most one interval old."""
@@ -41,16 +44,17 @@ class SharedReader(PeriodicExportingMetricReader):
 
 
 def meter_provider(
-    resource: Resource, collector: Collector | None, *, interval_ms: float, delta: bool
+    resource: Resource, collector: Collector | None, *, interval_ms: float, delta: bool, silent: Silent | None = None
 ) -> tuple[MeterProvider, Snapshot]:
     """Make the source of meters, and the function that gives what it measured in cumulative form.
 
-    Without a collector, or where the push is in delta form, /metrics gets a reader of its own.
+    Without a collector, or where the push is in delta form, /metrics gets a reader of its own. `silent` is the planted
+    fault silent_telemetry: nothing is pushed while it says so.
     """
     readers: list[MetricReader] = []
     snapshot: Snapshot
     if collector:
-        shared = SharedReader(collector.metric_exporter(), interval_ms)
+        shared = SharedReader(collector.metric_exporter(), interval_ms, silent or (lambda: False))
         readers.append(shared)
         snapshot = shared.snapshot
     if not collector or delta:

@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
+from common.faults.silence import Silent
 from common.faults.slow_clock import SlowBy, SlowLines
 from common.logs.setup import start_logs
 from common.metrics import meter_provider
@@ -58,11 +59,18 @@ class Telemetry:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str, slow_by: SlowBy | None = None) -> Telemetry:
+def start_telemetry(
+    settings: TelemetrySettings,
+    *,
+    job: str,
+    scope: str,
+    slow_by: SlowBy | None = None,
+    silent: Silent | None = None,
+) -> Telemetry:
     """Start the signals of this process. Called once, in the process that does the work, never before a fork.
 
-    `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics. `slow_by` is the
-    planted fault clock_shift, for a service that shows it.
+    `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics. `slow_by` and
+    `silent` are the planted faults clock_shift and silent_telemetry, for a service that shows them.
     """
     who = resource(settings.service, settings.namespace)
     spans_to = settings.collector if settings.enabled and settings.traces else None
@@ -71,7 +79,7 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str, slow_b
     labels = {"service_name": name, "job": job, "namespace": settings.namespace}
 
     meters, snapshot = meter_provider(
-        who, metrics_to, interval_ms=settings.metric_interval_ms, delta=settings.metric_delta
+        who, metrics_to, interval_ms=settings.metric_interval_ms, delta=settings.metric_delta, silent=silent
     )
     meter = meters.get_meter(scope)
     handler = start_logs(settings.logs, labels=labels, resource=who, collector=settings.collector, meter=meter)
@@ -85,7 +93,7 @@ def start_telemetry(settings: TelemetrySettings, *, job: str, scope: str, slow_b
     )
     span_profiles = profiles.span_processor()
     tracers = tracer_provider(
-        who, spans_to, *([span_profiles] if span_profiles else []), meters=meters, slow_by=slow_by
+        who, spans_to, *([span_profiles] if span_profiles else []), meters=meters, slow_by=slow_by, silent=silent
     )
     observe_process(meter)
     log.info(

@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from common.exported import CountedSpans
+from common.faults.silence import Silent, SilentSpans
 from common.faults.slow_clock import SlowBy, SlowSpans
 from common.otlp import Collector
 from common.spans import LeanTracerProvider
@@ -29,6 +30,7 @@ def tracer_provider(
     *processors: SpanProcessor,
     meters: MeterProvider | None = None,
     slow_by: SlowBy | None = None,
+    silent: Silent | None = None,
 ) -> TracerProvider:
     """Make the source of tracers: `processors` see each span first, then it goes to the collector, if there is one.
 
@@ -40,17 +42,17 @@ def tracer_provider(
     for processor in processors:
         provider.add_span_processor(processor)
     if collector:
-        provider.add_span_processor(_batches(collector, meters, slow_by))
+        provider.add_span_processor(_batches(_exporter(collector, meters, slow_by, silent), meters))
     return provider
 
 
-def _batches(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy | None) -> BatchSpanProcessor:
+def _batches(exporter: SpanExporter, meters: MeterProvider | None) -> BatchSpanProcessor:
     """Make the batching processor with its own figures, and leave the tracers without theirs: those cost per span."""
     before = os.environ.get(SELF_METRICS)
     os.environ[SELF_METRICS] = "true"
     try:
         return BatchSpanProcessor(
-            _exporter(collector, meters, slow_by),
+            exporter,
             max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
             schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
             meter_provider=meters,
@@ -62,11 +64,15 @@ def _batches(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy
             os.environ[SELF_METRICS] = before
 
 
-def _exporter(collector: Collector, meters: MeterProvider | None, slow_by: SlowBy | None) -> SpanExporter:
+def _exporter(
+    collector: Collector, meters: MeterProvider | None, slow_by: SlowBy | None, silent: Silent | None
+) -> SpanExporter:
     exporter = collector.span_exporter()
     if meters:
         exporter = CountedSpans(exporter, meters)
-    return SlowSpans(exporter, slow_by) if slow_by else exporter
+    if slow_by:
+        exporter = SlowSpans(exporter, slow_by)
+    return SilentSpans(exporter, silent) if silent else exporter
 
 
 def _unless_set(variable: str, ours: int) -> int | None:

@@ -81,12 +81,15 @@ class Gateway:
     def _metric(self, look: Look) -> float:
         of, since = look.of, (time.time() - self._window_s) * NANO
         asked = {key: of[key] for key in ("service", "name") if key in of}
-        points = [
+        every = [
             point
             for metric in self._get("metrics", **asked)
             for point in metric["points"]
-            if point["time_unix_nano"] >= since and _has(point["attributes"], of.get("has"))
+            if _has(point["attributes"], of.get("has"))
         ]
+        if look.figure == "behind_s":
+            return min((time.time() - point["time_unix_nano"] / NANO for point in every), default=0.0)
+        points = [point for point in every if point["time_unix_nano"] >= since]
         total = float(sum(point.get("value", point.get("count", 0)) for point in points))
         match look.figure:
             case "value":

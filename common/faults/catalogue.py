@@ -61,17 +61,26 @@ LABEL_EXPLOSION = Fault(
     "label_explosion", "server", 0, 1, "A metric has a series for each of 400 visitors, times this."
 )
 LOG_FLOOD = Fault("log_flood", "server", 0, 5, "200 lines a second, times this, that tell nothing.")
+LONG_LABEL = Fault(
+    "long_label", "server", 0, 1, "A label of a metric has 4,000 characters, times this; Mimir takes 2,048."
+)
 BROKEN_PROPAGATION = Fault(
     "broken_propagation", "requester", 0, 1, "The share of requests that are sent without the header of their trace."
 )
 POISON_MESSAGES = Fault(
     "poison_messages", "requester", 0, 1, "The share of messages with a text that no recorder can read."
 )
+SILENT_TELEMETRY = Fault(
+    "silent_telemetry", "requester", 0, 1, "No span and no metric leaves the requester; its log lines still do."
+)
 SLOW_CONSUMER = Fault(
     "slow_consumer", "recorder", 0, 10, "Each message takes 0.4 to 0.6 s longer to record, times this."
 )
 MEMORY_LEAK = Fault(
     "memory_leak", "recorder", 0, 10, "32 KiB, times this, are kept of each message, up to 48 MiB in all."
+)
+STUCK_CONSUMER = Fault(
+    "stuck_consumer", "recorder", 0, 1, "The share of messages that are taken and not finished before this is off."
 )
 CLOCK_SHIFT = Fault("clock_shift", "recorder", 0, 300, "The recorder's clock is slow by this many seconds.")
 
@@ -90,9 +99,12 @@ PLANTED = (
     CPU_BURN,
     LABEL_EXPLOSION,
     LOG_FLOOD,
+    LONG_LABEL,
     BROKEN_PROPAGATION,
     POISON_MESSAGES,
+    SILENT_TELEMETRY,
     SLOW_CONSUMER,
+    STUCK_CONSUMER,
     MEMORY_LEAK,
     CLOCK_SHIFT,
 )

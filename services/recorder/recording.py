@@ -13,6 +13,7 @@ from common.beasts import Catalogue
 from common.faults import SLOW_BEASTS, SLOW_CONSUMER, SLOW_PROCESSING, Faults
 from common.messaging import Message, Poison
 from services.recorder.planted.leak import Leak
+from services.recorder.planted.stuck import Stuck
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Recording:
         self._faults = faults
         self._sleep = sleep
         self._leak = Leak(faults)
+        self._stuck = Stuck(faults)
         # The suffix _total is added on the way to Prometheus.
         self._recorded = meter.create_counter("mythical_messages_recorded", description="Messages recorded.")
 
@@ -43,6 +45,7 @@ class Recording:
         """Record one message; raises Poison for a text that is none of the three forms, which no retry can mend."""
         method, beast = self._read(message.text)
         trace.get_current_span().set_attribute(self._catalogue.tag, beast)
+        self._stuck.hold()
         # Simulated: a real recorder would store the message; this one only takes the time for it.
         self._sleep(random.uniform(*WORK_S) + self._slowness(beast))  # noqa: S311 - dice, not secrets
         self._recorded.add(1)

@@ -6,7 +6,7 @@ import threading
 
 from flask import Flask
 
-from common.faults import Faults
+from common.faults import SILENT_TELEMETRY, Faults
 from common.faults.marks import mark
 from common.messaging import Publisher
 from common.operations import beside, operations
@@ -29,10 +29,13 @@ ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
 
 def start(config: Config, told_to_stop: threading.Event) -> Running:
     """Start the requester in this process; `told_to_stop` is set when it is to end."""
-    telemetry = start_telemetry(
-        config.telemetry, job=f"{config.catalogue.prefix}-requester", scope="mythical.requester"
-    )
     faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
+    telemetry = start_telemetry(
+        config.telemetry,
+        job=f"{config.catalogue.prefix}-requester",
+        scope="mythical.requester",
+        silent=lambda: faults.strength(SILENT_TELEMETRY) > 0,
+    )
     mark(faults, telemetry.meter)
     danger = Danger()
     danger.observe(telemetry.meter)

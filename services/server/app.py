@@ -18,7 +18,7 @@ from common.telemetry import Telemetry, start_telemetry
 from services.server.config import Config
 from services.server.observing import Observing
 from services.server.planted import Planted
-from services.server.planted.labels import label_explosion
+from services.server.planted.labels import label_explosion, long_label
 from services.server.reach import Reach
 from services.server.request_spans import make_request_spans
 from services.server.routes import add_routes
@@ -51,6 +51,7 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         faults=faults,
     )
     label_explosion(faults, telemetry.meter)
+    long_label(faults, telemetry.meter)
     planted = Planted(faults, config.database, store, pool, spans)
     service = Admission(
         create_app(config, telemetry, store, upkeep, faults),

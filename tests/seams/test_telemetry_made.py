@@ -18,7 +18,7 @@ from common.admission import Admission
 from common.beasts import MYTHICAL
 from common.conventions import Conventions, conventions
 from common.exported import CountedSpans
-from common.faults import LABEL_EXPLOSION, Faults
+from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
 from common.faults.marks import mark
 from common.messaging import Broker, BrokerAway, Message, Poison, metrics
 from common.messaging.spans import mark_failed, process_attributes, publish_attributes
@@ -30,7 +30,7 @@ from services.requester.danger import Danger
 from services.requester.journey import Journey
 from services.requester.plan import Round
 from services.server.config import load
-from services.server.planted.labels import label_explosion
+from services.server.planted.labels import label_explosion, long_label
 from services.server.sql_spans import SqlSpans, observe_pool
 from services.server.statements import statements
 from tests.seams.tree import ROOT, rows, sections, words
@@ -206,9 +206,10 @@ def all_metrics(told: Recorded) -> None:
     metrics.depths(told.meter, lambda: {"messages": 1})
     full = Admission(cast(Any, None), told.meter, working=0, waiting=0)
     full({}, cast(Any, lambda *_: None))
-    on = Faults({LABEL_EXPLOSION.name: 1}, cast(Any, None))
+    on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
     mark(on, told.meter)
     label_explosion(on, told.meter)
+    long_label(on, told.meter)
 
 
 def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> None:

@@ -105,6 +105,20 @@ def test_where_pushes_are_deltas_the_page_is_cumulative_all_the_same() -> None:
     provider.shutdown()
 
 
+def test_a_service_without_a_voice_pushes_nothing_and_counts_on() -> None:
+    """The fault silent_telemetry: who looks at the service itself sees that it works, and its totals lose nothing."""
+    to, silent = collector(AggregationTemporality.CUMULATIVE), [True]
+    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, delta=False, silent=lambda: silent[0])
+    counter = provider.get_meter("test").create_counter("c")
+    counter.add(1)
+    provider.force_flush()
+    assert (to.exporter.pushed, count(snapshot())) == ([], 1)
+    silent[0] = False
+    provider.force_flush()
+    assert count(to.exporter.pushed[-1]) == 1
+    provider.shutdown()
+
+
 @pytest.mark.parametrize("delta", [True, False])
 def test_without_a_collector_there_is_a_page(delta: bool) -> None:
     """OTEL_METRICS_EXPORTER=none: nothing is pushed, everything can be scraped."""

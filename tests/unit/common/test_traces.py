@@ -95,6 +95,19 @@ def test_spans_that_the_collector_does_not_take_are_counted(status: int, lost: d
     assert (point.value, point.attributes) == (7, lost)
 
 
+def test_spans_of_a_service_without_a_voice_are_gone(sink: Sink) -> None:
+    """The fault silent_telemetry: they are not kept for later, for nobody would wait for them."""
+    silent = [True]
+    provider = tracer_provider(Resource({}), to(sink.port), silent=lambda: silent[0])
+    spans(provider, 3)
+    provider.force_flush()
+    assert sink.pushes == []
+    silent[0] = False
+    spans(provider, 1)
+    provider.shutdown()
+    assert len(sink.pushes) == 1
+
+
 class Seen(SpanProcessor):
     """Counts the spans that begin."""
 
