@@ -12,6 +12,7 @@ from workshop.errors import WorkshopError
 from workshop.fault_command import clear_faults, list_faults, set_fault
 from workshop.gateway import Gateway
 from workshop.settings import Settings, load
+from workshop.stack import Stack
 from workshop.switches import Switches, answers
 
 UNUSABLE, INTERRUPTED = 2, 130
@@ -67,7 +68,7 @@ def run(words: Sequence[str], env: Env) -> int:
         case ("fault", "clear"):
             _say(clear_faults(switches, told.name))
         case ("scenario", do):
-            return _scenario(do, told, switches, Gateway(settings.gateway))
+            return _scenario(do, told, switches, settings)
         case ("page", _):
             from workshop.page import serve  # all the rest works with any Python, where Flask is not installed
 
@@ -77,7 +78,7 @@ def run(words: Sequence[str], env: Env) -> int:
     return 0
 
 
-def _scenario(do: str, told: argparse.Namespace, switches: Switches, gateway: Gateway) -> int:
+def _scenario(do: str, told: argparse.Namespace, switches: Switches, settings: Settings) -> int:
     lock = only_one.lock_file(os.environ)
     match do:
         case "list":
@@ -88,7 +89,8 @@ def _scenario(do: str, told: argparse.Namespace, switches: Switches, gateway: Ga
                 lock,
                 told.name,
                 lambda line: _say([line]),
-                gateway=gateway,
+                gateway=Gateway(settings.gateway),
+                stack=Stack(settings.stack),
                 blind=told.blind,
                 start=told.start,
                 lasts=told.lasts,

@@ -3,12 +3,12 @@
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 
 from workshop.durations import written
 from workshop.errors import WorkshopError
-from workshop.scenario import Scenario, Symptom
+from workshop.scenario import Scenario
 from workshop.switches import Switches
 
 # Should this process be killed, the faults end by themselves so much later; renewed three times in that time.
@@ -17,24 +17,24 @@ RENEW_S = 10.0
 LOOK_S = 2.0
 
 Say = Callable[[str], None]
-Shows = Callable[[Symptom], bool]
+Seen = Callable[[], Iterable[str]]
 
 
 class Runner:
     """One run of one scenario; `blind` keeps the names of its faults out of all that it and the services tell.
 
-    `shows` tells whether a symptom is there, for a run that says which it has seen.
+    `seen` gives a sentence for each sign of trouble that is there now; a run that is not blind says each of them once.
     """
 
     def __init__(
-        self, scenario: Scenario, switches: Switches, say: Say, *, blind: bool = False, shows: Shows | None = None
+        self, scenario: Scenario, switches: Switches, say: Say, *, blind: bool = False, seen: Seen | None = None
     ) -> None:
         self._scenario = scenario
         self._switches = switches
         self._say = say
         self._blind = blind
-        self._shows = None if blind else shows
-        self._seen: set[Symptom] = set()
+        self._seen = None if blind else seen
+        self._said: set[str] = set()
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -64,10 +64,10 @@ class Runner:
     def _look_until(self, end: float) -> None:
         """Wait, and say which symptoms have come true meanwhile."""
         while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
-            for symptom in self._scenario.symptoms:
-                if symptom not in self._seen and self._shows and self._shows(symptom):
-                    self._seen.add(symptom)
-                    self._say(f"seen: {symptom.tells}")
+            for sign in self._seen() if self._seen else ():
+                if sign not in self._said:
+                    self._said.add(sign)
+                    self._say(f"seen: {sign}")
             self._stop.wait(min(LOOK_S, left))
 
     def _clear(self) -> None:

@@ -34,7 +34,8 @@ class Look:
 class Symptom:
     """A sign of the trouble: a sentence, and the questions that show it, each to one of those who keep signals.
 
-    A query of the stack is one that has an answer only while the symptom is there.
+    A query of the stack is one that has an answer only while the symptom is there. Pyroscope has no such queries: it is
+    asked for the profile that `gateway` is about.
     """
 
     tells: str
@@ -46,7 +47,7 @@ class Symptom:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario; times in seconds."""
+    """One scenario; times in seconds. `alerts` are those of mimir/source that it fires in a stack before it ends."""
 
     name: str
     title: str
@@ -58,6 +59,7 @@ class Scenario:
     answer: str
     where: tuple[str, ...]
     symptoms: tuple[Symptom, ...] = field(default=())
+    alerts: tuple[str, ...] = field(default=())
 
 
 def names() -> list[str]:
@@ -91,7 +93,16 @@ def _made(name: str, told: dict[str, Any]) -> Scenario:
         answer=told["answer"].strip(),
         where=tuple(told["where"]),
         symptoms=tuple(map(_symptom, told["symptom"])),
+        alerts=_alerts(told.get("alert", [])),
     )
+
+
+def _alerts(told: object) -> tuple[str, ...]:
+    """One name, or a list of them."""
+    names = [told] if isinstance(told, str) else told
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"alert = {told!r} is neither a name nor a list of names")
+    return tuple(names)
 
 
 def _symptom(told: dict[str, Any]) -> Symptom:

@@ -2,13 +2,15 @@
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 from workshop import only_one, scenario
 from workshop.durations import seconds, written
 from workshop.errors import WorkshopError
 from workshop.gateway import Gateway
-from workshop.runner import Runner, Say, Shows, end_on_signals
+from workshop.runner import Runner, Say, Seen, end_on_signals
+from workshop.stack import Stack
 from workshop.switches import Switches
 
 INTERRUPTED = 130
@@ -30,6 +32,7 @@ def run_scenario(
     say: Say,
     *,
     gateway: Gateway,
+    stack: Stack,
     blind: bool,
     start: str | None = None,
     lasts: str | None = None,
@@ -41,7 +44,8 @@ def run_scenario(
         )
     chosen = scenario.read(name or random.choice(scenario.names()))  # noqa: S311 - dice, not secrets
     with only_one.only_one(lock, chosen.name, blind=blind):
-        runner = Runner(chosen, switches, say, blind=blind, shows=_shows(gateway))
+        _hints(lock).unlink(missing_ok=True)  # each run begins with the first hint
+        runner = Runner(chosen, switches, say, blind=blind, seen=_seen(chosen, gateway, stack))
         end_on_signals(runner)
         over = runner.run(
             chosen.start_s if start is None else seconds(start), chosen.lasts_s if lasts is None else seconds(lasts)
@@ -49,18 +53,25 @@ def run_scenario(
         return 0 if over else INTERRUPTED
 
 
-def _shows(gateway: Gateway) -> Shows | None:
-    """Give what looks for symptoms; nothing where there is no gateway, as in a stack of Docker."""
-    if not gateway.answers():
-        return None
+def _seen(chosen: scenario.Scenario, gateway: Gateway, stack: Stack) -> Seen | None:
+    """Give what tells of symptoms, and of alerts where there is a stack; nothing where neither it nor a gateway is."""
+    if gateway.answers():
+        return lambda: [it.tells for it in chosen.symptoms if _there(lambda: gateway.shows(it.gateway))]  # noqa: B023 - called at once
+    if stack.answers():
+        return lambda: _seen_in_stack(chosen, stack)
+    return None
 
-    def shows(symptom: scenario.Symptom) -> bool:
-        try:
-            return gateway.shows(symptom.gateway)
-        except WorkshopError:
-            return False  # it went away: the scenario goes on without it
 
-    return shows
+def _seen_in_stack(chosen: scenario.Scenario, stack: Stack) -> list[str]:
+    fires = [f"the alert {name} fires" for name in chosen.alerts if _there(lambda: name in stack.firing())]  # noqa: B023 - called at once
+    return [it.tells for it in chosen.symptoms if _there(lambda: stack.shows(it))] + fires  # noqa: B023 - as above
+
+
+def _there(look: Callable[[], bool]) -> bool:
+    try:
+        return look()
+    except WorkshopError:
+        return False  # whoever is asked went away: the scenario goes on without it
 
 
 def hint(lock: Path, name: str | None) -> list[str]:
@@ -68,7 +79,7 @@ def hint(lock: Path, name: str | None) -> list[str]:
     chosen = _meant(lock, name)
     given = _given(lock)
     number = min(given.get(chosen.name, 0), len(chosen.hints) - 1)
-    lock.with_suffix(".hints").write_text(json.dumps({chosen.name: number + 1}), encoding="utf-8")
+    _hints(lock).write_text(json.dumps({chosen.name: number + 1}), encoding="utf-8")
     last = "" if number + 1 < len(chosen.hints) else "\nThat was the last one; there is the answer."
     return [f"Hint {number + 1} of {len(chosen.hints)}: {chosen.hints[number]}{last}"]
 
@@ -81,6 +92,10 @@ def answer(lock: Path, name: str | None) -> list[str]:
         lines.append(f"- {symptom.tells}")
         asked = (("PromQL", symptom.promql), ("LogQL", symptom.logql), ("TraceQL", symptom.traceql))
         lines += [f"    {language}: {query}" for language, query in asked if query]
+        if (look := symptom.gateway).signal == "profile":
+            lines.append(f"    Pyroscope: {look.of['service']}, CPU: {look.of['function']}, above {look.above:g} %")
+    if chosen.alerts:
+        lines += ["", "The alert that it fires, with a runbook in docs/runbooks: " + ", ".join(chosen.alerts)]
     faults = ", ".join(f"{fault.name} at {strength:g}" for fault, strength in chosen.faults.items())
     return [*lines, "", f"Faults: {faults}; it lasts {written(chosen.lasts_s)}."]
 
@@ -101,7 +116,12 @@ def _meant(lock: Path, name: str | None) -> scenario.Scenario:
 def _given(lock: Path) -> dict[str, int]:
     """How many hints were given of the scenario that was last asked about."""
     try:
-        told = json.loads(lock.with_suffix(".hints").read_text(encoding="utf-8"))
+        told = json.loads(_hints(lock).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {key: int(value) for key, value in told.items()} if isinstance(told, dict) else {}
+
+
+def _hints(lock: Path) -> Path:
+    """Where the number of hints that were given is kept."""
+    return lock.with_suffix(".hints")

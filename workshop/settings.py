@@ -1,8 +1,9 @@
-"""Where the three services are, and where the page listens."""
+"""Where the three services are, who keeps their signals, and where the page listens."""
 
 from dataclasses import dataclass
 
 from common.settings import Env
+from workshop.stack import Backends
 
 SERVICES = ("server", "requester", "recorder")
 LOOPBACK = "127.0.0.1"
@@ -10,10 +11,11 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses of the services by their short names and of the gateway, and host and port of the page."""
+    """Where services (by their short names), gateway and back ends are; host and port of the page."""
 
     services: dict[str, str]
     gateway: str
+    stack: Backends
     page_host: str
     page_port: int
 
@@ -32,6 +34,17 @@ def load(env: Env) -> Settings:
             "recorder": env.url("WORKSHOP_RECORDER", f"http://{LOOPBACK}:{env.port('DEMO_RECORDER_PORT', 4002)}"),
         },
         gateway=env.url("WORKSHOP_GATEWAY", f"http://{LOOPBACK}:{env.port('DEMO_PAGE_PORT', 12347)}"),
+        stack=Backends(
+            mimir=_published(env, "MIMIR", 9009),
+            loki=_published(env, "LOKI", 3100),
+            tempo=_published(env, "TEMPO", 3200),
+            pyroscope=_published(env, "PYROSCOPE", 4040),
+        ),
         page_host=env.text("WORKSHOP_HOST", LOOPBACK),
         page_port=env.port("DEMO_WORKSHOP_PORT", 4003),
     )
+
+
+def _published(env: Env, name: str, port: int) -> str:
+    """Give where a back end is: at its address, or at the port that compose publishes."""
+    return env.url(f"WORKSHOP_{name}", f"http://{LOOPBACK}:{env.port(f'{name}_PORT', port)}").rstrip("/")

@@ -118,7 +118,11 @@ def test_no_fault_leaves_a_thread_or_a_lease(switches: Switches) -> None:
 def command(switches_of: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[str]:
     """Start `python -m workshop` with these words."""
     told = {f"WORKSHOP_{name.upper()}": address for name, address in switches_of.items()}
-    told |= {"MYTHICAL_STATE": str(folder), "WORKSHOP_GATEWAY": f"http://{LOOPBACK}:1"}
+    told |= {
+        "MYTHICAL_STATE": str(folder),
+        "WORKSHOP_GATEWAY": f"http://{LOOPBACK}:1",
+        "WORKSHOP_MIMIR": f"http://{LOOPBACK}:1",
+    }
     return subprocess.Popen(  # noqa: S603 - our own arguments
         [sys.executable, "-m", "workshop", *words],
         stdout=subprocess.PIPE,
@@ -157,6 +161,17 @@ def test_a_scenario_that_is_ended_puts_its_faults_back(
     process.communicate()
     assert [state for state in switches.states() if state.seconds_left is not None] == []
     assert said(addresses, tmp_path, "scenario", "stop")[0] == 2
+
+
+def test_each_run_of_a_scenario_begins_with_its_first_hint(addresses: dict[str, str], tmp_path: Path) -> None:
+    """A second class finds the same machine as the first; within a run they go on, and the last one stays."""
+    for _ in range(2):
+        process = command(addresses, tmp_path, "scenario", "run", "slow-lists", "--for", "60s")
+        eventually(lambda: running(tmp_path / "scenario.lock"))
+        told = [said(addresses, tmp_path, "scenario", "hint")[1][:6] for _ in range(4)]
+        assert told == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEADLINE_S)
 
 
 def test_a_blind_scenario_names_no_fault(addresses: dict[str, str], tmp_path: Path) -> None:

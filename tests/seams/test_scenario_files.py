@@ -5,6 +5,7 @@ import re
 import pytest
 
 from common.faults import NEW_VERSION_FAILS, PLANTED, SLOW_PROCESSING, SLOW_PUBLISH
+from mimir.source.rules import alerts
 from tests.seams.source_reading import instruments, span_names
 from tests.seams.tree import ROOT
 from workshop import scenario
@@ -44,8 +45,13 @@ def test_the_answer_leads_to_files_that_are_there(of: Scenario) -> None:
 
 @each_scenario
 def test_each_symptom_has_a_question_for_the_stack(of: Scenario) -> None:
-    """A symptom of profiles or of a queue's depth may have none, if there is another one with."""
-    assert any(symptom.promql or symptom.logql or symptom.traceql for symptom in of.symptoms)
+    """One that only a gateway answers needs another one beside it; a profile is a question by itself."""
+    assert any(it.promql or it.logql or it.traceql or it.gateway.signal == "profile" for it in of.symptoms)
+
+
+def test_each_alert_is_fired_by_a_scenario() -> None:
+    """An alert that nobody can try is one that may never fire; and a name with a slip is waited for in vain."""
+    assert {name for of in SCENARIOS for name in of.alerts} == set(alerts())
 
 
 @each_scenario
@@ -63,6 +69,6 @@ def test_what_is_looked_for_in_the_gateway_is_told_by_the_code(of: Scenario) -> 
 
 
 def test_the_list_of_files_is_the_list_of_names() -> None:
-    """Fifteen at least, and each can be read."""
-    assert len(SCENARIOS) >= 15
+    """Eighteen at least, and each can be read."""
+    assert len(SCENARIOS) >= 18
     assert len({of.title for of in SCENARIOS}) == len(SCENARIOS)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from workshop import stack
+
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 # A wave of the requester is 12 s of many requests and up to 143 s of few; what is counted must have had time to arrive.
@@ -119,3 +121,8 @@ class Backends:
             body={"profileTypeID": kind, "labelSelector": f"{{{labels}}}", "start": now - 900_000, "end": now},
         )
         return int((answer or {}).get("flamegraph", {}).get("total", 0))
+
+
+def addresses(of: Backends) -> stack.Backends:
+    """The addresses of those who keep signals, as the workshop asks them."""
+    return stack.Backends(*(of.address(f"{name}_PORT") for name in ("MIMIR", "LOKI", "TEMPO", "PYROSCOPE")))

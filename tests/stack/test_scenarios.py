@@ -12,23 +12,24 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from common.settings import Env
-from tests.stack.backends import Backends, eventually
+from tests.stack.backends import Backends, addresses, eventually
 from workshop import scenario
 from workshop.errors import WorkshopError
 from workshop.runner import Runner
 from workshop.scenario import Symptom
 from workshop.settings import load
+from workshop.stack import Stack
 from workshop.switches import Switches
 
 # Rates are over a minute, of what is pushed each five seconds, in waves that leave little to see for two minutes.
 COMES_S, GOES_S = 300.0, 300.0
-LATE_S = 30
 LASTS_S = 900.0
 # What the recorder tells while its clock is slow is not among the latest: no round has both of such.
 ROUNDS = (
     ("slow-lists", "dead-letters", "series-boom", "loud-server", "torn-traces", "swelling-recorder", "bad-release"),
-    ("chatty-server", "stuck-writes", "late-records", "slow-beasts"),
+    ("chatty-server", "stuck-writes", "late-records", "slow-beasts", "lost-samples"),
     ("busy-database", "waiting-room", "hot-server", "effect-before-cause"),
+    ("standstill", "no-news"),
 )
 
 
@@ -46,17 +47,6 @@ def switches() -> Switches:
 def test_every_scenario_is_in_a_round() -> None:
     """A new one would otherwise be left out, and nobody would notice."""
     assert sorted(name for names in ROUNDS for name in names) == scenario.names()
-
-
-def asked(stack: Backends, symptom: Symptom) -> Iterator[bool]:
-    """Whether each query of the symptom has an answer now."""
-    if symptom.promql:
-        yield bool(stack.promql(symptom.promql))
-    if symptom.logql:
-        answer = stack.fetch("LOKI_PORT", "/loki/api/v1/query", query=symptom.logql)
-        yield bool(answer["data"]["result"])
-    if symptom.traceql:
-        yield bool(stack.traceql(symptom.traceql, seconds=LATE_S))
 
 
 @contextmanager
@@ -88,11 +78,12 @@ def test_the_queries_of_a_scenario_have_answers_while_it_runs(
 
 def _each(stack: Backends, symptoms: list[tuple[str, Symptom]], deadline_s: float, *, true: bool) -> None:
     """Return when each symptom was seen, or was gone, once; each at a time of its own."""
-    left = [(name, symptom) for name, symptom in symptoms if any((symptom.promql, symptom.logql, symptom.traceql))]
+    asked = Stack(addresses(stack))
+    left = [(name, it) for name, it in symptoms if list(asked.answers_to(it))]
 
     def look() -> bool:
         for each in list(left):
-            answers = list(asked(stack, each[1]))
+            answers = list(asked.answers_to(each[1]))
             if all(answers) if true else not any(answers):
                 left.remove(each)
         return not left

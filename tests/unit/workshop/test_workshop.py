@@ -44,6 +44,7 @@ def test_the_ports_of_the_demo_lead_to_its_services() -> None:
 
 GOOD = """
 title = "t"
+alert = "A"
 start = "1s"
 lasts = "1m"
 told = "x"
@@ -67,6 +68,8 @@ gateway = {signal = "spans", figure = "p75_ms", above = 1}
         ('"1m"', '"soon"'),
         ('signal = "spans"', 'signal = "smell"'),
         ("[faults]", "[faults"),
+        ('"A"', "7"),
+        ('"A"', "[7]"),
     ],
 )
 def test_a_scenario_that_cannot_be_used_is_refused_in_one_line(
@@ -75,7 +78,7 @@ def test_a_scenario_that_cannot_be_used_is_refused_in_one_line(
     """Before anything is set."""
     monkeypatch.setattr(scenario, "FOLDER", tmp_path)
     (tmp_path / "good.toml").write_text(GOOD)
-    assert scenario.read("good").lasts_s == 60
+    assert (scenario.read("good").lasts_s, scenario.read("good").alerts) == (60, ("A",))
     (tmp_path / "bad.toml").write_text(GOOD.replace(old, new))
     with pytest.raises(WorkshopError) as refusal:
         scenario.read("bad")
