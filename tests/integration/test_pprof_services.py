@@ -15,6 +15,7 @@ from tests.unit.common.pprof_reader import ReadProfile
 NAMES = ("server", "requester", "recorder")
 # Two intervals of pushing and some for a busy machine: a service with work shows up in one of them.
 SEEN_S = 30.0
+REQUESTS = 20
 
 
 class Suite:
@@ -64,6 +65,9 @@ def test_a_server_span_leads_to_its_flame_graph(suite: Suite, gateway: Gateway) 
         return flame
 
     def shown_at_work() -> bool:
+        # A request takes a tenth of the time between two samples: many are needed for some to be caught.
+        for _ in range(REQUESTS):
+            ask(suite.services["server"].base_url, "/unicorn")
         # One sample can catch a stack half taken, without its outer frames; so one span of several is enough.
         return any("wsgi_app" in str(flame_of(span)) for span in profiled_roots()[:20])
 
