@@ -1,10 +1,15 @@
 """A running stack to ask, or the reason why there is none."""
 
+import os
 import socket
 
 import pytest
 
+from common.settings import Env
 from tests.stack.backends import HOST, Backends, port
+from workshop.errors import WorkshopError
+from workshop.settings import load
+from workshop.switches import Switches
 
 
 def silent() -> str:
@@ -26,3 +31,14 @@ def stack() -> Backends:
     if backends.status("TEMPO_PORT", "/ready") != 200:
         pytest.skip(f"what answers on port {port('TEMPO_PORT')} is not Tempo, or it is not ready yet")
     return backends
+
+
+@pytest.fixture(scope="session")
+def switches(stack: Backends) -> Switches:  # noqa: ARG001 - there is none to switch without it
+    """The switches of the services that the stack listens to, or skip."""
+    found = Switches(load(Env(os.environ)).services)
+    try:
+        found.states()
+    except WorkshopError as away:
+        pytest.skip(str(away))
+    return found

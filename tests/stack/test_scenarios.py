@@ -3,21 +3,15 @@
 Scenarios that do not hide each other run side by side: one after the other, they would take an hour.
 """
 
-import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
-from common.settings import Env
 from tests.stack.backends import Backends, addresses, eventually
+from tests.stack.scenario_running import running
 from workshop import scenario
-from workshop.errors import WorkshopError
-from workshop.runner import Runner
 from workshop.scenario import Symptom
-from workshop.settings import load
 from workshop.stack import Stack
 from workshop.switches import Switches
 
@@ -33,33 +27,9 @@ ROUNDS = (
 )
 
 
-@pytest.fixture(scope="module")
-def switches() -> Switches:
-    """The switches of the services that the stack listens to, or skip."""
-    found = Switches(load(Env(os.environ)).services)
-    try:
-        found.states()
-    except WorkshopError as away:
-        pytest.skip(str(away))
-    return found
-
-
 def test_every_scenario_is_in_a_round() -> None:
     """A new one would otherwise be left out, and nobody would notice."""
     assert sorted(name for names in ROUNDS for name in names) == scenario.names()
-
-
-@contextmanager
-def running(name: str, switches: Switches) -> Iterator[None]:
-    """Run a scenario until the end of the block."""
-    runner = Runner(scenario.read(name), switches, lambda _: None)
-    thread = threading.Thread(target=runner.run, args=(0.0, LASTS_S))
-    thread.start()
-    try:
-        yield
-    finally:
-        runner.stop()
-        thread.join()
 
 
 @pytest.mark.timeout(COMES_S + GOES_S + 60)
@@ -71,7 +41,7 @@ def test_the_queries_of_a_scenario_have_answers_while_it_runs(
     symptoms = [(name, symptom) for name in names for symptom in scenario.read(name).symptoms]
     with ExitStack() as scenarios:
         for name in names:
-            scenarios.enter_context(running(name, switches))
+            scenarios.enter_context(running(name, switches, LASTS_S))
         _each(stack, symptoms, COMES_S, true=True)
     _each(stack, symptoms, GOES_S, true=False)
 
