@@ -1,7 +1,8 @@
 """The fault `silent_telemetry`: a process that works, and of which no span and no metric is heard.
 
 Nothing is counted as lost, for a service that has lost its voice cannot tell of it. Metrics are held back in
-common/metrics.py, where they are collected all the same: the service's own /metrics goes on.
+common/metrics.py, where they are collected all the same: the service's own /metrics goes on. The fault's mark among the
+metrics is not heard either, but the line in the log is.
 """
 
 from collections.abc import Callable, Sequence

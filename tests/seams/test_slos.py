@@ -16,12 +16,19 @@ from mimir.source.scales import PRODUCTION, SCALES, WORKSHOP, Scale, seconds
 from tests.seams.compose_files import services
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, rules_ask
 from tests.seams.tree import ROOT, rows, sections, words
+from workshop import scenario
 
 RUNBOOKS = ROOT / "docs/runbooks"
 PARTS = ["Look here first", "Likely causes", "Mend", "Prove that it is over"]
 EVERY_SCALE = pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
 EVERY_ALERT = pytest.mark.parametrize("alert", alerts())
 CONFIGURATION = (ROOT / "mimir/mimir.yaml").read_text(encoding="utf-8")
+
+
+def fired_by() -> dict[str, list[str]]:
+    """The scenarios that fire each alert."""
+    every = {name: scenario.read(name).alerts for name in scenario.names()}
+    return {alert: [name for name, fired in every.items() if alert in fired] for alert in alerts()}
 
 
 def rules(scale: Scale) -> list[Rule]:
@@ -66,6 +73,13 @@ def test_each_alert_has_a_runbook(alert: str) -> None:
     assert text.startswith(f"# {alert}\n\n**It means**: ")
     assert [heading for heading, _ in sections(text)][1:] == PARTS
     assert rows(dict(sections(text))["Likely causes"])
+
+
+@EVERY_ALERT
+def test_a_runbook_says_by_which_scenarios_its_alert_is_tried(alert: str) -> None:
+    """Who has never seen an alert fire reads its runbook for the first time at night."""
+    text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
+    assert re.findall(r"^To try it: .*scenario run ([\w-]+)`", text, re.MULTILINE) == fired_by()[alert]
 
 
 def test_no_runbook_is_without_its_alert() -> None:
@@ -195,3 +209,4 @@ def test_the_page_names_objectives_windows_and_alerts_as_they_are() -> None:
         for window in scale.windows
     ]
     assert [words(row["Alert"])[0] for row in rows(page["Alerts"])] == alerts()
+    assert {words(row["Alert"])[0]: words(row["Scenario that fires it"]) for row in rows(page["Alerts"])} == fired_by()

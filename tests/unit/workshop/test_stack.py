@@ -67,7 +67,7 @@ def stack() -> Iterator[Stack]:
         ("/querier.v1.QuerierService/SelectMergeStacktraces",): {"flamegraph": FLAME},
         ("/prometheus/api/v1/alerts",): {"data": {"alerts": alerts}},
     }
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     at = f"http://127.0.0.1:{server.server_port}"
     yield Stack(Backends(at, at, at, at))
