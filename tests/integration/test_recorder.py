@@ -100,8 +100,9 @@ def test_a_stop_in_the_middle_of_the_work_loses_no_message(
     started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ
 ) -> None:
     """SIGTERM with messages in hand: these are finished, the others are in the queue, and none is recorded twice."""
-    first = started.start("recorder", RECORDER_CONCURRENCY="4")
-    publish(rabbitmq, *[b"GET /unicorn"] * 200)
+    # Slow enough that the first cannot be through with all before it is stopped, however busy the machine is.
+    first = started.start("recorder", RECORDER_CONCURRENCY="4", FAULT_SLOW_PROCESSING="0.2")
+    publish(rabbitmq, *[b"GET /beholder"] * 200)
     eventually(lambda: ready_messages(rabbitmq, "messages") < 190)
     assert first.stop() == 0
     recorded = total(gateway, started, "mythical_messages_recorded")
