@@ -5,14 +5,18 @@ from typing import Literal
 
 from common.settings import Env
 
+# The SDK's own default, and the size of a batch, below which its queue must not be.
+OTLP_QUEUE_LINES, OTLP_BATCH_LINES = 2048, 512
+
 
 @dataclass(frozen=True)
 class LogSettings:
-    """Where lines go (`loki` needs the push address `target`) and from which level on."""
+    """Where lines go (`loki` needs the push address `target`), from which level on, how many may wait for OTLP."""
 
     way: Literal["loki", "console", "otlp"]
     target: str
     level: str
+    queue_lines: int = OTLP_QUEUE_LINES
 
 
 def log_settings(env: Env) -> LogSettings:
@@ -20,6 +24,7 @@ def log_settings(env: Env) -> LogSettings:
     target = env.url("LOGS_TARGET", "")
     exporter = env.choice("OTEL_LOGS_EXPORTER", "none", ("none", "console", "otlp"))
     level = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+    queue = env.integer("OTEL_BLRP_MAX_QUEUE_SIZE", OTLP_QUEUE_LINES, OTLP_BATCH_LINES, 1_000_000)
     if exporter == "otlp":
-        return LogSettings("otlp", target, level)
+        return LogSettings("otlp", target, level, queue)
     return LogSettings("loki" if target and exporter == "none" else "console", target, level)

@@ -21,12 +21,16 @@ def start_logs(
 
     Counts `mythical_log_lines_dropped` by `reason`, so that a gap in the logs can be told from silence.
     """
-    dropped = meter.create_counter("mythical_log_lines_dropped", description="Log lines given up, by reason.")
+    lines = meter.create_counter("mythical_log_lines_dropped", description="Log lines given up, by reason.")
+
+    def dropped(number: int, reason: str) -> None:
+        lines.add(number, {"reason": reason})
+
     handler: logging.Handler
     if settings.way == "loki":
-        handler = BatchLokiHandler(settings.target, labels, lambda n, reason: dropped.add(n, {"reason": reason}))
+        handler = BatchLokiHandler(settings.target, labels, dropped)
     elif settings.way == "otlp":
-        handler = OtlpHandler(resource, collector)
+        handler = OtlpHandler(resource, collector, dropped, settings.queue_lines)
     else:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(LogfmtFormatter())
