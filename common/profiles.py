@@ -4,6 +4,9 @@ import logging
 import threading
 from collections.abc import Mapping
 
+from opentelemetry.metrics import Meter
+
+from common.profile_pushes import ProfilePushes, no_proxy
 from common.span_profiles import SpanProfiles
 
 LOGGER = logging.getLogger(__name__)
@@ -12,8 +15,9 @@ LOGGER = logging.getLogger(__name__)
 class Profiles:
     """The pushing of this process's profiles, running or not; there can be one in a process."""
 
-    def __init__(self, *, running: bool) -> None:
+    def __init__(self, *, running: bool, pushes: ProfilePushes | None = None) -> None:
         self.running = running
+        self._pushes = pushes
 
     @classmethod
     def start(
@@ -22,6 +26,7 @@ class Profiles:
         server_address: str,
         tags: Mapping[str, str],
         *,
+        meter: Meter,
         sample_rate: int = 100,
         memory: bool = False,
         upload_interval_s: int = 10,
@@ -32,29 +37,35 @@ class Profiles:
         that hold the interpreter lock are sampled, so a process in which nothing runs pushes nothing at all. `memory`
         adds allocation profiles, which make code that allocates much about 30 % slower.
 
-        A server that is away costs nothing: a push that fails, or has no answer in ten seconds, is given up with a line
-        on standard error; the library counts none. To be called in the process that does the work, after any fork: the
-        sampler is a thread and does not survive one.
+        A server that is away costs nothing: a push that fails, or has no answer in nine seconds, is given up with a
+        line on standard error, and counted: `mythical_profiles_dropped`, by `reason`. To be called in the process that
+        does the work, after any fork: the sampler is a thread and does not survive one.
         """
         if not server_address:
             return cls(running=False)
+        lost = meter.create_counter(
+            "mythical_profiles_dropped", unit="{profile}", description="Pushes of profiles given up, by reason."
+        )
         import pyroscope  # here, for its native library costs memory that nobody needs without profiles
 
         # The library asks its logger for a level once, and then writes to standard error by itself, past logging: of
         # errors only, it is one line for each push that failed.
         logging.getLogger("pyroscope").setLevel(logging.ERROR)
-        running = pyroscope.configure(
-            application_name=service,
-            server_address=server_address,
-            tags=dict(tags),
-            sample_rate=sample_rate,
-            upload_interval=upload_interval_s,
-            mem_enabled=memory,
-            enable_logging=True,
-        )
+        pushes = ProfilePushes(server_address, lambda number, reason: lost.add(number, {"reason": reason}))
+        with no_proxy():
+            running = pyroscope.configure(
+                application_name=service,
+                server_address=pushes.address,
+                tags=dict(tags),
+                sample_rate=sample_rate,
+                upload_interval=upload_interval_s,
+                mem_enabled=memory,
+                enable_logging=True,
+            )
         if not running:
+            pushes.close()
             LOGGER.warning("Profiles are not pushed: this process pushes profiles already.")
-        return cls(running=running)
+        return cls(running=running, pushes=pushes)
 
     def span_processor(self) -> SpanProfiles | None:
         """Give what ties spans to these profiles, or None where no profiles are taken."""
@@ -78,4 +89,8 @@ class Profiles:
         last_push = threading.Thread(target=pyroscope.shutdown, name="profiles-close", daemon=True)
         last_push.start()
         last_push.join(timeout_s)
-        return not last_push.is_alive()
+        if last_push.is_alive():
+            return False
+        if self._pushes:
+            self._pushes.close()
+        return True

@@ -49,6 +49,8 @@ LOST_SPANS = re.compile(
     re.MULTILINE,
 )
 LOST_LINES = re.compile(r"^mythical_log_lines_dropped_total\{[^}]*\} (\S+)$", re.MULTILINE)
+LOST_PROFILES = re.compile(r"^mythical_profiles_dropped_total\{[^}]*\} (\S+)$", re.MULTILINE)
+LOSSES = (LOST_SPANS, LOST_LINES, LOST_PROFILES)
 
 
 @dataclass
@@ -183,12 +185,12 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
     healthy, away = Windows(), {fault: Windows() for fault in FAULTS}
     back_s: dict[str, float] = {}
     grown: dict[str, float] = {}
-    lost: dict[str, tuple[int, int]] = {}
+    lost: dict[str, tuple[int, ...]] = {}
     services, server = telling
     Windows().run(server, 2 * WINDOW_S)  # warm-up
     for fault in FAULTS:
         healthy.run(server, HEALTHY_S)
-        memory, spans, lines = memory_mb(server), total(LOST_SPANS, server), total(LOST_LINES, server)
+        memory, before = memory_mb(server), [total(each, server) for each in LOSSES]
         doors.fail(fault)
         away[fault].run(server, away_s)
         grown[fault] = memory_mb(server) - memory
@@ -196,7 +198,7 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
         began = time.monotonic()
         eventually(flows(gateway, services, server), 90, f"not all signals are back after {fault}")
         back_s[fault] = time.monotonic() - began
-        lost[fault] = total(LOST_SPANS, server) - spans, total(LOST_LINES, server) - lines
+        lost[fault] = tuple(total(each, server) - was for each, was in zip(LOSSES, before, strict=True))
     told = own(gateway.get("logs", contains="xport", limit=10_000), services.namespace)
     log = server.process.log.read_text(encoding="utf-8")
     kept = {fault: median(away[fault].rates) / median(healthy.rates) for fault in FAULTS}
@@ -205,16 +207,16 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
     for fault in FAULTS:
         measured(
             f"{fault} for {away_s:.0f} s: {kept[fault]:.0%} of {rate:.0f} answers/s, {cost[fault]:.0%} of {each:.2f} "
-            f"ms CPU for each, memory {grown[fault]:+.0f} MB; {lost[fault][0]} spans and {lost[fault][1]} lines lost, "
-            f"as counted; all four signals back after {back_s[fault]:.0f} s"
+            f"ms CPU for each, memory {grown[fault]:+.0f} MB; {lost[fault][0]} spans, {lost[fault][1]} lines and "
+            f"{lost[fault][2]} profiles lost, as counted; all four signals back after {back_s[fault]:.0f} s"
         )
     assert healthy.statuses.union(*(windows.statuses for windows in away.values())) <= {200, 201, 204}
     assert all(share > KEPT for share in kept.values()), kept
     assert all(growth < GROWTH_MB for growth in grown.values()), grown
-    assert all(lost[fault][0] for fault in ("closed", "silent", "refusing")), lost
+    assert all(lost[fault][0] and lost[fault][2] for fault in ("closed", "silent", "refusing")), lost
     assert told, "no line tells that spans were lost"
-    assert "Failed to send session" in log, "no line tells that profiles were lost"
-    assert not any(lines for _, lines in lost.values()) or "Loki takes no lines" in log
+    assert "Sending Session failed" in log, "no line tells that profiles were lost"
+    assert not any(lines for _, lines, _ in lost.values()) or "Loki takes no lines" in log
 
 
 def test_lines_are_sent_once_to_a_loki_that_answers_slowly(

@@ -1,11 +1,12 @@
 """The collector is away, hangs or comes back: requests go on, data flows again, and a stop loses nothing."""
 
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from local.postgres import Postgres
 from local.process import Process
 from local.program import answers_ok
 from local.rabbitmq import RabbitMQ
+from tests.failure.refusers import refusing_grpc, refusing_http
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tests.integration.service_support import (
     Fleet,
@@ -192,6 +194,37 @@ def test_the_end_does_not_wait_for_a_collector(started: Fleet) -> None:
             for _ in range(20):
                 serve(service)
         assert end(*services) == 0
+
+
+@pytest.mark.parametrize(("protocol", "refusing"), [("grpc", refusing_grpc), ("http/protobuf", refusing_http)])
+def test_lines_and_profiles_that_the_collector_refuses_are_counted_and_told(
+    started: Fleet, protocol: str, refusing: Callable[[], AbstractContextManager[int]]
+) -> None:
+    """Log lines over OTLP and profiles, on the wire: a count by reason on /metrics, and a line on standard error."""
+    with refusing() as port, refusing_http() as profiles:
+        server = started.start(
+            "server",
+            TRACING_COLLECTOR_PORT=str(port),
+            PROFILE_COLLECTOR_PORT=str(profiles),
+            OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+            OTEL_LOGS_EXPORTER="otlp",
+            OTEL_METRICS_EXPORTER="none",
+            OTEL_TRACES_EXPORTER="none",  # the SDK tells a reason once, of whichever signal failed first
+        )
+
+        def both_lost() -> bool:
+            ask(server.base_url, "/unicorn")  # a process in which nothing runs has no profile
+            page = ask(server.base_url, "/metrics").text
+            lost = r'^mythical_(log_lines|profiles)_dropped_total\{[^}]*reason="(export_failed|rejected)"[^}]*\} [1-9]'
+            found = set(re.findall(lost, page, re.MULTILINE))
+            return found == {("log_lines", "export_failed"), ("profiles", "rejected")}
+
+        eventually(both_lost)
+        log = server.process.log.read_text(encoding="utf-8")
+        assert end(server) == 0
+    assert re.search(r'msg="\d+ log lines lost: Failed to export logs', log)
+    assert "Sending Session failed 503" in log
 
 
 def test_the_end_does_not_wait_for_a_profile(started: Fleet) -> None:

@@ -98,10 +98,12 @@ def by_service() -> Row:
             ),
             lines(
                 "Lost",
-                "Per second: what a service had to give up because nobody took it fast enough.",
+                "Per second: what a service had to give up because nobody took it, or not fast enough.",
                 "cps",
                 loss('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every=PUSHED),
+                loss('otel_sdk_exporter_span_exported_total{error_type!=""}', "spans that were sent", every=PUSHED),
                 loss("mythical_log_lines_dropped_total", "log lines", every=PUSHED),
+                loss("mythical_profiles_dropped_total", "profiles", every=PUSHED),
                 loss("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
                 loss("prometheus_remote_storage_samples_failed_total", "samples"),
                 loss("loki_write_dropped_entries_total", "log lines, by Alloy"),

@@ -1,5 +1,6 @@
 """Continuous profiles: what is pushed, with which labels, and that a server that is away holds nothing up."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from opentelemetry.metrics import NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from common.profiles import Profiles
@@ -43,7 +47,8 @@ def _sink(*statuses: int | None) -> Iterator[Sink]:
 
 def _start(sink: Sink, *, memory: bool = False) -> Profiles:
     address = f"http://{LOOPBACK}:{sink.port}"
-    return Profiles.start("mythical-test", address, {"namespace": "production"}, memory=memory, upload_interval_s=1)
+    tags, meter = {"namespace": "production"}, NoOpMeter("test")
+    return Profiles.start("mythical-test", address, tags, meter=meter, memory=memory, upload_interval_s=1)
 
 
 def _pushed(sink: Sink) -> list[tuple[dict[str, str], ReadProfile]]:
@@ -68,7 +73,7 @@ def test_profiles_are_pushed_under_the_service_s_name_and_tags(sink: Sink) -> No
     assert profiles.close(5)
 
     (push, *_) = sink.pushes
-    assert (push.path, push.headers["content-type"]) == ("/push.v1.PusherService/Push", "application/proto")
+    assert (push.path, push.headers["Content-Type"]) == ("/push.v1.PusherService/Push", "application/proto")
     labels, profile = _pushed(sink)[0]
     assert (labels["service_name"], labels["namespace"], labels["__name__"]) == (
         "mythical-test",
@@ -119,7 +124,7 @@ def test_allocations_are_profiled_when_asked_for(sink: Sink) -> None:
 
 def test_without_an_address_nothing_is_begun() -> None:
     """A service without a collector runs all the same, with nothing to tie its spans to."""
-    profiles = Profiles.start("mythical-test", "", {})
+    profiles = Profiles.start("mythical-test", "", {}, meter=NoOpMeter("test"))
     assert not profiles.running
     assert profiles.span_processor() is None
     assert profiles.close(0)
@@ -148,12 +153,51 @@ def test_pushes_go_on_when_the_server_is_back() -> None:
         assert profiles.close(5)
 
 
+@pytest.mark.parametrize(("status", "lost"), [(200, {}), (503, {"rejected": 1}), (0, {"unreachable": 1})])
+def test_a_push_that_nobody_took_is_counted(status: int, lost: dict[str, int]) -> None:
+    """Refused or with nobody there: the profiler itself counts neither; what was taken is not counted."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    with _sink(status) as sink:
+        if not status:
+            sink.close()  # from now on nobody is there
+        address = f"http://{LOOPBACK}:{sink.port}"
+        profiles = Profiles.start("mythical-test", address, {}, meter=meter, upload_interval_s=5)
+        _burn(0.3)
+        assert profiles.close(10)
+    assert _counted(reader) == lost
+
+
+def _counted(reader: InMemoryMetricReader) -> dict[str, int]:
+    data = reader.get_metrics_data()
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics if data else []
+    return {
+        str((point.attributes or {})["reason"]): int(point.value)  # type: ignore[union-attr]
+        for metric in metrics
+        if metric.name == "mythical_profiles_dropped"
+        for point in metric.data.data_points
+    }
+
+
+def test_a_proxy_does_not_come_between(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiler pushes to a port of its own process, which no proxy can reach; what was set is set again."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    profiles = _start(sink)
+    assert "NO_PROXY" not in os.environ
+    monkeypatch.delenv("HTTP_PROXY")
+    _burn(0.3)
+    assert profiles.close(5)
+    assert sink.pushes
+
+
 def test_a_server_that_never_answers_does_not_hold_up_the_end() -> None:
     """Neither close() nor the end of the process waits for the library, which would wait for half a minute."""
     program = f"""
 import sys, time
+from opentelemetry.metrics import NoOpMeter
 from common.profiles import Profiles
-profiles = Profiles.start("mythical-test", "http://{LOOPBACK}:" + sys.argv[1], {{}}, upload_interval_s=1)
+address, meter = "http://{LOOPBACK}:" + sys.argv[1], NoOpMeter("test")
+profiles = Profiles.start("mythical-test", address, {{}}, meter=meter, upload_interval_s=1)
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
     sum(range(1000))
