@@ -4,21 +4,15 @@ Without it every request would wait its turn in one queue that grows for as long
 them would be late, and most of those that are answered at last would have been given up by their callers.
 """
 
-import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from opentelemetry.metrics import Meter
-
-from common.problems import answer, read_away
-
-log = logging.getLogger(__name__)
+from common.problems import answer
+from common.refusals import Refusals
 
 RETRY_AFTER_S = 1
-TELL_EVERY_S = 5.0
 
 
 class Turns:
@@ -75,15 +69,12 @@ class Admission:
     """
 
     def __init__(
-        self, service: WSGIApplication, meter: Meter, *, working: int, waiting: int, patience_s: float = 1.0
+        self, service: WSGIApplication, refusals: Refusals, *, working: int, waiting: int, patience_s: float = 1.0
     ) -> None:
         self._service = service
         self._patience_s = patience_s
         self.turns = Turns(working, waiting)
-        self._refused = meter.create_counter(
-            "mythical_requests_refused", unit="{request}", description="Requests refused because too many were waiting."
-        )
-        self._telling = _Telling()
+        self._refusals = refusals
         refusal = answer(503, "Come again: more requests came than can be served.", retry_after_s=RETRY_AFTER_S)
         self._headers, self._body = refusal.headers.to_wsgi_list(), refusal.get_data()
 
@@ -91,7 +82,6 @@ class Admission:
         """Serve the request in its turn, or refuse it."""
         refusal = self.turns.take(self._patience_s)
         if refusal is not None:
-            read_away(environ)
             return self._refuse(start_response, refusal)
         try:
             return self._service(environ, start_response)
@@ -99,26 +89,6 @@ class Admission:
             self.turns.give()
 
     def _refuse(self, start_response: StartResponse, reason: str) -> Iterable[bytes]:
-        self._refused.add(1, {"reason": reason})
-        self._telling.count()
+        self._refusals.full(reason)
         start_response("503 Service Unavailable", self._headers)
         return [self._body]
-
-
-class _Telling:
-    """One line in the log for many refusals: a line each would cost more than serving them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._next = 0.0
-
-    def count(self) -> None:
-        """Count one, and tell if it is time."""
-        with self._lock:
-            self._count += 1
-            now = time.monotonic()
-            if now < self._next:
-                return
-            count, self._count, self._next = self._count, 0, now + TELL_EVERY_S
-        log.warning("requests refused, too many are waiting", extra={"fields": {"count": count}})

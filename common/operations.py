@@ -19,6 +19,7 @@ from common.faults.control import add_fault_pages
 from common.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
 from common.problems import Problem, translate_problems
 from common.telemetry import Telemetry
+from common.whole_requests import LARGEST_BODY
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", FAULTS})
 
@@ -41,6 +42,7 @@ def operations(
     A profile ends early once `told_to_stop` is set: the service would otherwise wait for it, and be killed.
     """
     app = Flask("operations", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     translate_problems(app)
 
     @app.get("/healthz")

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from wsgiref.types import WSGIApplication
 
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
 from granian.server import MPServer
 
+from common.granian_worker import Take
+from common.granian_worker import work as work_on_requests
 from common.settings import Env, SettingsError
+from common.whole_requests import WholeRequests
 
 # From linux/prctl.h: the signal that a process gets when its parent dies.
 PR_SET_PDEATHSIG = 1
@@ -54,10 +57,16 @@ def loopback(where: Address) -> bool:
 
 
 class Running:
-    """What a service has running: its WSGI application, and what has to be ended, in order, when it stops."""
+    """What a service has running: its WSGI application, and what has to be ended, in order, when it stops.
 
-    def __init__(self, app: WSGIApplication, *closing: Callable[[], object]) -> None:
+    `late` is called for each request whose body did not come in time.
+    """
+
+    def __init__(
+        self, app: WSGIApplication, *closing: Callable[[], object], late: Callable[[], object] = lambda: None
+    ) -> None:
         self.app = app
+        self.late = late
         self._closing = closing
 
     def close(self) -> None:
@@ -85,14 +94,14 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
         running: list[Running] = []
         told_to_stop = _told_to_stop()
 
-        def load() -> WSGIApplication:
+        def load() -> Take:
             # Granian calls this once it has set up its own logging, which closes every handler there is by then: a
             # service that was started any earlier would never send a line.
             running.append(start(told_to_stop))
-            return running[0].app
+            return WholeRequests(running[0].app, running[0].late).take
 
         try:
-            MPServer._spawn_wsgi_worker(worker, name, load, *rest)
+            work_on_requests(worker, name, load, *rest)
         finally:
             for each in running:
                 each.close()
@@ -102,7 +111,9 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
         "service",
         address=where.host,
         port=where.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.WSGI,  # for any other, granian allows one thread
+        # A request of HTTP/2 may have a body that no header tells of, and one connection many requests.
+        http=HTTPModes.http1,
         workers=1,
         blocking_threads=where.threads + (where.waiting + SPARE_THREADS if where.waiting else 0),
         backlog=where.backlog,

@@ -11,6 +11,7 @@ from common.faults.slow_clock import slow_time
 from common.messaging import Consumer
 from common.operations import beside, operations
 from common.problems import translate_problems
+from common.refusals import Refusals
 from common.serving import Running
 from common.telemetry import start_telemetry
 from services.recorder.config import Config
@@ -50,7 +51,12 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         told_to_stop=told_to_stop,
         faults=faults if config.faults_control else None,
     )
-    return Running(beside(create_app(), machines), lambda: consumer.close(FINISH_S), lambda: telemetry.close(TELL_S))
+    return Running(
+        beside(create_app(), machines),
+        lambda: consumer.close(FINISH_S),
+        lambda: telemetry.close(TELL_S),
+        late=Refusals(telemetry.meter).slow,
+    )
 
 
 def create_app() -> Flask:

@@ -11,6 +11,7 @@ from common.faults.marks import mark
 from common.messaging import Publisher
 from common.operations import beside, operations
 from common.problems import translate_problems
+from common.refusals import Refusals
 from common.serving import Running
 from common.telemetry import start_telemetry
 from services.requester.client import Client
@@ -67,6 +68,7 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         client.close,
         lambda: publisher.close(FLUSH_S),
         lambda: telemetry.close(TELL_S),
+        late=Refusals(telemetry.meter).slow,
     )
 
 

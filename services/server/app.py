@@ -13,8 +13,10 @@ from common.faults import Faults
 from common.faults.marks import mark
 from common.operations import beside, operations
 from common.problems import translate_problems
+from common.refusals import Refusals
 from common.serving import Running
 from common.telemetry import Telemetry, start_telemetry
+from common.whole_requests import LARGEST_BODY
 from services.server.config import Config
 from services.server.observing import Observing
 from services.server.planted import Planted
@@ -28,8 +30,6 @@ from services.server.upkeep import Upkeep
 
 # What is not done by then hangs, as in the connection to a database that never answers.
 POOL_CLOSE_S = 0.5
-
-LARGEST_BODY = 16 * 1024  # bytes; a name has 50 characters
 
 
 def start(config: Config, told_to_stop: threading.Event) -> Running:
@@ -53,9 +53,10 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
     label_explosion(faults, telemetry.meter)
     long_label(faults, telemetry.meter)
     planted = Planted(faults, config.database, store, pool, spans)
+    refusals = Refusals(telemetry.meter)
     service = Admission(
         create_app(config, telemetry, store, upkeep, faults),
-        telemetry.meter,
+        refusals,
         working=config.address.threads,
         waiting=config.address.waiting,
     )
@@ -70,7 +71,12 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
     upkeep.start()
     planted.start()
     return Running(
-        beside(service, machines), planted.close, upkeep.close, lambda: pool.close(POOL_CLOSE_S), telemetry.close
+        beside(service, machines),
+        planted.close,
+        upkeep.close,
+        lambda: pool.close(POOL_CLOSE_S),
+        telemetry.close,
+        late=refusals.slow,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from flask import Request
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest
 
 from common.problems import Problem
 
@@ -22,9 +22,6 @@ def name_of(request: Request) -> str:
     """Give the name in the body `{"name": …}`; raises a refusal, 415, 413 or 400."""
     if not request.is_json:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the name as JSON, with Content-Type: application/json.")
-    # Without a length, Werkzeug reads up to the limit and gives the beginning for the whole.
-    if request.content_length is None and len(request.get_data()) == request.max_content_length:
-        raise RequestEntityTooLarge
     try:
         body = request.get_json()
     except (BadRequest, RecursionError) as error:

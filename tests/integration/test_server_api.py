@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from common.beasts import BORING, MYTHICAL
+from common.whole_requests import LARGEST_BODY
 from local.ports import free_port
 from local.postgres import Postgres
-from services.server.app import LARGEST_BODY
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,

@@ -1,11 +1,13 @@
 """The server's openapi.yaml is true: each status it names is produced here, and every answer is as it says."""
 
 import gzip
+import http.client
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
@@ -13,10 +15,10 @@ import yaml
 from openapi_spec_validator import validate
 
 from common.beasts import MYTHICAL
+from common.whole_requests import LARGEST_BODY
 from local.ports import free_port
 from local.postgres import Postgres
 from local.state import CHECKOUT
-from services.server.app import LARGEST_BODY
 from services.server.requests import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, SILENT, Answer, ask, database_settings, fleet, own_database
@@ -86,8 +88,8 @@ CASES = [
     Case(f"get {HEAP}", f"{HEAP}?seconds=61", "GET", 400),
     Case(f"get {HEAP}", HEAP, "GET", 404, server=FAULTY),
 ]
-# These need another request under way, and have a test of their own.
-BUSY = {(f"get {PROFILE}", "503"), (f"get {HEAP}", "503")}
+# These need another request under way, or half a request, and have tests of their own.
+ELSEWHERE = {(f"get {PROFILE}", "503"), (f"get {HEAP}", "503"), ("post /{beast}", "408"), ("delete /{beast}", "408")}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ def test_no_documented_status_is_without_its_case() -> None:
         if method != "parameters"
         for status in operation["responses"]
     }
-    assert document == {(case.operation, str(case.status)) for case in CASES} | BUSY
+    assert document == {(case.operation, str(case.status)) for case in CASES} | ELSEWHERE
 
 
 @pytest.mark.parametrize("path", [PROFILE, HEAP])
@@ -154,6 +156,19 @@ def test_one_profile_is_taken_at_a_time(path: str, servers: Mapping[str, Service
     taken, refused = sorted(answers, key=lambda answer: answer.status)
     check(documented(f"get {path}", 200), taken)
     check(documented(f"get {path}", 503), refused)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_half_a_request_is_given_up(method: str, servers: Mapping[str, Service]) -> None:
+    """Its caller is told so, and the connection is closed."""
+    connection = http.client.HTTPConnection(urlsplit(servers[WELL].base_url).netloc, timeout=15)
+    connection.putrequest(method, "/unicorn")
+    for name, value in (JSON | {"Content-Length": str(len(NAME))}).items():
+        connection.putheader(name, value)
+    connection.endheaders(NAME[:-1].encode())
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Connection"]) == (408, "close")
+    check(documented(f"{method.lower()} /{{beast}}", 408), Answer(answer.status, answer.headers, answer.read()))
 
 
 def test_the_document_is_valid_openapi() -> None:

@@ -23,6 +23,7 @@ from common.faults.marks import mark
 from common.messaging import Broker, BrokerAway, Message, Poison, metrics
 from common.messaging.spans import mark_failed, process_attributes, publish_attributes
 from common.process_metrics import observe_process
+from common.refusals import Refusals
 from common.settings import Env
 from services.recorder.recording import Recording
 from services.requester.client import Client
@@ -204,7 +205,7 @@ def all_metrics(told: Recorded) -> None:
     metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
     metrics.ages(told.meter, "messages")(1, context.get_current())
     metrics.depths(told.meter, lambda: {"messages": 1})
-    full = Admission(cast(Any, None), told.meter, working=0, waiting=0)
+    full = Admission(cast(Any, None), Refusals(told.meter), working=0, waiting=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
     mark(on, told.meter)

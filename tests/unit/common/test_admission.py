@@ -1,6 +1,5 @@
 """Few requests at a time, some wait, the rest is refused."""
 
-import io
 import json
 import logging
 import threading
@@ -14,6 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from werkzeug.test import Client
 
 from common.admission import Admission, Turns
+from common.refusals import Refusals
 from tests.unit.common.waiting import eventually
 
 
@@ -57,7 +57,7 @@ def reader() -> InMemoryMetricReader:
 def admission(slow: Slow, reader: InMemoryMetricReader, patience_s: float = 20) -> Admission:
     """The application behind an admission of two at a time, three waiting."""
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
-    return Admission(slow, meter, working=2, waiting=3, patience_s=patience_s)
+    return Admission(slow, Refusals(meter), working=2, waiting=3, patience_s=patience_s)
 
 
 def refused(reader: InMemoryMetricReader) -> dict[str, int]:
@@ -101,16 +101,6 @@ def test_nobody_waits_longer_than_the_patience(slow: Slow, reader: InMemoryMetri
         assert [each.result().status_code for each in asking] == [200] * 2
     assert [client.get("/").status_code for _ in range(5)] == [200] * 5
     assert refused(reader) == {"waited_too_long": 5}
-
-
-def test_the_body_of_what_is_refused_is_read_unless_it_is_large(reader: InMemoryMetricReader) -> None:
-    """A server that answers without reading cuts the connection, and a caller that still writes sees no answer."""
-    gate = Admission(Slow(), MeterProvider([reader], shutdown_on_exit=False).get_meter("test"), working=0, waiting=0)
-    for size, left in ((9_999, 0), (10_000, 10_000)):
-        body = io.BytesIO(b"x" * size)
-        answer = Client(gate).post("/", input_stream=body, content_length=size)
-        assert answer.status_code == 503
-        assert len(body.read()) == left
 
 
 def test_a_request_that_fails_gives_its_turn_back(slow: Slow, reader: InMemoryMetricReader) -> None:

@@ -1,0 +1,83 @@
+"""Clients that announce a body and then do not send it, or a byte now and then."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Self
+
+ANSWER_S = 30.0
+LENGTH = 20  # bytes announced, of which at most half are ever sent
+
+
+class SlowBodies:
+    """So many connections on which a request begins and does not end; `kind` says how its body comes.
+
+    `silent`: nothing of it. `dripping`: a byte every now and then. `chunked`: pieces without an announced length.
+    """
+
+    def __init__(self, port: int, path: str, count: int, *, method: str = "POST", kinds: tuple[str, ...] = ()) -> None:
+        self._port = port
+        self._path = path
+        self._count = count
+        self._method = method
+        self._kinds = kinds or ("silent", "dripping", "chunked")
+        self._connections: list[socket.socket] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._drip, name="dripping")
+        self.began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        for number in range(self._count):
+            connection = socket.create_connection(("127.0.0.1", self._port), timeout=ANSWER_S)
+            self._connections.append(connection)
+            connection.sendall(self._head(self._kinds[number % len(self._kinds)]))
+        self.began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        for connection in self._connections:
+            connection.close()
+
+    def endings(self) -> Counter[int]:
+        """Wait until the server has ended each connection; give the statuses of its answers, 0 for none."""
+        return Counter(_status(connection) for connection in self._connections)
+
+    def _head(self, kind: str) -> bytes:
+        length = "Transfer-Encoding: chunked" if kind == "chunked" else f"Content-Length: {LENGTH}"
+        body = {"silent": "", "dripping": '{"n', "chunked": '3\r\n{"n\r\n'}[kind]
+        head = f"{self._method} {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{length}"
+        return f"{head}\r\n\r\n{body}".encode()
+
+    def _drip(self) -> None:
+        for _ in range(LENGTH // 2 - 3):
+            for number in range(self._count):
+                if self._stop.wait(1.0 / self._count):
+                    return
+                if self._kinds[number % len(self._kinds)] == "dripping":
+                    with contextlib.suppress(OSError):  # the server has lost patience with it
+                        self._connections[number].sendall(b"a")
+
+
+def how_long(ask: Callable[[], int], times: int, wanted: int) -> list[float]:
+    """Ask so often, one after the other; give how long each took in seconds, in order. Fails on any other answer."""
+    took = []
+    for _ in range(times):
+        began = time.monotonic()
+        status = ask()
+        took.append(time.monotonic() - began)
+        assert status == wanted, status
+    return sorted(took)
+
+
+def _status(connection: socket.socket) -> int:
+    answer = b""
+    with contextlib.suppress(ConnectionError):  # cut, which is an ending too; a timeout is none, and fails
+        while more := connection.recv(65536):
+            answer += more
+    return int(answer.split()[1]) if answer else 0
