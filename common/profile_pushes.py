@@ -5,18 +5,20 @@ it pushes to a port of this process, on loopback, and from there the push goes o
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import requests
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 LOOPBACK = "127.0.0.1"
-# A little less than the ten seconds that the profiler waits, so that it gets our answer: to connect, to answer.
-TIMEOUT_S = (2.0, 9.0)
+# To connect, to answer: together less than the ten seconds that the profiler waits, so that it gets our answer.
+TIMEOUT_S = (2.0, 7.0)
 POLL_S = 0.25
 # Ten seconds of a busy process are some 100 kB; a port takes from whoever finds it, and holds it in memory.
 LARGEST_BYTES = 16_000_000
@@ -27,6 +29,13 @@ NO_PROXY = ("NO_PROXY", "no_proxy")
 Dropped = Callable[[int, str], None]
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever goes away before the answer is no fault; anything else is told with its trace, by the base class."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
 class ProfilePushes:
     """Takes pushes on a loopback port, `address`, and hands them on to `server_address`, one try each."""
 
@@ -34,7 +43,7 @@ class ProfilePushes:
         self._server_address = server_address
         self._dropped = dropped
         self._session = requests.Session()
-        self._server = ThreadingHTTPServer((LOOPBACK, 0), self._handler())
+        self._server = _Server((LOOPBACK, 0), self._handler())
         self.address = f"http://{LOOPBACK}:{self._server.server_address[1]}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_S,), name="profile-pushes", daemon=True
@@ -61,6 +70,8 @@ class ProfilePushes:
 
     def _handler(pushes) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
         class Handler(BaseHTTPRequestHandler):
+            timeout = sum(TIMEOUT_S)
+
             def do_POST(self) -> None:
                 length = self.headers.get("Content-Length") or ""
                 if not (length.isascii() and length.isdecimal() and int(length) <= LARGEST_BYTES):
