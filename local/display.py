@@ -48,39 +48,40 @@ class TerminalDisplay:
     def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
         """Draw the rates of services and hops."""
         with Live(console=self._console, auto_refresh=False) as live:
-            yield lambda: live.update(liveview.arrivals(arrivals), refresh=True)
+            yield lambda: live.update(liveview.arrivals(arrivals, self._progress), refresh=True)
 
 
 class PlainDisplay:
-    """A line for each unit as it becomes ready, then a line every five seconds."""
+    """A line for each unit as it becomes ready or is lost, and one with the rates every five seconds."""
 
     def __init__(self, console: Console, plan: Plan, progress: Mapping[str, Progress]) -> None:
         self._console = console
         self._plan = plan
         self._progress = progress
+        self._told: dict[str, str] = {}
 
     @contextmanager
     def starting(self) -> Iterator[Refresh]:
         """Print a line for each unit that has become ready, or was lost, since the last time."""
-        told: set[str] = set()
+        yield self._tell_outcomes
 
-        def tell() -> None:
-            for entry in self._plan.entries:
-                each = self._progress[entry.name]
-                if entry.name not in told and (each.ready_after_s is not None or each.lost):
-                    told.add(entry.name)
-                    outcome = each.lost or f"ready after {each.ready_after_s:.1f} s"
-                    self._console.print(f"{entry.name:10} {entry.address:32} {outcome}", soft_wrap=True)
-
-        yield tell
+    def _tell_outcomes(self) -> None:
+        for entry in self._plan.entries:
+            each = self._progress[entry.name]
+            ready = f"ready after {each.ready_after_s:.1f} s" if each.ready_after_s is not None else ""
+            outcome = each.lost or ready
+            if outcome and self._told.get(entry.name) != outcome:
+                self._told[entry.name] = outcome
+                self._console.print(f"{entry.name:10} {entry.address:32} {outcome}", soft_wrap=True)
 
     @contextmanager
     def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
-        """Print a line with the rates if five seconds have gone by."""
+        """Print what was lost, and a line with the rates if five seconds have gone by."""
         tell_next = time.monotonic() + PLAIN_EVERY_S
 
         def tell() -> None:
             nonlocal tell_next
+            self._tell_outcomes()
             if time.monotonic() >= tell_next:
                 tell_next += PLAIN_EVERY_S
                 self._console.print(liveview.plain_line(arrivals.summary, arrivals.running_s), soft_wrap=True)

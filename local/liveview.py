@@ -31,10 +31,11 @@ def addresses(plan: Plan, progress: Mapping[str, Progress], logs: Path) -> Rende
     return _indented("", table)
 
 
-def arrivals(seen: Arrivals) -> RenderableType:
-    """Show the rates of each service and each hop, the seconds since the last arrival, and how long it runs."""
+def arrivals(seen: Arrivals, progress: Mapping[str, Progress]) -> RenderableType:
+    """Show the rates of each service and each hop, the seconds since the last arrival, what was lost, and the time."""
+    lost = [Text(each.lost, "red") for each in progress.values() if each.lost]
     footer = _footer(seen.summary, seen.running_s, seen.first_after_s)
-    return _indented("", _services(seen.summary), "", _hops(seen.summary), "", footer)
+    return _indented("", _services(seen.summary), "", _hops(seen.summary), "", *lost, footer)
 
 
 def plain_line(summary: Summary, running_s: float) -> str:

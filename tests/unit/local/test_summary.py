@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from local.arrivals import Arrivals
+from local.display import PlainDisplay, TerminalDisplay
 from local.liveview import addresses, arrivals, plain_line, rate
 from local.plan import Entry, Plan
 from local.summary import HOPS, SERVICES, SIGNALS, Summary, parse
@@ -71,7 +72,7 @@ def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
     seen.summary, seen.first_after_s = parse(answer), 9.5
     console = Console(width=80, force_terminal=True, color_system=None)
     with console.capture() as captured:
-        console.print(arrivals(seen))
+        console.print(arrivals(seen, {}))
     lines = captured.get().splitlines()
     assert len(lines) == 13
     assert max(len(line) for line in lines) <= 80
@@ -91,6 +92,27 @@ def test_the_addresses_fit_eighty_columns() -> None:
     assert "…" not in captured.get()
 
 
-def test_the_plain_line_fits_eighty_columns() -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_part_that_is_lost_while_the_signals_arrive_is_told(*, terminal: bool) -> None:
+    """Once in a log, and for as long as it runs on a terminal: the addresses above still say that it is ready."""
+    plan = Plan((Entry("locust", "http://127.0.0.1:8089", "load to watch and change"),), "")
+    progress = {"locust": Progress(1.0, 2.0)}
+    console = Console(width=80, force_terminal=terminal, color_system=None)
+    kind = (
+        TerminalDisplay(console, plan, progress, Path("var/log")) if terminal else PlainDisplay(console, plan, progress)
+    )
+    with console.capture() as captured:
+        with kind.starting() as refresh:
+            refresh()
+        progress["locust"].lost = "locust ended after 9 s (signal 9); its log: var/log/locust.log"
+        with kind.arriving(Arrivals("")) as refresh:
+            refresh()
+            refresh()
+    said = captured.get()
+    assert "locust ended after 9 s (signal 9); its log: var/log/locust.log" in said
+    assert terminal or said.count("ended after") == 1
+
+
+def test_the_plain_line_fits_a_log() -> None:
     """A log of a bounded run stays readable."""
     assert len(plain_line(parse(complete()), 40)) <= 110
