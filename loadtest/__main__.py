@@ -1,5 +1,6 @@
 """Starts the load: python -m loadtest [gate]; everything else is set by LOAD_ variables."""
 
+import errno
 import http.client
 import os
 import random
@@ -61,9 +62,16 @@ def check_page(watched: Front) -> None:
         socket.create_server((watched.ui_host, watched.port)).close()
     except OSError as fault:
         raise SettingsError(
-            f"LOAD_PORT={watched.port}: the page cannot listen at {watched.ui_host} ({fault.strerror}); "
-            f"choose another: LOAD_PORT={watched.port % 50_000 + 10_000}"
+            f"LOAD_PORT={watched.port}: the page cannot listen at {watched.ui_host} ({_why(fault)}); "
+            f"choose another: LOAD_PORT={watched.port % 50_000 + 10_000}, or do without a page: LOAD_HEADLESS=true"
         ) from None
+
+
+def _why(fault: OSError) -> str:
+    if fault.errno == errno.EADDRINUSE:
+        # Python adds the address to the system's words, in which it already stands.
+        return "something listens there, perhaps the load of make demo"
+    return fault.strerror or str(fault)
 
 
 def results_folder(environ: Mapping[str, str]) -> Path:

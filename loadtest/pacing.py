@@ -1,5 +1,6 @@
 """Locust's side of a shape: asks each second how many users there should be, and where it breaks."""
 
+import logging
 from collections import deque
 
 from locust import LoadTestShape
@@ -9,6 +10,8 @@ from loadtest.shapes import Course, Lines, crossed, users_at
 
 WINDOW = 10  # seconds that are looked back upon for a line that is crossed, as Locust does for its current p95
 ENOUGH = 20  # requests in the window; a share of fewer says nothing
+
+log = logging.getLogger(__name__)
 
 
 class NamedShape(LoadTestShape):
@@ -20,6 +23,11 @@ class NamedShape(LoadTestShape):
         super().__init__()
         self._seen: deque[tuple[int, int]] = deque(maxlen=WINDOW)
 
+    def reset_time(self) -> None:
+        """Begin a run, which need not be the first: the page can start one after another."""
+        super().reset_time()
+        self._seen.clear()
+
     def tick(self) -> tuple[int, float] | None:
         """Give users and how many of them start per second; None ends the run."""
         load: Load = self.runner.environment.load
@@ -30,12 +38,17 @@ class NamedShape(LoadTestShape):
         if settings.shape == "break":
             where = f"{self.get_current_user_count()} users, {self.get_run_time():.0f} s after the start"
             if broke := self._crossed(load):
-                load.broke = f"broke at {where}: {broke}"
+                self._tell(load, f"broke at {where}: {broke}")
                 return None
             if users is None:
-                load.broke = f"did not break up to {where}"
+                self._tell(load, f"did not break up to {where}")
         # A spike is one only if its users come at once; the rate is for the shapes that say nothing of it.
         return None if users is None else (users, max(settings.rate, float(settings.users)))
+
+    def _tell(self, load: Load, outcome: str) -> None:
+        """Keep it for the report, and log it: a run with a page has no report, but shows its log."""
+        load.broke = outcome
+        log.warning("%s", outcome)
 
     def _crossed(self, load: Load) -> str | None:
         tally, settings = load.tally, load.settings

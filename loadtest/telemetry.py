@@ -53,6 +53,8 @@ class Telemetry:
         self._traces, self._meters = traces, meters
         self._tracer = traces.get_tracer("mythical.loadtest")
         self._shape = settings.shape
+        self._ended: Labels = {}
+        self._had_users = False
         self.name_run(settings.run_id)
         self._meter = meter = meters.get_meter("mythical.loadtest")
         self._requests = meter.create_counter("locust.requests", description="Requests made.")
@@ -67,15 +69,24 @@ class Telemetry:
 
     def name_run(self, run_id: str) -> None:
         """Mark with this run what comes from now on; the page can start one after another."""
+        if self._had_users:
+            self._ended, self._had_users = self._labels, False
         self._marks = {SYNTHETIC: TEST, SHAPE: self._shape, RUN: run_id}
         # On points and not on the resource, which Prometheus keeps apart from its series and which cannot change.
         self._labels: Labels = {"shape": self._shape, "run_id": run_id}
 
     def count_users(self, users: Callable[[], dict[str, int]]) -> None:
-        """Report how many users of each kind there are, asked of `users` at each push."""
+        """Report how many users of each kind there are, asked of `users` at each push, and that the last run has none.
+
+        A run may begin before a push has told that the last one ended: it would seem to go on for minutes.
+        """
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(count, {**self._labels, "user_kind": kind}) for kind, count in users().items()]
+            counts = users()
+            self._had_users = self._had_users or any(counts.values())
+            now = [Observation(count, {**self._labels, "user_kind": kind}) for kind, count in counts.items()]
+            ended = [Observation(0, {**self._ended, "user_kind": kind}) for kind in counts if self._ended]
+            return now + ended
 
         self._meter.create_observable_gauge("locust.users", [observe], description="Users at work, by kind.")
         # What makes no load, as a master, is left out: the generator is short of CPU where the users are.

@@ -19,7 +19,7 @@ def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_
     (checkout / "local/setup").write_bytes((CHECKOUT / "local/setup").read_bytes())
     (checkout / "requirements/dev.txt").touch()  # no package: nothing has to be fetched
     venv.create(checkout / ".venv", with_pip=False)
-    done = subprocess.run(  # noqa: S603 - our own program
+    done = subprocess.run(
         ["bash", "local/setup", "python"],  # noqa: S607
         cwd=checkout,
         env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable},
