@@ -18,7 +18,6 @@ from granian.server import MPServer
 from common.granian_worker import Take
 from common.granian_worker import work as work_on_requests
 from common.settings import Env, SettingsError
-from common.whole_requests import WholeRequests
 
 # From linux/prctl.h: the signal that a process gets when its parent dies.
 PR_SET_PDEATHSIG = 1
@@ -95,6 +94,9 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
         told_to_stop = _told_to_stop()
 
         def load() -> Take:
+            # Imported here: what the supervising process does not load, it does not hold in memory.
+            from common.whole_requests import WholeRequests
+
             # Granian calls this once it has set up its own logging, which closes every handler there is by then: a
             # service that was started any earlier would never send a line.
             running.append(start(told_to_stop))

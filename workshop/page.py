@@ -11,11 +11,12 @@ from http import HTTPStatus
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, request, send_from_directory
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.faults.strengths import FaultRefused, check_strength
 from common.problems import Problem, translate_problems
 from common.same_site import refuse_other_sites
+from common.timely import TimelyRequests
 from workshop.errors import WorkshopError
 from workshop.settings import Settings
 from workshop.switches import State, Switches, fault_named
@@ -86,12 +87,17 @@ def create_app(switches: Switches) -> Flask:
     return app
 
 
+class _Handler(TimelyRequests, WSGIRequestHandler):
+    """Werkzeug's, which has a thread for each connection, with an end to the patience."""
+
+
 def serve(settings: Settings, switches: Switches) -> None:
     """Serve the page until the process is told to end; raises WorkshopError for a port that is taken."""
     # One request after the other would do, but a browser holds connections that it does not use.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     try:
-        server = make_server(settings.page_host, settings.page_port, create_app(switches), threaded=True)
+        app = create_app(switches)
+        server = make_server(settings.page_host, settings.page_port, app, threaded=True, request_handler=_Handler)
     except (OSError, SystemExit) as taken:  # werkzeug ends the process by itself for a port that is taken
         raise WorkshopError(f"port {settings.page_port} is taken; choose another: DEMO_WORKSHOP_PORT=4013") from taken
     print(f"the switches of the planted faults: {settings.page}", flush=True)  # noqa: T201

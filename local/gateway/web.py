@@ -14,11 +14,12 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from common.timely import TimelyRequests
 from local.gateway.compression import gunzip
 from local.gateway.refusal import Refusal
 
-# A client that sends nothing for so long is cut off, as each connection holds a thread.
-IDLE_S = 60
+# Each connection holds a thread. Further ones are closed at once, until some have ended.
+MOST_CONNECTIONS = 1024
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -91,6 +92,7 @@ class HttpPort(socketserver.ThreadingTCPServer):
         self.guard = guard
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, _Handler)
 
     @property
@@ -107,20 +109,30 @@ class HttpPort(socketserver.ThreadingTCPServer):
         self.shutdown()
         self.server_close()
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class's signature
+        """Whether there is a place for one more connection."""
+        return self._places.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, and give its place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         """A peer that went away is no fault; anything else is logged with its trace."""
         if not isinstance(sys.exc_info()[1], OSError):
             logging.getLogger(__name__).exception("fault on the connection from %s", client_address)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers the requests of one connection."""
+class _Handler(TimelyRequests, http.server.BaseHTTPRequestHandler):
+    """Answers the requests of one connection; each holds a thread, so who sends a request too slowly is cut off."""
 
     server: HttpPort
     protocol_version = "HTTP/1.1"
     server_version = "mythical-gateway"
     sys_version = ""
-    timeout = IDLE_S
     # Head and body leave in one packet at once; otherwise Nagle's algorithm holds each answer back by 40 ms.
     wbufsize = -1
     disable_nagle_algorithm = True
@@ -170,7 +182,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if length > self.server.limit:
             self._discard(length)
             raise Refusal(413, f"the body has more than {self.server.limit} bytes; send smaller batches")
-        body = self.rfile.read(length)
+        body = self._read(length)
         if len(body) < length:
             self.close_connection = True
             raise Refusal(400, "the body ends before its Content-Length")
@@ -181,11 +193,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return gunzip(body, self.server.limit)
         raise Refusal(415, f"Content-Encoding {encoding} is not taken; send gzip or none")
 
+    def _read(self, length: int) -> bytes:
+        try:
+            return self.rfile.read(length)
+        except TimeoutError:
+            self.close_connection = True
+            raise Refusal(408, f"the body did not come within {self.whole_s:g} seconds") from None
+
     def _discard(self, length: int) -> None:
         """Read some of what will be refused: most clients look for an answer only once they have sent all of it."""
         self.close_connection = True
         left = min(length, 8 * self.server.limit)
-        while left > 0 and (piece := self.rfile.read(min(left, 65536))):
+        while left > 0 and (piece := self._read(min(left, 65536))):
             left -= len(piece)
 
     def _send(self, answer: Answer) -> None:

@@ -1,18 +1,26 @@
 """Hundreds of clients that announce a body and hold it back: others are served, and they themselves are ended."""
 
 import itertools
+import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from local.ports import free_port
 from local.postgres import Postgres
+from local.process import Process
+from local.program import answers_ok
 from tests.failure.conftest import Measured
 from tests.failure.slow_bodies import SlowBodies, how_long
-from tests.integration.conftest import Service, eventually
+from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tests.integration.service_support import JSON, SILENT, ask, database_settings, fleet, own_database
 
 pytestmark = pytest.mark.timeout(200)
@@ -59,6 +67,78 @@ def test_slow_bodies_keep_nobody_waiting_and_are_ended(server: Service, measured
     assert ended < ENDED_S
     assert max(reads[-1], writes[-1], machines[-1]) < 5
     assert 1 <= lines <= 5
+
+
+@dataclass(frozen=True)
+class Door:
+    """A port of something else than the server: how slow clients come, and what others ask for with GET."""
+
+    url: str
+    method: str
+    path: str
+    asked: str
+    answers: frozenset[int]
+    cut_off_s: float = ENDED_S
+
+
+def fault_door(service: Service) -> Door:
+    """The switch of the faults, which is what takes bodies at a service that is not asked for anything."""
+    return Door(service.base_url, "PUT", "/faults/clock_shift", "/metrics", frozenset({408}))
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory, gateway: Gateway) -> Iterator[dict[str, Door]]:
+    """Whatever else takes bodies over HTTP; the services have no broker, which these pages do not need."""
+    folder = tmp_path_factory.mktemp("doors")
+    with fleet(folder, SILENT) as services, workshop_page(folder) as page:
+        # Werkzeug's server may close a connection in place of an answer, and answers 400 for a body that breaks off.
+        found = {"page of switches": Door(page, "PUT", "/api/faults/log_flood", "/", frozenset({400, 408, 0}), 30.0)}
+        for name in ("requester", "recorder"):
+            found[name] = fault_door(services.launch(name, until="/healthz"))
+        services.ready()
+        for name, path in (("otlp_http", "/v1/traces"), ("loki", "/loki/api/v1/push"), ("pyroscope", "/ingest")):
+            url = f"http://127.0.0.1:{gateway.ports[name]}"
+            found[name] = Door(url, "POST", path, "/nowhere", frozenset({408, 411}), 30.0)
+        yield found
+
+
+@pytest.mark.parametrize("name", ["requester", "recorder", "page of switches", "otlp_http", "loki", "pyroscope"])
+def test_slow_bodies_hold_no_other_port_either(name: str, doors: dict[str, Door], measured: Measured) -> None:
+    """Others are answered meanwhile, and each slow client is cut off."""
+    door = doors[name]
+    wanted = 404 if door.asked == "/nowhere" else 200
+    with SlowBodies(urlsplit(door.url).port or 80, door.path, SLOW_CLIENTS, method=door.method) as slow:
+        took = how_long(lambda: ask(door.url, door.asked).status, 50, wanted)
+        endings = slow.endings()
+        ended = time.monotonic() - slow.began
+    measured(
+        f"{name}: others answered within {took[25] * 1000:.0f} ms, the slowest {took[-1]:.2f} s; {SLOW_CLIENTS} slow "
+        f"clients ended after {ended:.1f} s with {dict(endings)}"
+    )
+    assert set(endings) <= door.answers
+    assert ended < door.cut_off_s
+    assert took[-1] < 5
+
+
+@contextmanager
+def workshop_page(folder: Path) -> Iterator[str]:
+    """Serve the page of switches, and give its address."""
+    port = free_port()
+    process = Process(
+        "page",
+        [sys.executable, "-m", "workshop", "page"],
+        log=folder / "page.log",
+        record=folder / "page.pid",
+        mark="workshop",
+        environ=os.environ | {"DEMO_WORKSHOP_PORT": str(port)},
+    )
+    url = f"http://127.0.0.1:{port}"
+    process.launch()
+    try:
+        process.wait_ready(lambda: answers_ok(f"{url}/readyz"), DEADLINE_S)
+        yield url
+    finally:
+        process.stop(STOP_S)
 
 
 def refused_for_slowness(server: Service) -> int:
