@@ -4,17 +4,26 @@ import { ask, byId, clock, duration, element, reconcile, setText } from "./dom.j
 
 /** Show the trace, or say that it is not held; `ui` is Aspire's address or null. */
 export async function refreshTrace(traceId, ui) {
+  if (!/^[0-9a-f]{32}$/i.test(traceId)) return showNoTrace();
   const [spans, logs] = await Promise.all([
     ask(`/api/traces/${encodeURIComponent(traceId)}`),
     ask(`/api/logs?limit=1000&trace_id=${encodeURIComponent(traceId)}`),
   ]);
+  byId("logs-panel").hidden = false;
   byId("trace-ui").hidden = !ui;
   if (ui) byId("trace-ui").href = `${ui.replace(/\/$/, "")}/traces/detail/${encodeURIComponent(traceId)}`;
   showSpans(traceId, spans ?? []);
   showLogs(logs.reverse());
 }
 
+function showNoTrace() {
+  byId("trace-ui").hidden = byId("spans-panel").hidden = byId("logs-panel").hidden = true;
+  setText(byId("trace-title"), "This is no trace");
+  setText(byId("trace-facts"), "The id of a trace is 32 hexadecimal digits.");
+}
+
 function showSpans(traceId, spans) {
+  byId("spans-panel").hidden = spans.length === 0;
   const start = Math.min(...spans.map((span) => span.start_unix_nano));
   const length = Math.max(1, Math.max(...spans.map((span) => span.end_unix_nano)) - start);
   setText(byId("trace-title"), spans.length ? `Trace ${traceId}` : `Trace ${traceId} is not held`);
