@@ -2,6 +2,7 @@
 
 import re
 
+from common.faults.strengths import LEAST_LEASE_S, LONGEST_LEASE_S
 from workshop.errors import WorkshopError
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -14,6 +15,14 @@ def seconds(text: str) -> float:
     if not found:
         raise WorkshopError(f"{text!r} is no length of time; write it as in 90s, 10m or 2h")
     return float(found[1]) * UNITS[found[2]]
+
+
+def lease(text: str) -> float:
+    """Read for how long a fault is set; raises WorkshopError for a time that no service would accept."""
+    lasts_s = seconds(text)
+    if not LEAST_LEASE_S <= lasts_s <= LONGEST_LEASE_S:
+        raise WorkshopError(f"--for {text} is out of range; give {LEAST_LEASE_S:.0f}s to {LONGEST_LEASE_S / 3600:.0f}h")
+    return lasts_s
 
 
 def written(length_s: float) -> str:

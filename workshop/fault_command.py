@@ -1,7 +1,7 @@
 """The command `fault`: list, set, clear."""
 
 from common.faults.strengths import FaultRefused, check_strength
-from workshop.durations import seconds, written
+from workshop.durations import lease, written
 from workshop.errors import WorkshopError
 from workshop.switches import State, Switches, fault_named
 
@@ -20,7 +20,7 @@ def _line(state: State) -> str:
 
 def set_fault(switches: Switches, name: str, strength: str, lasts: str) -> list[str]:
     """Set a fault and say so; raises WorkshopError."""
-    fault, lasts_s = fault_named(name), seconds(lasts)
+    fault, lasts_s = fault_named(name), lease(lasts)
     try:
         wanted = float(strength)
         check_strength(fault, wanted)

@@ -3,9 +3,11 @@
 It asks the services itself, so that no browser has to speak with any of them: they refuse pages of other sites.
 """
 
+import errno
 import logging
 import math
 import signal
+import socket
 import threading
 from http import HTTPStatus
 from pathlib import Path
@@ -22,7 +24,7 @@ from workshop.settings import Settings
 from workshop.switches import State, Switches, fault_named
 
 WEB = Path(__file__).parent / "web"
-FILES = ("page.js", "page.css")
+FILES = ("page.js", "page.css", "icon.svg")
 LEASE_S = 600.0
 LARGEST_BODY = 1024
 HEADERS = {
@@ -95,15 +97,32 @@ def serve(settings: Settings, switches: Switches) -> None:
     """Serve the page until the process is told to end; raises WorkshopError for a port that is taken."""
     # One request after the other would do, but a browser holds connections that it does not use.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    try:
-        app = create_app(switches)
-        server = make_server(settings.page_host, settings.page_port, app, threaded=True, request_handler=_Handler)
-    except (OSError, SystemExit) as taken:  # werkzeug ends the process by itself for a port that is taken
-        raise WorkshopError(f"port {settings.page_port} is taken; choose another: DEMO_WORKSHOP_PORT=4013") from taken
+    app = create_app(switches)
+    with _listening(settings.page_host, settings.page_port) as listener:
+        # Werkzeug, which copies it, would print a paragraph and end the process for a port that is taken.
+        server = make_server(
+            settings.page_host,
+            settings.page_port,
+            app,
+            threaded=True,
+            request_handler=_Handler,
+            fd=listener.fileno(),
+        )
     print(f"the switches of the planted faults: {settings.page}", flush=True)  # noqa: T201
     if threading.current_thread() is threading.main_thread():
         _end_on_sigterm()
     server.serve_forever()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as fault:
+        if fault.errno != errno.EADDRINUSE:
+            raise WorkshopError(f"the page cannot listen at {host}:{port}: {fault.strerror}") from fault
+        raise WorkshopError(
+            f"port {port} is taken, perhaps by this page: make demo has one; choose another: DEMO_WORKSHOP_PORT=4013"
+        ) from fault
 
 
 def _end_on_sigterm() -> None:

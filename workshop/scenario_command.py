@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workshop import only_one, scenario
-from workshop.durations import seconds, written
+from workshop.durations import lease, seconds, written
 from workshop.errors import WorkshopError
 from workshop.gateway import Gateway
 from workshop.runner import Runner, Say, Seen, end_on_signals
@@ -48,7 +48,7 @@ def run_scenario(
         runner = Runner(chosen, switches, say, blind=blind, seen=_seen(chosen, gateway, stack))
         end_on_signals(runner)
         over = runner.run(
-            chosen.start_s if start is None else seconds(start), chosen.lasts_s if lasts is None else seconds(lasts)
+            chosen.start_s if start is None else seconds(start), chosen.lasts_s if lasts is None else lease(lasts)
         )
         return 0 if over else INTERRUPTED
 

@@ -258,6 +258,16 @@ def test_the_page_switches_faults(addresses: dict[str, str], switches: Switches)
         base = f"http://{LOOPBACK}:{port}"
         eventually(lambda: answers(base))
         assert b"page.js" in ask(base, "/").body
+        assert ask(base, "/icon.svg").status == 200  # an icon within the page would be refused by its policy
+        second = subprocess.run(
+            [sys.executable, "-m", "workshop", "page"],
+            env=os.environ | told | {"DEMO_WORKSHOP_PORT": str(port)},
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+        assert f"port {port} is taken" in second.stderr
         body, json = '{"strength": 2}', {"Content-Type": "application/json"}
         assert ask(base, "/api/faults/slow_query", "PUT", body=body, headers=json).status == 204
         assert {state.strength for state in switches.states() if state.fault.name == "slow_query"} == {2}

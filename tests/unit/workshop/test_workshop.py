@@ -7,7 +7,7 @@ import pytest
 
 from common.settings import Env
 from workshop import only_one, scenario
-from workshop.durations import seconds, written
+from workshop.durations import lease, seconds, written
 from workshop.errors import WorkshopError
 from workshop.gateway import _time_in
 from workshop.settings import load
@@ -24,6 +24,14 @@ def test_what_is_no_length_of_time_is_refused(text: str) -> None:
     """With examples."""
     with pytest.raises(WorkshopError, match="10m"):
         seconds(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "25h"])
+def test_a_time_for_which_no_service_sets_a_fault_is_refused_in_the_words_of_the_command(text: str) -> None:
+    """Not as the field `seconds` of a body that nobody here has written."""
+    with pytest.raises(WorkshopError, match=rf"--for {text} is out of range; give 1s to 24h"):
+        lease(text)
+    assert lease("24h") == 86_400
 
 
 def test_a_length_of_time_is_written() -> None:
