@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from common.settings import SettingsError
 from doctor import dotenv, start
@@ -29,9 +30,17 @@ LONGEST_WAIT_S = 3600.0
 POLL_S = 2.0
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the complaint."""
+        self.exit(UNUSABLE, f"doctor: {message}; python -m doctor --help says what there is\n")
+
+
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; a mistake in it ends with status 2, as argparse does."""
-    parser = argparse.ArgumentParser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Read the command line; a mistake in it is one line and status 2."""
+    parser = Parser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", nargs="?", choices=SUITES, help="what to look at; by default what runs here")
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument(
@@ -44,9 +53,12 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 def seconds(word: str) -> float:
     """Read how long to wait."""
-    number = float(word)
+    try:
+        number = float(word)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= LONGEST_WAIT_S:
-        raise argparse.ArgumentTypeError(f"give seconds from 0 to {LONGEST_WAIT_S:g}")
+        raise argparse.ArgumentTypeError(f"{word!r} is out of range; give seconds from 0 to {LONGEST_WAIT_S:g}")
     return number
 
 
