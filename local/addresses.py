@@ -31,6 +31,8 @@ DEFAULTS = (
     ("Locust", "DEMO_LOAD_PORT", 8089),
 )
 
+DOCKER = "\nDocker holds ports of it: if that is the suite, docker compose down ends it."
+
 
 class Ports:
     """All ports of one run; `ports["server"]` is a number."""
@@ -56,10 +58,12 @@ class Ports:
         taken = [port for port in self._ports.values() if not is_free(port.number)]
         if taken:
             them = "it" if len(taken) == 1 else "them"
+            holders = {port.number: _by(port.number) for port in taken}
+            docker = DOCKER if any("(docker" in holder for holder in holders.values()) else ""
             elsewhere = " ".join(f"{port.variable}={_another(port.number)}" for port in taken)
             raise LocalError(
-                "\n".join(f"port {port.number} ({port.name}) is taken{_by(port.number)}" for port in taken)
-                + f"\nStop what holds {them}, or choose another:\n  {elsewhere} make demo"
+                "\n".join(f"port {port.number} ({port.name}) is taken{holders[port.number]}" for port in taken)
+                + f"{docker}\nStop what holds {them}, or choose another:\n  {elsewhere} make demo"
             )
 
 

@@ -71,6 +71,8 @@ def holder_of(port: int) -> str | None:
 
 
 def _shortened(command: str, width: int = 32) -> str:
+    path, _, rest = command.partition(" ")
+    command = f"{path.rpartition('/')[2]} {rest}".rstrip()  # its folder may be long, and tells little
     return command if len(command) <= width else command[: width - 1] + "…"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -77,3 +78,22 @@ def test_a_port_that_is_no_number_is_refused() -> None:
     """The variable and its value are named."""
     with pytest.raises(SettingsError, match="DEMO_LOKI_PORT='loki'"):
         Ports.read(Env({"DEMO_LOKI_PORT": "loki"}))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+def test_where_docker_holds_a_port_the_remedy_is_its_own() -> None:
+    """The suite with Docker is what mostly holds these ports; the folder of the program is left out."""
+    held = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
+    with subprocess.Popen(  # noqa: S603 - our own program under another name
+        ["/a/folder/with/a/long/name/docker-proxy", "-c", held],
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as proxy:
+        assert proxy.stdout
+        number = int(proxy.stdout.readline())
+        with pytest.raises(LocalError) as caught:
+            Ports([Port("server", "DEMO_SERVER_PORT", number)]).check_free()
+        proxy.communicate(b"\n")
+    assert f"by pid {proxy.pid} (docker-proxy -c " in str(caught.value)
+    assert "docker compose down" in str(caught.value)
