@@ -109,6 +109,8 @@ class Observing:
             "http.request.method": watched.method,
             "http.response.status_code": status,
             "http.route": watched.route,
+            # One of two: a caller may put any word into an address that begins with a scheme.
+            "url.scheme": "https" if request.environ["wsgi.url_scheme"] == "https" else "http",
         }
         if status >= SERVER_FAILURE:
             labels["error.type"] = str(status)

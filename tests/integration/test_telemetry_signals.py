@@ -368,7 +368,7 @@ METRICS = [
         "http.server.request.duration",
         "histogram",
         "s",
-        labels("http.request.method http.response.status_code http.route error.type"),
+        labels("http.request.method http.response.status_code http.route url.scheme error.type"),
     ),
     Measured(
         "mythical-server",

@@ -75,6 +75,7 @@ def test_what_a_caller_makes_up_is_no_name_of_a_span_and_no_label(method: str, p
     ((labels, _),) = rig.told.points("http.server.request.duration")
     assert labels["http.request.method"] in ("GET", "POST", "PUT", "_OTHER")
     assert labels["http.route"] in ("/<beast>", "/<anything:path>", "/")
+    assert labels["url.scheme"] == "http"
 
 
 def test_a_hundred_made_up_requests_make_few_series() -> None:
