@@ -30,7 +30,10 @@ def expose(data: MetricsData | None, accept: str) -> tuple[bytes, str]:
 
     Exemplars appear in the OpenMetrics format only: the older text format has no place for them.
     """
-    encoder, content_type = choose_encoder(accept)
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # the library trips over versions that are none
+        encoder, content_type = choose_encoder("")
     return encoder(_Collected(_families(data) if data else ())), content_type
 
 

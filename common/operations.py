@@ -18,6 +18,7 @@ from common.faults.control import PATH as FAULTS
 from common.faults.control import add_fault_pages
 from common.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
 from common.problems import Problem, translate_problems
+from common.same_site import refuse_other_pages
 from common.telemetry import Telemetry
 from common.whole_requests import LARGEST_BODY
 
@@ -61,6 +62,12 @@ def operations(
         page, content_type = expose(telemetry.snapshot(), request.headers.get("Accept", ""))
         return Response(page, content_type=content_type)
 
+    @app.before_request
+    def _guard() -> None:
+        # A picture on a page elsewhere could have a profile taken, again and again: each slows the service down.
+        if request.path.startswith("/debug/"):
+            refuse_other_pages(request)
+
     if debug:
 
         @app.get("/debug/pprof/profile")
@@ -88,8 +95,9 @@ def _profile(take: Callable[[float], bytes], default: float) -> Response:
 
 
 def _seconds(default: float) -> float:
+    told = request.args.get("seconds", str(default))
     try:
-        return float(request.args.get("seconds", default))
+        return float(told if told.isascii() and "_" not in told else "")
     except ValueError:
         raise Problem(HTTPStatus.BAD_REQUEST, "seconds must be a number, as in seconds=10.") from None
 

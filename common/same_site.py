@@ -19,13 +19,19 @@ OWN_SITE = frozenset({"", "same-origin", "none"})
 
 def refuse_other_sites(request: Request) -> None:
     """Raise Problem 403 for a request that a page of another site made. Source: W3C, "Fetch Metadata"."""
+    if not _is_here(_name(f"//{request.headers.get('Host', '')}")):
+        raise Problem(HTTPStatus.FORBIDDEN, "This answers to localhost, an address in numbers and its own name only.")
+    refuse_other_pages(request)
+
+
+def refuse_other_pages(request: Request) -> None:
+    """Raise Problem 403 for a request that a page of another site made under a name that leads here.
+
+    For addresses that programs ask under any name, such as a scrape.
+    """
     asked = request.headers.get("Host", "")
     origin = request.headers.get("Origin")
-    if not _is_here(_name(f"//{asked}")):
-        raise Problem(HTTPStatus.FORBIDDEN, "This answers to localhost, an address in numbers and its own name only.")
-    if (origin is not None and urlsplit(origin).netloc != asked) or (
-        request.headers.get("Sec-Fetch-Site", "") not in OWN_SITE
-    ):
+    if (origin is not None and _netloc(origin) != asked) or (request.headers.get("Sec-Fetch-Site", "") not in OWN_SITE):
         raise Problem(HTTPStatus.FORBIDDEN, "This is not for pages of other sites.")
 
 
@@ -38,6 +44,13 @@ def _is_here(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # as below
+        return ""
 
 
 def _name(address: str) -> str:

@@ -8,7 +8,7 @@ One that has not come whole after five seconds is answered with 408, and its con
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from wsgiref.types import WSGIApplication
 
@@ -20,8 +20,15 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 5.0
 LOOK_EVERY_S = 0.5
 
-# The largest body that is read, in bytes. What is larger, the application refuses by its own limit, unread.
+Headers = Sequence[tuple[str, str]]
+CLOSE: Headers = (("Connection", "close"),)
+
+# The largest body that an application takes, in bytes.
 LARGEST_BODY = 16 * 1024
+
+# What is larger the application refuses by its limit. Up to here it is read nevertheless: cut off while it still sends,
+# a caller would not see the refusal. Beyond, the connection is closed after the answer.
+LARGEST_READ = 64 * 1024
 
 
 class WholeRequests:
@@ -40,7 +47,7 @@ class WholeRequests:
         self._lock = threading.Lock()
         self._awaited: dict[_Body, float] = {}  # in the order in which they end
         refusal = answer(408, f"The body did not come within {patience_s:g} seconds.")
-        self._headers = [*refusal.headers.to_wsgi_list(), ("Connection", "close")]
+        self._headers = [*refusal.headers.to_wsgi_list(), *CLOSE]
         self._said = refusal.get_data()
         threading.Thread(target=self._watch, name="late-bodies", daemon=True).start()
 
@@ -49,8 +56,8 @@ class WholeRequests:
         length = _announced(scope.headers)
         if length == 0:
             self._serve(scope, protocol, b"", 0)
-        elif length is not None and length > LARGEST_BODY:
-            self._serve(scope, protocol, b"", length)
+        elif length is not None and length > LARGEST_READ:
+            self._serve(scope, protocol, b"", length, CLOSE)
         else:
             self._read(_Body(self, scope, protocol, length))
 
@@ -64,15 +71,16 @@ class WholeRequests:
         with self._lock:
             if self._awaited.pop(body, None) is None:
                 return
-        self._serve(body.scope, body.protocol, bytes(body.content), len(body.content))
+        left = CLOSE if body.cut else ()
+        self._serve(body.scope, body.protocol, bytes(body.content), len(body.content), left)
 
-    def _serve(self, scope: Any, protocol: Any, content: bytes, length: int) -> None:
+    def _serve(self, scope: Any, protocol: Any, content: bytes, length: int, more: Headers = ()) -> None:
         try:
             status, headers, said = call(self._app, scope, content, length)
         except Exception:
             log.exception("an answer could not be made")
             status, headers, said = 500, [("Content-Length", "0")], b""
-        protocol.response_bytes(status, headers, said)
+        protocol.response_bytes(status, [*headers, *more], said)
 
     def _watch(self) -> None:
         while True:
@@ -107,6 +115,7 @@ class _Body:
         self.scope = scope
         self.protocol = protocol
         self.content = bytearray()
+        self.cut = False  # the rest of it is left unread
         self._length = length
         self._requests = requests
         self._pieces = protocol.__aiter__()
@@ -144,4 +153,7 @@ class _Body:
         """Tell whether no more is to come, or none that would be taken; an empty piece is the end."""
         if not piece:
             return True
-        return len(self.content) > LARGEST_BODY if self._length is None else len(self.content) >= self._length
+        if self._length is None:
+            self.cut = len(self.content) > LARGEST_READ
+            return self.cut
+        return len(self.content) >= self._length

@@ -16,7 +16,7 @@ from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.faults.strengths import FaultRefused, check_strength
-from common.problems import Problem, translate_problems
+from common.problems import Problem, answer, translate_problems
 from common.same_site import refuse_other_sites
 from common.timely import TimelyRequests
 from workshop.errors import WorkshopError
@@ -43,7 +43,9 @@ def create_app(switches: Switches) -> Flask:
 
     @app.errorhandler(WorkshopError)
     def _away(error: WorkshopError) -> Response:
-        raise Problem(HTTPStatus.BAD_GATEWAY, str(error))
+        return answer(
+            HTTPStatus.BAD_GATEWAY, str(error)
+        )  # raised, in a handler of errors, it would be answered with 500
 
     @app.before_request
     def _guard() -> None:
@@ -83,7 +85,11 @@ def create_app(switches: Switches) -> Flask:
     @app.delete("/api/faults", defaults={"name": None})
     @app.delete("/api/faults/<name>")
     def _clear(name: str | None) -> Response:
-        switches.clear(fault_named(name) if name else None)
+        try:
+            fault = fault_named(name) if name else None
+        except WorkshopError as wrong:
+            raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
+        switches.clear(fault)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     return app

@@ -3,7 +3,7 @@
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 # What gives away how a server is made: none of it may be in an answer.
@@ -63,17 +63,102 @@ TEMPLATES = (
 )
 
 
+def bodies(begin: str) -> tuple[str, ...]:
+    """Give the request that begins so with each body that a switch must not take."""
+    return tuple(
+        f"{begin}\r\n{JSON}\r\n\r\n{body}"
+        for body in (
+            "",
+            "{{",
+            "[]",
+            "{{}}",
+            "null",
+            "{deep}",
+            '{{"strength": "{r}"}}',
+            '{{"strength": null}}',
+            '{{"strength": true}}',
+            '{{"strength": NaN}}',
+            '{{"strength": -Infinity}}',
+            '{{"strength": 1e999}}',
+            '{{"strength": -0.1}}',
+            '{{"strength": [1]}}',
+            '{{"strength": {digits}}}',
+            '{{"strength": "\\u0000\\ud800"}}',
+            '{{"{r}": 1, "strength": "' + FORGED + '"}}',
+            '{{"strength": "{huge}"}}',
+            "\x00\x00\x00",
+        )
+    )
+
+
 def requests(count: int) -> Iterator[bytes]:
+    """Give so many requests to the server's API."""
+    return filled(TEMPLATES, count)
+
+
+# To the pages for machines; FAULT stands for a fault of the service.
+MACHINES = (
+    *(
+        f"GET /debug/pprof/{kind}?seconds={seconds} HTTP/1.1"
+        for kind in ("profile", "heap")
+        for seconds in (
+            *("", "nan", "inf", "-inf", "-1", "0", "-0.0", "60.001", "1e308", "1e999", "0x10", "1_0", "%00", "%D9%A1"),
+            *("%0a", "{r}", "{digits}", "0&seconds=2", "%ff", "1,5", "{{}}", "'%20OR%201=1"),
+        )
+    ),
+    "GET /debug/pprof/{r} HTTP/1.1",
+    "GET /debug/pprof/../../../etc/{r} HTTP/1.1",
+    "POST /debug/pprof/profile?seconds=1 HTTP/1.1\r\n" + JSON + "\r\n\r\n{deep}",
+    "GET /metrics?{r}={r} HTTP/1.1\r\nAccept: {long}/{r};q={r}",
+    "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text; version={r}; escaping={r}",
+    "GET /metrics/{r} HTTP/1.1",
+    "DELETE /metrics HTTP/1.1",
+    "{r} /metrics HTTP/1.1",
+    "GET /healthz HTTP/1.1\r\nbaggage: {pairs}\r\ntraceparent: 00-{r}-{r}-zz",
+    "GET /healthz%00{r} HTTP/1.1",
+    "GET /%ff{r} HTTP/1.1",
+    "POST /{r} HTTP/1.1\r\n" + JSON + "\r\n\r\n{deep}",
+    "PUT /faults/{r} HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1}}',
+    "PUT /faults/%00%0alevel=error HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1}}',
+    "PUT /faults/FAULT/../FAULT HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1}}',
+    "PUT /faults/FAULT HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1, "seconds": 1e300}}',
+    "PUT /faults/FAULT HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1, "blind": "{r}"}}',
+    "PUT /faults/FAULT HTTP/1.1\r\nHost: {long}\r\n" + JSON + '\r\n\r\n{{"strength": 1}}',
+    "DELETE /faults/{r} HTTP/1.1\r\nHost: localhost",
+    "PATCH /faults HTTP/1.1\r\nHost: localhost",
+    *bodies("PUT /faults/FAULT HTTP/1.1\r\nHost: localhost"),
+)
+
+# To the page of switches.
+SWITCHES = (
+    "GET /{r} HTTP/1.1\r\nHost: localhost",
+    "GET /../page.py HTTP/1.1\r\nHost: localhost",
+    "GET /%2e%2e/page.{r} HTTP/1.1\r\nHost: localhost",
+    "GET /page.js/{r} HTTP/1.1\r\nHost: localhost",
+    "POST / HTTP/1.1\r\nHost: localhost",
+    "PUT /api/faults HTTP/1.1\r\nHost: localhost",
+    "PUT /api/faults/{r} HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1}}',
+    "PUT /api/faults/%00%0a HTTP/1.1\r\nHost: localhost\r\n" + JSON + '\r\n\r\n{{"strength": 1}}',
+    "DELETE /api/faults/{r} HTTP/1.1\r\nHost: localhost",
+    "GET / HTTP/1.1\r\nHost: {long}",
+    *bodies("PUT /api/faults/FAULT HTTP/1.1\r\nHost: localhost"),
+)
+
+
+def filled(templates: Sequence[str], count: int) -> Iterator[bytes]:
     """Give so many requests, one template after the other."""
     for number in range(count):
-        filled = TEMPLATES[number % len(TEMPLATES)].format(
+        filled = templates[number % len(templates)].format(
             r=f"x{secrets.token_hex(8)}",
             long="y" * 1500,
+            digits="9" * 5000,
+            huge="z" * 20_000,
             deep='{"name":' * 3000 + "1" + "}" * 3000,
             pairs=",".join(f"{secrets.token_hex(4)}={number}" for number in range(180)),
         )
         head, _, body = filled.partition("\r\n\r\n")
-        yield f"{head}\r\nHost: server\r\nContent-Length: {len(body.encode())}\r\n\r\n".encode() + body.encode()
+        host = "" if "\r\nHost: " in head else "\r\nHost: server"
+        yield f"{head}{host}\r\nContent-Length: {len(body.encode())}\r\n\r\n".encode() + body.encode()
 
 
 class Attacker:

@@ -14,6 +14,7 @@ import pytest
 from local.postgres import Postgres
 from tests.failure.conftest import Measured
 from tests.failure.hostile import TEMPLATES, Attacker, requests
+from tests.failure.memory import anonymous_mb
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import Fleet, ask, database_settings, fleet, own, own_database
 from tests.unit.common.logfmt_grammar import parse
@@ -136,17 +137,3 @@ def test_the_description_of_the_api_holds_for_whatever_it_allows(
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     counted = re.search(r"(\d+) generated", done.stdout)
     measured(f"{phases}: {counted.group(0) if counted else 'no count'} cases, none failed")
-
-
-def anonymous_mb(service: Service) -> float:
-    """The memory that the service's processes made themselves, in MB (Linux, /proc/PID/smaps_rollup)."""
-    told = [
-        Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-        for pid in [service.process.pid, *_children(service)]
-    ]
-    return sum(int(re.findall(r"Anonymous:\s+(\d+) kB", text)[0]) for text in told) / 1000
-
-
-def _children(service: Service) -> list[int]:
-    listed = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text(encoding="ascii")
-    return [int(pid) for pid in listed.split()]

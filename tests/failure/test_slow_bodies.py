@@ -1,26 +1,20 @@
 """Hundreds of clients that announce a body and hold it back: others are served, and they themselves are ended."""
 
 import itertools
-import os
 import select
 import socket
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from local.ports import free_port
 from local.postgres import Postgres
-from local.process import Process
-from local.program import answers_ok
 from tests.failure.conftest import Measured
 from tests.failure.slow_bodies import SlowBodies, how_long
-from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
+from tests.failure.switch_page import switch_page
+from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import JSON, SILENT, ask, database_settings, fleet, own_database
 
 pytestmark = pytest.mark.timeout(200)
@@ -90,7 +84,7 @@ def fault_door(service: Service) -> Door:
 def doors(tmp_path_factory: pytest.TempPathFactory, gateway: Gateway) -> Iterator[dict[str, Door]]:
     """Whatever else takes bodies over HTTP; the services have no broker, which these pages do not need."""
     folder = tmp_path_factory.mktemp("doors")
-    with fleet(folder, SILENT) as services, workshop_page(folder) as page:
+    with fleet(folder, SILENT) as services, switch_page(folder) as page:
         # Werkzeug's server may close a connection in place of an answer, and answers 400 for a body that breaks off.
         found = {"page of switches": Door(page, "PUT", "/api/faults/log_flood", "/", frozenset({400, 408, 0}), 30.0)}
         for name in ("requester", "recorder"):
@@ -118,27 +112,6 @@ def test_slow_bodies_hold_no_other_port_either(name: str, doors: dict[str, Door]
     assert set(endings) <= door.answers
     assert ended < door.cut_off_s
     assert took[-1] < 5
-
-
-@contextmanager
-def workshop_page(folder: Path) -> Iterator[str]:
-    """Serve the page of switches, and give its address."""
-    port = free_port()
-    process = Process(
-        "page",
-        [sys.executable, "-m", "workshop", "page"],
-        log=folder / "page.log",
-        record=folder / "page.pid",
-        mark="workshop",
-        environ=os.environ | {"DEMO_WORKSHOP_PORT": str(port)},
-    )
-    url = f"http://127.0.0.1:{port}"
-    process.launch()
-    try:
-        process.wait_ready(lambda: answers_ok(f"{url}/readyz"), DEADLINE_S)
-        yield url
-    finally:
-        process.stop(STOP_S)
 
 
 def refused_for_slowness(server: Service) -> int:

@@ -167,3 +167,9 @@ def test_what_a_label_says_cannot_break_the_page(measured: Measured) -> None:
     odd = 'a"b\\c\nd'
     measured.meter.create_counter("c").add(1, {"odd": odd})
     assert measured.families()["c"].samples[0].labels == {"odd": odd}
+
+
+@pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
+def test_a_version_that_is_none_gets_the_plain_page(kind: str) -> None:
+    """Whoever asks for nonsense is served what everyone understands."""
+    assert expose(None, f"{kind}; version=x1")[1].startswith("text/plain; version=0.0.4")

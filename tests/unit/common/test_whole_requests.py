@@ -9,7 +9,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
-from common.whole_requests import LARGEST_BODY, WholeRequests
+from common.whole_requests import LARGEST_BODY, LARGEST_READ, WholeRequests
 from tests.unit.common.waiting import eventually
 
 
@@ -126,17 +126,28 @@ def test_a_body_in_chunks_ends_with_an_empty_one() -> None:
     assert (app.bodies, app.lengths) == ([b"ab"], ["2"])
 
 
-def test_what_is_too_large_is_not_read() -> None:
-    """The application is told of its length, and refuses it; of chunks no more is read than shows that."""
+def test_of_what_is_too_large_no_more_is_read_than_keeps_the_caller_listening() -> None:
+    """The application is told its length, and refuses it; what is left unread ends the connection."""
     app, announced, chunked = Seen(), Protocol(), Protocol()
     whole = WholeRequests(app)
-    whole.take(scope(content_length=str(LARGEST_BODY + 1)), announced)
+    whole.take(scope(content_length=str(LARGEST_READ + 1)), announced)
     whole.take(scope(transfer_encoding="chunked"), chunked)
-    chunked.come(b"x" * LARGEST_BODY)
+    chunked.come(b"x" * LARGEST_READ)
     assert app.bodies == [b""]
     chunked.come(b"xy")
-    assert app.lengths == [str(LARGEST_BODY + 1), str(LARGEST_BODY + 2)]
+    assert app.lengths == [str(LARGEST_READ + 1), str(LARGEST_READ + 2)]
     assert (announced.piece, chunked.piece) == (None, None)
+    for protocol in (announced, chunked):
+        ((_, headers, _),) = protocol.answers
+        assert headers == [("Connection", "close")]
+
+
+def test_a_body_that_was_read_whole_leaves_the_connection_as_it_is() -> None:
+    """Also one that is refused: the next request may come."""
+    app, protocol = Seen(), Protocol()
+    WholeRequests(app).take(scope(content_length=str(LARGEST_BODY + 1)), protocol)
+    protocol.come(b"x" * (LARGEST_BODY + 1))
+    assert (app.lengths, protocol.answers[0][1]) == ([str(LARGEST_BODY + 1)], [])
 
 
 def test_a_body_that_does_not_come_in_time_is_given_up() -> None:

@@ -1,0 +1,33 @@
+"""The page of switches as a process of its own."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from local.ports import free_port
+from local.process import Process
+from local.program import answers_ok
+from tests.integration.conftest import DEADLINE_S, STOP_S
+
+
+@contextmanager
+def switch_page(folder: Path, **settings: str) -> Iterator[str]:
+    """Serve the page of switches, and give its address."""
+    port = free_port()
+    process = Process(
+        "page",
+        [sys.executable, "-m", "workshop", "page"],
+        log=folder / "page.log",
+        record=folder / "page.pid",
+        mark="workshop",
+        environ=os.environ | {"DEMO_WORKSHOP_PORT": str(port)} | settings,
+    )
+    url = f"http://127.0.0.1:{port}"
+    process.launch()
+    try:
+        process.wait_ready(lambda: answers_ok(f"{url}/readyz"), DEADLINE_S)
+        yield url
+    finally:
+        process.stop(STOP_S)
