@@ -15,12 +15,12 @@ class Mark:
     text: str
     color: str
 
-    def as_json(self) -> Json:
-        """Return the annotation as a dashboard holds it; it can be switched off above the panels."""
+    def as_json(self, *, shown: bool = True) -> Json:
+        """Return the annotation as a dashboard holds it; it can be switched on and off above the panels."""
         return {
             "name": self.name,
             "datasource": MIMIR.as_json(),
-            "enable": True,
+            "enable": shown,
             "hide": False,
             "iconColor": self.color,
             "target": {"refId": "Anno", "expr": self.expression, "interval": FETCHED, "legendFormat": self.title},
@@ -42,4 +42,3 @@ FAULTS = Mark(
 # A run is one region, from its first users to its last.
 RUNNING = "sum by (run_id, shape) (locust_users) > 0"
 RUNS = Mark("Runs of load", RUNNING, "{{run_id}}", "load in the shape {{shape}}", "blue")
-EVERYWHERE = (RUNS, FAULTS, ALERTS)

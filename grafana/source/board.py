@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from grafana.source.annotations import EVERYWHERE
+from grafana.source.annotations import ALERTS, FAULTS, RUNS
 from grafana.source.panels import Panel, Text
 from grafana.source.queries import Json
 from grafana.source.variables import Variable
@@ -15,10 +15,15 @@ TAG = "intro-to-mlt"
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under a heading, filled in from left to right; what does not fit goes below."""
+    """Panels under a heading. Each is put where there is room highest up, and of such places into the leftmost.
+
+    They have to end at the same height: Grafana shows a hole as a hole. Those of a row that is collapsed are asked
+    nothing until somebody opens it.
+    """
 
     title: str
     panels: tuple[Panel | Text, ...]
+    collapsed: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Board:
     variables: tuple[Variable, ...] = ()
     since: str = "15m"
     refresh: str = "10s"
+    # A run of load goes on all day: on graphs that are not about load its mark is a veil over everything.
+    about_load: bool = False
 
     def as_json(self) -> Json:
         """Return the dashboard as Grafana reads it."""
@@ -48,7 +55,7 @@ class Board:
             "refresh": self.refresh,
             "time": {"from": f"now-{self.since}", "to": "now"},
             "timezone": "browser",
-            "annotations": {"list": [mark.as_json() for mark in EVERYWHERE]},
+            "annotations": {"list": [RUNS.as_json(shown=self.about_load), FAULTS.as_json(), ALERTS.as_json()]},
             "links": [
                 {
                     "type": "dashboards",
@@ -74,17 +81,26 @@ class Board:
 def placed(rows: tuple[Row, ...]) -> list[Json]:
     """Return the headings and the panels, each with a number and a place on the grid."""
     found: list[Json] = []
-    y = 0
+    number, y = 1, 0
     for row in rows:
-        found.append(heading(row.title, len(found) + 1, y))
-        x, y, bottom = 0, y + 1, y + 1
+        above, depths = heading(row.title, number, y), [y + 1] * COLUMNS
+        number += 1
+        below = found if not row.collapsed else above["panels"]
+        found.append(above)
         for panel in row.panels:
-            if x + panel.width > COLUMNS:
-                x, y = 0, bottom
-            found.append(panel.as_json(len(found) + 1, x, y))
-            x, bottom = x + panel.width, max(bottom, y + panel.height)
-        y = bottom
+            x, top = place(panel.width, depths)
+            below.append(panel.as_json(number, x, top))
+            depths[x : x + panel.width] = [top + panel.height] * panel.width
+            number += 1
+        above["collapsed"] = row.collapsed
+        y = y + 1 if row.collapsed else max(depths)
     return found
+
+
+def place(width: int, depths: list[int]) -> tuple[int, int]:
+    """Return where a panel goes, given how far down each column is filled."""
+    tops = [max(depths[x : x + width]) for x in range(COLUMNS - width + 1)]
+    return tops.index(min(tops)), min(tops)
 
 
 def heading(title: str, number: int, y: int) -> Json:

@@ -38,7 +38,8 @@ def explore(title: str, query: Query) -> Link:
     return Link(title, f"/explore?schemaVersion=1&orgId=1&panes={encoded}", new_tab=True)
 
 
-def dashboard(title: str, uid: str, **variables: str) -> Link:
-    """Return a link to a dashboard with these values for its variables, over the same time."""
+def dashboard(title: str, uid: str, *, panel: int = 0, **variables: str) -> Link:
+    """Return a link to a dashboard, or to one panel of it, with these values for its variables, over the same time."""
     values = "".join(f"var-{name}={value}&" for name, value in variables.items())
+    values += f"viewPanel=panel-{panel}&" if panel else ""
     return Link(title, f"/d/{uid}?{values}${{__url_time_range}}")

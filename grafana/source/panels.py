@@ -93,6 +93,7 @@ def lines(
     unit: str,
     *queries: Query,
     width: int = 12,
+    height: int = 8,
     stacked: bool = False,
     links: Sequence[Link] = (),
     overrides: Sequence[Json] = (),
@@ -110,6 +111,7 @@ def lines(
         queries,
         unit,
         width,
+        height,
         options={
             "legend": {
                 "showLegend": True,
@@ -222,8 +224,12 @@ def table(
     height: int = 9,
     links: Sequence[Link] = (),
     overrides: Sequence[Json] = (),
+    empty: str = "",
 ) -> Panel:
-    """Return rows and columns; `columns` says which to show, in which order and under which name."""
+    """Return rows and columns; `columns` says which to show, in which order and under which name.
+
+    `empty` is shown where there are no rows, if that is as good as any other answer.
+    """
     transformations: list[Json] = []
     if columns:
         # Grafana calls the column of values by the first name, or by the second while there are other queries.
@@ -253,7 +259,10 @@ def table(
             "cellHeight": "sm",
             "sortBy": [{"displayName": sort, "desc": True}] if sort else [],
         },
-        field_options={"custom": {"align": "auto", "filterable": True, "inspect": False}},
+        field_options={
+            "custom": {"align": "auto", "filterable": True, "inspect": False},
+            **({"noValue": empty} if empty else {}),
+        },
         transformations=tuple(transformations),
         links=tuple(links),
         overrides=tuple(overrides),
@@ -291,7 +300,7 @@ def node_graph(title: str, description: str, query: Query, *, width: int = 12, h
     return Panel("nodeGraph", title, description, (query,), "short", width, height)
 
 
-def timeline(title: str, description: str, *queries: Query, width: int = 24, height: int = 7) -> Panel:
+def timeline(title: str, description: str, *queries: Query, color: str, width: int = 24, height: int = 7) -> Panel:
     """Return a bar for each series, drawn while it has a value."""
     return Panel(
         "state-timeline",
@@ -312,11 +321,14 @@ def timeline(title: str, description: str, *queries: Query, width: int = 24, hei
         field_options={
             "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
             "color": {"mode": "thresholds"},
-            "thresholds": thresholds((None, "red")),
+            "thresholds": thresholds((None, color)),
         },
     )
 
 
-def text(title: str, description: str, content: str, *, width: int = 12, height: int = 18) -> Text:
-    """Return Markdown to read."""
-    return Text(title, description, content, width, height)
+def text(title: str, description: str, content: str) -> Text:
+    """Return Markdown to read, in a panel as high as the text: nobody scrolls in a panel while an alert fires."""
+    lines_of_it = content.splitlines()
+    # About as Grafana lays it out: headings and rows of a table take more room than other lines.
+    taller = sum(line.startswith(("## ", "|")) for line in lines_of_it)
+    return Text(title, description, content, 24, 5 + (len(lines_of_it) + taller) // 3)

@@ -11,18 +11,21 @@ EVERYTHING = ".*"
 
 @dataclass(frozen=True)
 class Choice:
-    """One or several values of a label, as Mimir knows them."""
+    """One or several values of a label, as Mimir knows them; at the start all, or the one that is `first`."""
 
     name: str
     label: str
     metric: str
     of: str
     many: bool = True
+    first: str = ""
 
     def as_json(self) -> Json:
         """Return the variable as a dashboard holds it."""
         expression = f"label_values({self.metric}, {self.of})"
         chosen: Json = {"current": {"text": ["All"], "value": ["$__all"]}, "allValue": EVERYTHING} if self.many else {}
+        if self.first:
+            chosen = {"current": {"text": self.first, "value": self.first}}
         return {
             "type": "query",
             "name": self.name,

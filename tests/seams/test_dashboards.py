@@ -98,6 +98,28 @@ def test_panels_do_not_overlap(name: str) -> None:
         taken |= cells
 
 
+@EVERY_BOARD
+def test_there_are_no_holes_between_panels(name: str) -> None:
+    """Where a heading follows, or the end, the panels above reach down to it in all 24 columns."""
+    depths: dict[int, int] = {}
+    for panel in [*boards()[name]["panels"], {"type": "row", "gridPos": {}, "title": "the end"}]:
+        place = panel["gridPos"]
+        if panel["type"] == "row":
+            assert len(set(depths.values())) <= 1, f"above {panel['title']}: {depths}"
+            depths = {}
+        else:
+            depths |= dict.fromkeys(range(place["x"], place["x"] + place["w"]), place["y"] + place["h"])
+
+
+def test_a_trace_that_is_clicked_opens_in_the_panel_for_it() -> None:
+    """The link names the panel by its number, which another panel above it would change."""
+    board = boards()["traces-in-dashboards"]
+    (link,) = [link for panel in panels(board) for link in panel["fieldConfig"]["defaults"].get("links", [])]
+    number = re.search(r"viewPanel=panel-(\d+)&", link["url"])
+    assert number
+    assert [panel["type"] for panel in panels(board) if panel["id"] == int(number[1])] == ["traces"]
+
+
 @pytest.mark.parametrize("it", list(asked()), ids=str)
 def test_each_query_names_a_source_that_is_provisioned(it: Asked) -> None:
     """A uid that nobody has ends in "data source not found"."""

@@ -149,6 +149,7 @@ def targets() -> Row:
                 "Series that Alloy keeps on disk until Mimir has them.",
                 "short",
                 value(f"sum(prometheus_remote_write_wal_storage_active_series{{{ALLOY}}})", "series"),
+                height=10,
             ),
             logs("What Alloy says", "Alloy's own log.", log_lines('{service="alloy"}')),
         ),

@@ -1,13 +1,15 @@
 """Telemetry cost: what each service tells per second, what the stack needs to keep it, and what is lost."""
 
 from grafana.source.board import Board, Row
-from grafana.source.panels import bars, lines, stat, table
+from grafana.source.panels import Panel, bars, lines, stat, table
 from grafana.source.queries import CORES, FETCHED, PUSHED, Query, figure, log_metric, metric, profile_metric
 
 CPU_PROFILES = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 EVERY_SERVICE = 'group=~"mythical|infrastructure"'
 # Mimir reads every series for this: only at the end of the time shown, never for each point of a line.
-SERIES = f"sort_desc(count by (service) ({{{EVERY_SERVICE}}}))"
+BY_SERVICE = f"count by (service) ({{{EVERY_SERVICE}}})"
+# Those of the service graph are of two services, client and server.
+SERIES = f'sort_desc(label_replace({BY_SERVICE}, "service", "between services", "service", ""))'
 LARGEST = f"topk(15, count by (__name__, service) ({{{EVERY_SERVICE}}}))"
 
 
@@ -19,6 +21,23 @@ def rate(name: str, legend: str) -> Query:
 def loss(name: str, legend: str, *, every: str = FETCHED) -> Query:
     """Return the rate of a counter that does not exist before the first loss."""
     return metric(f"sum(rate({name}[$__rate_interval])) or vector(0)", legend, every=every)
+
+
+def lost() -> Panel:
+    """What never arrived."""
+    return lines(
+        "Lost",
+        "Per second: what a service had to give up because nobody took it, or not fast enough.",
+        "cps",
+        loss('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every=PUSHED),
+        loss('otel_sdk_exporter_span_exported_total{error_type!=""}', "spans that were sent", every=PUSHED),
+        loss("mythical_log_lines_dropped_total", "log lines", every=PUSHED),
+        loss("mythical_profiles_dropped_total", "profiles", every=PUSHED),
+        loss("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
+        loss("prometheus_remote_storage_samples_failed_total", "samples"),
+        loss("loki_write_dropped_entries_total", "log lines, by Alloy"),
+        loss("pyroscope_write_dropped_profiles_total", "profiles, by Alloy"),
+    )
 
 
 def totals() -> Row:
@@ -63,7 +82,7 @@ def by_service() -> Row:
     return Row(
         "By service",
         (
-            bars("Series", "Active series, now.", "short", figure(SERIES, "{{service}}", every=FETCHED)),
+            bars("Series", "Active series, now.", "short", figure(SERIES, "{{service}}", every=FETCHED), height=16),
             lines(
                 "Spans",
                 "Spans per second.",
@@ -78,7 +97,7 @@ def by_service() -> Row:
                 "Log bytes",
                 "Bytes of log lines per second.",
                 "Bps",
-                log_metric('sum by (service_name) (bytes_rate({service_name=~".+"}[$__auto]))', "{{service_name}}"),
+                log_metric('sum by (service_name) (bytes_rate({service_name=~".+"}[1m]))', "{{service_name}}"),
                 stacked=True,
             ),
             lines(
@@ -87,7 +106,9 @@ def by_service() -> Row:
                 CORES,
                 profile_metric(CPU_PROFILES, '{service_name=~"mythical-.*"}', by="service_name"),
                 stacked=True,
+                displayName="${__field.labels.service_name}",
             ),
+            lost(),
             table(
                 "Largest metrics",
                 "Metrics with the most series, now. A label with many values is the usual reason.",
@@ -95,26 +116,14 @@ def by_service() -> Row:
                 figure(LARGEST, "{{__name__}}", every=FETCHED, table=True),
                 columns={"__name__": "Metric", "service": "Service", "Value": "Series"},
                 sort="Series",
-            ),
-            lines(
-                "Lost",
-                "Per second: what a service had to give up because nobody took it, or not fast enough.",
-                "cps",
-                loss('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every=PUSHED),
-                loss('otel_sdk_exporter_span_exported_total{error_type!=""}', "spans that were sent", every=PUSHED),
-                loss("mythical_log_lines_dropped_total", "log lines", every=PUSHED),
-                loss("mythical_profiles_dropped_total", "profiles", every=PUSHED),
-                loss("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
-                loss("prometheus_remote_storage_samples_failed_total", "samples"),
-                loss("loki_write_dropped_entries_total", "log lines, by Alloy"),
-                loss("pyroscope_write_dropped_profiles_total", "profiles, by Alloy"),
+                width=24,
             ),
         ),
     )
 
 
 def programs() -> Row:
-    """What the programs need."""
+    """What the programs need. Lines on top of each other need the same points in time, hence FETCHED for all."""
     return Row(
         "What it takes",
         (
@@ -127,7 +136,11 @@ def programs() -> Row:
                     "{{service}}",
                     every=FETCHED,
                 ),
-                metric("sum by (service) (rate(process_cpu_time_seconds_total[$__rate_interval]))", "{{service}}"),
+                metric(
+                    "sum by (service) (rate(process_cpu_time_seconds_total[$__rate_interval]))",
+                    "{{service}}",
+                    every=FETCHED,
+                ),
                 stacked=True,
             ),
             lines(
@@ -138,7 +151,7 @@ def programs() -> Row:
                     f"sum by (service) (process_resident_memory_bytes{{{EVERY_SERVICE}}})", "{{service}}", every=FETCHED
                 ),
                 metric("sum by (service) (rabbitmq_process_resident_memory_bytes)", "{{service}}", every=FETCHED),
-                metric("sum by (service) (process_memory_usage_bytes)", "{{service}}"),
+                metric("sum by (service) (process_memory_usage_bytes)", "{{service}}", every=FETCHED),
                 stacked=True,
             ),
         ),

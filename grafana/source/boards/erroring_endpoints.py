@@ -2,7 +2,7 @@
 
 from grafana.source.board import Board, Row
 from grafana.source.links import explore
-from grafana.source.panels import lines, logs, table
+from grafana.source.panels import lines, logs, override, table
 from grafana.source.queries import log_lines, metric, traces
 from grafana.source.variables import Choice
 
@@ -65,12 +65,27 @@ def board() -> Board:
             table(
                 "Root Cause: Errors",
                 "Spans that failed below a request that was served, with the statement where it was the database.",
-                "ns",
+                "none",
                 traces(
                     '{ span.http.target =~ "$endpoint" && kind = server } >> { status = error } '
-                    "| select(span.db.name, span.db.statement, span.db.response.status_code)",
+                    "| select(name, span.db.statement, span.db.response.status_code)",
                     spans=True,
                 ),
+                columns={
+                    "Start time": "Start time",
+                    "Span ID": "Span ID",
+                    "Name": "Span",
+                    "db.statement": "Statement",
+                    "db.response.status_code": "SQLSTATE",
+                    "Duration": "Duration",
+                },
+                overrides=[
+                    override("Start time", custom__width=170),
+                    override("Span ID", custom__width=160),
+                    override("Span", custom__width=170),
+                    override("SQLSTATE", custom__width=110),
+                    override("Duration", unit="ns", custom__width=110),
+                ],
                 width=24,
                 height=11,
             ),

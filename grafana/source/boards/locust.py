@@ -3,7 +3,7 @@
 from grafana.source.annotations import RUNNING
 from grafana.source.board import Board, Row
 from grafana.source.links import explore
-from grafana.source.panels import lines, stat, table, thresholds, timeline
+from grafana.source.panels import lines, override, stat, table, thresholds, timeline
 from grafana.source.queries import CORES, figure, metric, traces
 from grafana.source.variables import Choice
 
@@ -78,8 +78,9 @@ def runs() -> Row:
         (
             timeline(
                 "Runs over time",
-                "From when to when each run had users. The same is marked on the graphs of all dashboards.",
+                "From when to when each run had users. Also marked on the graphs; on other dashboards, at a switch.",
                 metric(RUNNING, "{{run_id}} ({{shape}})"),
+                color="blue",
                 width=14,
             ),
             table(
@@ -155,9 +156,10 @@ def answers() -> Row:
             ),
             lines(
                 "Answers by status",
-                "Answers per second; status 0 stands for none.",
+                "Answers per second, by their status.",
                 "reqps",
                 metric(rate("locust_requests_total", by="status"), "{{status}}"),
+                overrides=[override("0", displayName="no answer")],
             ),
             lines(
                 "Checks that held, by check",
@@ -201,7 +203,16 @@ def generator() -> Row:
                 metric(f"sum by (instance) (process_memory_usage_bytes{{{GENERATOR}}})", "{{instance}}"),
                 width=8,
             ),
-            table("Latest rounds", "Traces that begin at a user.", "short", ROUNDS, width=8, height=8),
+            table(
+                "Latest rounds",
+                "Traces that begin at a user.",
+                "short",
+                ROUNDS,
+                columns={"Trace ID": "Trace ID", "Name": "Round", "Duration": "Duration"},
+                overrides=[override("Trace ID", custom__width=130), override("Duration", custom__width=110)],
+                width=8,
+                height=8,
+            ),
         ),
     )
 
@@ -215,4 +226,5 @@ def board() -> Board:
         "Which runs of load there were, how many users, what they met, and whether the generator itself kept up.",
         (now(), runs(), load(), answers(), generator()),
         (Choice("run", "Run", "locust_users", "run_id"),),
+        about_load=True,
     )

@@ -68,7 +68,7 @@ def rates() -> Row:
                 "percentunit",
                 figure(share_of_errors("", "$__range"), "failed"),
                 width=8,
-                height=4,
+                height=5,
                 colors=ERROR_COLORS,
             ),
             stat(
@@ -77,7 +77,7 @@ def rates() -> Row:
                 "percentunit",
                 figure(share_of_errors(" by (http_target)", "$__range"), "{{http_target}}"),
                 width=8,
-                height=8,
+                height=11,
                 graph=False,
                 thresholds=ERROR_COLORS,
                 links=[explore("Traces of what failed", erroring)],
@@ -130,7 +130,8 @@ def durations() -> Row:
                 "Mean time of a request, the ten longest.",
                 "s",
                 figure(
-                    f"topk(10, {mean_latency('http_method, http_target, service_version', '1m')})",
+                    # Above 0 is everything but 0/0: what nobody asked for within the minute.
+                    f"topk(10, {mean_latency('http_method, http_target, service_version', '1m')} > 0)",
                     "{{http_method}} {{http_target}}",
                     table=True,
                 ),
@@ -144,7 +145,11 @@ def durations() -> Row:
                 width=11,
                 height=10,
                 links=[explore("Traces of these requests", traces(slow))],
-                overrides=[override("Mean", custom__cellOptions={"type": "gauge", "mode": "lcd"}, min=0)],
+                overrides=[
+                    override("Method", custom__width=90),
+                    override("Release", custom__width=100),
+                    override("Mean", custom__cellOptions={"type": "gauge", "mode": "basic"}, custom__width=240, min=0),
+                ],
             ),
             lines(
                 "All Endpoint Latencies",
@@ -152,6 +157,7 @@ def durations() -> Row:
                 "s",
                 metric(mean_latency("http_method, http_target", "$__rate_interval"), "{{http_method}} {{http_target}}"),
                 width=13,
+                height=10,
             ),
             lines(
                 "95th Percentile Response Latencies",

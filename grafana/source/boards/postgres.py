@@ -90,7 +90,8 @@ def asked() -> Row:
                 "Statements per second that Postgres refused, by SQLSTATE: 23502 is a name that is missing.",
                 "ops",
                 metric(
-                    f'sum by (error_type) (rate({duration}_count{{error_type!=""}}[$__rate_interval])) or vector(0)',
+                    f'sum by (error_type) (rate({duration}_count{{error_type!=""}}[$__rate_interval])) '
+                    'or label_replace(vector(0), "error_type", "none", "", "")',
                     "{{error_type}}",
                 ),
                 links=[

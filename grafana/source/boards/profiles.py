@@ -1,12 +1,14 @@
 """Profiles: where the services spend their time, as a whole and by the kind of span."""
 
 from grafana.source.board import Board, Row
-from grafana.source.panels import flame_graph, lines, table
+from grafana.source.panels import flame_graph, lines, override, table
 from grafana.source.queries import CORES, metric, profile, profile_metric, traces
 from grafana.source.variables import Choice
 
 CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 SERVICES = '{service_name=~"mythical-.*"}'
+# The load generator counts its CPU time as they do, but is not profiled.
+PROFILED = 'process_cpu_time_seconds_total{group="mythical",service!="mythical-loadtest"}'
 CHOSEN = '{service_name="$service"}'
 
 
@@ -21,6 +23,7 @@ def board() -> Board:
                 CORES,
                 profile_metric(CPU, SERVICES, by="service_name"),
                 stacked=True,
+                displayName="${__field.labels.service_name}",
             ),
             lines(
                 "CPU time that was used",
@@ -43,6 +46,8 @@ def board() -> Board:
                 CORES,
                 profile_metric(CPU, CHOSEN, by="span_name"),
                 stacked=True,
+                displayName="${__field.labels.span_name}",
+                overrides=[override("cpu", displayName="no span")],
             ),
             lines(
                 "Memory",
@@ -70,6 +75,6 @@ def board() -> Board:
         "Profiles",
         "Where the services spend their time, as a whole and by the kind of span.",
         (over_time, one),
-        (Choice("service", "Service", 'process_cpu_time_seconds_total{group="mythical"}', "service", many=False),),
+        (Choice("service", "Service", PROFILED, "service", many=False, first="mythical-server"),),
         refresh="30s",
     )
