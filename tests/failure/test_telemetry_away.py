@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -186,6 +186,7 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
     back_s: dict[str, float] = {}
     grown: dict[str, float] = {}
     lost: dict[str, tuple[int, ...]] = {}
+    told: list[dict[str, Any]] = []
     services, server = telling
     Windows().run(server, 2 * WINDOW_S)  # warm-up
     for fault in FAULTS:
@@ -198,8 +199,9 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
         began = time.monotonic()
         eventually(flows(gateway, services, server), 90, f"not all signals are back after {fault}")
         back_s[fault] = time.monotonic() - began
+        # Now, for the gateway's window holds the lines of half a minute at this load.
+        told += own(gateway.get("logs", contains="xport", limit=10_000), services.namespace)
         lost[fault] = tuple(total(each, server) - was for each, was in zip(LOSSES, before, strict=True))
-    told = own(gateway.get("logs", contains="xport", limit=10_000), services.namespace)
     log = server.process.log.read_text(encoding="utf-8")
     kept = {fault: median(away[fault].rates) / median(healthy.rates) for fault in FAULTS}
     cost = {fault: median(away[fault].costs) / median(healthy.costs) for fault in FAULTS}
