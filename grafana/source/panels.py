@@ -300,8 +300,8 @@ def node_graph(title: str, description: str, query: Query, *, width: int = 12, h
     return Panel("nodeGraph", title, description, (query,), "short", width, height)
 
 
-def timeline(title: str, description: str, *queries: Query, color: str, width: int = 24, height: int = 7) -> Panel:
-    """Return a bar for each series, drawn while it has a value."""
+def timeline(title: str, description: str, *queries: Query, colors: Json, width: int = 24, height: int = 7) -> Panel:
+    """Return a bar for each series, drawn while it has a value, in the colour of the value."""
     return Panel(
         "state-timeline",
         title,
@@ -321,7 +321,7 @@ def timeline(title: str, description: str, *queries: Query, color: str, width: i
         field_options={
             "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
             "color": {"mode": "thresholds"},
-            "thresholds": thresholds((None, color)),
+            "thresholds": colors,
         },
     )
 

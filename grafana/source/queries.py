@@ -89,7 +89,12 @@ def log_metric(expression: str, legend: str) -> Query:
 
 
 def traces(expression: str, *, spans: bool = False, limit: int = 20) -> Query:
-    """Traces that TraceQL finds, or their single spans; also one trace, by its id."""
+    """Traces that TraceQL finds, the newest first, or their single spans; also one trace, by its id.
+
+    Without the hint Tempo stops at the first that it finds, which are among the oldest of those it still holds.
+    """
+    if expression.startswith("{ "):
+        expression += " with (most_recent=true)"
     fields = {"queryType": "traceql", "query": expression, "limit": limit, "spss": 3, "filters": []}
     return Query(TEMPO, fields | {"tableType": "spans" if spans else "traces"})
 

@@ -27,7 +27,6 @@ MAY_BE_EMPTY = {
     ("mlt-erroring-endpoints", "Root Cause: Errors"): "with ALWAYS_SUCCEED no request fails",
     ("mlt-erroring-endpoints", "What the server says"): "with ALWAYS_SUCCEED no request fails",
     ("slo", "Firing now"): "by default no alert fires",
-    ("slo", "Alerts over time"): "by default no alert fires",
     ("alloy", "What Alloy says"): "Alloy logs little while all is well",
     ("profiles", "Traces with a profile"): "a fast machine has no request that takes 20 ms",
 }

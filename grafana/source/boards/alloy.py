@@ -142,7 +142,11 @@ def targets() -> Row:
                 columns=labels | {"Value": "Up"},
                 width=12,
                 height=10,
-                overrides=[override("Up", unit="bool_on_off")],
+                overrides=[
+                    override("Job", custom__width=130),
+                    override("Service", custom__width=110),
+                    override("Up", unit="bool_on_off", custom__width=70),
+                ],
             ),
             lines(
                 "Series in the log ahead of Mimir",

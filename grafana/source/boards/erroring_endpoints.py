@@ -80,7 +80,7 @@ def board() -> Board:
                     "Duration": "Duration",
                 },
                 overrides=[
-                    override("Start time", custom__width=170),
+                    override("Start time", custom__width=195),
                     override("Span ID", custom__width=160),
                     override("Span", custom__width=170),
                     override("SQLSTATE", custom__width=110),

@@ -80,7 +80,7 @@ def runs() -> Row:
                 "Runs over time",
                 "From when to when each run had users. Also marked on the graphs; on other dashboards, at a switch.",
                 metric(RUNNING, "{{run_id}} ({{shape}})"),
-                color="blue",
+                colors=thresholds((None, "blue")),
                 width=14,
             ),
             table(

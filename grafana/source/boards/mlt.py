@@ -148,7 +148,7 @@ def durations() -> Row:
                 overrides=[
                     override("Method", custom__width=90),
                     override("Release", custom__width=100),
-                    override("Mean", custom__cellOptions={"type": "gauge", "mode": "basic"}, custom__width=240, min=0),
+                    override("Mean", custom__width=110),
                 ],
             ),
             lines(
@@ -180,6 +180,8 @@ def around() -> Row:
                 "Who calls whom, with requests per second and mean time; the ring is red as far as requests fail.",
                 service_map(),
                 width=14,
+                # Three in a column, and Grafana's legend over the foot of the panel.
+                height=17,
             ),
             lines(
                 "Danger level",
@@ -187,6 +189,7 @@ def around() -> Row:
                 "short",
                 metric("mythical_danger_level_30s", "danger"),
                 width=10,
+                height=11,
             ),
             stat(
                 "Messages recorded",
@@ -194,6 +197,7 @@ def around() -> Row:
                 "mps",
                 metric("sum(rate(mythical_messages_recorded_total[$__rate_interval]))", "recorded"),
                 width=10,
+                height=6,
             ),
             logs(
                 "Autologged Errors",

@@ -6,10 +6,12 @@ from grafana.source.panels import lines, override, stat, table, thresholds, time
 from grafana.source.queries import FETCHED, Query, figure, metric
 from grafana.source.variables import Choice
 from mimir.source.objectives import OBJECTIVES, Objective
-from mimir.source.rules import BUDGET, BURN, LEFT, LIMIT, RATIO
+from mimir.source.rules import BUDGET, BURN, LEFT, LIMIT, RATIO, alerts
 
 UID = "mythical-slo"
 FIRING = 'ALERTS{alertstate="firing"}'
+# Nothing for each alert, for as long as there are rules: Mimir keeps no series of an alert that does not fire.
+QUIET = " or ".join(f'label_replace(0 * max({BUDGET}), "alertname", "{name}", "", "")' for name in alerts())
 RUNBOOKS = dashboard("Runbooks", "mythical-runbooks")
 # Where to look further, by objective.
 MORE = {
@@ -41,7 +43,7 @@ def now() -> Row:
                 thresholds=thresholds((None, "red"), (0, "orange"), (0.25, "green")),
             ),
             stat(
-                "Alerts firing",
+                "Firing",
                 "How many; which, is in the table. Each has a runbook.",
                 "short",
                 line(f"count({FIRING}) or vector(0)", "firing"),
@@ -71,9 +73,10 @@ def now() -> Row:
             ),
             timeline(
                 "Alerts over time",
-                "From when to when each alert fired.",
-                line(f"max by (alertname, severity) ({FIRING})", "{{alertname}} ({{severity}})"),
-                color="red",
+                "From when to when each alert fired: red. While it is green, its rule was evaluated and all was well.",
+                line(f"max by (alertname) ({FIRING}) or {QUIET}", "{{alertname}}"),
+                colors=thresholds((None, "green"), (1, "red")),
+                height=10,
             ),
         ),
     )
