@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
+from common.span_profiles import PROFILE_ID
 from grafana.source.__main__ import FOLDER, stale
 from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
 from grafana.source.reading import Asked, asked, boards, choices, panels
@@ -209,14 +210,30 @@ def test_data_sources_lead_to_each_other() -> None:
     assert {lead["targetUID"] for lead in provisioned()["tempo"]["correlations"]} <= SOURCES.keys()
 
 
+def way_to(target: str) -> Json:
+    """Return the correlation that leads from a span to a data source."""
+    ways: list[Json] = provisioned()["tempo"]["correlations"]
+    return next(way["config"] for way in ways if way["targetUID"] == target)
+
+
 def test_no_sql_comes_from_a_span() -> None:
     """Only the name of a table is taken from a span, and only if it is one word; the role can do no more than read."""
-    for correlation in provisioned()["tempo"]["correlations"]:
-        assert re.findall(r"\$\$\{(\w+)\}", correlation["config"]["target"]["rawSql"]) == ["table", "table"]
-        for step in correlation["config"]["transformations"]:
-            assert step["mapValue"] == "table"
-            assert re.findall(r"\((?!\?)([^)]*)\)", step["expression"]) == [r"\w+"]
+    way = way_to("postgres")
+    assert re.findall(r"\$\$\{(\w+)\}", way["target"]["rawSql"]) == ["table", "table"]
+    for step in way["transformations"]:
+        assert step["mapValue"] == "table"
+        assert re.findall(r"\((?!\?)([^)]*)\)", step["expression"]) == [r"\w+"]
     assert provisioned()["postgres"]["user"] == "grafana"
+    assert [way["targetUID"] for way in provisioned()["tempo"]["correlations"] if "rawSql" in str(way)] == ["postgres"]
+
+
+def test_only_spans_that_are_profiled_lead_to_the_profile_of_their_kind() -> None:
+    """Grafana shows a link once it has all its words, and one of them comes from the key of that attribute."""
+    (step,) = way_to("pyroscope")["transformations"]
+    (link,) = (way for way in provisioned()["tempo"]["correlations"] if way["targetUID"] == "pyroscope")
+    assert f"$${{{step['mapValue']}}}" in link["label"]
+    assert re.search(step["expression"], f'[{{"value":"1","key":"{PROFILE_ID}"}}]')
+    assert not re.search(step["expression"], '[{"key":"beast","value":"unicorn"}]')
 
 
 @pytest.mark.parametrize("attribute", ["beast", "endpoint", "db.collection.name"])
@@ -226,10 +243,9 @@ def test_the_table_is_found_among_the_attributes_of_a_span(attribute: str, pair:
     others = [("http.method", "GET"), (attribute, "unicorn"), ("db.name", "postgres")]
     text = "[" + ",".join(pair.format(key=key, value=value) for key, value in others) + "]"
     evil = text.replace("unicorn", "unicorn; DROP TABLE unicorn")
-    for correlation in provisioned()["tempo"]["correlations"]:
-        steps = [step["expression"] for step in correlation["config"]["transformations"]]
-        assert [found.group(1) for step in steps if (found := re.search(step, text))] == ["unicorn"]
-        assert not [step for step in steps if re.search(step, evil)]
+    steps = [step["expression"] for step in way_to("postgres")["transformations"]]
+    assert [found.group(1) for step in steps if (found := re.search(step, text))] == ["unicorn"]
+    assert not [step for step in steps if re.search(step, evil)]
 
 
 @pytest.mark.parametrize(

@@ -111,14 +111,13 @@ class Backends:
                 spans += [span | {"service": known["service.name"]["stringValue"]} for span in scope["spans"]]
         return spans
 
-    def profile(self, service: str, kind: str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds", **more: str) -> int:
-        """Return the total of a service's profiles of the last quarter of an hour, in the unit of their kind."""
+    def profile(self, selector: str, kind: str = "process_cpu:cpu:nanoseconds:cpu:nanoseconds") -> int:
+        """Return the total of the profiles with such labels, of a quarter of an hour, in the unit of their kind."""
         now = int(time.time() * 1000)
-        labels = ",".join(f'{key}="{value}"' for key, value in {"service_name": service, **more}.items())
         answer = self.fetch(
             "PYROSCOPE_PORT",
             "/querier.v1.QuerierService/SelectMergeStacktraces",
-            body={"profileTypeID": kind, "labelSelector": f"{{{labels}}}", "start": now - 900_000, "end": now},
+            body={"profileTypeID": kind, "labelSelector": selector, "start": now - 900_000, "end": now},
         )
         return int((answer or {}).get("flamegraph", {}).get("total", 0))
 

@@ -27,6 +27,11 @@ def unescaped(text: str) -> str:
     return text.replace("$$", "$")
 
 
+def target(uid: str) -> dict[str, Any]:
+    """Return the query by which a span leads to a data source."""
+    return next(way["config"]["target"] for way in PROVISIONED["tempo"]["correlations"] if way["targetUID"] == uid)
+
+
 @pytest.mark.parametrize(("board", "series", "label"), list(choices()))
 def test_readers_have_something_to_choose_from(board: str, series: str, label: str, stack: Backends) -> None:
     """The list above each dashboard has entries."""
@@ -80,6 +85,15 @@ def test_a_span_leads_to_metrics(query: dict[str, str], stack: Backends) -> None
     eventually(lambda: stack.promql(text), f"answer to {text}")
 
 
+@pytest.mark.parametrize("name", ["POST /<beast>", "GET /<beast>"])
+def test_a_span_leads_to_the_profile_of_all_of_its_name(name: str, stack: Backends) -> None:
+    """One of 2 ms seldom has a sample, since one is taken each 10 ms; all of them together do."""
+    query = target("pyroscope")
+    selector = unescaped(query["labelSelector"]).replace("${serviceName}", "mythical-server")
+    selector = selector.replace("${__span.name}", name)
+    eventually(lambda: stack.profile(selector, query["profileTypeId"]), f"sample of {name}")
+
+
 def test_a_span_leads_to_the_rows_of_its_table(stack: Backends) -> None:
     """By the name of the table, counted by a role that cannot change it."""
     trace = eventually(lambda: stack.traceql(STATEMENT), "trace with a statement")[0]["traceID"]
@@ -89,7 +103,7 @@ def test_a_span_leads_to_the_rows_of_its_table(stack: Backends) -> None:
         for attribute in span.get("attributes", [])
         if attribute["key"] == "db.collection.name"
     ]
-    statement = unescaped(PROVISIONED["tempo"]["correlations"][0]["config"]["target"]["rawSql"])
+    statement = unescaped(target("postgres")["rawSql"])
     with reader(stack) as connection:
         rows = connection.execute(statement.replace("${table}", tables[0]).encode()).fetchall()
         assert rows[0][0] == tables[0]

@@ -83,7 +83,7 @@ def test_log_lines_are_in_loki(stack: Backends, service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_profiles_are_in_pyroscope(stack: Backends, service: str) -> None:
     """CPU time, under the name of the service."""
-    eventually(lambda: stack.profile(service), f"profile of {service}")
+    eventually(lambda: stack.profile(f'{{service_name="{service}"}}'), f"profile of {service}")
 
 
 @pytest.mark.parametrize(("service", "metric"), INFRASTRUCTURE)

@@ -62,7 +62,8 @@ def board() -> Board:
             ),
             table(
                 "Traces with a profile",
-                "Requests whose spans have a profile of their own: open one, and choose Profiles for this span.",
+                "Long requests: open one, and choose Profiles for this span. One sample is taken in 10 ms of CPU time: "
+                "one that was short or waited has none, then choose CPU profile of all such spans.",
                 "ms",
                 traces('{ resource.service.name = "$service" && span.pyroscope.profile.id != nil && duration > 20ms }'),
                 width=24,
