@@ -1,7 +1,7 @@
 """Confirmed sending, many messages on the way at a time, re-sent over a new connection."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +45,9 @@ class Outbox:
         self._waiting: deque[Outgoing] = deque()
         self._unconfirmed: dict[int, Outgoing] = {}  # by delivery tag, ascending
         self._last_tag = 0
-        self._returned: set[str] = set()
+        # By queue, message_id and body: a return bears no delivery tag, and a message that is passed on may have no
+        # id, or one that another has as well.
+        self._returned: Counter[tuple[str, object, bytes]] = Counter()
         self._declaring = False
         self._expiring = False
         self.ready = False
@@ -112,16 +114,25 @@ class Outbox:
                 message.done(self._verdict(message, accepted))
 
     def _verdict(self, message: Outgoing, accepted: bool) -> MessagingError | None:
-        if message.properties.message_id in self._returned:
-            self._returned.discard(message.properties.message_id)
+        if self._returned and self._was_returned(message):
             return Unroutable(f"no queue '{message.queue}'; it is declared again for the messages that follow")
         if not accepted:
             return NotConfirmed(f"refused by the broker, queue '{message.queue}' may be full or without a leader")
         return None
 
-    def _on_return(self, _channel: Channel, _method: object, properties: BasicProperties, _body: bytes) -> None:
+    def _was_returned(self, message: Outgoing) -> bool:
+        """Whether a return is about this message; it is about one only."""
+        which = (message.queue, message.properties.message_id, message.body)
+        if which not in self._returned:
+            return False
+        self._returned[which] -= 1
+        if not self._returned[which]:
+            del self._returned[which]
+        return True
+
+    def _on_return(self, _channel: Channel, method: Basic.Return, properties: BasicProperties, body: bytes) -> None:
         """Basic.Return comes before the Basic.Ack of the same message, which then means "handled", not "stored"."""
-        self._returned.add(properties.message_id)
+        self._returned[method.routing_key, properties.message_id, body] += 1
         if not self._declaring:
             self._declaring = True
             self.link.declare_again(self._declared)

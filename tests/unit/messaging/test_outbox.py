@@ -14,6 +14,8 @@ from common.messaging import Broker, BrokerAway, BrokerBlocked, MessagingError, 
 from common.messaging.outbox import Outbox, Outgoing
 from common.messaging.owner import Owner
 
+BACK = Basic.Return(routing_key="messages")
+
 
 class Line:
     """Stands in for a channel in confirm mode: notes what is sent, and confirms when told."""
@@ -103,10 +105,26 @@ def test_a_returned_message_is_unroutable_though_it_is_confirmed_afterwards() ->
     bench = Bench()
     line = bench.connect()
     bench.send("a", "b")
-    line.give_back(line, None, BasicProperties(message_id="a"), b"")
+    line.give_back(line, BACK, BasicProperties(message_id="a"), b"")
     line.confirm(Basic.Ack(2, multiple=True))
     assert isinstance(bench.ended["a"], Unroutable)
     assert bench.ended["b"] is None
+
+
+def test_of_returned_messages_without_an_id_none_passes_for_stored() -> None:
+    """Senders need not give an id, and the broker confirms several at once: taken for stored, one would be lost."""
+    bench, ended = Bench(), dict[str, MessagingError | None]()
+    line = bench.connect()
+    for queue, body in (("dead", b"a"), ("retry", b"b"), ("retry", b"c"), ("retry", b"c")):
+        name = f"{body.decode()}{len(ended)}"
+        ended[name] = NotConfirmed("not heard of yet")
+        done = lambda error, name=name: ended.__setitem__(name, error)  # noqa: E731 - short, and only here
+        bench.outbox.send(Outgoing(queue, body, BasicProperties(), math.inf, done))
+    for body in (b"b", b"c", b"c"):
+        line.give_back(line, Basic.Return(routing_key="retry"), BasicProperties(), body)
+    line.confirm(Basic.Ack(4, multiple=True))
+    assert ended.pop("a0") is None
+    assert {type(error) for error in ended.values()} == {Unroutable}
 
 
 def test_what_was_not_confirmed_goes_out_first_on_the_next_connection() -> None:
