@@ -67,6 +67,7 @@ class WhileOn:
                         return
             else:
                 self._wake.wait(AGAIN_S)
+                self._wake.clear()
 
     def _try_step(self) -> float:
         try:

@@ -3,6 +3,7 @@
 import logging
 import random
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from common.faults import MEMORY_LEAK, NULL_NAME, PLANTED, SLOW_QUERY, Faults
 from common.faults.control import add_fault_pages
 from common.faults.marks import mark
 from common.faults.strengths import Change, FaultRefused
-from common.faults.while_on import WhileOn
+from common.faults.while_on import AGAIN_S, WhileOn
 from common.problems import translate_problems
 from tests.unit.common.waiting import eventually
 
@@ -225,6 +226,25 @@ def test_what_a_fault_does_beside_the_requests_begins_and_ends_with_it() -> None
     assert set(steps) == {2}
     assert undone == ["tried", "tried"]
     work.close()
+
+
+def test_between_two_tries_to_clear_up_there_is_a_pause_whatever_woke_it() -> None:
+    """A database that is away would be asked without end, with a line in the log each time."""
+    shown, tried = faults(), list[float]()
+
+    def undo() -> None:
+        tried.append(time.monotonic())
+        if len(tried) == 1:
+            work.start()  # wakes it, as a fault does that is set and cleared again in this moment
+        if len(tried) < 4:
+            raise OSError("not now")
+
+    work = WhileOn(shown, SLOW_QUERY, lambda _: 60, undo)
+    shown.set("slow_query", 1, 60)
+    shown.clear()
+    eventually(lambda: len(tried) == 4, "four tries")
+    work.close()
+    assert tried[3] - tried[1] >= AGAIN_S  # the first pause was cut short, once
 
 
 def test_a_fault_that_is_on_at_the_end_is_cleared_up() -> None:
