@@ -165,8 +165,9 @@ class Publisher:
             if self._in_flight < self._max_in_flight:
                 self._in_flight += 1
                 return None
-        if self.trouble is not None:
-            return again(self.trouble)
+        trouble = self.trouble  # once: the broker's thread may mend it between two looks
+        if trouble is not None:
+            return again(trouble)
         return TooManyInFlight(f"{self._max_in_flight} messages wait for their confirm already")
 
     def _take(self, publishing: _Publishing) -> None:

@@ -1,0 +1,33 @@
+"""What a publisher says while it has no place for another message."""
+
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider
+
+from common.messaging import Broker, BrokerAway, MessagingError, Publisher, TooManyInFlight
+
+NOBODY = Broker("127.0.0.1", port=1)
+
+
+class MendedMeanwhile(Publisher):
+    """Its trouble is over at the second look."""
+
+    looks = 0
+
+    @property
+    def trouble(self) -> MessagingError | None:
+        """What another thread may change at any time."""
+        self.looks += 1
+        return BrokerAway("gone") if self.looks % 2 else None
+
+
+def test_a_broker_that_is_back_in_that_moment_does_not_make_publishing_raise() -> None:
+    """Whatever is wrong is in the future: the caller, a loop of the requester, would lose its round."""
+    publisher = MendedMeanwhile(
+        NOBODY,
+        tracer=NoOpTracerProvider().get_tracer("test"),
+        meter=NoOpMeterProvider().get_meter("test"),
+        max_in_flight=0,
+    )
+    said = [type(publisher.publish("GET /unicorn").exception(1)) for _ in range(2)]
+    publisher.close(0.1)
+    assert said == [BrokerAway, TooManyInFlight]
