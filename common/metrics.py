@@ -37,10 +37,13 @@ class SharedReader(PeriodicExportingMetricReader):
             super()._receive_metrics(metrics_data, timeout_millis, **kwargs)
 
     def snapshot(self) -> MetricsData | None:
-        """Give the metrics as last pushed: at most one interval old."""
-        if self._last is None:
-            self.collect()
-        return self._last
+        """Give the metrics as last pushed: at most one interval old. Before the first push, as they are now."""
+        if self._last is not None:
+            return self._last
+        # Not by collect(), which pushes: the page would wait ten seconds for a collector that does not answer.
+        look: Any = self._collect  # the SDK's own types tell less than there is
+        now: MetricsData | None = look(self)
+        return now
 
 
 def meter_provider(
