@@ -20,11 +20,14 @@ class LogSettings:
 
 
 def log_settings(env: Env) -> LogSettings:
-    """Read them: LOGS_TARGET means Loki, OTEL_LOGS_EXPORTER=otlp means OTLP and wins, nothing means standard output."""
+    """Read them: LOGS_TARGET means Loki, OTEL_LOGS_EXPORTER=otlp means OTLP and wins, nothing means standard output.
+
+    With OTEL_SDK_DISABLED the SDK takes no lines for OTLP and says nothing of it: they go to standard output then.
+    """
     target = env.url("LOGS_TARGET", "")
     exporter = env.choice("OTEL_LOGS_EXPORTER", "none", ("none", "console", "otlp"))
     level = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
     queue = env.integer("OTEL_BLRP_MAX_QUEUE_SIZE", OTLP_QUEUE_LINES, OTLP_BATCH_LINES, 1_000_000)
-    if exporter == "otlp":
+    if exporter == "otlp" and not env.flag("OTEL_SDK_DISABLED", default=False):
         return LogSettings("otlp", target, level, queue)
     return LogSettings("loki" if target and exporter == "none" else "console", target, level)

@@ -29,6 +29,7 @@ LABELS = {"job": "test"}
         ({"LOGS_TARGET": LOKI, "OTEL_LOGS_EXPORTER": "console"}, "console"),
         ({"LOGS_TARGET": LOKI, "OTEL_LOGS_EXPORTER": "none"}, "loki"),
         ({"OTEL_LOGS_EXPORTER": "otlp"}, "otlp"),
+        ({"OTEL_LOGS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, "console"),
     ],
 )
 def test_the_way_is_chosen_by_two_variables(values: dict[str, str], way: str) -> None:
