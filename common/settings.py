@@ -96,7 +96,7 @@ class Env:
         value = self.text(name, default)
         host, _, port = value.rpartition(":")
         # The length first: int() refuses thousands of digits with an error of its own.
-        if not host or not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:  # noqa: PLR2004 - TCP ports
+        if not host or "/" in host or not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:  # noqa: PLR2004 - TCP ports
             raise SettingsError(f"{name}={value!r} is not host:port, as in {default}")
         return host, int(port)
 

@@ -44,6 +44,7 @@ BAD: list[tuple[str, Reader, str]] = [
     ("0", lambda env: env.port("X", 1), "from 1 to 65535"),
     ("65536", lambda env: env.port("X", 1), "from 1 to 65535"),
     ("host", lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("http://host:4000", lambda env: env.host_port("X", "h:1"), "host:port"),
     (":4000", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:0", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:70000", lambda env: env.host_port("X", "h:1"), "host:port"),
