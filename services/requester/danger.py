@@ -20,8 +20,8 @@ class Danger:
 
     def add(self, danger: int) -> None:
         """Raise the danger now."""
-        now = int(self._clock())
         with self._lock:
+            now = int(self._clock())  # in here, or a second might come twice: as two entries, of which there are 30
             if self._seconds and self._seconds[-1][0] == now:
                 danger += self._seconds.pop()[1]
             self._seconds.append((now, danger))
