@@ -39,6 +39,7 @@ class Intake:
         self._tag = ""
         self._in_hand: set[int] = set()
         self._stopping = False
+        self._on_stopped: Callable[[], None] = lambda: None
         self.ready = False
 
     @property
@@ -57,8 +58,9 @@ class Intake:
             self._in_hand.discard(delivery.tag)
 
     def stop(self, on_stopped: Callable[[], None]) -> None:
-        """Take no more; what is in hand can still be acknowledged."""
+        """Take no more; what is in hand can still be acknowledged. `on_stopped` may be called twice."""
         self._stopping = True
+        self._on_stopped = on_stopped
         if self.ready and self._channel is not None and self._channel.is_open:
             self.ready = False
             self._channel.basic_cancel(self._tag, callback=lambda _cancelled: on_stopped())
@@ -76,11 +78,12 @@ class Intake:
         self._depth.start(channel.connection)
 
     def on_down(self) -> None:
-        """Forget the deliveries of the lost channel."""
+        """Forget the deliveries of the lost channel; nothing comes over it any more, whether it was to stop or not."""
         self.ready = False
         self._channel = None
         self._in_hand.clear()
         self._depth.stop()
+        self._on_stopped()
 
     def on_blocked(self, blocked: bool) -> None:
         """Nothing to do: the broker stops reading from publishers only, and this connection never publishes."""
