@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from tests.seams.compose_files import BASE, LAYERS, dotenv, everything, layer_file, services, text
 from tests.seams.tree import ROOT, rows, sections, words
@@ -54,6 +55,29 @@ def test_every_choice_of_alloy_can_be_made_from_outside() -> None:
     told = services()["alloy"]["environment"]
     assert choices <= set(told)
     assert all(told[choice] is None for choice in choices)
+
+
+def in_mebibytes(size: str) -> int:
+    """The number of a size such as 400MiB, or 640m as compose writes it."""
+    return int(re.fullmatch(r"(\d+)(?:MiB|m)", size)[1])  # type: ignore[index]  # anything else fails the test
+
+
+@pytest.mark.parametrize("name", [BASE, "docker-compose-minimal.yml", "docker-compose-otel.yml"])
+def test_a_collector_refuses_before_the_kernel_ends_it(name: str) -> None:
+    """Its own limit is below that of the language, and this one below the container's; senders try again."""
+    one = services(name).get("alloy") or services(name)["otel-collector"]
+    told = one["environment"]
+    [default] = re.findall(r'"ALLOY_MEMORY_LIMIT"\), "(\w+)"', ALLOY["otlp.alloy"])
+    own = in_mebibytes(told.get("ALLOY_MEMORY_LIMIT", default))
+    if name == "docker-compose-otel.yml":
+        own = yaml.safe_load(text("otel/otel.yml"))["processors"]["memory_limiter"]["limit_mib"]
+    assert own < in_mebibytes(told["GOMEMLIMIT"]) < in_mebibytes(one["mem_limit"])
+
+
+def test_the_part_that_is_kept_free_grows_with_the_limit() -> None:
+    """A fifth of it by default; 80 MiB of the minimal layer's 150 were more than half."""
+    assert not re.search(r"^\s*spike_limit\b", ALLOY["otlp.alloy"], re.MULTILINE)
+    assert "spike_limit_mib" not in text("otel/otel.yml")
 
 
 def test_tempo_hears_of_the_choices_that_it_shares_with_alloy() -> None:
