@@ -15,7 +15,7 @@ PAGES = pages()
 IDS = [page.name for page in PAGES]
 each_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
 # What the tests start by themselves; each is a promise that the run which they start is the same.
-COLLECTOR = "docker compose -f docker-compose.yml -f docker-compose-otel.yml up -d"
+COLLECTOR = "docker compose -f docker-compose.yml -f docker-compose-otel.yml up -d --remove-orphans"
 STARTS = {"demo": "make demo", "stack": "docker compose up -d", "collector": COLLECTOR}
 POINTER = re.compile(r"^- \[`([^`]+)`\]\(([^)]+)\)\s+`([^`]+)`:\s+\S", re.MULTILINE)
 
