@@ -8,6 +8,7 @@ import yaml
 from tests.seams.tree import ROOT
 
 TRACES = (ROOT / "alloy" / "traces.alloy").read_text(encoding="utf-8")
+OTLP = (ROOT / "alloy" / "otlp.alloy").read_text(encoding="utf-8")
 METRICS = (ROOT / "alloy" / "metrics.alloy").read_text(encoding="utf-8")
 RELEASE = 'set(attributes["mythical.release"], attributes["service.version"])'
 
@@ -103,6 +104,10 @@ def test_the_collector_carries_all_three_signals_and_labels_metrics_as_alloy_doe
     assert set(pipelines) == {"traces", "metrics", "logs"}
     assert all("otlp" in pipeline["receivers"] for pipeline in pipelines.values())
     assert all(pipeline["processors"][0] == "memory_limiter" for pipeline in pipelines.values())
+    [made] = COLLECTOR["processors"]["transform/labels"]["metric_statements"]
+    groups = [statement for statement in made["statements"] if 'attributes["group"]' in statement]
+    assert groups
+    assert groups == re.findall(r'`(set\(attributes\["group"\].+)`', OTLP)
     scraped = COLLECTOR["receivers"]["prometheus"]["config"]["scrape_configs"]
     labels = [one["labels"] for job in scraped for one in job["static_configs"]]
     assert {one["service"] for one in labels} >= {"mimir", "loki", "tempo", "pyroscope", "grafana", "rabbitmq"}
