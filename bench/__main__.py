@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.generator import generator_cost
@@ -14,10 +15,13 @@ from bench.server import server_cost
 from bench.stage import Stage
 from local.errors import LocalError
 
+# An hour; what lasts longer is the soak.
+MOST_S = 3600.0
 
-def main() -> int:
-    """Measure what was asked for; the exit status is 0 unless something could not be measured."""
-    arguments = _arguments()
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure what was asked for: exit status 0, 1 if something could not be measured, 2 if a figure is none."""
+    arguments = _arguments(words)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="mythical-bench-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
@@ -38,12 +42,30 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of off and on (default 3)")
-    parser.add_argument("--seconds", type=float, default=8, help="length of one measurement (default 8)")
-    parser.add_argument("--messages", type=int, default=6000, help="messages to send (default 6000)")
-    return parser.parse_args()
+    parser.add_argument("--rounds", type=_count, default=3, help="pairs of off and on (default 3)")
+    parser.add_argument("--seconds", type=_length, default=8, help="length of one measurement (default 8)")
+    parser.add_argument("--messages", type=_count, default=6000, help="messages to send (default 6000)")
+    return parser.parse_args(words)
+
+
+def _count(text: str) -> int:
+    """A whole number of at least one."""
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
+def _length(text: str) -> float:
+    """Seconds, in which something can be measured."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= MOST_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 1 to {MOST_S:,.0f}")
+    return seconds
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from statistics import median
 from bench.report import Figure
 from bench.stage import Stage
 from bench.usage import usage
+from local.errors import LocalError
 from local.ports import LOOPBACK
 from local.state import CHECKOUT
 
@@ -48,6 +49,8 @@ def _measure(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tup
 def _run(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
     """Run the load headless; give its CPU seconds, children included, and its requests."""
     results: Path = stage.folder / "load"
+    written = results / "load.json"
+    written.unlink(missing_ok=True)  # of the run before: it would be taken for this one's
     told = {
         "LOAD_HOST": f"http://{LOOPBACK}:{port}",
         "LOAD_COLLECTOR": f"http://{LOOPBACK}:{stage.otlp_http}",
@@ -63,7 +66,9 @@ def _run(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[f
     process = subprocess.Popen(  # noqa: S603 - our own program
         command, cwd=CHECKOUT, env=os.environ | told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    _, _, used = os.wait4(process.pid, 0)
-    process.returncode = 0  # reaped above, with its usage
-    requests = json.loads((results / "load.json").read_text(encoding="utf-8"))["figures"]["requests"]
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # reaped above, with its usage
+    if not written.exists():
+        raise LocalError(f"the load ended with {process.returncode} and wrote no results")
+    requests = json.loads(written.read_text(encoding="utf-8"))["figures"]["requests"]
     return used.ru_utime + used.ru_stime, int(requests)

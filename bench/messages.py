@@ -14,6 +14,7 @@ from opentelemetry.trace import NoOpTracerProvider
 from bench.report import Figure
 from bench.stage import Stage
 from common.messaging import Broker, Consumer, Message, Publisher
+from local.errors import LocalError
 
 TEXT = 'POST /unicorn {"name": "russet_sly_otter_glen"}'
 LIMIT_S = 120.0
@@ -50,7 +51,7 @@ def _rate(publish: Side, consume: Side, host: str, port: int, count: int) -> flo
     for side in sides:
         side.join(LIMIT_S)
         if side.exitcode != 0:
-            raise RuntimeError(f"a side of the message benchmark ended with {side.exitcode}")
+            raise LocalError(f"a side of the message benchmark ended with {side.exitcode}")
     seconds: float = clock[1] - clock[0]
     return count / seconds
 

@@ -1,0 +1,25 @@
+"""What the command line of the benchmarks takes."""
+
+import pytest
+
+from bench.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--rounds=0", "--rounds: '0' is not a whole number, 1 or more"),
+        ("--messages=few", "--messages: 'few' is not a whole number, 1 or more"),
+        ("--seconds=0", "--seconds: '0' is not a number of seconds, 1 to 3,600"),
+        ("--seconds=nan", "--seconds: 'nan' is not a number of seconds, 1 to 3,600"),
+        ("--seconds=long", "--seconds: 'long' is not a number of seconds, 1 to 3,600"),
+    ],
+)
+def test_a_figure_that_is_none_is_refused_before_anything_starts(
+    word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the word that is wrong and what it may be; else the run would end after minutes, dividing by nothing."""
+    with pytest.raises(SystemExit) as ended:
+        main([word])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
