@@ -102,10 +102,13 @@ def test_a_line_is_made_of_each_root_span_wherever_it_is_in_its_batch(tmp_path: 
 
 
 def test_no_line_is_made_when_they_are_off(tmp_path: Path, sinks: BackEnds) -> None:
-    """The trace arrives all the same."""
+    """The trace arrives all the same, and a line that was pushed after it."""
     with running(tmp_path, sinks.told(tmp_path, ALLOY_SPAN_LOGS="off")) as one:
         send_spans(one, span(TRACE, ROOT_SPAN))
         eventually(sinks.spans)
+        pushed = {"stream": {"job": "after"}, "values": [[str(time.time_ns()), "all before it has arrived"]]}
+        send(f"{one.lines}/loki/api/v1/push", {"streams": [pushed]})
+        eventually(lambda: sinks.loki.of(job="after"))
         assert not sinks.span_logs()
 
 

@@ -8,6 +8,7 @@ import subprocess
 import psycopg
 import pytest
 
+from tests.seams.compose_files import dotenv
 from tests.stack.backends import HOST, ROOT, Backends, port
 
 PAGES = {
@@ -22,8 +23,14 @@ PAGES = {
     "GRAFANA_PORT": "/api/health",
     "QUEUE_PAGES_PORT": "/",
     "LOAD_PORT": "/",
+    "WORKSHOP_PORT": "/",
 }
 OTHERS = ("DATABASE_PORT", "QUEUE_PORT", "OTLP_GRPC_PORT", "OTLP_HTTP_PORT")
+
+
+def test_every_published_port_is_looked_at() -> None:
+    """One that is new in .env has to be put into one of the lists."""
+    assert {name for name in dotenv() if name.endswith("_PORT")} == {*PAGES, *OTHERS}
 
 
 @pytest.mark.parametrize("variable", PAGES)
