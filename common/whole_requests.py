@@ -72,7 +72,8 @@ class WholeRequests:
             if self._awaited.pop(body, None) is None:
                 return
         left = CLOSE if body.cut else ()
-        self._serve(body.scope, body.protocol, bytes(body.content), len(body.content), left)
+        length = max(len(body.content), body.length or 0)
+        self._serve(body.scope, body.protocol, bytes(body.content), length, left)
 
     def _serve(self, scope: Any, protocol: Any, content: bytes, length: int, more: Headers = ()) -> None:
         try:
@@ -115,8 +116,8 @@ class _Body:
         self.scope = scope
         self.protocol = protocol
         self.content = bytearray()
-        self.cut = False  # the rest of it is left unread
-        self._length = length
+        self.length = length
+        self.cut = False  # the rest of it is left unread, or never came
         self._requests = requests
         self._pieces = protocol.__aiter__()
         self._next: Any = None
@@ -150,10 +151,15 @@ class _Body:
             self.read_on()
 
     def _is_whole(self, piece: bytes) -> bool:
-        """Tell whether no more is to come, or none that would be taken; an empty piece is the end."""
+        """Tell whether no more is to come, or none that would be taken; an empty piece is the end.
+
+        The end may be that of the connection: then the body is shorter than its length, which the application is told.
+        Of one that comes in chunks granian does not say which end it is.
+        """
         if not piece:
+            self.cut = len(self.content) < (self.length or 0)
             return True
-        if self._length is None:
+        if self.length is None:
             self.cut = len(self.content) > LARGEST_READ
             return self.cut
-        return len(self.content) >= self._length
+        return len(self.content) >= self.length

@@ -22,7 +22,8 @@ ALWAYS: WSGIEnvironment = {
 def call(app: WSGIApplication, scope: Any, content: bytes, length: int) -> tuple[int, Headers, bytes]:
     """Give status, headers and body of the application's answer to a request with that body.
 
-    `length` is what the request says of its body, which is more than `content` when it was too much to be read.
+    `length` is what the request says of its body, which is more than `content` when it was too much to be read or broke
+    off; Werkzeug refuses both, with 413 and 400.
     """
     begun: list[tuple[str, Headers]] = []
     written: list[bytes] = []
@@ -60,6 +61,8 @@ def environ(scope: Any, content: bytes, length: int) -> WSGIEnvironment:
     _add_headers(told, scope)
     if length:
         told["CONTENT_LENGTH"] = str(length)
+    if len(content) < length:
+        del told["wsgi.input_terminated"]  # with it, Werkzeug would take whatever came for the whole
     return told
 
 

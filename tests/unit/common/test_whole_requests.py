@@ -150,6 +150,16 @@ def test_a_body_that_was_read_whole_leaves_the_connection_as_it_is() -> None:
     assert (app.lengths, protocol.answers[0][1]) == ([str(LARGEST_BODY + 1)], [])
 
 
+def test_a_body_that_breaks_off_is_not_taken_for_whole() -> None:
+    """The caller is gone, or closed its half: the application is told how long it should be, the connection ends."""
+    app, protocol = Seen(), Protocol()
+    WholeRequests(app).take(scope(content_length="8"), protocol)
+    for piece in (b"half", b""):
+        protocol.come(piece)
+    assert (app.bodies, app.lengths) == ([b"half"], ["8"])
+    assert protocol.answers[0][1] == [("Connection", "close")]
+
+
 def test_a_body_that_does_not_come_in_time_is_given_up() -> None:
     """The caller gets 408, the connection ends, the application hears nothing, and it is counted once."""
     app, protocol, late = Seen(), Protocol(), list[int]()

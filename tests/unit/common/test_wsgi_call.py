@@ -7,6 +7,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.validate import validator
 
 import pytest
+from flask import Flask, request
 
 from common.wsgi_call import call, environ
 
@@ -75,6 +76,19 @@ def test_a_body_that_came_in_chunks_has_a_length_by_now() -> None:
     given = environ(scope(("transfer-encoding", "chunked")), b"body", 4)
     assert given["CONTENT_LENGTH"] == "4"
     assert "HTTP_TRANSFER_ENCODING" not in given
+
+
+@pytest.mark.parametrize(("length", "status"), [(2, 200), (8, 400)])
+def test_flask_refuses_a_body_that_broke_off(length: int, status: int) -> None:
+    """It may be good JSON as far as it came, and yet it is not what the caller meant to send."""
+    app = Flask("test")
+    app.config["MAX_CONTENT_LENGTH"] = 100
+
+    @app.post("/unicorn")
+    def _add() -> Any:
+        return request.get_json()
+
+    assert call(app, scope(("content-type", "application/json")), b"{}", length)[0] == status
 
 
 def test_an_address_of_version_6_is_written_without_brackets() -> None:
