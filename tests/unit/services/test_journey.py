@@ -213,7 +213,7 @@ def test_the_boring_catalogue_tags_its_lines_as_endpoints(lines: pytest.LogCaptu
 
 @pytest.mark.parametrize("timeshift_min", [0, 40])
 def test_the_time_in_the_line_is_set_back_by_the_timeshift(timeshift_min: int, lines: pytest.LogCaptureFixture) -> None:
-    """TIMESHIFT: logs as of a place whose clock is wrong, or 40 minutes late."""
+    """TIMESHIFT: logs as of a place whose clock is 40 minutes slow."""
     Rig(timeshift_min=timeshift_min).journey.make(GET)
     written = datetime.fromisoformat(said(lines.records[0])["loggedtime"])
     shift = datetime.now(UTC) - written
