@@ -1,6 +1,6 @@
 """The quick span encoder gives what the exporter's own encoder gives."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode_thoroughly
 from opentelemetry.sdk.resources import Resource
@@ -53,6 +53,7 @@ SPANS = st.builds(
 )
 
 
+@settings(deadline=None)  # a busy machine is no error
 @given(st.lists(SPANS, max_size=6))
 def test_any_batch_encodes_to_the_same_message(spans: list[ReadableSpan]) -> None:
     """Both encoders tell the collector the same, span by span, under the same resource and scope."""
