@@ -1,5 +1,6 @@
 """Questions over HTTP, and the counters of a Prometheus page."""
 
+import http.client
 import json
 import re
 import urllib.error
@@ -43,6 +44,8 @@ def ask(address: str, body: object = None, **query: str | int) -> Page:
             return Page(answer.status, answer.read().decode(errors="replace"))
     except urllib.error.HTTPError as refusal:
         return Page(refusal.code, refusal.read().decode(errors="replace"))
+    except http.client.HTTPException as error:
+        raise NoAnswer(f"the answer is no HTTP, or breaks off ({type(error).__name__})") from None
     except (OSError, ValueError) as error:
         raise NoAnswer(str(getattr(error, "reason", error))) from None
 

@@ -1,6 +1,6 @@
 """A program of the suite as the demo runs it: a process and the address that tells when it is ready."""
 
-import urllib.error
+import http.client
 import urllib.request
 from typing import Protocol
 
@@ -58,5 +58,5 @@ def answers_ok(url: str, timeout_s: float = 1.0) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310 - our own processes
             return True
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False

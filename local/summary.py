@@ -1,7 +1,7 @@
 """What has arrived at the gateway, as it tells in GET /api/summary, and what is missing of the whole."""
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,11 +70,11 @@ def parse(answer: dict[str, Any]) -> Summary:
 
 
 def fetch(page: str, timeout_s: float = 1.0) -> Summary | None:
-    """Ask the gateway whose page is at `page`; None if it does not answer in time."""
+    """Ask the gateway whose page is at `page`; None if it does not answer in time, or if somebody else does."""
     try:
         with urllib.request.urlopen(f"{page}/api/summary", timeout=timeout_s) as answer:  # noqa: S310 - our own gateway
             return parse(json.load(answer))
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException, AttributeError, KeyError, TypeError):
         return None
 
 

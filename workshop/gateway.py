@@ -1,5 +1,6 @@
 """Symptoms as the gateway of the run without Docker shows them: figures made of its latest spans, lines and metrics."""
 
+import http.client
 import json
 import time
 import urllib.error
@@ -127,7 +128,7 @@ class Gateway:
         except urllib.error.HTTPError as refusal:
             with refusal:
                 raise FileNotFoundError(path) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise WorkshopError(f"no gateway answers at {self._page}; make demo starts one") from error
 
 

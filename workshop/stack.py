@@ -1,5 +1,6 @@
 """Symptoms as the back ends of the stack show them: Mimir, Loki and Tempo by their queries, Pyroscope by a profile."""
 
+import http.client
 import json
 import time
 import urllib.error
@@ -93,7 +94,7 @@ class Stack:
             with refusal:
                 said = refusal.read().decode(errors="replace")[:200].strip()
             raise WorkshopError(f"{address} answered {refusal.code}: {said}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise WorkshopError(f"nothing answers at {address}; docker compose up starts the stack") from error
 
 

@@ -1,5 +1,6 @@
 """The switches of the three services, each asked over HTTP at `/faults`."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -63,7 +64,7 @@ class Switches:
         except urllib.error.HTTPError as refusal:
             with refusal:
                 raise WorkshopError(_refused(service, refusal.code, refusal.read())) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise WorkshopError(
                 f"the {service} does not answer at {address}; start the suite: make demo, or docker compose up"
             ) from error
@@ -83,7 +84,7 @@ def answers(page: str) -> bool:
     try:
         with urllib.request.urlopen(f"{page}/readyz", timeout=1):  # noqa: S310 - made from a port
             return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
 
 

@@ -1,0 +1,59 @@
+"""A stranger on a port of ours, who speaks no HTTP or tells other things, is nobody: no stack trace."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from doctor.ask import NoAnswer, ask
+from local.program import answers_ok
+from local.summary import fetch
+from workshop.errors import WorkshopError
+from workshop.gateway import Gateway
+from workshop.stack import Backends, Stack
+from workshop.switches import Switches, answers
+
+GREETING = b"SSH-2.0-OpenSSH_9.2\r\n"
+LIST = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[1]"
+
+
+@pytest.fixture
+def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server that says `request.param` to everybody, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_greet, args=(server, request.param))
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def _greet(server: socket.socket, said: bytes) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        with connection:
+            connection.recv(4096)
+            connection.sendall(said)
+
+
+@pytest.mark.parametrize("stranger", [GREETING], indirect=True)
+def test_who_speaks_no_http_does_not_answer(stranger: str) -> None:
+    """Whether the demo, the doctor or the workshop asks."""
+    assert not answers_ok(stranger)
+    assert not answers(stranger)
+    assert not Gateway(stranger).answers()
+    assert not Stack(Backends(*[stranger] * 4)).answers()
+    with pytest.raises(NoAnswer, match="no HTTP"):
+        ask(stranger)
+    with pytest.raises(WorkshopError, match="the server does not answer"):
+        Switches({"server": stranger}).states()
+
+
+@pytest.mark.parametrize("stranger", [GREETING, LIST], indirect=True)
+def test_a_stranger_is_not_taken_for_the_gateway(stranger: str) -> None:
+    """The doctor asks the gateway's port before it knows what runs here."""
+    assert fetch(stranger) is None
