@@ -31,6 +31,8 @@ DEFAULTS = (
     ("Locust", "DEMO_LOAD_PORT", 8089),
 )
 
+LAST_PORT = 65_535
+
 DOCKER = "\nDocker holds ports of it: if that is the suite, docker compose down ends it."
 
 
@@ -74,4 +76,5 @@ def _by(port: int) -> str:
 
 def _another(port: int) -> int:
     # A number one recognises, where it is to be had.
-    return port + 10_000 if is_free(port + 10_000) else free_port()
+    near = port + 10_000
+    return near if near <= LAST_PORT and is_free(near) else free_port()

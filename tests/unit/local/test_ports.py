@@ -1,6 +1,7 @@
 """Ports: which are free, who holds the others, and what the demo says about it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -59,6 +60,16 @@ def test_a_taken_port_is_told_with_its_remedy(listener: socket.socket) -> None:
             Ports([Port("server", "DEMO_SERVER_PORT", number)]).check_free()
     assert f"port {number} (server) is taken" in str(caught.value)
     assert "DEMO_SERVER_PORT=" in str(caught.value)
+
+
+def test_another_port_is_named_for_one_near_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand above it there is none."""
+    monkeypatch.setattr("local.addresses.is_free", lambda port: port != 60_000 and is_free(port))
+    with pytest.raises(LocalError) as caught:
+        Ports([Port("server", "DEMO_SERVER_PORT", 60_000)]).check_free()
+    named = re.search(r"DEMO_SERVER_PORT=(\d+) make demo", str(caught.value))
+    assert named
+    assert int(named[1]) <= 65_535
 
 
 @pytest.mark.parametrize(("name", "variable", "number"), DEFAULTS)
