@@ -77,7 +77,8 @@ def _hops(summary: Summary) -> Table:
 
 def _footer(summary: Summary, running_s: float, first_after_s: float | None) -> Text:
     missing = len(summary.missing_cells()) + len(summary.missing_hops())
-    parts = [f"{running_s // 60:.0f}:{running_s % 60:02.0f}"]
+    minutes, seconds = divmod(int(running_s), 60)
+    parts = [f"{minutes}:{seconds:02}"]
     if first_after_s is not None:
         parts.append(f"first signals after {first_after_s:.0f} s")
     parts.append("all seen" if not missing else f"{missing} not seen yet")

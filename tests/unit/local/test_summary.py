@@ -65,6 +65,16 @@ def test_rates_are_short(per_s: float, text: str) -> None:
     assert rate(per_s) == text
 
 
+@pytest.mark.parametrize(("running_s", "shown"), [(0.2, "0:00"), (59.7, "0:59"), (119.99, "1:59"), (3600, "60:00")])
+def test_the_time_is_minutes_and_seconds(running_s: float, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which there are sixty: 0:60 is no time."""
+    monkeypatch.setattr(Arrivals, "running_s", running_s)
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(arrivals(Arrivals(""), {}))
+    assert captured.get().splitlines()[-1].split(" · ")[0].strip() == shown
+
+
 @pytest.mark.parametrize("answer", [complete(), {}])
 def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
     """A small terminal shows each row on one line: two tables and a footer are thirteen lines."""
