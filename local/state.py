@@ -54,9 +54,12 @@ def only_one(state: Path) -> Iterator[None]:
 def _own_folder(folder: Path) -> Path:
     # 0711: the servers' own users pass through to their data, nobody lists it. A folder of another user here would let
     # that user swap our data, so it is refused rather than used.
+    ours = not folder.exists()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise LocalError(f"{folder} belongs to another user; set MYTHICAL_STATE to a folder of your own")
+    if ours:
+        folder.chmod(0o711)  # a umask of 077 made it 0700, and the servers of root would not get in
     return folder
 
 

@@ -16,6 +16,18 @@ def test_the_state_folder_can_be_named(tmp_path: Path) -> None:
     assert folder.is_dir()
 
 
+def test_the_state_folder_lets_the_servers_users_through(tmp_path: Path) -> None:
+    """Whatever the umask: as root, Postgres runs as another user below it. A folder that was there stays as it is."""
+    before = os.umask(0o077)
+    try:
+        made = state_folder({"MYTHICAL_STATE": str(tmp_path / "state")})
+        (tmp_path / "there").mkdir()
+        there = state_folder({"MYTHICAL_STATE": str(tmp_path / "there")})
+    finally:
+        os.umask(before)
+    assert [folder.stat().st_mode & 0o777 for folder in (made, there)] == [0o711, 0o700]
+
+
 def test_two_checkouts_do_not_share_their_state(tmp_path: Path) -> None:
     """Each runs its own servers on its own data."""
     one, other = (state_folder({}, tmp_path / name) for name in ("one", "other"))
