@@ -142,6 +142,8 @@ class _Handler(TimelyRequests, http.server.BaseHTTPRequestHandler):
             answer = self._route()
         except Refusal as refusal:
             answer = Answer(f"{refusal.message}\n".encode(), TEXT, refusal.status)
+        except ConnectionError:
+            raise  # there is nobody to answer; see handle_error
         except Exception:
             logging.getLogger(__name__).exception("fault while answering %s", self.path)
             answer = Answer(b"fault in the gateway, see its log\n", TEXT, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -152,8 +154,11 @@ class _Handler(TimelyRequests, http.server.BaseHTTPRequestHandler):
     def _route(self) -> Answer:
         if self.server.guard:
             self.server.guard(self.headers.get("Host", ""))
-        split = urlsplit(self.path)
         body = self._body()
+        try:
+            split = urlsplit(self.path)
+        except ValueError:
+            raise Refusal(400, "the target of the request is no address") from None
         method = "GET" if self.command == "HEAD" else self.command
         allowed = set()
         for route in self.server.routes:

@@ -2,6 +2,10 @@
 
 import gzip
 import json
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from local.gateway.__main__ import read_settings
 from local.gateway.compression import gunzip
 from local.gateway.page import LIBRARIES, WEB, host_guard, page_routes
 from local.gateway.refusal import Refusal
-from local.gateway.web import Answer, Request, Route
+from local.gateway.web import MOST_CONNECTIONS, Answer, HttpPort, Request, Route
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,49 @@ def test_gunzip_refuses_what_is_damaged(content: bytes) -> None:
         with pytest.raises(Refusal) as refusal:
             gunzip(damaged, 1000)
         assert refusal.value.status == 400
+
+
+@pytest.fixture
+def port() -> Iterator[HttpPort]:
+    """A port of the gateway without routes."""
+    listening = HttpPort(("127.0.0.1", 0), [], 1000)
+    listening.start()
+    yield listening
+    listening.stop()
+
+
+@pytest.mark.parametrize("target", ["http://[/", "http://a]b/"])
+def test_a_target_that_is_no_address_is_refused(port: HttpPort, target: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is the sender's fault, and no stack trace in the log."""
+    with socket.create_connection(("127.0.0.1", port.port), timeout=10) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert caplog.text == ""
+
+
+def test_a_sender_that_hangs_up_within_a_body_is_no_fault(port: HttpPort, caplog: pytest.LogCaptureFixture) -> None:
+    """A service that is killed while it sends leaves no stack trace; its place is free again."""
+    sender = socket.create_connection(("127.0.0.1", port.port), timeout=10)
+    sender.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\nsome")
+    until(lambda: places(port) == MOST_CONNECTIONS - 1)
+    # To linger for no time at all is to reset the connection.
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sender.close()
+    until(lambda: places(port) == MOST_CONNECTIONS)
+    assert caplog.text == ""
+
+
+def places(port: HttpPort) -> int:
+    """How many more connections there may be."""
+    return port._places._value
+
+
+def until(look: Callable[[], bool]) -> None:
+    """Wait until `look` answers true, at most ten seconds."""
+    deadline = time.monotonic() + 10
+    while not look():
+        assert time.monotonic() < deadline, "not within 10 s"
+        time.sleep(0.01)
 
 
 def test_a_route_captures_one_part_and_decodes_it_afterwards() -> None:
