@@ -141,9 +141,12 @@ def _end_on_sigterm() -> None:
 def _strength() -> float:
     body = request.get_json(silent=True) if request.is_json else None
     strength = body.get("strength") if isinstance(body, dict) else None
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
-        raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1}, with Content-Type: application/json.')
-    return float(strength)
+    try:
+        if not isinstance(strength, bool) and isinstance(strength, int | float) and math.isfinite(strength):
+            return float(strength)
+    except OverflowError:
+        pass  # a whole number of 400 digits: JSON has them, floats have not
+    raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1}, with Content-Type: application/json.')
 
 
 def _told(state: State) -> dict[str, object]:

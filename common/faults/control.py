@@ -74,9 +74,12 @@ def _asked() -> tuple[float, float, bool]:
 
 def _number(body: dict[str, object], name: str, default: float | None) -> float:
     value = body.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a number.")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass  # a whole number of 400 digits: JSON has them, floats have not
+    raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a number.")
 
 
 def _problem(refusal: FaultRefused) -> Problem:

@@ -134,6 +134,7 @@ def test_a_blind_fault_is_on_and_looks_off() -> None:
         ("/faults/slow_query", {"strength": "1"}, 400),
         ("/faults/slow_query", {"strength": True}, 400),
         ("/faults/slow_query", {"strength": float("nan")}, 400),
+        ("/faults/slow_query", {"strength": 10**400}, 400),
         ("/faults/slow_query", {"strength": 1, "seconds": 0}, 400),
         ("/faults/slow_query", {"strength": 1, "more": 1}, 400),
         ("/faults/slow_query", {"strength": 1, "blind": 1}, 400),
