@@ -5,6 +5,7 @@ Source of the format: profile.proto of github.com/google/pprof, whose field name
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -27,6 +28,10 @@ FIELDS = {
 }
 # Deeper stacks lose their innermost frames: JSON cannot nest much further, and no one reads a graph that deep.
 DEPTH = 200
+# A few bytes can refer to the same long text, or to all lines of a place, again and again: without an end to each, a
+# body of some MB would need as many GB.
+LONGEST_TEXT = 1000
+MOST_TYPES = 32
 # Pyroscope takes either label for the span a sample belongs to.
 SPAN_LABELS = ("span_id", "profile_id")
 
@@ -75,7 +80,7 @@ class PprofReader:
 
 
 def _pprof(message: Any) -> Pprof:
-    texts = [text.decode("utf-8", "replace") for text in message.string_table]
+    texts = [text[:LONGEST_TEXT].decode("utf-8", "replace") for text in message.string_table]
 
     def text(index: int) -> str:
         return texts[index] if 0 <= index < len(texts) else ""
@@ -86,7 +91,7 @@ def _pprof(message: Any) -> Pprof:
         each.id: tuple(names.get(line.function_id, "?") for line in reversed(each.line)) or ("?",)
         for each in message.location
     }
-    types = tuple((text(each.type), text(each.unit)) for each in message.sample_type)
+    types = tuple((text(each.type), text(each.unit)) for each in message.sample_type[:MOST_TYPES])
     return Pprof(
         types=types,
         period_type=(text(message.period_type.type), text(message.period_type.unit)),
@@ -94,7 +99,7 @@ def _pprof(message: Any) -> Pprof:
         duration_s=message.duration_nanos / 1e9,
         stacks=[
             Stack(
-                frames=tuple(_stack(each.location_id, frames)),
+                frames=tuple(islice(_stack(each.location_id, frames), DEPTH)),
                 values=tuple(each.value)[: len(types)],
                 labels={text(label.key): text(label.str) for label in each.label if label.str},
             )
@@ -112,7 +117,7 @@ def _frame(name: str, filename: str) -> str:
 def _stack(location_ids: Any, frames: dict[int, tuple[str, ...]]) -> Iterator[str]:
     """The frames of one sample from the root inwards: pprof lists them from the leaf outwards."""
     for location_id in location_ids[: -DEPTH - 1 : -1]:
-        yield from frames.get(location_id, ("?",))[:DEPTH]
+        yield from frames.get(location_id, ("?",))
 
 
 class Flame:

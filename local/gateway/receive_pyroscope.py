@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from local.gateway.messages import message_classes
-from local.gateway.pprof import Pprof, PprofReader
+from local.gateway.pprof import LONGEST_TEXT, Pprof, PprofReader
 from local.gateway.records import ProfileRecord
 from local.gateway.refusal import Refusal
 from local.gateway.web import Answer, Request, Route
@@ -55,7 +55,7 @@ class PyroscopeReceiver:
         return ProfileRecord(
             service=labels.get("service_name") or "unknown_service",
             labels=labels,
-            types=profile_types(labels.get("__name__", "profile"), profile),
+            types=profile_types(labels.get("__name__", "profile")[:LONGEST_TEXT], profile),
             samples=len(profile.stacks),
             duration_s=profile.duration_s,
             time_unix_nano=profile.time_unix_nano,

@@ -166,5 +166,6 @@ def line_size(line: LogLine) -> int:
 
 
 def profile_size(profile: ProfileRecord) -> int:
-    """The bytes a profile counts as: as it came, and the ids of the spans that were found in it."""
-    return RECORD_BYTES + len(profile.raw) + sum(map(len, profile.span_ids))
+    """The bytes a profile counts as: as it came, its labels and types, and the ids of the spans found in it."""
+    labels = sum(len(key) + len(value) for key, value in profile.labels.items())
+    return RECORD_BYTES + len(profile.raw) + labels + sum(map(len, profile.types)) + sum(map(len, profile.span_ids))

@@ -116,6 +116,13 @@ def test_a_profile_counts_with_the_spans_that_were_found_in_it() -> None:
     assert gateway.window.summary()["memory"]["profiles"]["bytes"] > len(raw) + 100 * 16
 
 
+def test_a_profile_counts_with_its_labels() -> None:
+    """They are held beside it, and may be as long as a body."""
+    gateway = Gateway()
+    push(gateway.window, gateway.reader, pprof([(["main"], 1, "")]), "s" * 100_000)
+    assert gateway.window.summary()["memory"]["profiles"]["bytes"] > 100_000
+
+
 THREADS_ALLOCATE = """
 import ctypes, sys, threading
 from local.gateway.allocator import share_one_heap

@@ -8,7 +8,7 @@ import pytest
 from local.gateway.flames import flame_json, profiled_spans_json, profiles_json
 from local.gateway.limits import Limits
 from local.gateway.messages import message_classes
-from local.gateway.pprof import DEPTH, FIELDS, Flame, PprofReader
+from local.gateway.pprof import DEPTH, FIELDS, LONGEST_TEXT, MOST_TYPES, Flame, PprofReader
 from local.gateway.receive_pyroscope import FIELDS as PUSH_FIELDS
 from local.gateway.receive_pyroscope import PyroscopeReceiver
 from local.gateway.refusal import Refusal
@@ -139,6 +139,21 @@ def test_a_stack_without_end_is_cut(reader: PprofReader) -> None:
         [tree] = tree["children"]
         depth += 1
     assert depth == DEPTH
+
+
+def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> None:
+    """One place of many lines that each sample names again, one long text that all types and functions share."""
+    profile = message_classes("test.amplified", FIELDS)["Profile"](string_table=[b"", b"x" * 100_000])
+    profile.function.add(id=1, name=1, filename=1)
+    place = profile.location.add(id=1)
+    for _ in range(1000):
+        profile.sample_type.add(type=1, unit=1)
+        place.line.add(function_id=1)
+    profile.sample.add(location_id=[1] * 1000, value=[1] * 1000)
+    read = reader.read(profile.SerializeToString())
+    [stack] = read.stacks
+    assert (len(stack.frames), len(stack.values), len(read.types)) == (DEPTH, MOST_TYPES, MOST_TYPES)
+    assert max(map(len, (*stack.frames, *read.types[0]))) <= 2 * LONGEST_TEXT + len(" ()")
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\xff", b"\x1f\x8bnonsense", gzip.compress(b"\x0a\xff"), gzip.compress(b"x")[:9]])
