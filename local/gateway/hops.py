@@ -6,6 +6,7 @@ from typing import NamedTuple
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from local.gateway.bounded import Bounded
+from local.gateway.records import LONGEST_NAME
 from local.gateway.tally import OTHER, Tallies
 
 # Both generations of the semantic conventions, as services send either or both.
@@ -85,8 +86,8 @@ class Hops:
 
 
 def attribute(span: Span, keys: tuple[str, ...]) -> str:
-    """The first text attribute of `span` that is named in `keys`, or empty."""
+    """The first text attribute of `span` that is named in `keys`, cut to the length of a name, or empty."""
     for pair in span.attributes:
         if pair.key in keys:
-            return pair.value.string_value
+            return pair.value.string_value[:LONGEST_NAME]
     return ""

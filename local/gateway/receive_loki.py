@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from local.gateway.records import LogLine
+from local.gateway.records import LONGEST_NAME, LogLine
 from local.gateway.refusal import Refusal
 from local.gateway.web import Answer, Request, Route
 from local.gateway.window import Window
@@ -69,7 +69,7 @@ def _stream(stream: Any, where: str) -> Iterator[LogLine]:
         raise Refusal(400, f'{where} must be {{"stream": {{labels}}, "values": […]}}')
     # python-logging-loki sends a number as label value where a program put one; Loki itself wants text.
     labels = _texts(labels)
-    service = next((labels[label] for label in SERVICE_LABELS if labels.get(label)), "unknown_service")
+    service = next((labels[label] for label in SERVICE_LABELS if labels.get(label)), "unknown_service")[:LONGEST_NAME]
     for number, value in enumerate(values):
         yield _line(value, labels, service, f"{where}.values[{number}]")
 

@@ -21,7 +21,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_U
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from local.gateway.otlp_json import attributes, plain, temporality_name
-from local.gateway.records import Attributes, LogLine, Series
+from local.gateway.records import LONGEST_NAME, Attributes, LogLine, Series
 from local.gateway.refusal import Refusal
 from local.gateway.web import Answer, Request, Route
 from local.gateway.window import Point, Window
@@ -32,6 +32,8 @@ Forward = Callable[[str, bytes, int], None]
 Introduce = Callable[[str, bytes], None]
 
 UNKNOWN = "unknown_service"
+# Bytes of one resource: some are remembered, whatever becomes of the window, and SDKs make some hundreds.
+LARGEST_RESOURCE = 64 * 1024
 IDS = ("traceId", "spanId", "parentSpanId")
 REQUESTS: Mapping[str, type[Any]] = {
     "/v1/traces": ExportTraceServiceRequest,
@@ -59,12 +61,14 @@ class OtlpReceiver:
         }
 
     def take(self, path: str, body: bytes) -> None:
-        """Take one encoded export request; Refusal 400 if it is none."""
+        """Take one encoded export request; Refusal 400 if it is none, 413 if a resource in it is too large."""
         request = REQUESTS[path]()
         try:
             request.ParseFromString(body)
         except DecodeError:
             raise Refusal(400, f"the body is no {request.DESCRIPTOR.name} in protobuf") from None
+        # Before the first is taken: a refused request must not have been taken in part.
+        _check_resources(request)
         items = self._takers[path](request)
         if items:
             self._forward(path, body, items)
@@ -142,12 +146,18 @@ class OtlpReceiver:
         return items
 
 
+def _check_resources(request: Any) -> None:
+    [(_, of_resources)] = request.ListFields() or [(None, ())]
+    if any(each.resource.ByteSize() > LARGEST_RESOURCE for each in of_resources):
+        raise Refusal(413, f"a resource has more than {LARGEST_RESOURCE} bytes; send fewer attributes of the resource")
+
+
 @functools.lru_cache(maxsize=256)
 def describe(resource: bytes) -> tuple[str, Attributes]:
     """Name and attributes of an encoded resource; remembered, as a service sends the same one with every batch."""
     described = attributes(Resource.FromString(resource).attributes)
     name = described.get("service.name")
-    return (name if isinstance(name, str) and name else UNKNOWN), described
+    return (name[:LONGEST_NAME] if isinstance(name, str) and name else UNKNOWN), described
 
 
 def points_of(metric: Metric, service: str, resource: Attributes, scope: str) -> Iterator[Point]:

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from local.gateway.messages import message_classes
 from local.gateway.pprof import LONGEST_TEXT, Pprof, PprofReader
-from local.gateway.records import ProfileRecord
+from local.gateway.records import LONGEST_NAME, ProfileRecord
 from local.gateway.refusal import Refusal
 from local.gateway.web import Answer, Request, Route
 from local.gateway.window import Window
@@ -53,7 +53,7 @@ class PyroscopeReceiver:
         labels = {pair.name: pair.value for pair in label_pairs}
         profile = self._reader.read(sample.raw_profile)
         return ProfileRecord(
-            service=labels.get("service_name") or "unknown_service",
+            service=(labels.get("service_name") or "unknown_service")[:LONGEST_NAME],
             labels=labels,
             types=profile_types(labels.get("__name__", "profile")[:LONGEST_TEXT], profile),
             samples=len(profile.stacks),

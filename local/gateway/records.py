@@ -6,6 +6,9 @@ from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+# Of the name of a service, a database or a broker: names are counted for as long as the gateway runs.
+LONGEST_NAME = 255
+
 # What most questions read is a field; the rest stays encoded, at a third of the memory, and is decoded when asked.
 Attributes = Mapping[str, Any]
 

@@ -52,12 +52,14 @@ class Window:
         """Take the spans of one service and one instrumentation scope."""
         with self._lock:
             now = self._clock()
+            shared = len(scope) + attributes_size(resource)  # held once for all of them: the first one counts for it
             for span in spans:
-                self._add_span(service, resource, scope, span, now)
+                self._add_span(service, resource, scope, span, now, shared=shared)
                 self._hops.see(span, service, now)
+                shared = 0
             self._count(service, "traces", len(spans), now)
 
-    def _add_span(self, service: str, resource: Attributes, scope: str, span: Span, now: float) -> None:
+    def _add_span(self, service: str, resource: Attributes, scope: str, span: Span, now: float, *, shared: int) -> None:
         record = SpanRecord(
             trace_id=span.trace_id,
             span_id=span.span_id,
@@ -75,7 +77,7 @@ class Window:
         )
         self._traces.setdefault(record.trace_id, []).append(record)
         self._traces.move_to_end(record.trace_id)
-        for gone in self._spans.put(next(self._arrivals), record, len(record.raw) + RECORD_BYTES):
+        for gone in self._spans.put(next(self._arrivals), record, len(record.raw) + RECORD_BYTES + shared):
             # Spans are evicted in the order of their arrival, which is their order within the trace too.
             rest = self._traces[gone.trace_id]
             del rest[0]
@@ -86,15 +88,21 @@ class Window:
         """Take log lines, of any services."""
         with self._lock:
             now = self._clock()
+            described: Attributes = {}
             for line in lines:
-                self._lines.put(next(self._arrivals), line, line_size(line))
+                shared = 0 if line.resource is described else attributes_size(line.resource)
+                described = line.resource
+                self._lines.put(next(self._arrivals), line, line_size(line) + shared)
                 self._count(line.service, "logs", 1, now)
 
     def add_points(self, service: str, points: list[Point]) -> None:
         """Take data points of one service, each with the key that tells its series from others."""
         with self._lock:
+            described: Attributes = {}
             for key, series in points:
-                self._series.put(key, series, len(series.raw) + RECORD_BYTES)
+                shared = 0 if series.resource is described else attributes_size(series.resource)
+                described = series.resource
+                self._series.put(key, series, series_size(series) + shared)
             self._count(service, "metrics", len(points), self._clock())
 
     def add_profile(self, profile: ProfileRecord) -> None:
@@ -159,13 +167,23 @@ class Window:
             }
 
 
+def attributes_size(attributes: Attributes) -> int:
+    """The bytes that attributes or labels count as: their length as text."""
+    return sum(len(key) + len(str(value)) for key, value in attributes.items())
+
+
 def line_size(line: LogLine) -> int:
-    """The bytes a log line counts as: its text, labels and metadata, measured by their length as text."""
-    extra = sum(len(key) + len(str(value)) for each in (line.labels, line.metadata) for key, value in each.items())
-    return RECORD_BYTES + len(line.line) + extra
+    """The bytes a log line counts as, its resource aside: its text, labels and metadata."""
+    return RECORD_BYTES + len(line.line) + attributes_size(line.labels) + attributes_size(line.metadata)
+
+
+def series_size(series: Series) -> int:
+    """The bytes a series counts as, its resource aside: its latest point, and what describes it."""
+    described = len(series.name) + len(series.unit) + len(series.description) + len(series.scope)
+    return RECORD_BYTES + len(series.raw) + described
 
 
 def profile_size(profile: ProfileRecord) -> int:
     """The bytes a profile counts as: as it came, its labels and types, and the ids of the spans found in it."""
-    labels = sum(len(key) + len(value) for key, value in profile.labels.items())
-    return RECORD_BYTES + len(profile.raw) + labels + sum(map(len, profile.types)) + sum(map(len, profile.span_ids))
+    beside = attributes_size(profile.labels) + sum(map(len, profile.types)) + sum(map(len, profile.span_ids))
+    return RECORD_BYTES + len(profile.raw) + beside

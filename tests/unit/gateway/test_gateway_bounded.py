@@ -18,7 +18,9 @@ from local.gateway.forward import Forwarder
 from local.gateway.limits import Limits
 from local.gateway.pprof import PprofReader
 from local.gateway.receive_loki import LokiReceiver
-from local.gateway.receive_otlp import OtlpReceiver
+from local.gateway.receive_otlp import REQUESTS, OtlpReceiver
+from local.gateway.records import LONGEST_NAME
+from local.gateway.refusal import Refusal
 from local.gateway.web import Request
 from local.gateway.window import Window
 from tests.unit.gateway.test_gateway_otlp import metrics_request
@@ -114,6 +116,59 @@ def test_a_profile_counts_with_the_spans_that_were_found_in_it() -> None:
     raw = pprof([(["main"], 1, f"{number:016x}") for number in range(100)])
     push(gateway.window, gateway.reader, raw)
     assert gateway.window.summary()["memory"]["profiles"]["bytes"] > len(raw) + 100 * 16
+
+
+def described(number: int, length: int, path: str) -> bytes:
+    """A request with one span, point or record, of a service with a long name and a long resource of its own."""
+    request = REQUESTS[path]()
+    of_resource = getattr(request, request.DESCRIPTOR.fields[0].name).add()
+    for key in ("service.name", "filler"):
+        value = AnyValue(string_value=f"{number:06}" + "x" * (length // 2))
+        of_resource.resource.attributes.append(KeyValue(key=key, value=value))
+    if path == "/v1/traces":
+        of_resource.scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=number.to_bytes(8, "big"))
+    elif path == "/v1/logs":
+        of_resource.scope_logs.add().log_records.add(time_unix_nano=number)
+    else:
+        of_resource.scope_metrics.add().metrics.add(name="m").gauge.data_points.add(as_int=number)
+    encoded: bytes = request.SerializeToString()
+    return encoded
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/v1/traces", "spans"), ("/v1/logs", "lines"), ("/v1/metrics", "series")])
+def test_what_is_held_counts_with_its_resource(path: str, kind: str) -> None:
+    """A small span of a large resource holds it: so many of them are no more than so many bytes allow."""
+    window = Window(dataclasses.replace(Limits(), span_bytes=200_000, line_bytes=200_000, series_bytes=200_000))
+    otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
+    for number in range(20):
+        otlp.take(path, described(number, 50_000, path))
+    summary = window.summary()
+    assert 0 < summary["memory"][kind]["held"] <= 4
+    assert max(len(cell["service"]) for cell in summary["cells"]) == LONGEST_NAME
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
+def test_a_resource_that_is_too_large_is_refused_with_all_beside_it(path: str) -> None:
+    """It would be remembered beside the window; and what is refused is not taken in part."""
+    window = Window(Limits())
+    otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
+    with pytest.raises(Refusal, match="resource") as refusal:
+        otlp.take(path, described(1, 100, path) + described(2, 100_000, path))
+    assert refusal.value.status == 413
+    assert window.summary()["cells"] == []
+
+
+def test_long_names_are_cut_before_they_are_counted() -> None:
+    """Of a service in Loki's labels, and of a broker: both are told apart for as long as the gateway runs."""
+    gateway = Gateway()
+    body = json.dumps({"streams": [{"stream": {"job": "j" * 9000}, "values": [["1", "x"]]}]}).encode()
+    headers: Any = {"Content-Type": "application/json"}
+    gateway.loki.handler(Request(headers, {}, (), body))
+    broker = KeyValue(key="messaging.system", value=AnyValue(string_value="b" * 9000))
+    gateway.window.add_spans("s", {}, "", [Span(kind=Span.SPAN_KIND_PRODUCER, attributes=[broker])])
+    summary = gateway.window.summary()
+    assert max(len(cell["service"]) for cell in summary["cells"]) == LONGEST_NAME
+    assert max(len(hop["to"]) for hop in summary["hops"]) == LONGEST_NAME
 
 
 def test_a_profile_counts_with_its_labels() -> None:
