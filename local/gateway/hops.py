@@ -14,7 +14,8 @@ DATABASE_KEYS = ("db.system.name", "db.system")
 BROKER_KEYS = ("messaging.system",)
 CALLERS = (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
 CALLED = (Span.SPAN_KIND_SERVER, Span.SPAN_KIND_CONSUMER)
-KEY_BYTES = 24
+# A trace and a span (OTLP); longer ids are none, and would be kept however long they are.
+KEY_BYTES = 16 + 8
 # Children that may wait for one parent; more than any fan-out of this suite.
 CHILDREN = 100
 
@@ -45,7 +46,9 @@ class Hops:
         self._tallies: Tallies[Hop] = Tallies(names, Hop(OTHER, OTHER, "http"))
 
     def see(self, span: Span, service: str, now: float) -> None:
-        """Take one span of `service` into account."""
+        """Take one span of `service` into account, unless its ids are too long to be any."""
+        if max(len(span.span_id), len(span.parent_span_id)) + len(span.trace_id) > KEY_BYTES:
+            return
         if span.kind in CALLERS:
             self._caller(span, service, now)
         elif span.kind in CALLED and span.parent_span_id:
@@ -76,7 +79,9 @@ class Hops:
             self._count(caller, service, kind, now)
             return
         waiting = self._waiting.pop(parent) or []
-        self._waiting.put(parent, [*waiting, (service, kind)][-CHILDREN:], KEY_BYTES)
+        waiting = [*waiting, (service, kind)][-CHILDREN:]
+        # Each child counts: as many may wait in all as parents are known.
+        self._waiting.put(parent, waiting, KEY_BYTES * len(waiting))
 
     def _count(self, caller: Caller, service: str, kind: int, now: float) -> None:
         if kind == Span.SPAN_KIND_CONSUMER and caller.broker:

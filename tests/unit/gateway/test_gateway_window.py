@@ -185,6 +185,24 @@ def test_spans_within_one_service_are_no_hop() -> None:
     assert hops(window) == {}
 
 
+def test_children_that_wait_are_bounded_in_all() -> None:
+    """However few of them wait for each parent: the oldest are forgotten."""
+    window = Window(dataclasses.replace(Limits(), spans=10))
+    for parent in range(1, 6):
+        window.add_spans("b", {}, "", [span(100 * parent + n, Span.SPAN_KIND_SERVER, parent) for n in range(5)])
+    window.add_spans("a", {}, "", [span(parent, Span.SPAN_KIND_CLIENT) for parent in range(1, 6)])
+    assert hops(window) == {("a", "b", "http"): 10}
+
+
+def test_ids_that_are_too_long_make_no_hop() -> None:
+    """They are none; and a hop would have to keep them for a parent that never comes."""
+    window = Window(Limits())
+    called = span(2, Span.SPAN_KIND_SERVER, 1, trace=b"t" * 17)
+    window.add_spans("b", {}, "", [called])
+    window.add_spans("a", {}, "", [span(1, Span.SPAN_KIND_CLIENT, trace=b"t" * 17)])
+    assert hops(window) == {}
+
+
 def test_children_that_wait_for_a_parent_are_bounded() -> None:
     """A flood of spans under one parent that never comes counts no more than a hundred when it does."""
     window = Window(Limits())
