@@ -25,6 +25,7 @@ def report_of(stats: Any, load: Load, figures: dict[str, float]) -> Report:
     """Give the whole report."""
     settings, tally = load.settings, load.tally
     entries = [entry for _, entry in sorted(stats.entries.items())]
+    begun, last = float(stats.total.start_time), stats.total.last_request_timestamp  # None where nothing was asked
     return Report(
         run={
             "run_id": settings.run_id,
@@ -32,7 +33,7 @@ def report_of(stats: Any, load: Load, figures: dict[str, float]) -> Report:
             "shape": settings.shape,
             "users": settings.users,
             "seed": settings.seed,
-            "seconds": float(stats.total.last_request_timestamp or 0) - float(stats.total.start_time),
+            "seconds": float(last) - begun if last else 0.0,
         },
         rows=(*(_row(f"{entry.method} {entry.name}", entry) for entry in entries), _row("all", stats.total)),
         checks={name: (tally.passed[name], tally.failed[name]) for name in sorted({*tally.passed, *tally.failed})},
