@@ -14,6 +14,7 @@ from workshop.scenario import Look
 
 Json = dict[str, Any]
 TIMEOUT_S = 5.0
+NOT_FOUND = 404
 MOST = 3_000
 PROFILE_S = 12.0  # one is pushed each ten seconds, and bears the time at which it began
 NANO = 1e9
@@ -127,7 +128,9 @@ class Gateway:
                 return json.load(answer)
         except urllib.error.HTTPError as refusal:
             with refusal:
-                raise FileNotFoundError(path) from None
+                if refusal.code == NOT_FOUND:
+                    raise FileNotFoundError(path) from None
+                raise WorkshopError(f"{self._page} answered {refusal.code}; is it the gateway of this suite?") from None
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise WorkshopError(f"no gateway answers at {self._page}; make demo starts one") from error
 

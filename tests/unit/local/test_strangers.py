@@ -11,10 +11,12 @@ from local.program import answers_ok
 from local.summary import fetch
 from workshop.errors import WorkshopError
 from workshop.gateway import Gateway
+from workshop.scenario import Look
 from workshop.stack import Backends, Stack
 from workshop.switches import Switches, answers
 
 GREETING = b"SSH-2.0-OpenSSH_9.2\r\n"
+BROKEN = b"HTTP/1.0 500 Internal Server Error\r\n\r\n"
 LIST = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[1]"
 
 
@@ -51,6 +53,13 @@ def test_who_speaks_no_http_does_not_answer(stranger: str) -> None:
         ask(stranger)
     with pytest.raises(WorkshopError, match="the server does not answer"):
         Switches({"server": stranger}).states()
+
+
+@pytest.mark.parametrize("stranger", [BROKEN], indirect=True)
+def test_a_gateway_that_fails_is_told_to_whoever_runs_a_scenario(stranger: str) -> None:
+    """As one that is away, without which the scenario goes on."""
+    with pytest.raises(WorkshopError, match="answered 500"):
+        Gateway(stranger).figure(Look("lines", "per_s", 0, {}))
 
 
 @pytest.mark.parametrize("stranger", [GREETING, LIST], indirect=True)
