@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 from workshop.errors import WorkshopError
 
@@ -38,7 +39,7 @@ def lock_file(environ: Mapping[str, str]) -> Path:
 @contextmanager
 def only_one(path: Path, name: str, *, blind: bool) -> Iterator[None]:
     """Hold the lock while a scenario runs; raises WorkshopError if another one does."""
-    with path.open("a+", encoding="utf-8") as lock:
+    with _opened(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,6 +53,15 @@ def only_one(path: Path, name: str, *, blind: bool) -> Iterator[None]:
             yield
         finally:
             lock.truncate(0)
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise WorkshopError(
+            f"{path} cannot be written ({error.strerror}); set MYTHICAL_STATE to a folder of your own"
+        ) from error
 
 
 def running(path: Path) -> Run | None:
@@ -72,7 +82,12 @@ def stop(path: Path) -> Run:
     run = running(path)
     if run is None:
         raise WorkshopError("no scenario runs; start one: python -m workshop scenario run NAME")
-    os.kill(run.pid, signal.SIGTERM)
+    try:
+        os.kill(run.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return run  # it ended meanwhile
+    except PermissionError:
+        raise WorkshopError(f"another user runs the scenario, in the process {run.pid}; end it as that user") from None
     deadline = time.monotonic() + STOP_S
     while running(path) == run:
         if time.monotonic() > deadline:

@@ -1,6 +1,7 @@
 """The workshop's command: lengths of time, scenario files, one scenario at a time."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,28 @@ def test_one_scenario_runs_at_a_time(tmp_path: Path) -> None:
     assert only_one.running(lock) is None
     with pytest.raises(WorkshopError, match="no scenario runs"):
         only_one.stop(lock)
+
+
+def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """As where root ran a scenario before: one line that says what to do."""
+    with pytest.raises(WorkshopError, match="MYTHICAL_STATE"), only_one.only_one(tmp_path, "first", blind=False):
+        pytest.fail("it began")
+
+
+def test_a_scenario_of_another_user_is_left_to_that_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a line that says so; one that ends by itself meanwhile is ended."""
+    lock = tmp_path / "scenario.lock"
+
+    def refused(error: type[OSError], pid: int, _: int) -> None:
+        assert pid == os.getpid()
+        raise error
+
+    with only_one.only_one(lock, "first", blind=False):
+        monkeypatch.setattr(os, "kill", partial(refused, PermissionError))
+        with pytest.raises(WorkshopError, match=f"another user .* {os.getpid()}"):
+            only_one.stop(lock)
+        monkeypatch.setattr(os, "kill", partial(refused, ProcessLookupError))
+        assert only_one.stop(lock).name == "first"
 
 
 def test_time_in_a_function_is_counted_once() -> None:
