@@ -1,10 +1,12 @@
 """Serving: one worker process that holds many connections with a few threads, and ends without losing a request."""
 
 import ctypes
+import ipaddress
 import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -43,16 +45,41 @@ class Address:
 def address(env: Env, port: int) -> Address:
     """Read the address. Loopback unless told otherwise: the pages for machines are not for everyone."""
     return Address(
-        host=env.text("HTTP_HOST", "127.0.0.1"),
+        host=_in_numbers("HTTP_HOST", env.text("HTTP_HOST", "127.0.0.1")),
         port=env.port("HTTP_PORT", port),
         threads=env.integer("HTTP_THREADS", 4, 1, 256),
         backlog=env.integer("HTTP_BACKLOG", 1024, 128, 65535),
     )
 
 
+def _in_numbers(name: str, host: str) -> str:
+    """Give the address; granian takes no names."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise SettingsError(f"{name}={host!r} is no address in numbers, as 127.0.0.1 and 0.0.0.0 are") from None
+    return host
+
+
 def loopback(where: Address) -> bool:
     """Tell whether only this machine can reach the address; elsewhere the debug pages stay shut unless asked for."""
-    return where.host in ("127.0.0.1", "::1", "localhost")
+    return where.host in ("127.0.0.1", "::1")
+
+
+def check_free(where: Address) -> None:
+    """Raise SettingsError where nobody can listen: granian would say so in fifty lines."""
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        # As granian does: what it could listen on must not be refused here.
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            trial.bind((where.host, where.port))
+        except OSError as error:
+            raise SettingsError(
+                f"HTTP_HOST={where.host!r} with HTTP_PORT={where.port} cannot be listened on: {error.strerror}; "
+                "end the program that does, or choose another port"
+            ) from None
 
 
 class Running:
@@ -82,9 +109,11 @@ def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
 
     `start` is called in the worker process: threads and connections do not survive a fork. The event it is given is set
     when the signal comes, for whatever would keep the last answers waiting. Granian's supervising
-    process stays outside; it imports nothing of the service and costs a few megabytes of its own.
+    process stays outside; it imports nothing of the service and costs a few megabytes of its own. Raises SettingsError
+    where the port is taken.
     """
 
+    check_free(where)
     # With the fork method, the worker inherits `start` as it is; the other methods would have to pickle it.
     multiprocessing.set_start_method("fork", force=True)
 

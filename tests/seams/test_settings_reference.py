@@ -92,6 +92,7 @@ def test_the_range_is_the_one_in_the_code(row: Row) -> None:
     else:
         good, bad = {
             "text": (["anything"], []),
+            "IP address": (["10.0.0.7", "::1"], ["localhost", "10.0.0.7:80"]),
             "a path": ([__file__], ["/nowhere/at/all"]),
             "host:port": (["h:1"], ["h"]),
             "http or https address": (["https://h"], ["h"]),

@@ -1,8 +1,10 @@
 """Where a service listens, how it is told of a wrong setting, and how its parts end."""
 
+import socket
+
 import pytest
 
-from common.serving import Address, Running, address, loopback, main
+from common.serving import Address, Running, address, check_free, loopback, main
 from common.settings import Env, SettingsError
 
 
@@ -24,11 +26,28 @@ def test_the_address_can_be_set() -> None:
 
 @pytest.mark.parametrize(
     ("host", "only_here"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("10.1.1.1", False)],
+    [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("10.1.1.1", False)],
 )
 def test_only_on_loopback_the_debug_pages_are_open_by_themselves(host: str, only_here: bool) -> None:
     """Whoever opens the service to others has to ask for them."""
     assert loopback(Address(host, 4000, 4, 1024)) is only_here
+
+
+@pytest.mark.parametrize("host", ["localhost", "mythical-server", "127.0.0.1:4000", "http://127.0.0.1"])
+def test_an_address_that_is_not_in_numbers_is_refused(host: str) -> None:
+    """The server below takes no names, and would say so with a stack trace."""
+    with pytest.raises(SettingsError, match=r"^HTTP_HOST=.* is no address in numbers, as 127\.0\.0\.1"):
+        address(Env({"HTTP_HOST": host}), 4000)
+
+
+def test_a_taken_port_is_told_in_one_line_and_a_free_one_stays_free() -> None:
+    """Before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = Address("127.0.0.1", other.getsockname()[1], threads=4, backlog=1024)
+        with pytest.raises(SettingsError, match=f"HTTP_PORT={where.port} cannot be listened on: [^\\n]*$"):
+            check_free(where)
+    for _ in range(2):
+        check_free(where)
 
 
 def test_parts_end_in_their_order_even_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
