@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class SettingsError(Exception):
@@ -105,7 +106,17 @@ class Env:
         value = self.text(name, default)
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(f"{name}={value!r} is not an address; it must start with http:// or https://")
+        if value and not _names_a_host(value):
+            raise SettingsError(f"{name}={value!r} is not an address; it must name a host, as http://host:80/path does")
         return value
+
+
+def _names_a_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a bracket without its partner
+        return False
 
 
 def _digits(number: float) -> str:

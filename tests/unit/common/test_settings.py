@@ -26,6 +26,7 @@ GOOD: list[tuple[str, Reader, object]] = [
     ("65535", lambda env: env.port("X", 1), 65535),
     ("mythical-server:4000", lambda env: env.host_port("X", "h:1"), ("mythical-server", 4000)),
     ("[::1]:4000", lambda env: env.host_port("X", "h:1"), ("[::1]", 4000)),
+    ("http://[::1]:3100/push", lambda env: env.url("X", ""), "http://[::1]:3100/push"),
     ("https://logs/loki/api/v1/push", lambda env: env.url("X", ""), "https://logs/loki/api/v1/push"),
 ]
 
@@ -50,6 +51,10 @@ BAD: list[tuple[str, Reader, str]] = [
     ("host:70000", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:" + "9" * 5000, lambda env: env.host_port("X", "h:1"), "host:port"),
     ("loki:3100", lambda env: env.url("X", ""), "http://"),
+    *(
+        (value, lambda env: env.url("X", ""), "must name a host")
+        for value in ("http://", "https:///path", "http://:3100/push", "http://loki:port/push", "http://[::1/push")
+    ),
 ]
 
 
