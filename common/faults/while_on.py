@@ -41,7 +41,7 @@ class WhileOn:
         self._wake.set()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Stop and clear up, for at most `timeout_s` seconds."""
+        """Stop and clear up, for at most `timeout_s` seconds; may be called again, to wait longer."""
         self._closing = True
         self._wake.set()
         if thread := self._thread:

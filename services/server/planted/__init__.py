@@ -3,6 +3,8 @@
 Those that change how a request is served are where that happens: in store.py and routes.py.
 """
 
+import time
+
 from common.faults import Faults
 from common.faults.while_on import WhileOn
 from services.server.config import Database
@@ -12,6 +14,8 @@ from services.server.planted.locks import lock_contention
 from services.server.planted.pool import pool_too_small
 from services.server.sql_spans import SqlSpans
 from services.server.store import Pool, Store
+
+CLOSE_S = 1.0
 
 
 class Planted:
@@ -31,6 +35,9 @@ class Planted:
             each.start()
 
     def close(self) -> None:
-        """Stop all, and clear up after them."""
+        """Stop all and clear up after them, side by side: with a database that hangs, all may take a second."""
         for each in self._all:
-            each.close()
+            each.close(0)
+        deadline = time.monotonic() + CLOSE_S
+        for each in self._all:
+            each.close(max(deadline - time.monotonic(), 0))
