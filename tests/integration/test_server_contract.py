@@ -48,6 +48,7 @@ class Case:
 
 NAME = '{"name": "amber_kind_lynx_fen"}'
 PROFILE, HEAP = "/debug/pprof/profile", "/debug/pprof/heap"
+ELSEWHERES_PAGE = {"Sec-Fetch-Site": "cross-site"}
 
 CASES = [
     Case("get /{beast}", "/unicorn", "GET", 200),
@@ -83,9 +84,11 @@ CASES = [
     Case("get /metrics", "/metrics", "GET", 200, headers={"Accept": "application/openmetrics-text; version=1.0.0"}),
     Case(f"get {PROFILE}", f"{PROFILE}?seconds=0.05", "GET", 200),
     Case(f"get {PROFILE}", f"{PROFILE}?seconds=nan", "GET", 400),
+    Case(f"get {PROFILE}", PROFILE, "GET", 403, headers=ELSEWHERES_PAGE),
     Case(f"get {PROFILE}", PROFILE, "GET", 404, server=FAULTY),
     Case(f"get {HEAP}", f"{HEAP}?seconds=0.05", "GET", 200),
     Case(f"get {HEAP}", f"{HEAP}?seconds=61", "GET", 400),
+    Case(f"get {HEAP}", HEAP, "GET", 403, headers=ELSEWHERES_PAGE),
     Case(f"get {HEAP}", HEAP, "GET", 404, server=FAULTY),
 ]
 # These need another request under way, or half a request, and have tests of their own.
