@@ -30,11 +30,12 @@ RETRIED = frozenset({408, 429, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One encoded request for `path`, of `items` spans, points or records."""
+    """One encoded request for `path`, of `items` spans, points or records; it came at `arrived`, in seconds."""
 
     path: str
     body: bytes
     items: int
+    arrived: float = 0.0
 
     @property
     def size(self) -> int:
@@ -84,7 +85,7 @@ class Forwarder:
     def request(self, path: str, body: bytes, items: int) -> None:
         """Queue an encoded OTLP request of `items` spans, points or records; returns at once."""
         with self._changed:
-            self._put(self._parcels, Parcel(path, body, items))
+            self._put(self._parcels, Parcel(path, body, items, self._clock()))
             self._changed.notify()
 
     def lines(self, lines: list[LogLine]) -> None:
@@ -122,7 +123,9 @@ class Forwarder:
         self._items += entry.items
         self._bytes += entry.size
         while self._items > self._limits.forward_items or self._bytes > self._limits.forward_bytes:
-            self._dropped += self._take(self._lines or self._parcels).items
+            queues: list[deque[Any]] = [self._parcels, self._lines]
+            oldest = min((each for each in queues if each), key=lambda each: float(each[0].arrived))
+            self._dropped += self._take(oldest).items
 
     def _take(self, queue: deque[Any]) -> Any:
         entry = queue.popleft()

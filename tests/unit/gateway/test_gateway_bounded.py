@@ -19,7 +19,7 @@ from local.gateway.limits import Limits
 from local.gateway.pprof import PprofReader
 from local.gateway.receive_loki import LokiReceiver
 from local.gateway.receive_otlp import REQUESTS, OtlpReceiver
-from local.gateway.records import LONGEST_NAME
+from local.gateway.records import LONGEST_NAME, LogLine
 from local.gateway.refusal import Refusal
 from local.gateway.web import Request
 from local.gateway.window import Window
@@ -103,6 +103,22 @@ def test_twice_as_many_bodies_leave_no_more_objects() -> None:
     assert counts[0]["SpanRecord"] == LIMITS.spans
     assert counts[0]["ProfileRecord"] == LIMITS.profiles
     assert counts[1] == counts[0]
+
+
+def test_the_oldest_is_dropped_of_what_waits_to_be_forwarded() -> None:
+    """Whatever it is: where spans fill the queue, a line that comes must not be the one that goes, nor vice versa."""
+    clock = iter(range(1000))
+    forwarder = Forwarder("http://127.0.0.1:1", LIMITS, lambda: float(next(clock)))
+    line = LogLine(1, "mythical-server", {}, "text", {}, {}, "", "", "loki")
+    for number in range(LIMITS.forward_items):
+        forwarder.request("/v1/traces", b"span", 1)
+        assert forwarder.figures() == {"sent": 0, "failed": 0, "dropped": 0, "waiting": number + 1}
+    forwarder.lines([line])
+    assert (len(forwarder._parcels), len(forwarder._lines)) == (LIMITS.forward_items - 1, 1)
+    for _ in range(LIMITS.forward_items):
+        forwarder.request("/v1/traces", b"span", 1)
+    assert (len(forwarder._parcels), len(forwarder._lines)) == (LIMITS.forward_items, 0)
+    assert forwarder.figures()["dropped"] == LIMITS.forward_items + 1
 
 
 def test_the_window_is_full_before_the_soak_compares() -> None:
