@@ -8,12 +8,12 @@ GZIP = 16 + zlib.MAX_WBITS
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """The content of gzip `data`; Refusal 400 if it is damaged, 413 if it would exceed `limit` bytes."""
+    """The content of gzip `data`, one member; Refusal 400 if it is damaged, 413 if it would exceed `limit` bytes."""
     unpacker = zlib.decompressobj(GZIP)
     try:
         content = unpacker.decompress(data, limit)
         if unpacker.eof:
-            return content
+            return _whole(unpacker, content)
         # Only the trailer may be left; one more byte of content means that the limit was reached.
         more = unpacker.decompress(unpacker.unconsumed_tail, 1)
     except zlib.error:
@@ -22,4 +22,11 @@ def gunzip(data: bytes, limit: int) -> bytes:
         raise Refusal(413, f"the content unpacks to more than {limit} bytes; send smaller batches")
     if not unpacker.eof:
         raise Refusal(400, "the gzip content ends too early")
+    return _whole(unpacker, content)
+
+
+def _whole(unpacker: "zlib._Decompress", content: bytes) -> bytes:
+    # The format allows a second member; to answer that all is well and leave it out would lose it in silence.
+    if unpacker.unused_data:
+        raise Refusal(400, "there is more behind the end of the gzip content; send it as one member")
     return content

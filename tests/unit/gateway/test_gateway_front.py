@@ -106,6 +106,14 @@ def until(look: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("limit", [3, 1000])
+def test_gunzip_refuses_a_second_member(limit: int) -> None:
+    """It would be lost while its sender is told that all was taken; so too where the first is as long as the limit."""
+    with pytest.raises(Refusal, match="one member") as refusal:
+        gunzip(gzip.compress(b"one") + gzip.compress(b"two"), limit)
+    assert refusal.value.status == 400
+
+
 def test_a_route_captures_one_part_and_decodes_it_afterwards() -> None:
     """A slash in a service name is written %2F and stays within its part."""
     route = Route("GET", "/api/profiles/{service}/flame", lambda _: Answer())
