@@ -28,13 +28,15 @@ class Alloy:
                 return cls(address, silent=ready.text.strip()[:100] or f"status {ready.status}", how=how)
             listed = asked_for_json(f"{address}/api/v0/web/components")
             page = ask(f"{address}/metrics").text
+            sick = [
+                (each["localID"], each["health"].get("message", ""))
+                for each in listed
+                if each["health"]["state"] != HEALTHY
+            ]
         except NoAnswer as error:
             return cls(address, silent=str(error), how=how)
-        sick = [
-            (each["localID"], each["health"].get("message", ""))
-            for each in listed
-            if each["health"]["state"] != HEALTHY
-        ]
+        except (KeyError, TypeError, AttributeError):
+            return cls(address, silent="what answers there is no Alloy", how=how)
         return cls(address, sick=tuple(sick), page=page)
 
     def down(self) -> Fault | None:

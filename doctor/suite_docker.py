@@ -62,8 +62,8 @@ class SuiteWithDocker:
             return self._cell_of_another(service, signal)
         try:
             age = fresh.AGES[signal](self._address(signal), service)
-        except NoAnswer:
-            age = None  # the hops say more
+        except (NoAnswer, KeyError, TypeError, AttributeError, ValueError):
+            age = None  # somebody else may answer there; the hops say more
         if age is not None and age <= fresh.LATE_S[signal]:
             return Cell(service, signal, FRESH, age)
         return Cell(service, signal, MISSING if age is None else LATE, age, self._fault(service, signal))
