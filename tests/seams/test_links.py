@@ -1,4 +1,4 @@
-"""Every link in the documents leads somewhere, and the README shows the tree as it is."""
+"""Every link in the documents leads somewhere, and the README names the folders that there are."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.seams.tree import ROOT, committed, texts
+from tests.seams.tree import ROOT, committed, rows, sections, texts, words
 
 DOCUMENTS = dict(texts(".md"))
 LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)")
@@ -54,15 +54,9 @@ def test_links_outward_are_encrypted_or_local(name: str) -> None:
             assert re.match(r"http://(localhost|127\.0\.0\.1|[a-z-]+:\d+)", target), f"{name}: {target}"
 
 
-TOP = re.compile(r"^[│├└─\s]*([A-Za-z.][\w.-]*)/", re.MULTILINE)
-
-
-def test_the_tree_in_the_readme_is_the_tree() -> None:
-    """Every folder at the top is in it, and what it shows is there."""
-    readme = DOCUMENTS.get("README.md", "")
-    trees = [block[0] for block in re.finditer(CODE_BLOCK, readme) if "services/" in block[0] and "common/" in block[0]]
+def test_the_table_in_the_readme_names_each_folder() -> None:
+    """Every folder at the top is in it, and what it names is there."""
+    table = rows(dict(sections(DOCUMENTS["README.md"]))["What is where"])
+    named = {name.rstrip("/") for row in table for name in words(row["folder"]) if name.endswith("/")}
     folders = {path.relative_to(ROOT).parts[0] for path in committed() if len(path.relative_to(ROOT).parts) > 1}
-    for tree in trees:
-        assert {folder for folder in folders if not folder.startswith(".")} <= set(TOP.findall(tree))
-        for shown in re.findall(r"^([a-z][\w.-]*/)", tree, re.MULTILINE):
-            assert (ROOT / shown).is_dir(), shown
+    assert named == {folder for folder in folders if not folder.startswith(".")}
