@@ -17,7 +17,7 @@ SAMPLE_EVERY_S = 10.0
 # Pools, caches and batches fill in the first waves of the load (155 s each), and the gateway's window, which the table
 # shows; what grows after that goes on growing.
 WARM_UP = 0.25
-SHORTEST_MIN = 1.0
+SHORTEST_MIN, LONGEST_MIN = 1.0, 7 * 24 * 60.0
 
 # What counts as flat, from the first to the last third after the warm-up. Memory moves in steps of the allocator.
 MOST_MEMORY_GROWTH = 0.08
@@ -33,7 +33,7 @@ def main() -> int:
     """Run the load, print a table; the exit status is 1 if something grew that should not have, 2 for a bad setting."""
     minutes = _minutes(os.environ.get("SOAK_MINUTES", "30"))
     if minutes is None:
-        print("settings: SOAK_MINUTES is a number of minutes, 1 or more", file=sys.stderr)
+        print(f"settings: SOAK_MINUTES is a number of minutes, {SHORTEST_MIN:g} to {LONGEST_MIN:g}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="mythical-soak-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
@@ -49,7 +49,7 @@ def main() -> int:
 
 def _minutes(text: str) -> float | None:
     try:
-        return minutes if (minutes := float(text)) >= SHORTEST_MIN else None
+        return minutes if SHORTEST_MIN <= (minutes := float(text)) <= LONGEST_MIN else None
     except ValueError:
         return None
 

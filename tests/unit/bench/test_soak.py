@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.sample import Sample
-from bench.soak import judge
+from bench.soak import judge, main
 
 START = Sample(
     memory_mb={"server": 80.0},
@@ -62,3 +62,13 @@ def test_requests_that_become_slower_are_growth() -> None:
     """The mean of the last third is held against that of the first, not against the whole run."""
     slower = [replace(START, requests=100 * n, request_ms=500.0 * n + max(0, n - 30) * 2000.0) for n in range(40)]
     assert any(each.startswith("mean time of a request") for each in judge(slower)[1])
+
+
+@pytest.mark.parametrize("minutes", ["0", "inf", "nan", "long"])
+def test_a_length_that_is_none_is_refused_in_a_line(
+    minutes: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A soak that never ends is one as well."""
+    monkeypatch.setenv("SOAK_MINUTES", minutes)
+    assert main() == 2
+    assert capsys.readouterr().err == "settings: SOAK_MINUTES is a number of minutes, 1 to 10080\n"
