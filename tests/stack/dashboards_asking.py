@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 
 from grafana.source.reading import Asked
+from tests.seams.compose_files import dotenv
 from tests.stack.backends import Backends, port
 
 WINDOW_S = 900
@@ -76,7 +77,7 @@ def reader(stack: Backends) -> psycopg.Connection:
         port=stack.ports.get("DATABASE_PORT") or port("DATABASE_PORT"),
         dbname="postgres",
         user="grafana",
-        password=os.environ.get("GRAFANA_DATABASE_PASSWORD", "grafana"),
+        password=os.environ.get("GRAFANA_DATABASE_PASSWORD") or dotenv()["GRAFANA_DATABASE_PASSWORD"],
         connect_timeout=5,
         autocommit=True,
     )

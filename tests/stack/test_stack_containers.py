@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.seams.compose_files import dotenv
+from tests.stack import dashboards_asking
 from tests.stack.backends import HOST, ROOT, Backends, port
 
 PAGES = {
@@ -67,17 +68,7 @@ def test_every_container_is_healthy() -> None:
 @pytest.fixture
 def reader(stack: Backends) -> psycopg.Connection:
     """Give a connection as Grafana's data source opens it."""
-    values = dict(
-        line.split("=", 1) for line in (ROOT / ".env").read_text().splitlines() if "=" in line and line[0] != "#"
-    )
-    return psycopg.connect(
-        host=stack.host,
-        port=port("DATABASE_PORT"),
-        user="grafana",
-        password=values["GRAFANA_DATABASE_PASSWORD"],
-        dbname="postgres",
-        autocommit=True,
-    )
+    return dashboards_asking.reader(stack)
 
 
 def test_grafana_reads_the_tables(reader: psycopg.Connection) -> None:
