@@ -77,12 +77,23 @@ def environ(folder: Path, traces: int = 1, logs: int = 1, **choices: str) -> dic
 @contextmanager
 def running(folder: Path, told: Mapping[str, str]) -> Iterator[Alloy]:
     """Run Alloy with the files of its folder and give it when it takes signals; stop it afterwards."""
+    with loaded(FOLDER, folder, told) as one:
+        # Ready means that the files are read; the components open their ports a moment later.
+        taking = [int(told[name].rpartition(":")[2]) for name in ("ALLOY_OTLP_HTTP", "ALLOY_LOKI_PORT")]
+        one.process.wait_ready(lambda: all(answers(port) for port in taking), DEADLINE_S)
+        yield one
+
+
+@contextmanager
+def loaded(config: Path, folder: Path, told: Mapping[str, str] | None = None) -> Iterator[Alloy]:
+    """Run Alloy with a file or a folder of them and give it when these are read; stop it afterwards."""
     assert BINARY
+    told = told or environ(folder)
     http = told["ALLOY_HTTP"]
     storage = f"--storage.path={folder / 'data'}"
     process = Process(
         "alloy",
-        [BINARY, "run", str(FOLDER), storage, f"--server.http.listen-addr={http}", "--disable-reporting"],
+        [BINARY, "run", str(config), storage, f"--server.http.listen-addr={http}", "--disable-reporting"],
         log=folder / "alloy.log",
         record=folder / "alloy.pid",
         mark=storage,
@@ -91,9 +102,6 @@ def running(folder: Path, told: Mapping[str, str]) -> Iterator[Alloy]:
     process.launch()
     try:
         process.wait_ready(lambda: answers_ok(f"http://{http}/-/ready"), DEADLINE_S)
-        # Ready means that the files are read; the components open their ports a moment later.
-        taking = [int(told[name].rpartition(":")[2]) for name in ("ALLOY_OTLP_HTTP", "ALLOY_LOKI_PORT")]
-        process.wait_ready(lambda: all(answers(port) for port in taking), DEADLINE_S)
         yield Alloy(process, f"http://{http}", told)
     finally:
         process.stop(2)

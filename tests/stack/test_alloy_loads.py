@@ -7,7 +7,7 @@ import pytest
 from local.errors import LocalError
 from tests.integration.running import eventually
 from tests.seams.test_alloy_settings import SWITCHES, positions
-from tests.stack.alloy_running import FOLDER, Alloy, alloy, environ, needs_alloy, running
+from tests.stack.alloy_running import FOLDER, Alloy, alloy, environ, loaded, needs_alloy, running
 
 pytestmark = needs_alloy
 
@@ -79,3 +79,33 @@ def test_the_answer_of_the_exercise_is_valid() -> None:
     said = alloy("validate", str(answer))
     assert said.returncode == 0, said.stderr
     assert "metrics = [otelcol.exporter.prometheus.default.input]" in answer.read_text(encoding="utf-8")
+
+
+# As configurations of the original read the file: by a path for each field, of which the first match is taken.
+ORIGINAL = """
+local.file "endpoints" {{ filename = "{endpoints}" }}
+loki.write "lines" {{
+	endpoint {{
+		url = json_path(local.file.endpoints.content, ".logs.url")[0]
+		basic_auth {{
+			username = json_path(local.file.endpoints.content, ".logs.basicAuth.username")[0]
+			password = json_path(local.file.endpoints.content, ".logs.basicAuth.password")[0]
+		}}
+	}}
+}}
+otelcol.auth.headers "tempo" {{
+	header {{
+		key   = "Authorization"
+		value = "Basic " + json_path(local.file.endpoints.content, ".traces.basicAuthToken")[0]
+	}}
+}}
+"""
+
+
+def test_a_configuration_that_was_written_for_the_original_finds_its_endpoints(tmp_path: Path) -> None:
+    """A field that is missing ends Alloy: the index is out of range."""
+    config = tmp_path / "config.alloy"
+    config.write_text(ORIGINAL.format(endpoints=FOLDER / "endpoints.json"), encoding="utf-8")
+    with loaded(config, tmp_path) as one:
+        states = eventually(lambda: all_healthy(one), what="not all components became healthy")
+    assert set(states) == {"local.file.endpoints", "loki.write.lines", "otelcol.auth.headers.tempo"}
