@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from doctor.ask import asked_for_json
 
-# How far each back end is asked to look back, in seconds. Mimir shows a series for five minutes after its last sample.
+# How far each back end is asked to look back, in seconds.
 LOOK_BACK_S = 3600
 CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 # The requester's TIMESHIFT makes its lines claim that they are 40 minutes old; no other service has it.
@@ -25,7 +25,9 @@ def traces(tempo: str, service: str) -> float | None:
 
 def metrics(mimir: str, service: str) -> float | None:
     """Seconds since the latest sample of a metric that every service has."""
-    query = f'max(timestamp(process_memory_usage_bytes{{group="mythical",service="{service}"}}))'
+    series = f'process_memory_usage_bytes{{group="mythical",service="{service}"}}'
+    # To the second while it is fresh, to a quarter of a minute once it is not.
+    query = f"max(timestamp({series})) or max(max_over_time(timestamp({series})[{LOOK_BACK_S}s:15s]))"
     found = asked_for_json(f"{mimir}/prometheus/api/v1/query", query=query)
     return _age([float(series["value"][1]) for series in found["data"]["result"]])
 

@@ -37,7 +37,12 @@ ALERTS = Mark(
 )
 # One that is set blind tells the name "unnamed".
 FAULTS = Mark(
-    "Planted faults", "max by (fault) (mythical_fault_strength)", "{{fault}}", "a planted fault is on", "purple"
+    "Planted faults",
+    # Its series ends with the fault, and would be shown for a minute more.
+    "max by (fault) (last_over_time(mythical_fault_strength[20s]))",
+    "{{fault}}",
+    "a planted fault is on",
+    "purple",
 )
 # A run is one region, from its first users to its last.
 RUNNING = "sum by (run_id, shape) (locust_users) > 0"
