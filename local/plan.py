@@ -149,6 +149,9 @@ def _database(here: Surroundings) -> tuple[Entry, dict[str, str]]:
         "MYTHICAL_DATABASE_HOST_PORT": str(server.port),
         "MYTHICAL_DATABASE_USER": server.user,
         "MYTHICAL_DATABASE_PASSWORD": server.password,
+        # What a shell may have for a server elsewhere; with both, the services would not start.
+        "MYTHICAL_DATABASE_PASSWORD_FILE": "",
+        "MYTHICAL_DATABASE_NAME": server.database,
     }
 
 
@@ -161,6 +164,8 @@ def _broker(here: Surroundings) -> tuple[Entry, dict[str, str]]:
         "MYTHICAL_QUEUE_HOST_PORT": str(broker.port),
         "MYTHICAL_QUEUE_USER": broker.user,
         "MYTHICAL_QUEUE_PASSWORD": broker.password,
+        "MYTHICAL_QUEUE_PASSWORD_FILE": "",
+        "MYTHICAL_QUEUE_VHOST": broker.virtual_host,
     }
 
 
