@@ -58,8 +58,8 @@ def test_every_choice_of_alloy_can_be_made_from_outside() -> None:
 
 
 def in_mebibytes(size: str) -> int:
-    """The number of a size such as 400MiB, or 640m as compose writes it."""
-    return int(re.fullmatch(r"(\d+)(?:MiB|m)", size)[1])  # type: ignore[index]  # anything else fails the test
+    """The number of a size such as 400MiB, 640m as compose writes it, or ${NAME:-400MiB}."""
+    return int(re.fullmatch(r"(?:\$\{\w+:-)?(\d+)(?:MiB|m)\}?", size)[1])  # type: ignore[index]  # anything else fails the test
 
 
 @pytest.mark.parametrize("name", [BASE, "docker-compose-minimal.yml", "docker-compose-otel.yml"])
@@ -68,7 +68,7 @@ def test_a_collector_refuses_before_the_kernel_ends_it(name: str) -> None:
     one = services(name).get("alloy") or services(name)["otel-collector"]
     told = one["environment"]
     [default] = re.findall(r'"ALLOY_MEMORY_LIMIT"\), "(\w+)"', ALLOY["otlp.alloy"])
-    own = in_mebibytes(told.get("ALLOY_MEMORY_LIMIT", default))
+    own = in_mebibytes(told.get("ALLOY_MEMORY_LIMIT") or default)
     if name == "docker-compose-otel.yml":
         own = yaml.safe_load(text("otel/otel.yml"))["processors"]["memory_limiter"]["limit_mib"]
     assert own < in_mebibytes(told["GOMEMLIMIT"]) < in_mebibytes(one["mem_limit"])
