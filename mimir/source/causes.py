@@ -7,7 +7,7 @@ from mimir.source.scales import Scale
 SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
 # What Alloy counts of what it could not hand on and will not try again, by signal.
 LOST = {
-    "traces": "otelcol_exporter_send_failed_spans_total",
+    "traces": '{__name__=~"otelcol_exporter_(send|enqueue)_failed_spans_total"}',
     "metrics": "prometheus_remote_storage_samples_failed_total",
     "logs": "loki_write_dropped_entries_total",
     "profiles": "pyroscope_write_dropped_profiles_total",
