@@ -10,9 +10,13 @@ from doctor.ways import FED, WAYS
 OK = 200
 REQUESTER = "mythical-requester"
 # What its own page counts of what it had to give up, by signal. docs/reference/telemetry.md has the names.
-GIVEN_UP: Mapping[str, tuple[str, dict[str, str]]] = {
-    "traces": ("otel_sdk_processor_span_processed_total", {"error_type": "*"}),
-    "logs": ("mythical_log_lines_dropped_total", {}),
+GIVEN_UP: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {
+    "traces": (
+        ("otel_sdk_processor_span_processed_total", {"error_type": "*"}),
+        ("otel_sdk_exporter_span_exported_total", {"error_type": "*"}),
+    ),
+    "logs": (("mythical_log_lines_dropped_total", {}),),
+    "profiles": (("mythical_profiles_dropped_total", {}),),
 }
 # Settings by which a signal is not sent, with the value that does it. Empty: nothing says where to.
 SWITCHED_OFF: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -76,11 +80,13 @@ class Service:
     def gives_up(self, signal: str) -> Fault | None:
         """Report what it dropped, by its own counters."""
         page = self.page("/metrics")
-        name, labels = GIVEN_UP.get(signal, ("", {}))
-        if not name or isinstance(page, str) or not (lost := total(page.text, name, **labels)):
+        if isinstance(page, str):
             return None
-        way = f"check {WAYS[signal].told_by}; its log: {self.log}"
-        return Fault(f"{self.name} → collector", f"it gave up {lost:.0f} ({name}): nobody takes them fast enough", way)
+        for name, labels in GIVEN_UP.get(signal, ()):
+            if lost := total(page.text, name, **labels):
+                said = f"it gave up {lost:.0f} ({name}): nobody takes them fast enough"
+                return Fault(f"{self.name} → collector", said, f"check {WAYS[signal].told_by}; its log: {self.log}")
+        return None
 
 
 Services = Mapping[str, Service]

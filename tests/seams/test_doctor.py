@@ -49,6 +49,5 @@ def test_every_setting_that_stops_a_signal_is_documented(signal: str) -> None:
 @pytest.mark.parametrize("signal", GIVEN_UP)
 def test_every_counter_of_losses_is_documented(signal: str) -> None:
     """In the words of OpenTelemetry: with dots, and without _total."""
-    name = GIVEN_UP[signal][0].removesuffix("_total")
     told = {re.sub(r"\W", "_", name) for name in re.findall(r"`([\w.]+)`", text("docs/reference/telemetry.md"))}
-    assert name in told
+    assert {name.removesuffix("_total") for name, _ in GIVEN_UP[signal]} <= told

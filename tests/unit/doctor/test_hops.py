@@ -106,6 +106,22 @@ def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
     assert service.gives_up("traces") is None
 
 
+@pytest.mark.parametrize(
+    ("signal", "line"),
+    [
+        ("traces", 'otel_sdk_processor_span_processed_total{error_type="queue_full"} 3'),
+        ("traces", 'otel_sdk_exporter_span_exported_total{error_type="export_failed"} 3'),
+        ("logs", 'mythical_log_lines_dropped_total{reason="queue_full"} 3'),
+        ("profiles", 'mythical_profiles_dropped_total{reason="timeout"} 3'),
+    ],
+)
+def test_what_a_service_gave_up_is_told_for_each_signal(answering: Answers, signal: str, line: str) -> None:
+    """Whether it never left the queue or the collector did not take it."""
+    fault = at(answering(200, (line + "\n").encode())).gives_up(signal)
+    assert fault
+    assert "it gave up 3" in fault.said
+
+
 def test_an_alloy_that_does_not_answer_is_the_broken_hop() -> None:
     """With what Docker says of its container, if it does."""
     fault = Alloy.examine(f"http://127.0.0.1:{free_port()}", "its container exited with status 1").down()
