@@ -70,9 +70,9 @@ def check_free(where: Address) -> None:
     """Raise SettingsError where nobody can listen: granian would say so in fifty lines."""
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as trial:
-        # As granian does: what it could listen on must not be refused here.
+        # As granian does, but without SO_REUSEPORT, which it sets besides: so a second service would listen beside one
+        # that was forgotten, and get every other request.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
             trial.bind((where.host, where.port))
         except OSError as error:

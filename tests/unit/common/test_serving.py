@@ -50,6 +50,17 @@ def test_a_taken_port_is_told_in_one_line_and_a_free_one_stays_free() -> None:
         check_free(where)
 
 
+def test_a_service_does_not_listen_beside_one_that_was_forgotten() -> None:
+    """Granian lets others share its port: each of the two would get some of the requests."""
+    with socket.socket() as forgotten:
+        forgotten.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        forgotten.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        forgotten.bind(("127.0.0.1", 0))
+        forgotten.listen()
+        with pytest.raises(SettingsError, match="cannot be listened on"):
+            check_free(Address("127.0.0.1", forgotten.getsockname()[1], threads=4, backlog=1024))
+
+
 def test_parts_end_in_their_order_even_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
     """The flush of the telemetry is the last one, and must not be kept from by a broker that is away."""
     ended = []
