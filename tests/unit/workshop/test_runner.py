@@ -1,0 +1,57 @@
+"""A run of a scenario keeps its faults on, also where a service does not answer each time."""
+
+import pytest
+
+from common.faults import Fault
+from workshop import runner, scenario
+from workshop.errors import WorkshopError
+from workshop.runner import Runner
+from workshop.switches import State, Switches
+
+
+class Slow(Switches):
+    """Switches of which the first `answered` settings are taken, and no other."""
+
+    def __init__(self, answered: int) -> None:
+        super().__init__({})
+        self._answered = answered
+        self.asked = 0
+
+    def states(self) -> list[State]:
+        """None that matters here."""
+        return []
+
+    def set(self, fault: Fault, strength: float, seconds: float, *, blind: bool = False) -> None:  # noqa: ARG002
+        """Take it, or not."""
+        self.asked += 1
+        if self.asked > self._answered:
+            raise WorkshopError("the server does not answer")
+
+    def clear(self, fault: Fault | None = None) -> None:
+        """Nothing is set."""
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is set renewed each hundredth of a second."""
+    monkeypatch.setattr(runner, "RENEW_S", 0.01)
+
+
+def test_what_is_set_goes_on_where_a_service_is_too_slow_to_renew_it() -> None:
+    """A planted fault can make the very service slow that is asked to keep it on."""
+    switches = Slow(answered=1)
+    assert Runner(scenario.read("slow-lists"), switches, lambda _: None).run(0, 0.2)
+    assert switches.asked > 2
+
+
+def test_a_run_ends_where_nothing_could_be_set() -> None:
+    """At the start, and once the faults have ended by themselves."""
+    with pytest.raises(WorkshopError, match="does not answer"):
+        Runner(scenario.read("slow-lists"), Slow(answered=0), lambda _: None).run(0, 0.2)
+
+
+def test_a_run_ends_when_what_was_set_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks for the signs would look in vain."""
+    monkeypatch.setattr(runner, "LEASE_S", 0.05)
+    with pytest.raises(WorkshopError, match="does not answer"):
+        Runner(scenario.read("slow-lists"), Slow(answered=1), lambda _: None).run(0, 60)
