@@ -147,8 +147,10 @@ def test_requester_and_recorder_go_on_after_the_broker_was_killed(
         asked = len(server.asked)
         eventually(lambda: len(server.asked) > asked + 5)
         rabbitmq.start()
-        for service in (requester, recorder):
-            eventually(lambda service=service: ask(service.base_url, "/readyz").status == 200)  # type: ignore[misc]
+        for name, service in (("requester", requester), ("recorder", recorder)):
+            # A broker that was killed may take long to bring its queues back on a busy machine.
+            ready = f"readiness of the {name}"
+            eventually(lambda service=service: ask(service.base_url, "/readyz").status == 200, 60, ready)  # type: ignore[misc]
         before = total(gateway, started, "mythical_messages_recorded")
         eventually(lambda: total(gateway, started, "mythical_messages_recorded") > before + 5)
         assert requester.stop() == 0
