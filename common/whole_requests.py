@@ -141,9 +141,8 @@ class _Body:
         if future.cancelled():
             return
         piece = future.result()
-        self._next = (
-            None  # it holds this object, which holds it: Python cannot see through granian's half of the circle
-        )
+        # It holds this object, which holds it: Python cannot see through granian's half of the circle.
+        self._next = None
         self.content += piece
         if self._is_whole(piece):
             self._requests.came(self)

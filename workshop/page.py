@@ -5,7 +5,6 @@ It asks the services itself, so that no browser has to speak with any of them: t
 
 import errno
 import logging
-import math
 import signal
 import socket
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.faults.strengths import FaultRefused, check_strength
+from common.faults.strengths import FaultRefused, check_strength, finite
 from common.problems import Problem, answer, translate_problems
 from common.same_site import refuse_other_sites
 from common.timely import TimelyRequests
@@ -43,9 +42,8 @@ def create_app(switches: Switches) -> Flask:
 
     @app.errorhandler(WorkshopError)
     def _away(error: WorkshopError) -> Response:
-        return answer(
-            HTTPStatus.BAD_GATEWAY, str(error)
-        )  # raised, in a handler of errors, it would be answered with 500
+        # Not raised: in a handler of errors, a Problem would be answered with 500.
+        return answer(HTTPStatus.BAD_GATEWAY, str(error))
 
     @app.before_request
     def _guard() -> None:
@@ -140,13 +138,10 @@ def _end_on_sigterm() -> None:
 
 def _strength() -> float:
     body = request.get_json(silent=True) if request.is_json else None
-    strength = body.get("strength") if isinstance(body, dict) else None
-    try:
-        if not isinstance(strength, bool) and isinstance(strength, int | float) and math.isfinite(strength):
-            return float(strength)
-    except OverflowError:
-        pass  # a whole number of 400 digits: JSON has them, floats have not
-    raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1}, with Content-Type: application/json.')
+    strength = finite(body.get("strength")) if isinstance(body, dict) else None
+    if strength is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1}, with Content-Type: application/json.')
+    return strength
 
 
 def _told(state: State) -> dict[str, object]:

@@ -1,12 +1,11 @@
 """The switch of the planted faults: `/faults` on each service, for this machine alone."""
 
-import math
 from http import HTTPStatus
 
 from flask import Flask, Response, jsonify, request
 
 from common.faults.catalogue import Fault
-from common.faults.strengths import FaultRefused, Faults, NoSuchFault
+from common.faults.strengths import FaultRefused, Faults, NoSuchFault, finite
 from common.problems import Problem
 from common.same_site import refuse_other_sites
 
@@ -73,13 +72,10 @@ def _asked() -> tuple[float, float, bool]:
 
 
 def _number(body: dict[str, object], name: str, default: float | None) -> float:
-    value = body.get(name, default)
-    try:
-        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
-            return float(value)
-    except OverflowError:
-        pass  # a whole number of 400 digits: JSON has them, floats have not
-    raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a number.")
+    number = finite(body.get(name, default))
+    if number is None:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a number.")
+    return number
 
 
 def _problem(refusal: FaultRefused) -> Problem:

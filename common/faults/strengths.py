@@ -1,5 +1,6 @@
 """The strengths in force in one process: as at start, or set for a while from outside."""
 
+import math
 import random
 import threading
 import time
@@ -150,6 +151,16 @@ class Faults:
         if strength != before:
             for told in self._told:
                 told(Change(fault, strength, told_as))
+
+
+def finite(value: object) -> float | None:
+    """Give a number of a JSON body, or None for what is none: a truth value, NaN, a whole number beyond all floats."""
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            return float(value)
+    except OverflowError:
+        pass  # of 400 digits: JSON has them, floats have not
+    return None
 
 
 def check_strength(fault: Fault, strength: float) -> None:
