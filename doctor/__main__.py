@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from common.one_line_parser import OneLineParser
 from common.settings import SettingsError
 from doctor import dotenv, start
 from doctor.containers import containers
@@ -30,17 +30,9 @@ LONGEST_WAIT_S = 3600.0
 POLL_S = 2.0
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the complaint."""
-        self.exit(UNUSABLE, f"doctor: {message}; python -m doctor --help says what there is\n")
-
-
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line; a mistake in it is one line and status 2."""
-    parser = Parser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineParser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", nargs="?", choices=SUITES, help="what to look at; by default what runs here")
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument(

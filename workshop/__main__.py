@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from common.one_line_parser import OneLineParser
 from common.settings import Env, SettingsError
 from workshop import only_one, scenario_command
 from workshop.errors import WorkshopError
@@ -19,17 +19,9 @@ UNUSABLE, INTERRUPTED = 2, 130
 COMMAND = "python -m workshop"
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the complaint."""
-        self.exit(UNUSABLE, f"workshop: {message}; python -m workshop --help says what there is\n")
-
-
 def arguments() -> argparse.ArgumentParser:
     """Give what the command understands."""
-    parser = Parser(prog="python -m workshop", description="Planted faults and scenarios.")
+    parser = OneLineParser(prog="python -m workshop", description="Planted faults and scenarios.")
     parts = parser.add_subparsers(dest="part", metavar="fault | scenario | page")
     fault = parts.add_parser("fault", help="list, set and clear planted faults").add_subparsers(
         dest="do", required=True
