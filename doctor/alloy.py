@@ -60,7 +60,7 @@ class Alloy:
         hop = f"Alloy → {way.backend}"
         if fault := self._unwell(way.exporter, hop):
             return fault
-        if lost := total(self.page, way.lost, component_id=way.exporter):
+        if lost := sum(total(self.page, name, component_id=way.exporter) for name in way.lost):
             said = f"{way.exporter} lost {lost:.0f} since its start"
             return Fault(hop, said, f"docker compose logs --tail 50 alloy | grep {way.exporter}")
         return None

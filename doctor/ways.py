@@ -15,7 +15,7 @@ class Way:
 
     receiver: str
     exporter: str
-    lost: str
+    lost: tuple[str, ...]
     backend: str
     port: str  # of the back end, a variable of .env
     told_by: str  # the setting of the service that says where to
@@ -28,7 +28,7 @@ WAYS = {
         receiver=OTLP,
         refused="otelcol_receiver_refused_spans_total",
         exporter="otelcol.exporter.otlp.tempo",
-        lost="otelcol_exporter_send_failed_spans_total",
+        lost=("otelcol_exporter_send_failed_spans_total", "otelcol_exporter_enqueue_failed_spans_total"),
         backend="tempo",
         port="TEMPO_PORT",
         told_by="TRACING_COLLECTOR_HOST",
@@ -37,7 +37,7 @@ WAYS = {
         receiver=OTLP,
         refused="otelcol_receiver_refused_metric_points_total",
         exporter="prometheus.remote_write.mimir",
-        lost="prometheus_remote_storage_samples_failed_total",
+        lost=("prometheus_remote_storage_samples_failed_total",),
         backend="mimir",
         port="MIMIR_PORT",
         told_by="TRACING_COLLECTOR_HOST",
@@ -45,7 +45,7 @@ WAYS = {
     "logs": Way(
         receiver="loki.source.api.mythical",
         exporter="loki.write.loki",
-        lost="loki_write_dropped_entries_total",
+        lost=("loki_write_dropped_entries_total",),
         backend="loki",
         port="LOKI_PORT",
         told_by="LOGS_TARGET",
@@ -53,7 +53,7 @@ WAYS = {
     "profiles": Way(
         receiver="pyroscope.receive_http.mythical",
         exporter="pyroscope.write.pyroscope",
-        lost="pyroscope_write_dropped_profiles_total",
+        lost=("pyroscope_write_dropped_profiles_total",),
         backend="pyroscope",
         port="PYROSCOPE_PORT",
         told_by="PROFILE_COLLECTOR_HOST",

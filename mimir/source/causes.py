@@ -6,12 +6,13 @@ from mimir.source.scales import Scale
 
 SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
 # What Alloy counts of what it could not hand on and will not try again, by signal.
-LOST = {
-    "traces": '{__name__=~"otelcol_exporter_(send|enqueue)_failed_spans_total"}',
-    "metrics": "prometheus_remote_storage_samples_failed_total",
-    "logs": "loki_write_dropped_entries_total",
-    "profiles": "pyroscope_write_dropped_profiles_total",
-}
+LOST = (
+    ("traces", "otelcol_exporter_send_failed_spans_total"),
+    ("traces", "otelcol_exporter_enqueue_failed_spans_total"),
+    ("metrics", "prometheus_remote_storage_samples_failed_total"),
+    ("logs", "loki_write_dropped_entries_total"),
+    ("profiles", "pyroscope_write_dropped_profiles_total"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,18 @@ def telemetry_missing(scale: Scale) -> Cause:
 
 
 def alloy_dropping(scale: Scale) -> Cause:
-    """Alloy lost something for good; the panels show less than there was."""
+    """Alloy lost something for good; the panels show less than there was.
+
+    Each is compared by itself: of two counters of one signal, the first would otherwise hide the second.
+    """
     lost = [
-        f'label_replace(sum(rate({metric}[{scale.cause}])), "signal", "{signal}", "", "")'
-        for signal, metric in LOST.items()
+        f'label_replace(sum(rate({metric}[{scale.cause}])) > 0, "signal", "{signal}", "", "")'
+        for signal, metric in LOST
     ]
     return Cause(
         "AlloyDropping",
         "ticket",
-        "(\n  " + "\n  or\n  ".join(lost) + "\n) > 0",
+        "\nor\n".join(lost),
         "0s",
         "Alloy drops {{ $labels.signal }}: {{ $value | humanize }} per second.",
     )

@@ -26,7 +26,7 @@ FROM_OTHERS = frozenset(
     otelcol_receiver_accepted_spans_total otelcol_receiver_accepted_metric_points_total
     otelcol_receiver_refused_spans_total
     otelcol_exporter_sent_spans_total otelcol_exporter_send_failed_spans_total
-    otelcol_exporter_queue_size otelcol_exporter_queue_capacity
+    otelcol_exporter_enqueue_failed_spans_total otelcol_exporter_queue_size otelcol_exporter_queue_capacity
     prometheus_remote_storage_samples_total prometheus_remote_storage_samples_failed_total
     prometheus_remote_storage_samples_pending prometheus_remote_write_wal_storage_active_series
     loki_source_api_entries_written loki_write_sent_entries_total loki_write_dropped_entries_total

@@ -60,6 +60,7 @@ class World:
         self._grow(dead, pace * seconds if trouble else 0.0)
         for name in (
             "otelcol_exporter_send_failed_spans_total",
+            "otelcol_exporter_enqueue_failed_spans_total",
             "prometheus_remote_storage_samples_failed_total",
             "loki_write_dropped_entries_total",
             "pyroscope_write_dropped_profiles_total",

@@ -119,6 +119,7 @@ def losses() -> Row:
                 "cps",
                 loss("otelcol_receiver_refused_spans_total", "spans refused"),
                 loss("otelcol_exporter_send_failed_spans_total", "spans lost"),
+                loss("otelcol_exporter_enqueue_failed_spans_total", "spans lost, queue full"),
                 loss("prometheus_remote_storage_samples_failed_total", "samples lost"),
                 loss("loki_write_dropped_entries_total", "lines lost"),
                 loss("pyroscope_write_dropped_profiles_total", "profiles lost"),

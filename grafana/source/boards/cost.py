@@ -34,6 +34,7 @@ def lost() -> Panel:
         loss("mythical_log_lines_dropped_total", "log lines", every=PUSHED),
         loss("mythical_profiles_dropped_total", "profiles", every=PUSHED),
         loss("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
+        loss("otelcol_exporter_enqueue_failed_spans_total", "spans, Alloy's queue full"),
         loss("prometheus_remote_storage_samples_failed_total", "samples"),
         loss("loki_write_dropped_entries_total", "log lines, by Alloy"),
         loss("pyroscope_write_dropped_profiles_total", "profiles, by Alloy"),

@@ -147,3 +147,14 @@ def test_what_alloy_refused_and_lost_is_counted_for_the_signal_that_it_was() -> 
     assert (fault := alloy.hands_on_not(WAYS["logs"]))
     assert "lost 3" in fault.said
     assert alloy.hands_on_not(WAYS["traces"]) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["otelcol_exporter_send_failed_spans_total", "otelcol_exporter_enqueue_failed_spans_total"]
+)
+def test_spans_that_alloy_lost_are_told_wherever_it_lost_them(name: str) -> None:
+    """What the back end refused, and what found the queue full."""
+    page = f'{name}{{component_id="otelcol.exporter.otlp.tempo"}} 4\n'
+    fault = Alloy("http://127.0.0.1:12347", page=page).hands_on_not(WAYS["traces"])
+    assert fault
+    assert "lost 4 since its start" in fault.said
