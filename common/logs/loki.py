@@ -136,12 +136,15 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
         self.emitter.close()
 
     def _flush(self) -> None:
-        while self._queue:
-            batch = [self._queue[i] for i in range(min(BATCH_LINES, len(self._queue)))]
+        """Send what is queued now; lines that come meanwhile wait for the next time, or each push would hold a few."""
+        left = len(self._queue)
+        while left:
+            batch = [self._queue[i] for i in range(min(BATCH_LINES, left))]
             if not self._deliver(batch):
                 return
             for _ in batch:
                 self._queue.popleft()
+            left -= len(batch)
 
     def _deliver(self, batch: list[logging.LogRecord]) -> bool:
         """Send a batch until it is taken or refused; False when time ran out at the end of the process."""

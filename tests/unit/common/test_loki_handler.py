@@ -100,6 +100,25 @@ def test_close_sends_what_is_queued_in_pushes_of_a_thousand(rig: Rig) -> None:
     assert rig.dropped == {}
 
 
+def test_lines_that_come_during_a_push_wait_for_the_next_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load there are always some: pushed at once, a few at a time, they cost a tenth of a server's time."""
+    monkeypatch.setattr(loki, "FLUSH_S", 0.1)
+    sink = rig.sink()
+    handler = rig.handler(sink.url)
+    push = handler.emitter.send
+
+    def push_and_log(batch: list[logging.LogRecord]) -> None:
+        push(batch)
+        emit(handler, 1)
+
+    monkeypatch.setattr(handler.emitter, "send", push_and_log)
+    emit(handler, 1)
+    sink.wait_for(1)
+    began = time.monotonic()
+    sink.wait_for(5)
+    assert time.monotonic() - began > 0.3
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_push_that_may_succeed_later_is_tried_again(rig: Rig, status: int) -> None:
     """Loki restarts, or is told too much at once: the lines wait."""
