@@ -13,6 +13,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
+from common.exemplars import lean_exemplars
 from common.faults.silence import Silent
 from common.measuring import shorten_the_way
 from common.otlp import Collector
@@ -64,6 +65,8 @@ def meter_provider(
         own = InMemoryMetricReader()
         readers.append(own)
         snapshot = own.get_metrics_data
-    provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+    provider = MeterProvider(
+        metric_readers=readers, resource=resource, views=[lean_exemplars()], shutdown_on_exit=False
+    )
     shorten_the_way(provider)
     return provider, snapshot

@@ -25,11 +25,27 @@ UNSET = trace.Status()
 class LeanSpan(Span):
     """A span of the SDK that takes attributes as they come and shows itself to the processors instead of a copy."""
 
-    def __init__(
+    # What no span of a tracer differs in is said once, in a class of the tracer's own; see `of`. What a span begins
+    # with stands here, so that its constructor need not say it.
+    _status = UNSET
+    _start_time = _end_time = None
+
+    @classmethod
+    def of(cls, tracer: Tracer) -> "type[LeanSpan]":
+        """Give the class of a tracer's spans."""
+        constants = {
+            "_resource": tracer.resource,
+            "_instrumentation_info": tracer.instrumentation_info,
+            "_instrumentation_scope": tracer._instrumentation_scope,
+            "_span_processor": tracer.span_processor,
+            "_limits": tracer._span_limits,
+        }
+        made: type[LeanSpan] = type(cls.__name__, (cls,), constants)
+        return made
+
+    def __init__(  # noqa: PLR0917 - called once, in one place, for every span
         self,
-        tracer: Tracer,
         name: str,
-        *,
         context: SpanContext,
         parent: SpanContext | None,
         kind: SpanKind,
@@ -43,20 +59,13 @@ class LeanSpan(Span):
         self._context = context
         self._parent = parent
         self._kind = kind
-        self._resource = tracer.resource
-        self._instrumentation_info = tracer.instrumentation_info
-        self._instrumentation_scope = tracer._instrumentation_scope
-        self._span_processor = tracer.span_processor
-        self._limits = tracer._span_limits
         self._record_exception = record_exception
         self._set_status_on_exception = set_status_on_exception
         self._lock = Lock()  # for what is inherited: events, links, status, name
         self._values: dict[str, AnyValue] = dict(attributes) if attributes else {}
         self._attributes = self._values
         self._events: list[Any] = []
-        self._links = [link for link in links if link.context.is_valid]
-        self._status = UNSET
-        self._start_time = self._end_time = None
+        self._links = [link for link in links if link.context.is_valid] if links else []
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
         """Set one attribute; after the end of the span nothing happens."""
@@ -86,6 +95,7 @@ class LeanTracer(trace.Tracer):
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
         self._ids = tracer.id_generator
+        self._span = LeanSpan.of(tracer)
         # What is below a recorded span of this process is recorded, by every sampler that OTEL_TRACES_SAMPLER can name
         # with "parentbased": no need to ask.
         self._below_is_sampled = type(tracer.sampler) is ParentBased
@@ -116,16 +126,16 @@ class LeanTracer(trace.Tracer):
             flags, state, attributes = _flags(verdict, random=random), verdict.trace_state, verdict.attributes
             if verdict.decision is Decision.DROP:
                 return NonRecordingSpan(SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state))
-        span = LeanSpan(
-            self._tracer,
+        span: LeanSpan = object.__new__(self._span)  # the SDK's own asks whether it was called by a tracer
+        span.__init__(  # type: ignore[misc]
             name,
-            context=SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state),
-            parent=parent,
-            kind=kind,
-            attributes=attributes,
-            links=links or (),
-            record_exception=record_exception,
-            set_status_on_exception=set_status_on_exception,
+            SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state),
+            parent,
+            kind,
+            attributes,
+            links or (),
+            record_exception,
+            set_status_on_exception,
         )
         span.start(start_time, context)
         return span

@@ -7,6 +7,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 Headers = list[tuple[str, str]]
+Write = Callable[[bytes], object]
 
 ALWAYS: WSGIEnvironment = {
     "SCRIPT_NAME": "",
@@ -28,7 +29,7 @@ def call(app: WSGIApplication, scope: Any, content: bytes, length: int) -> tuple
     begun: list[tuple[str, Headers]] = []
     written: list[bytes] = []
 
-    def start_response(status: str, headers: Headers, _: object = None, /) -> Callable[[bytes], object]:
+    def start_response(status: str, headers: Headers, _: object = None, /) -> Write:
         begun[:] = [(status, headers)]
         return written.append
 

@@ -5,14 +5,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from wsgiref.types import WSGIEnvironment
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from opentelemetry import trace
 from opentelemetry.metrics import Meter
 
 from common.beasts import Catalogue
 from common.conventions import Conventions
+from common.measuring import Series
 from common.synthetic import SYNTHETIC, synthetic
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class Observing:
             description="Duration of HTTP server requests.",
             explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
+        # By what makes the labels: all of it is from small sets, so there are no more entries than series.
+        self._series: dict[_Told, _Series] = {}
 
     def watch(self, app: Flask) -> None:
         """Register with the app. Call it after the instrumentation, so that the span is there when this runs."""
@@ -66,14 +70,16 @@ class Observing:
         app.after_request(self._end)
 
     def _begin(self) -> None:
-        environ = request.environ
-        beast = (request.view_args or {}).get("beast", UNKNOWN)
+        proxy: Any = request  # looks the request up anew for each word
+        asked: Request = proxy._get_current_object()
+        environ = asked.environ
+        beast = (asked.view_args or {}).get("beast", UNKNOWN)
         span = trace.get_current_span()
         watched = _Watched(
             start=time.perf_counter(),
             beast=beast if beast in self._catalogue.danger else UNKNOWN,
             method=environ["REQUEST_METHOD"] if environ["REQUEST_METHOD"] in METHODS else OTHER,
-            route=request.url_rule.rule if request.url_rule else UNKNOWN,
+            route=asked.url_rule.rule if asked.url_rule else UNKNOWN,
             span=span,
             marks=synthetic(environ["HTTP_BAGGAGE"]) if "HTTP_BAGGAGE" in environ else {},
         )
@@ -99,28 +105,36 @@ class Observing:
         return attributes
 
     def _end(self, response: Response) -> Response:
-        watched: _Watched = request.environ[WATCHED]
+        environ = request.environ
+        watched: _Watched = environ[WATCHED]
         took_s = time.perf_counter() - watched.start
         status = response.status_code
         if watched.span.is_recording():
             self._mark(watched.span, status)
-        times = {"method": watched.method, "status": str(status), self._catalogue.tag: watched.beast}
+        # One of two: a caller may put any word into an address that begins with a scheme.
+        scheme = "https" if environ["wsgi.url_scheme"] == "https" else "http"
+        of: _Told = (watched.method, status, watched.beast, watched.route, scheme, watched.marks.get(SYNTHETIC))
+        series = self._series.get(of) or self._series.setdefault(of, self._make_series(of))
+        series.times.record(took_s * 1000, watched.span)
+        series.duration.record(took_s, watched.span)
+        self._log(watched, response)
+        return response
+
+    def _make_series(self, told: "_Told") -> "_Series":
+        method, status, beast, route, scheme, mark = told
+        times = {"method": method, "status": str(status), self._catalogue.tag: beast}
         labels: dict[str, str | int] = {
-            "http.request.method": watched.method,
+            "http.request.method": method,
             "http.response.status_code": status,
-            "http.route": watched.route,
-            # One of two: a caller may put any word into an address that begins with a scheme.
-            "url.scheme": "https" if request.environ["wsgi.url_scheme"] == "https" else "http",
+            "http.route": route,
+            "url.scheme": scheme,
         }
         if status >= SERVER_FAILURE:
             labels["error.type"] = str(status)
-        if watched.marks:
+        if mark is not None:
             # Kind and shape stay on the span: as labels they would make eighteen series of each.
-            times[SYNTHETIC] = labels[SYNTHETIC] = watched.marks[SYNTHETIC]
-        self._times.record(took_s * 1000, times)
-        self._duration.record(took_s, labels)
-        self._log(watched, response)
-        return response
+            times[SYNTHETIC] = labels[SYNTHETIC] = mark
+        return _Series(Series(self._times, times), Series(self._duration, labels))
 
     def _mark(self, span: trace.Span, status: int) -> None:
         """Put the status on the span; only what the server is to blame for makes it one that failed."""
@@ -172,14 +186,15 @@ def _new(watched: "_Watched", environ: WSGIEnvironment) -> dict[str, str | int]:
 
 def _old(watched: "_Watched", environ: WSGIEnvironment) -> dict[str, str | int]:
     """The same by the names of before, which the dashboards ask for."""
-    host, port = _host_and_port(_asked(environ))
+    asked = _asked(environ)
+    host, port = _host_and_port(asked)
     return {
         "http.method": watched.method,
         "http.target": f"/{watched.beast}",
         "http.scheme": environ["wsgi.url_scheme"],
         "http.flavor": environ["SERVER_PROTOCOL"].removeprefix("HTTP/"),
         "http.user_agent": environ.get("HTTP_USER_AGENT", ""),
-        "http.host": _asked(environ),
+        "http.host": asked,
         "net.host.name": host,
         "net.host.port": port,
         "net.peer.ip": environ.get("REMOTE_ADDR", ""),
@@ -205,6 +220,18 @@ def _host_and_port(asked: str) -> tuple[str, int]:
         host, port = asked, ""
     usable = port.isascii() and port.isdecimal() and len(port) <= PORT_DIGITS
     return host.strip("[]"), int(port) if usable else HTTP_PORT
+
+
+# Method, status, beast, route, scheme, and the mark of a synthetic request.
+_Told = tuple[str, int, str, str, str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What a request that is told so counts in."""
+
+    times: Series
+    duration: Series
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ which that one lets through in the status text (`Key (name)=(...) already exists
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from psycopg import Error
 from psycopg_pool import ConnectionPool
 
 from common.conventions import Conventions
+from common.measuring import Series
 from services.server.config import Database
 from services.server.statements import Statement
 
@@ -30,6 +30,7 @@ class _Described:
     name: str
     attributes: dict[str, str | int]
     labels: dict[str, str]
+    times: Series
 
 
 class SqlSpans:
@@ -56,17 +57,17 @@ class SqlSpans:
         # Not made the current span: nothing starts below it, and the switch would cost as much as the span does.
         span = self._tracer.start_span(described.name, kind=SpanKind.CLIENT, attributes=described.attributes)
         start = time.perf_counter()
-        labels: Mapping[str, str] = described.labels
+        times = described.times
         try:
             yield
         except Error as error:
             code = error.sqlstate or type(error).__name__
-            labels = {**labels, "error.type": code}
+            times = Series(self._duration, {**described.labels, "error.type": code})
             span.set_attributes({"error.type": code, "db.response.status_code": code})
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             raise
         finally:
-            self._duration.record(time.perf_counter() - start, labels, context=trace.set_span_in_context(span))
+            times.record(time.perf_counter() - start, span)
             span.end()
 
     def _describe(self, statement: Statement) -> _Described:
@@ -95,7 +96,8 @@ class SqlSpans:
             "db.operation.name": statement.operation,
             "db.collection.name": statement.table,
         }
-        return _Described(f"{statement.operation} {statement.table}", attributes, labels)
+        name = f"{statement.operation} {statement.table}"
+        return _Described(name, attributes, labels, Series(self._duration, labels))
 
 
 def observe_pool(meter: Meter, pool: ConnectionPool, name: str) -> None:
