@@ -47,6 +47,11 @@ class Intake:
         """How many messages were taken over the present connection and not acknowledged yet."""
         return len(self._in_hand)
 
+    @property
+    def settled(self) -> bool:
+        """Whether messages come, or are not wanted any more."""
+        return self.ready or self._stopping
+
     def holds(self, delivery: Delivery) -> bool:
         """Whether the delivery can still be acknowledged; if not, the broker delivers the message again."""
         return delivery.channel is self._channel

@@ -23,9 +23,18 @@ log = logging.getLogger(__name__)
 # would be asked several times a second for ever.
 STEADY_S = 5.0
 
+# From the handshake until the queues are declared and the listener has all it asked for. A broker that has just come
+# back may let us in and not answer: heartbeats go on, so without an end to it we would wait for ever. RabbitMQ 3.10
+# does so for good with a quorum queue that was declared in the last second before it was killed.
+SET_UP_S = 10.0
+
 
 class Listener(Protocol):
     """Who uses the channel; called on the owner's thread."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the broker has answered all that was asked of it in on_up()."""
 
     def on_up(self, channel: Channel) -> None:
         """The queues are declared and the channel is yours until on_down()."""
@@ -53,6 +62,7 @@ class Link:
         self._declared = False
         self._own_close = False
         self._timer: object | None = None
+        self._setting_up: object | None = None
         self._since = time.monotonic()
         self._on_closed: Callable[[], None] | None = None
         self.up = False
@@ -105,6 +115,19 @@ class Link:
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
         connection.channel(on_open_callback=self._channel_open)
+        self._setting_up = self._owner.later(SET_UP_S, self._check_set_up)
+
+    def _check_set_up(self) -> None:
+        """Give a connection up that is of no use by now; without a farewell, which may not be answered either."""
+        self._setting_up = None
+        if self._listener.settled or self._connection is None:
+            return
+        names = ", ".join(f"'{queue.name}'" for queue in self._queues)
+        silent = f"no answer about {names} within {SET_UP_S:g} s"
+        remedy = "if that lasts, delete the queue that does not answer (rabbitmqctl delete_queue)"
+        self._down(BrokerAway(f"{self._broker.address}: {silent}; {remedy}"))
+        self._own_close = True
+        self._connection.abort()
 
     def _channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._channel_closed)
@@ -120,7 +143,9 @@ class Link:
         log.info("broker connected", extra={"fields": self._fields(away_s=round(away_s, 3))})
         self._listener.on_up(self._channel)
 
-    def _channel_closed(self, _channel: Channel, reason: Exception) -> None:
+    def _channel_closed(self, channel: Channel, reason: Exception) -> None:
+        if channel is not self._channel:
+            return  # given up before, for a reason that is told already
         # Once declared, the same codes mean something else: 406 is also an acknowledgement that came too late.
         declaring = not self._declared
         if declaring and isinstance(reason, ChannelClosedByBroker) and reason.reply_code in MISMATCH_CODES:
@@ -141,6 +166,9 @@ class Link:
             self._down(self._away(reason))
         self._own_close = False
         self._connection = None
+        if self._setting_up is not None:
+            self._owner.cancel(self._setting_up)
+            self._setting_up = None
         if self._on_closed is not None:
             self._down(BrokerAway(f"{self._broker.address}: closed"))
             self._on_closed()

@@ -52,6 +52,11 @@ class Outbox:
         self._expiring = False
         self.ready = False
 
+    @property
+    def settled(self) -> bool:
+        """Whether the broker has agreed to confirm."""
+        return self.ready
+
     def send(self, message: Outgoing) -> None:
         """Hand the message to the broker now, or as soon as there is one."""
         self._waiting.append(message)
