@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,13 +34,14 @@ from tests.integration.service_support import (
 FAULTS = get_args(Fault)
 HEALTHY_S = 12.0
 WINDOW_S = 3.0
-CALLERS = 4
+CALLERS, BESIDE = 4, 1
 
 pytestmark = pytest.mark.timeout(1800)
 
 ENDS_S = 10.0
-# The server does not get slower; a fifth of room is for a machine that does other things from window to window.
-KEPT = 0.8
+# The server does not get slower than one beside it whose collector is well; the room is for what a machine does to one
+# of two programs and not to the other: held against it, the same server came to 94 to 105 % of itself.
+KEPT = 0.85
 # The queues when full: 8,192 spans (some 15 MB) and 20,000 lines (some 40 MB), a batch of each under way, and the
 # allocator's steps.
 GROWTH_MB = 100.0
@@ -53,23 +55,63 @@ LOST_PROFILES = re.compile(r"^mythical_profiles_dropped_total\{[^}]*\} (\S+)$", 
 LOSSES = (LOST_SPANS, LOST_LINES, LOST_PROFILES)
 
 
+@dataclass(frozen=True)
+class Window:
+    """What one server did in a window of load: answers per second, its CPU milliseconds for each, and the statuses."""
+
+    rate: float
+    cost: float
+    statuses: frozenset[int]
+
+
+def load(server: Service, callers: int) -> Window:
+    """Put load on a server for one window."""
+    before = cpu_s(server)
+    done = crud(int(server.base_url.rpartition(":")[2]), connections=callers, seconds=WINDOW_S)
+    return Window(done.rps, (cpu_s(server) - before) * 1000 / done.requests, frozenset(done.statuses))
+
+
 @dataclass
 class Windows:
-    """What windows of load came to: answers per second, and CPU milliseconds of the server for each answer."""
+    """Windows of load on a server, and on one beside it whose collector is always well.
 
-    rates: list[float] = field(default_factory=list)
-    costs: list[float] = field(default_factory=list)
-    statuses: set[int] = field(default_factory=set)
+    The speed of a shared machine changes from minute to minute, by more than is looked for here, but for both alike.
+    """
 
-    def run(self, server: Service, seconds: float) -> None:
-        """Put load on the server, window after window, for that long or a little longer."""
-        port, end = int(server.base_url.rpartition(":")[2]), time.monotonic() + seconds
-        while time.monotonic() < end:
-            before = cpu_s(server)
-            load = crud(port, connections=CALLERS, seconds=WINDOW_S)
-            self.rates.append(load.rps)
-            self.costs.append((cpu_s(server) - before) * 1000 / load.requests)
-            self.statuses |= set(load.statuses)
+    pairs: list[tuple[Window, Window]] = field(default_factory=list)
+
+    def run(self, server: Service, beside: Service, seconds: float) -> None:
+        """Put load on both, window after window, for that long or a little longer."""
+        end = time.monotonic() + seconds
+        with ThreadPoolExecutor(2) as pool:
+            while time.monotonic() < end:
+                ours, theirs = pool.submit(load, server, CALLERS), pool.submit(load, beside, BESIDE)
+                self.pairs.append((ours.result(), theirs.result()))
+
+    @property
+    def statuses(self) -> set[int]:
+        """All that the server answered."""
+        return set().union(*(ours.statuses for ours, _ in self.pairs))
+
+    @property
+    def rate(self) -> float:
+        """The server's answers per second."""
+        return median(ours.rate for ours, _ in self.pairs)
+
+    @property
+    def cost(self) -> float:
+        """The server's CPU milliseconds for each answer."""
+        return median(ours.cost for ours, _ in self.pairs)
+
+    @property
+    def share(self) -> float:
+        """The server's rate in that of the other."""
+        return median(ours.rate / theirs.rate for ours, theirs in self.pairs)
+
+    @property
+    def dearer(self) -> float:
+        """The server's cost in that of the other."""
+        return median(ours.cost / theirs.cost for ours, theirs in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -118,6 +160,16 @@ def telling(doors: Doors, gateway: Gateway, postgres: Postgres, tmp_path: Path) 
     settings = gateway.settings | doors.settings | {"FAULT_NULL_NAME": "0"}
     with own_database(postgres) as name, fleet(tmp_path, settings, database_settings(postgres, name)) as services:
         yield services, services.start("server")
+
+
+@pytest.fixture
+def beside(gateway: Gateway, postgres: Postgres, tmp_path: Path) -> Iterator[Service]:
+    """A server like it whose signals go straight to the gateway."""
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    settings = gateway.settings | {"FAULT_NULL_NAME": "0"}
+    with own_database(postgres) as name, fleet(folder, settings, database_settings(postgres, name)) as services:
+        yield services.start("server")
 
 
 def process_ids(server: Service) -> list[int]:
@@ -177,8 +229,13 @@ def flows(gateway: Gateway, services: Fleet, server: Service) -> Callable[[], bo
     return look
 
 
-def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
-    doors: Doors, telling: tuple[Fleet, Service], gateway: Gateway, away_minutes: float, measured: Measured
+def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(  # noqa: PLR0917 - fixtures
+    doors: Doors,
+    telling: tuple[Fleet, Service],
+    beside: Service,
+    gateway: Gateway,
+    away_minutes: float,
+    measured: Measured,
 ) -> None:
     """Throughput and memory hold in each of four ways to be away; losses are counted and told; then all flows again."""
     away_s = away_minutes * 60 / len(FAULTS)
@@ -188,12 +245,12 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
     lost: dict[str, tuple[int, ...]] = {}
     told: list[dict[str, Any]] = []
     services, server = telling
-    Windows().run(server, 2 * WINDOW_S)  # warm-up
+    Windows().run(server, beside, 2 * WINDOW_S)  # warm-up
     for fault in FAULTS:
-        healthy.run(server, HEALTHY_S)
+        healthy.run(server, beside, HEALTHY_S)
         memory, before = memory_mb(server), [total(each, server) for each in LOSSES]
         doors.fail(fault)
-        away[fault].run(server, away_s)
+        away[fault].run(server, beside, away_s)
         grown[fault] = memory_mb(server) - memory
         doors.heal()
         began = time.monotonic()
@@ -203,14 +260,14 @@ def test_a_collector_that_is_away_costs_little_and_what_it_missed_is_counted(
         told += own(gateway.get("logs", contains="xport", limit=10_000), services.namespace)
         lost[fault] = tuple(total(each, server) - was for each, was in zip(LOSSES, before, strict=True))
     log = server.process.log.read_text(encoding="utf-8")
-    kept = {fault: median(away[fault].rates) / median(healthy.rates) for fault in FAULTS}
-    cost = {fault: median(away[fault].costs) / median(healthy.costs) for fault in FAULTS}
-    rate, each = median(healthy.rates), median(healthy.costs)
+    kept = {fault: away[fault].share / healthy.share for fault in FAULTS}
+    cost = {fault: away[fault].dearer / healthy.dearer for fault in FAULTS}
     for fault in FAULTS:
         measured(
-            f"{fault} for {away_s:.0f} s: {kept[fault]:.0%} of {rate:.0f} answers/s, {cost[fault]:.0%} of {each:.2f} "
-            f"ms CPU for each, memory {grown[fault]:+.0f} MB; {lost[fault][0]} spans, {lost[fault][1]} lines and "
-            f"{lost[fault][2]} profiles lost, as counted; all four signals back after {back_s[fault]:.0f} s"
+            f"{fault} for {away_s:.0f} s: {kept[fault]:.0%} of {healthy.rate:.0f} answers/s, {cost[fault]:.0%} of "
+            f"{healthy.cost:.2f} ms CPU for each, held against a server beside it; memory {grown[fault]:+.0f} MB; "
+            f"{lost[fault][0]} spans, {lost[fault][1]} lines and {lost[fault][2]} profiles lost, as counted; all four "
+            f"signals back after {back_s[fault]:.0f} s"
         )
     assert healthy.statuses.union(*(windows.statuses for windows in away.values())) <= {200, 201, 204}
     assert all(share > KEPT for share in kept.values()), kept
@@ -245,7 +302,8 @@ def test_a_server_ends_in_time_while_the_collector_is_silent(
     """SIGTERM with pushes of all four signals under way that nobody answers: gone in time, with exit code 0."""
     _, server = telling
     doors.fail("silent")
-    Windows().run(server, 4 * WINDOW_S)  # more than one interval of the profiles
+    for _ in range(4):  # more than one interval of the profiles
+        load(server, CALLERS)
     began = time.monotonic()
     code = server.stop()
     took_s = time.monotonic() - began
