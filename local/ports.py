@@ -14,16 +14,20 @@ LOWEST = 20_000
 TRIES = 100
 LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp (net/tcp_states.h)
 
+# What free_port() has given, for whoever asks for several before anyone listens on the first.
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on at this moment.
+    """Return a port of the loopback address that nobody listens on at this moment, another one each time.
 
     Below the range that the kernel takes the near ends of connections from: a server that is stopped and started again
     on its port could find it in use there, by any client of anyone.
     """
     for _ in range(TRIES):
         port = random.randint(LOWEST, _lowest_ephemeral() - 1)  # noqa: S311 - dice, not secrets
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))

@@ -25,6 +25,11 @@ def test_a_free_port_is_free() -> None:
     assert is_free(free_port())
 
 
+def test_no_port_is_given_twice() -> None:
+    """Whoever asks for a dozen listens on the first when the last is given; a run with two alike would not start."""
+    assert len({free_port() for _ in range(2000)}) == 2000
+
+
 def test_a_free_port_is_not_one_that_the_kernel_gives_to_clients() -> None:
     """A server that is killed and started again must find its port free, whoever connected to anything meanwhile."""
     with socket.socket() as client:
