@@ -25,7 +25,7 @@ STEADY_S = 5.0
 
 # From the handshake until the queues are declared and the listener has all it asked for. A broker that has just come
 # back may let us in and not answer: heartbeats go on, so without an end to it we would wait for ever. RabbitMQ 3.10
-# does so for good with a quorum queue that was declared in the last second before it was killed.
+# does so for good with a quorum queue that was declared in the last two seconds before it was killed.
 SET_UP_S = 10.0
 
 

@@ -24,6 +24,11 @@ from local.rabbitmq import RabbitMQ
 
 READY_S = 30.0
 
+# RabbitMQ 3 keeps its registry of queues in Mnesia, whose log is written to the file up to two seconds late. A queue
+# that was declared less than that before a kill is forgotten, or, if it is a quorum queue, exists and answers nobody.
+# Source: erlang/otp, lib/kernel/src/disk_log_1.erl, TIMEOUT.
+REGISTERED_S = 2.5
+
 Part = TypeVar("Part", Publisher, Consumer)
 
 
@@ -76,12 +81,8 @@ class Rig:
         return self._opened(made, wait)
 
     def kill_broker(self) -> None:
-        """End the broker with SIGKILL, not before the youngest queue is a second old.
-
-        RabbitMQ 3.10 writes the registry of its quorum queues twice a second: one declared in the last instants before
-        the kill exists afterwards but answers nobody.
-        """
-        until(lambda: time.monotonic() > self._declared_at + 1.0)
+        """End the broker with SIGKILL, not before it has noted the youngest queue."""
+        until(lambda: time.monotonic() > self._declared_at + REGISTERED_S)
         self.rabbitmq.kill()
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:

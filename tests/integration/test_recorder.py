@@ -11,6 +11,7 @@ import pytest
 from local.ports import LOOPBACK
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, Gateway, eventually
+from tests.integration.messaging_support import REGISTERED_S
 from tests.integration.recording_server import recording_server
 from tests.integration.service_support import (
     Fleet,
@@ -139,7 +140,9 @@ def test_requester_and_recorder_go_on_after_the_broker_was_killed(
             "requester", **server.settings, REQUESTER_START="0", REQUESTER_LOOPS="1", REQUESTER_RATE="0.5"
         )
         started.ready()
+        declared_at = time.monotonic()
         eventually(lambda: total(gateway, started, "mythical_messages_recorded") > 5)
+        eventually(lambda: time.monotonic() > declared_at + REGISTERED_S)
         rabbitmq.kill()
         for service in (requester, recorder):
             eventually(lambda service=service: ask(service.base_url, "/readyz").status == 503)  # type: ignore[misc]
