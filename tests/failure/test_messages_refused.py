@@ -62,7 +62,6 @@ def test_poison_of_every_kind_is_put_aside_under_load_and_the_rest_flows(
     """Each goes to the dead-letter queue once, with its body and the reason; every good message is recorded by id."""
     recorder = started.start("recorder")
     with publishing(rabbitmq, rate=100) as load, channel(rabbitmq) as on:
-        on.confirm_delivery()
         for _ in range(MANY):
             for body in POISON:
                 on.basic_publish("", "messages", body, pika.BasicProperties(delivery_mode=2))

@@ -21,6 +21,7 @@ from local.process import Process
 from local.program import answers_ok
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service
+from tests.integration.messaging_support import confirming
 
 JSON = {"Content-Type": "application/json"}
 QUEUES = ("messages", "messages.retry", "messages.dead")
@@ -188,10 +189,10 @@ def run(postgres: Postgres, statement: str, database: str | None = None) -> list
 
 @contextmanager
 def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
-    """A plain channel to the broker."""
+    """A plain channel to the broker; what is published on it is confirmed."""
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
     try:
-        yield connection.channel()
+        yield confirming(connection)
     finally:
         if connection.is_open:
             connection.close()

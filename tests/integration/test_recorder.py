@@ -40,7 +40,6 @@ def started(rabbitmq: RabbitMQ, gateway: Gateway, tmp_path: Path) -> Iterator[Fl
 def publish(rabbitmq: RabbitMQ, *bodies: bytes, **properties: Any) -> None:
     """Put messages into the queue, confirmed."""
     with channel(rabbitmq) as on:
-        on.confirm_delivery()
         for body in bodies:
             on.basic_publish("", "messages", body, pika.BasicProperties(delivery_mode=2, **properties))
 
