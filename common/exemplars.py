@@ -1,4 +1,4 @@
-"""Exemplars of histograms: the last sampled span that fell into each bucket, at a fifth of the price of the SDK's own.
+"""Exemplars of histograms: the last sampled span that fell into each bucket, with less work than in the SDK's own.
 
 The SDK's reservoir of the same rule looks each bucket up from the first, and the span in the context, under a lock.
 Source: OpenTelemetry specification, metrics SDK, "AlignedHistogramBucketExemplarReservoir".
