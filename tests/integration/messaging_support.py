@@ -51,6 +51,11 @@ def confirming(connection: pika.BlockingConnection) -> BlockingChannel:
     return channel
 
 
+def wait_registered(declared_at: float) -> None:
+    """Return once the broker has noted a queue that was declared at that moment of the monotonic clock."""
+    until(lambda: time.monotonic() > declared_at + REGISTERED_S)
+
+
 class Rig:
     """A queue of its own with its publishers and consumers, and the spans and metrics they made."""
 
@@ -93,7 +98,7 @@ class Rig:
 
     def kill_broker(self) -> None:
         """End the broker with SIGKILL, not before it has noted the youngest queue."""
-        until(lambda: time.monotonic() > self._declared_at + REGISTERED_S)
+        wait_registered(self._declared_at)
         self.rabbitmq.kill()
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:

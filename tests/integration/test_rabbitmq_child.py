@@ -12,8 +12,7 @@ from local.errors import LocalError
 from local.inspection import PROC, command_of, started_at
 from local.ports import answers
 from local.rabbitmq import RabbitMQ
-from tests.integration.messaging_support import REGISTERED_S
-from tests.integration.running import eventually
+from tests.integration.messaging_support import wait_registered
 
 QUEUE = "kept"
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
@@ -72,8 +71,7 @@ def test_a_killed_broker_keeps_confirmed_messages(folder: Path) -> None:
     broker = RabbitMQ(folder).start()
     put(broker, b"before the crash")
     port = broker.port
-    declared_at = time.monotonic()
-    eventually(lambda: time.monotonic() > declared_at + REGISTERED_S)
+    wait_registered(time.monotonic())
     broker.kill()
     assert not answers(port)
     with broker:

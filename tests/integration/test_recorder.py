@@ -11,7 +11,7 @@ import pytest
 from local.ports import LOOPBACK
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, Gateway, eventually
-from tests.integration.messaging_support import REGISTERED_S
+from tests.integration.messaging_support import wait_registered
 from tests.integration.recording_server import recording_server
 from tests.integration.service_support import (
     Fleet,
@@ -141,7 +141,7 @@ def test_requester_and_recorder_go_on_after_the_broker_was_killed(
         started.ready()
         declared_at = time.monotonic()
         eventually(lambda: total(gateway, started, "mythical_messages_recorded") > 5)
-        eventually(lambda: time.monotonic() > declared_at + REGISTERED_S)
+        wait_registered(declared_at)
         rabbitmq.kill()
         for service in (requester, recorder):
             eventually(lambda service=service: ask(service.base_url, "/readyz").status == 503)  # type: ignore[misc]
