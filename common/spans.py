@@ -50,7 +50,7 @@ class LeanSpan(Span):
         parent: SpanContext | None,
         kind: SpanKind,
         attributes: Attributes,
-        links: Sequence[Link],
+        links: Sequence[Link] | None,
         record_exception: bool,
         set_status_on_exception: bool,
     ) -> None:
@@ -133,7 +133,7 @@ class LeanTracer(trace.Tracer):
             parent,
             kind,
             attributes,
-            links or (),
+            links,
             record_exception,
             set_status_on_exception,
         )
