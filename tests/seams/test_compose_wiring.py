@@ -148,11 +148,22 @@ def test_senders_and_alloy_mean_the_same_ports() -> None:
         assert f'"ALLOY_PYROSCOPE_PORT"), "{told["PROFILE_COLLECTOR_PORT"]}"' in ALLOY["profiles.alloy"]
 
 
-def test_the_database_tells_the_services_and_the_role_of_grafana_apart() -> None:
-    """The role is made by a script that knows its password from the environment, and is no superuser."""
-    script = text("postgres/reader.sql")
-    assert "\\getenv password GRAFANA_DATABASE_PASSWORD" in script
-    assert "NOSUPERUSER" in script
-    assert dotenv()["GRAFANA_DATABASE_PASSWORD"] != dotenv()["MYTHICAL_DATABASE_PASSWORD"]
-    told = [name for name, it in everything().items() if "GRAFANA_DATABASE_PASSWORD" in it.get("environment", {})]
-    assert set(told) <= {"mythical-database", "grafana"}
+def told(password: str) -> set[str]:
+    """The containers whose environment has a password, under whatever name."""
+    return {name for name, it in everything().items() if f"${{{password}" in str(it.get("environment"))}
+
+
+@pytest.mark.parametrize(("role", "script"), [("GRAFANA", "reader.sql"), ("ALLOY", "monitor.sql")])
+def test_the_database_tells_the_services_and_the_roles_of_others_apart(role: str, script: str) -> None:
+    """A role is made by a script that knows its password from the environment, and is no superuser."""
+    made = text(f"postgres/{script}")
+    password = f"{role}_DATABASE_PASSWORD"
+    assert f"\\getenv password {password}" in made
+    assert "NOSUPERUSER" in made
+    assert dotenv()[password] != dotenv()["MYTHICAL_DATABASE_PASSWORD"]
+    assert told(password) == {"mythical-database", role.lower()}
+
+
+def test_the_password_of_the_services_is_given_to_nobody_else() -> None:
+    """Who measures and who shows have roles of their own."""
+    assert told("MYTHICAL_DATABASE_PASSWORD") == {"mythical-database", "mythical-server"}
