@@ -11,8 +11,8 @@ import pytest
 
 from local.ports import free_port
 from tests.failure.conftest import Measured
+from tests.failure.costs import used
 from tests.failure.hostile import MACHINES, SWITCHES, Attacker, filled
-from tests.failure.memory import anonymous_mb
 from tests.failure.switch_page import switch_page
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, SILENT, ask, fleet
@@ -78,11 +78,11 @@ def test_the_pages_for_machines_take_no_harm(name: str, services: dict[str, Serv
     before_set = strengths(service)
     for request in filled(MACHINES, len(MACHINES) * 3):
         attacker.send(request.replace(b"FAULT", FAULT[name].encode()))
-    before, before_mb = series(service), anonymous_mb(service)
+    before, before_mb = series(service), used(service).own_mb
     for request in filled(MACHINES, len(MACHINES) * ROUNDS):
         attacker.send(request.replace(b"FAULT", FAULT[name].encode()))
     attacker.close()
-    after_mb = anonymous_mb(service)
+    after_mb = used(service).own_mb
 
     assert [status for status in attacker.statuses if status >= 500] == []
     assert (attacker.unanswered, attacker.given_away) == ([], [])

@@ -13,8 +13,8 @@ import pytest
 
 from local.postgres import Postgres
 from tests.failure.conftest import Measured
+from tests.failure.costs import used
 from tests.failure.hostile import TEMPLATES, Attacker, requests
-from tests.failure.memory import anonymous_mb
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import Fleet, ask, database_settings, fleet, own, own_database
 from tests.unit.common.logfmt_grammar import parse
@@ -66,11 +66,11 @@ def test_ten_thousand_hostile_requests_break_nothing_and_learn_nothing(
     for request in requests(len(TEMPLATES) * 20):
         attacker.send(request)
     before = series_once_counted(server, attacker)
-    before_mb = anonymous_mb(server)
+    before_mb = used(server).own_mb
     for request in requests(REQUESTS - len(TEMPLATES) * 20):
         attacker.send(request)
     attacker.close()
-    after_mb = anonymous_mb(server)
+    after_mb = used(server).own_mb
 
     assert attacker.statuses.total() == REQUESTS
     assert [status for status in attacker.statuses if status >= 500] == []
