@@ -69,13 +69,17 @@ def _fault(fault: Fault, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _remedy(remedy: str, indent: int) -> Iterator[str]:
-    # Each command on a line of its own, to be copied.
+    # Each command on a line of its own, to be copied; one that is too long goes on after a backslash.
     for number, part in enumerate(remedy.split("; ") if remedy else ()):
-        yield from _wrapped(f"{' ' * indent}{'do:' if number == 0 else '':10} {part}", indent + 11)
+        line = f"{' ' * indent}{'do:' if number == 0 else '':10} {part}"
+        if part.startswith("docker "):
+            *begun, last = _wrapped(line, indent + 13, WIDTH - 2)
+            yield from (f"{each} \\" for each in begun)
+            yield last
+        else:
+            yield from _wrapped(line, indent + 11)
 
 
-def _wrapped(line: str, indent: int) -> list[str]:
+def _wrapped(line: str, indent: int, width: int = WIDTH) -> list[str]:
     # Words are never cut, so that an address can be copied; only a word longer than the line is.
-    return textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True) or [
-        ""
-    ]
+    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_on_hyphens=False) or [""]

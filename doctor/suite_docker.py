@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from doctor import containers as docker
-from doctor import fresh
+from doctor import fresh, targets
 from doctor.alloy import Alloy
 from doctor.ask import NoAnswer, ask
 from doctor.containers import RUNNING, Container
@@ -34,6 +34,7 @@ class SuiteWithDocker:
         findings = docker.check(list(self._boxes.values()))
         if self._box("alloy"):
             findings += self._alloy.findings()
+        findings += targets.findings(self._address("metrics"), self._boxes)
         cells = [self._cell(service, signal) for service in SERVICES for signal in WAYS]
         return Report("docker", findings, cells)
 

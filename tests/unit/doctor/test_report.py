@@ -1,6 +1,7 @@
 """What the doctor says fits a terminal, and its exit status says whether all is well."""
 
 import json
+import subprocess
 
 import pytest
 
@@ -47,6 +48,15 @@ def test_each_command_is_on_a_line_of_its_own() -> None:
     said = [line.strip() for line in text(whole())]
     assert "do:        docker compose up -d mythical-server" in said
     assert "docker compose logs --tail 20 mythical-server" in said
+
+
+def test_a_long_command_can_be_copied_as_it_is_printed() -> None:
+    """What a shell makes of the lines is the command."""
+    command = "docker compose exec mythical-database psql -U postgres -f /docker-entrypoint-initdb.d/a-long-name.sql"
+    *_, first, second, _, _ = text(Report("docker", [Finding("metrics of postgres", "", BROKEN, command)]))
+    assert max(len(first), len(second)) <= 80
+    said = subprocess.check_output(["sh", "-c", f"echo {first.partition('do:')[2]}\n{second}"], text=True)  # noqa: S603, S607
+    assert said.split() == command.split()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""The doctor's questions about what is measured beside the services, asked of the real Mimir."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from doctor.targets import findings
+from tests.integration.running import eventually
+from tests.stack.mimir_running import Mimir, needs_mimir, now, running, series
+
+pytestmark = needs_mimir
+
+STEP_S, SAMPLES = 10, 6
+
+
+@pytest.fixture
+def mimir(tmp_path: Path) -> Iterator[Mimir]:
+    """Give a Mimir that nobody has told anything."""
+    with running(tmp_path) as one:
+        yield one
+
+
+def tell(mimir: Mimir, **services: list[float]) -> None:
+    """Push what was found of each service every ten seconds, the last of it now; `pg` is the exporter's own word."""
+    end = now()
+    for service, values in services.items():
+        name = "pg_up" if service == "pg" else "up"
+        which = series(name, service="postgres" if service == "pg" else service, group="infrastructure")
+        for number, value in enumerate(values, 1 - len(values)):
+            mimir.push({which: value}, end + number * STEP_S)
+
+
+def test_only_what_was_not_reached_for_a_minute_is_told(mimir: Mimir) -> None:
+    """Neither what has just been started, nor what was away for a moment, nor what is well."""
+    assert findings(mimir.base, {}) == []
+    well, away = [1.0] * SAMPLES, [0.0] * SAMPLES
+    tell(mimir, rabbitmq=away, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=well, pg=well)
+    told = eventually(lambda: findings(mimir.base, {}), what="nothing was told")
+    assert [finding.what for finding in told] == ["metrics of rabbitmq"]
+
+
+def test_a_database_that_does_not_let_alloy_in_is_told_though_it_answers(mimir: Mimir) -> None:
+    """Alloy's exporter is up then; that it does not get in, it says by a metric of its own."""
+    tell(mimir, postgres=[1.0] * SAMPLES, pg=[0.0] * SAMPLES)
+    told = eventually(
+        lambda: [each for each in findings(mimir.base, {}) if each.what == "metrics of postgres"], what="nothing"
+    )
+    assert "does not let Alloy in" in told[0].said
