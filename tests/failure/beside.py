@@ -12,7 +12,7 @@ from bench.load import crud
 from tests.failure.costs import used
 from tests.integration.conftest import Service
 
-WINDOW_S = 3.0
+WINDOW_S, TURN_S = 3.0, 1.0
 CALLERS, BESIDE = 4, 1
 
 
@@ -25,10 +25,10 @@ class Window:
     statuses: frozenset[int]
 
 
-def load(server: Service, callers: int) -> Window:
+def load(server: Service, callers: int, seconds: float = WINDOW_S) -> Window:
     """Put load on a server for one window."""
     before = used(server).cpu_s
-    done = crud(int(server.base_url.rpartition(":")[2]), connections=callers, seconds=WINDOW_S)
+    done = crud(int(server.base_url.rpartition(":")[2]), connections=callers, seconds=seconds)
     return Window(done.rps, (used(server).cpu_s - before) * 1000 / done.requests, frozenset(done.statuses))
 
 
@@ -38,8 +38,13 @@ class Windows:
 
     pairs: list[tuple[Window, Window]] = field(default_factory=list)
 
+    def in_turns(self, server: Service, beside: Service, turns: int, callers: int) -> None:
+        """Put load on the one and on the other for a second each: what each can do when it has the machine."""
+        for _ in range(turns):
+            self.pairs.append((load(server, callers, TURN_S), load(beside, callers, TURN_S)))
+
     def run(self, server: Service, beside: Service, seconds: float) -> None:
-        """Put load on both, window after window, for that long or a little longer."""
+        """Put load on both at once, window after window, for that long or a little longer."""
         end = time.monotonic() + seconds
         with ThreadPoolExecutor(2) as pool:
             while time.monotonic() < end:

@@ -71,7 +71,12 @@ class Door:
 
     async def _end(self) -> None:
         await self._shut()
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+        # A connection that was taken a moment ago becomes a task, and one of those open, only now.
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks, timeout=0.1)
+            for writer in self._open:
+                writer.transport.abort()
+        await asyncio.sleep(0)  # what was aborted closes its socket in the next round
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)

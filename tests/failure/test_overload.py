@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import crud
 from local.postgres import Postgres
 from tests.failure.beside import Windows
 from tests.failure.conftest import Measured
@@ -19,9 +18,10 @@ MINUTE_S = 60.0
 # Whoever waits longer than a second for a turn is refused; the rest is the work itself, on a machine that is busy with
 # making this load as well.
 SERVED_S, REFUSED_S = 4.0, 2.5
-BEFORE_S, AFTER_S = 9.0, 12.0
-# What is left afterwards of the server's rate, held against one beside it; the room is for the machine's part in it.
-KEPT = 0.8
+CALLERS, TURNS = 16, 8
+# What has to be left afterwards of the server's rate, held against one beside it. In a slow hour of the machine it was
+# 82 % in one run and 109 % in the next; a server that does not give turns back has less.
+KEPT = 0.5
 
 
 def test_five_times_the_capacity_is_served_in_part_and_refused_in_part(
@@ -36,18 +36,17 @@ def test_five_times_the_capacity_is_served_in_part_and_refused_in_part(
         server, beside = (servers.start("server", **database_settings(postgres, name)) for name in (ours, theirs))
         port = int(server.base_url.rpartition(":")[2])
         before, after = Windows(), Windows()
-        Windows().run(server, beside, 2)  # warm-up
-        before.run(server, beside, BEFORE_S)
-        capacity = crud(port, connections=16, seconds=5)
-        seen = offer(port, rate=TIMES * capacity.rps, seconds=MINUTE_S)
+        Windows().in_turns(server, beside, 2, CALLERS)  # warm-up
+        before.in_turns(server, beside, TURNS, CALLERS)
+        seen = offer(port, rate=TIMES * before.rate, seconds=MINUTE_S)
         eventually(lambda: ask(server.base_url, "/unicorn").status == 200, 10)
-        after.run(server, beside, AFTER_S)
+        after.in_turns(server, beside, TURNS, CALLERS)
         refusals = server.process.log.read_text(encoding="utf-8").count("requests refused, too many are waiting")
         page = ask(server.base_url, "/metrics").text
     kept = after.share / before.share
     served, refused = seen.statuses[200], seen.statuses[503]
     measured(
-        f"capacity {capacity.rps:.0f}/s; offered {TIMES * capacity.rps:.0f}/s for {MINUTE_S:.0f} s: served "
+        f"capacity {before.rate:.0f}/s; offered {TIMES * before.rate:.0f}/s for {MINUTE_S:.0f} s: served "
         f"{served / seen.seconds:.0f}/s, half within {seen.quantile_ms(200, 0.5):.0f} ms, 99 % within "
         f"{seen.quantile_ms(200, 0.99):.0f} ms; refused {refused / seen.seconds:.0f}/s, half within "
         f"{seen.quantile_ms(503, 0.5):.0f} ms, 99 % within {seen.quantile_ms(503, 0.99):.0f} ms; {seen.unsent} not "
@@ -55,7 +54,7 @@ def test_five_times_the_capacity_is_served_in_part_and_refused_in_part(
         f"server beside it, at {after.dearer / before.dearer:.0%} of the CPU time for each answer"
     )
     assert set(seen.statuses) == {200, 503}, seen.faults
-    assert served > capacity.rps / 4 * MINUTE_S
+    assert served > before.rate / 4 * MINUTE_S
     assert refused > served / 4
     assert seen.quantile_ms(200, 0.99) < SERVED_S * 1000
     assert seen.quantile_ms(503, 0.99) < REFUSED_S * 1000
