@@ -38,12 +38,13 @@ def _running(*works: Callable[[threading.Event], None], name: str = "worker-7") 
 
 
 def test_cpu_time_goes_to_the_thread_that_used_it() -> None:
-    """Of a busy and a sleeping thread the busy one has all the CPU time; in wall time the two are equal."""
+    """Of a busy and a sleeping thread the busy one has the CPU time; in wall time the two are equal."""
     with _running(_burn, _doze):
         profile = ReadProfile(cpu_profile(0.5))
 
     assert profile.types == [("samples", "count"), ("cpu", "nanoseconds"), ("wall", "nanoseconds")]
-    assert profile.total("cpu", through="_burn") > 0.95 * profile.total("cpu") > 0
+    # Not of all the CPU time: whatever else runs in this process has its share, more of it on a slow machine.
+    assert profile.total("cpu", through="_burn") > 20 * profile.total("cpu", through="_doze")
     assert profile.total("samples", through="_burn") > profile.total("samples", through="_doze")
     assert profile.total("wall", through="_doze") == pytest.approx(profile.message.duration_nanos, rel=0.1)
 
