@@ -58,6 +58,11 @@ def asked_for_json(address: str, body: object = None, **query: str | int) -> Any
     return page.json()
 
 
+def asked_of_mimir(mimir: str, query: str) -> Any:
+    """Return the series of a query in PromQL, as of now. Raises NoAnswer; KeyError or TypeError if it is no Mimir."""
+    return asked_for_json(f"{mimir}/prometheus/api/v1/query", query=query)["data"]["result"]
+
+
 def total(page: str, name: str, **wanted: str) -> float:
     """Return the sum of a metric's samples that have these labels; a label given as "*" has to be there."""
     found = 0.0

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from doctor.ask import asked_for_json
+from doctor.ask import asked_for_json, asked_of_mimir
 
 # How far each back end is asked to look back, in seconds.
 LOOK_BACK_S = 3600
@@ -28,8 +28,7 @@ def metrics(mimir: str, service: str) -> float | None:
     series = f'process_memory_usage_bytes{{group="mythical",service="{service}"}}'
     # To the second while it is fresh, to a quarter of a minute once it is not.
     query = f"max(timestamp({series})) or max(max_over_time(timestamp({series})[{LOOK_BACK_S}s:15s]))"
-    found = asked_for_json(f"{mimir}/prometheus/api/v1/query", query=query)
-    return _age([float(series["value"][1]) for series in found["data"]["result"]])
+    return _age([float(series["value"][1]) for series in asked_of_mimir(mimir, query)])
 
 
 def logs(loki: str, service: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from doctor.ask import NoAnswer, asked_for_json
+from doctor.ask import NoAnswer, asked_of_mimir
 from doctor.containers import RUNNING, Container
 from doctor.report import BROKEN, Finding
 
@@ -16,8 +16,8 @@ CONTAINERS = {"postgres": "mythical-database", "rabbitmq": "mythical-queue", "ho
 def findings(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
     """Report what could not be measured for a minute, though its container runs; nothing if Mimir does not tell."""
     try:
-        unreached = {series["metric"]["service"] for series in _asked(mimir, UP)}
-        locked_out = bool(_asked(mimir, LET_IN))
+        unreached = {series["metric"]["service"] for series in asked_of_mimir(mimir, UP)}
+        locked_out = bool(asked_of_mimir(mimir, LET_IN))
     except (NoAnswer, KeyError, TypeError):
         return []  # the cells of the metrics say why
     found = []
@@ -30,10 +30,4 @@ def findings(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
         said = "the database does not let Alloy in: its role is missing, or its password is another"
         mend = "docker compose exec mythical-database psql -U postgres -f /docker-entrypoint-initdb.d/monitor.sql"
         found.append(Finding("metrics of postgres", said, BROKEN, mend))
-    return found
-
-
-def _asked(mimir: str, query: str) -> list[dict[str, dict[str, str]]]:
-    found: list[dict[str, dict[str, str]]] = []
-    found += asked_for_json(f"{mimir}/prometheus/api/v1/query", query=query)["data"]["result"]
     return found

@@ -28,7 +28,7 @@ class Window:
 def load(server: Service, callers: int, seconds: float = WINDOW_S) -> Window:
     """Put load on a server for one window."""
     before = used(server).cpu_s
-    done = crud(int(server.base_url.rpartition(":")[2]), connections=callers, seconds=seconds)
+    done = crud(server.port, connections=callers, seconds=seconds)
     return Window(done.rps, (used(server).cpu_s - before) * 1000 / done.requests, frozenset(done.statuses))
 
 

@@ -74,8 +74,7 @@ class Door:
         # A connection that was taken a moment ago becomes a task, and one of those open, only now.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(tasks, timeout=0.1)
-            for writer in self._open:
-                writer.transport.abort()
+            await self._shut()
         await asyncio.sleep(0)  # what was aborted closes its socket in the next round
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,7 @@ from local.rabbitmq import RabbitMQ
 from tests.failure.conftest import Measured
 from tests.failure.publishing import QUICK, duplicates, publishing, recorded
 from tests.integration.conftest import eventually
-from tests.integration.messaging_support import REGISTERED_S
+from tests.integration.messaging_support import wait_registered
 from tests.integration.service_support import SILENT, ask, broker_settings, fleet
 
 pytestmark = pytest.mark.timeout(900)
@@ -38,7 +38,7 @@ def test_every_confirmed_message_is_recorded_though_the_broker_is_killed_again_a
     with fleet(tmp_path, SILENT, broker_settings(broker), QUICK) as services:
         recorder = services.start("recorder")
         with publishing(broker, rate=RATE, confirm_timeout_s=CONFIRM_S) as load:
-            eventually(lambda: len(load.confirmed) > REGISTERED_S * RATE)
+            wait_registered(time.monotonic())
             for _ in range(kills):
                 before = len(load.confirmed)
                 eventually(lambda before=before: len(load.confirmed) > before + 1.2 * RATE)  # type: ignore[misc]

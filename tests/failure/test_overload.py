@@ -34,11 +34,10 @@ def test_five_times_the_capacity_is_served_in_part_and_refused_in_part(
         fleet(tmp_path, SILENT, {"FAULT_NULL_NAME": "0"}) as servers,
     ):
         server, beside = (servers.start("server", **database_settings(postgres, name)) for name in (ours, theirs))
-        port = int(server.base_url.rpartition(":")[2])
         before, after = Windows(), Windows()
         Windows().in_turns(server, beside, 2, CALLERS)  # warm-up
         before.in_turns(server, beside, TURNS, CALLERS)
-        seen = offer(port, rate=TIMES * before.rate, seconds=MINUTE_S)
+        seen = offer(server.port, rate=TIMES * before.rate, seconds=MINUTE_S)
         eventually(lambda: ask(server.base_url, "/unicorn").status == 200, 10)
         after.in_turns(server, beside, TURNS, CALLERS)
         refusals = server.process.log.read_text(encoding="utf-8").count("requests refused, too many are waiting")

@@ -32,11 +32,6 @@ def server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield services.start("server", FAULT_NULL_NAME="0")
 
 
-def port_of(service: Service) -> int:
-    """The port that the service listens on."""
-    return urlsplit(service.base_url).port or 80
-
-
 def test_slow_bodies_keep_nobody_waiting_and_are_ended(server: Service, measured: Measured) -> None:
     """Reads and writes of others go on as if nobody else was there; each slow client is told 408 and let go."""
     count = itertools.count()
@@ -44,7 +39,7 @@ def test_slow_bodies_keep_nobody_waiting_and_are_ended(server: Service, measured
     def add() -> int:
         return ask(server.base_url, "/unicorn", "POST", body=f'{{"name": "{next(count)}"}}', headers=JSON).status
 
-    with SlowBodies(port_of(server), "/unicorn", SLOW_CLIENTS) as slow:
+    with SlowBodies(server.port, "/unicorn", SLOW_CLIENTS) as slow:
         reads = how_long(lambda: ask(server.base_url, "/unicorn?limit=1").status, 100, 200)
         writes = how_long(add, 100, 201)
         machines = how_long(lambda: ask(server.base_url, "/readyz").status, 10, 200)
@@ -124,7 +119,7 @@ def refused_for_slowness(server: Service) -> int:
 def test_a_body_that_comes_in_pieces_is_taken(server: Service) -> None:
     """What is whole in time is as good as what came at once."""
     head = "POST /unicorn HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         for piece in (head, '{"name": ', '"in piec', 'es"'):
             connection.sendall(piece.encode())
             assert not select.select([connection], [], [], 0.3)[0]  # it waits for the rest, and says nothing
@@ -138,7 +133,7 @@ def test_a_stop_does_not_wait_for_slow_bodies(
     """SIGTERM with slow clients at hand: gone within ten seconds, and by itself."""
     with fleet(tmp_path_factory.mktemp("stop"), SILENT, database_settings(postgres)) as services:
         server = services.start("server")
-        with SlowBodies(port_of(server), "/unicorn", SLOW_CLIENTS):
+        with SlowBodies(server.port, "/unicorn", SLOW_CLIENTS):
             began = time.monotonic()
             assert server.stop() == 0
             took = time.monotonic() - began

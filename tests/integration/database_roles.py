@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from local.postgres import Postgres
 from local.state import CHECKOUT
@@ -26,6 +25,11 @@ class Roles:
     postgres: Postgres
     database: str
 
+    @property
+    def superuser(self) -> str:
+        """Where, and as whom, the scripts connect."""
+        return f"{self.postgres.dsn.rpartition('/')[0]}/{self.database}"
+
     def dsn(self, role: str) -> str:
         """Where, and as whom, one of the roles connects."""
         return f"postgresql://{role}:{PASSWORDS[role]}@{self.postgres.host}:{self.postgres.port}/{self.database}"
@@ -37,9 +41,8 @@ class Roles:
     def make(self) -> None:
         """Run the scripts as the image does: by psql, as the superuser, with the passwords in the environment."""
         told = {f"{role.upper()}_DATABASE_PASSWORD": password for role, password in PASSWORDS.items()}
-        superuser = make_conninfo(self.postgres.dsn, dbname=self.database)
         for script in SCRIPTS:
-            command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", str(script), superuser]
+            command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", str(script), self.superuser]
             done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)  # noqa: S603
             assert done.returncode == 0, done.stderr
 

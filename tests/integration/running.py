@@ -5,7 +5,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -68,6 +68,11 @@ class Service:
         self.process = process
         self.base_url = base_url
         self.ended_by_test = False
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urlsplit(self.base_url).port or 80
 
     def stop(self) -> int | None:
         """Send SIGTERM and return the exit code; how it ended is then the test's to judge."""

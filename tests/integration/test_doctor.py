@@ -35,9 +35,8 @@ def cells(ports: dict[str, int]) -> dict[tuple[str, str], dict[str, Any]]:
 def test_a_service_that_was_stopped_is_the_broken_hop(gateway: Gateway, service: StartService) -> None:
     """All signals of the server are late for one reason, and it is named with what to do."""
     server: Service = service("server")
-    port = int(server.base_url.rpartition(":")[2])
     nobody = {"REQUESTER": free_port(), "RECORDER": free_port()}
-    ports = nobody | {"PAGE": gateway.ports["page"], "SERVER": port}
+    ports = nobody | {"PAGE": gateway.ports["page"], "SERVER": server.port}
 
     def all_there() -> bool:
         found = cells(ports)
@@ -57,7 +56,7 @@ def test_a_service_that_was_stopped_is_the_broken_hop(gateway: Gateway, service:
 
     for cell in eventually(late, what="late signals of the server"):
         assert cell["fault"]["hop"] == "mythical-server"
-        assert f"does not answer at http://{LOOPBACK}:{port}" in cell["fault"]["said"]
+        assert f"does not answer at http://{LOOPBACK}:{server.port}" in cell["fault"]["said"]
         assert "var/log/server.log" in cell["fault"]["remedy"]
     status, out, _ = asked(ports)
     assert status == 1
