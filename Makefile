@@ -10,30 +10,30 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the whole suite without Docker and watch its signals arrive
-	@local/setup python servers jq web aspire load
+	@scripts/setup python servers jq web aspire load
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ
-	@local/setup python servers jq web load
+	@scripts/setup python servers jq web load
 	@$(python) -m pytest
 
 test-failure: ## kill and overload each part, and count what is lost; FAILURE_KILLS=3 make test-failure is shorter
-	@local/setup python servers fuzz
+	@scripts/setup python servers fuzz
 	@$(python) -m pytest tests/failure
 
 test-stack: ## ask a running docker compose stack for every signal and every panel
-	@local/setup python
+	@scripts/setup python
 	@$(python) -m pytest tests/stack
 
 check: ## check format, lint and types, and run the fast tests
-	@local/setup python
+	@scripts/setup python
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@$(python) -m pytest -q tests/unit tests/seams
 
 format: ## format the code and mend what the linter can
-	@local/setup python
+	@scripts/setup python
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
@@ -41,33 +41,33 @@ doctor: ## say what is wrong with the suite, before a start and while it runs; W
 	@$(if $(wildcard $(python)),$(python),$(or $(PYTHON),python3)) -m doctor --wait $(or $(WAIT),0)
 
 workshop: ## say which faults there are to switch and which scenarios to run, and where the page is
-	@local/setup python
+	@scripts/setup python
 	@$(python) -m workshop
 
 load: ## put load on a server and watch it; LOAD_USERS=50 LOAD_SHAPE=spike make load, see loadtest/README.md
-	@local/setup python load
+	@scripts/setup python load
 	@.venv-load/bin/python -m loadtest
 
 load-gate: ## put a short load on it, and fail if it crosses the lines of loadtest/gate.toml
-	@local/setup python load
+	@scripts/setup python load
 	@.venv-load/bin/python -m loadtest gate
 
 bench: ## measure speed and memory, and print the table
-	@local/setup python servers load
+	@scripts/setup python servers load
 	@$(python) -m bench
 
 soak: ## run the default load for half an hour, and tell what grew; SOAK_MINUTES=5 make soak
-	@local/setup python servers
+	@scripts/setup python servers
 	@$(python) -m bench.soak
 
 setup: ## install what is missing, and nothing else
-	@local/setup
+	@scripts/setup
 
 audit: ## compare all locked packages with known vulnerabilities (needs the network)
-	@requirements/audit
+	@scripts/audit
 
 lock: ## lock the dependencies anew (needs uv)
-	@requirements/lock
+	@scripts/lock
 
 clean: ## remove what the tools and runs made, the environment included
 	@! test -x $(python) || $(python) -m local.state

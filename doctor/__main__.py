@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.one_line_parser import OneLineParser
-from common.settings import SettingsError
+from common.core.cli import OneLineArgumentParser
+from common.core.env import SettingsError
 from doctor import dotenv, start
 from doctor.containers import containers
 from doctor.dotenv import ROOT
@@ -32,7 +32,7 @@ POLL_S = 2.0
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line; a mistake in it is one line and status 2."""
-    parser = OneLineParser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = OneLineArgumentParser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", nargs="?", choices=SUITES, help="what to look at; by default what runs here")
     parser.add_argument("--json", action="store_true", help="for scripts")
     parser.add_argument(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from common.settings import Env
+from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
 from doctor.service import Service, within
 from doctor.ways import SERVICES, WAYS

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from loadtest.gate import FILE, read_gate
 from loadtest.names import new_run_id
 from loadtest.settings import Front, Settings, front, load

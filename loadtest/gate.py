@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.settings import SettingsError
+from common.core.env import SettingsError
 
 FILE = Path(__file__).with_name("gate.toml")
 MOST, LEAST = ("p95_ms", "error_share", "planted_share"), ("check_share", "requests")

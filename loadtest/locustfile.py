@@ -11,7 +11,7 @@ from locust import events, runners
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from loadtest.beat import BEAT, beat
 from loadtest.gate import Gate, judge, read_gate
 from loadtest.load import Load

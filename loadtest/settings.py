@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.beasts import Catalogue, catalogue
-from common.settings import Env, SettingsError
+from common.core.endpoints import Catalogue, catalogue
+from common.core.env import Env, SettingsError
 from loadtest.shapes import SHAPES
 
 ROLES = ("alone", "master", "worker")

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from common.process_metrics import observe_process
-from common.synthetic import SHAPE, SYNTHETIC, USER_KIND
+from common.telemetry.process_metrics import observe_process
+from common.telemetry.synthetic import SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"

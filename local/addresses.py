@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from common.settings import Env
+from common.core.env import Env
 from local.errors import LocalError
 from local.ports import free_port, holder_of, is_free
 

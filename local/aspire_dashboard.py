@@ -40,7 +40,7 @@ class AspireDashboard(Program):
 
     @staticmethod
     def is_installed() -> bool:
-        """Tell whether its package is there; local/setup installs it where it can."""
+        """Tell whether its package is there; scripts/setup installs it where it can."""
         return os.access(BINARY, os.X_OK)
 
     def launch(self) -> None:

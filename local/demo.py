@@ -10,7 +10,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from local.addresses import Ports
 from local.arrivals import Arrivals
 from local.display import Display, PlainDisplay, TerminalDisplay

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.settings import Env
+from common.core.env import Env
 from local.addresses import Ports
 from local.aspire_dashboard import AspireDashboard
 from local.ports import LOOPBACK

@@ -5,8 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common.one_line_parser import OneLineParser
-from common.settings import Env, SettingsError
+from common.core.cli import OneLineArgumentParser
+from common.core.env import Env, SettingsError
 from workshop import only_one, scenario_command
 from workshop.errors import WorkshopError
 from workshop.fault_command import clear_faults, list_faults, set_fault
@@ -21,7 +21,7 @@ COMMAND = "python -m workshop"
 
 def arguments() -> argparse.ArgumentParser:
     """Give what the command understands."""
-    parser = OneLineParser(prog="python -m workshop", description="Planted faults and scenarios.")
+    parser = OneLineArgumentParser(prog="python -m workshop", description="Planted faults and scenarios.")
     parts = parser.add_subparsers(dest="part", metavar="fault | scenario | page")
     fault = parts.add_parser("fault", help="list, set and clear planted faults").add_subparsers(
         dest="do", required=True

@@ -2,7 +2,7 @@
 
 import re
 
-from common.faults.strengths import LEAST_LEASE_S, LONGEST_LEASE_S
+from common.faults.state import LEAST_LEASE_S, LONGEST_LEASE_S
 from workshop.errors import WorkshopError
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}

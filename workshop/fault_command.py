@@ -1,6 +1,6 @@
 """The command `fault`: list, set, clear."""
 
-from common.faults.strengths import FaultRefused, check_strength
+from common.faults.state import FaultRefused, check_strength
 from workshop.durations import lease, written
 from workshop.errors import WorkshopError
 from workshop.switches import State, Switches, fault_named

@@ -14,10 +14,10 @@ from pathlib import Path
 from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.faults.strengths import FaultRefused, check_strength, finite
-from common.problems import Problem, answer, translate_problems
-from common.same_site import refuse_other_sites
-from common.timely import TimelyRequests
+from common.faults.state import FaultRefused, check_strength, finite
+from common.web.cross_site import reject_cross_site
+from common.web.problems import Problem, answer, register_error_handlers
+from common.web.read_deadline import RequestDeadlineMixin
 from workshop.errors import WorkshopError
 from workshop.settings import Settings
 from workshop.switches import State, Switches, fault_named
@@ -38,7 +38,7 @@ def create_app(switches: Switches) -> Flask:
     """Make the page's application."""
     app = Flask("workshop", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
-    translate_problems(app)
+    register_error_handlers(app)
 
     @app.errorhandler(WorkshopError)
     def _away(error: WorkshopError) -> Response:
@@ -47,7 +47,7 @@ def create_app(switches: Switches) -> Flask:
 
     @app.before_request
     def _guard() -> None:
-        refuse_other_sites(request)
+        reject_cross_site(request)
 
     @app.after_request
     def _safe(response: Response) -> Response:
@@ -93,7 +93,7 @@ def create_app(switches: Switches) -> Flask:
     return app
 
 
-class _Handler(TimelyRequests, WSGIRequestHandler):
+class _Handler(RequestDeadlineMixin, WSGIRequestHandler):
     """Werkzeug's, which has a thread for each connection, with an end to the patience."""
 
 

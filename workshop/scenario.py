@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.faults import Fault
-from common.faults.strengths import FaultRefused, check_strength
+from common.faults.state import FaultRefused, check_strength
 from workshop.durations import seconds
 from workshop.errors import WorkshopError
 from workshop.switches import fault_named

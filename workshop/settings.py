@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.settings import Env
+from common.core.env import Env
 from workshop.stack import Backends
 
 SERVICES = ("server", "requester", "recorder")

@@ -1,6 +1,6 @@
 """Planted faults: what they are (catalogue.py), how strong they are now (strengths.py), who may change that."""
 
-from common.faults.catalogue import (
+from common.faults.registry import (
     BROKEN_PROPAGATION,
     CLOCK_SHIFT,
     CPU_BURN,
@@ -28,7 +28,7 @@ from common.faults.catalogue import (
     Fault,
     shown_by,
 )
-from common.faults.strengths import Faults, strengths
+from common.faults.state import Faults, strengths
 
 __all__ = [
     "BROKEN_PROPAGATION",

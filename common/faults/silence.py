@@ -1,8 +1,7 @@
 """The fault `silent_telemetry`: a process that works, and of which no span and no metric is heard.
 
-Nothing is counted as lost, for a service that has lost its voice cannot tell of it. Metrics are held back in
-common/metrics.py, where they are collected all the same: the service's own /metrics goes on. The fault's mark among the
-metrics is not heard either, but the line in the log is.
+Muted telemetry is not counted as lost. Metrics are held back in common/telemetry/metrics.py, where they are still
+collected: the service's own /metrics endpoint keeps working. The fault's metric is muted too; its log line is not.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 Silent = Callable[[], bool]
 
 
-class SilentSpans(SpanExporter):
+class MutingSpanExporter(SpanExporter):
     """Hands spans on to another exporter, unless `silent` says otherwise."""
 
     def __init__(self, exporter: SpanExporter, silent: Silent) -> None:

@@ -3,8 +3,8 @@
 from common.messaging.broker import Broker
 from common.messaging.consumer import Consumer
 from common.messaging.errors import (
-    BrokerAway,
     BrokerBlocked,
+    BrokerUnavailable,
     MessagingError,
     NotConfirmed,
     Poison,
@@ -18,8 +18,8 @@ from common.messaging.publisher import Publisher
 
 __all__ = [
     "Broker",
-    "BrokerAway",
     "BrokerBlocked",
+    "BrokerUnavailable",
     "Consumer",
     "Message",
     "MessagingError",

@@ -94,7 +94,7 @@ class Consumer:
 
     @property
     def trouble(self) -> MessagingError | None:
-        """Why it is not ready: BrokerAway or QueueMismatch; None when it is."""
+        """Why it is not ready: BrokerUnavailable or QueueMismatch; None when it is."""
         return self._intake.link.trouble or self._moves.link.trouble
 
     @property

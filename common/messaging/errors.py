@@ -39,11 +39,11 @@ class MessagingError(Exception):
     """Whatever this package raises or puts into a future."""
 
 
-class BrokerAway(MessagingError):
+class BrokerUnavailable(MessagingError):
     """No connection to the broker: the message was never handed over, sending it again cannot double it."""
 
 
-class BrokerBlocked(BrokerAway):
+class BrokerBlocked(BrokerUnavailable):
     """Connected, but the broker takes no messages: its memory or disk alarm is on."""
 
 

@@ -11,7 +11,7 @@ from pika.exceptions import ChannelClosedByBroker  # type: ignore[import-untyped
 
 from common.messaging.backoff import Backoff
 from common.messaging.broker import Broker
-from common.messaging.errors import BrokerAway, MessagingError, explain
+from common.messaging.errors import BrokerUnavailable, MessagingError, explain
 from common.messaging.owner import Owner
 from common.messaging.quiet import quiet_pika
 from common.messaging.tolerant import TolerantConnection
@@ -67,7 +67,7 @@ class Link:
         self._on_closed: Callable[[], None] | None = None
         self.up = False
         self.blocked = False
-        self.trouble: MessagingError | None = BrokerAway(f"{broker.address}: no connection yet")
+        self.trouble: MessagingError | None = BrokerUnavailable(f"{broker.address}: no connection yet")
         quiet_pika()
 
     def open(self) -> None:
@@ -86,7 +86,7 @@ class Link:
 
     def drop(self, why: str) -> None:
         """Give the connection up and begin again: its state is not what it should be."""
-        self._give_up(BrokerAway(f"{self._broker.address}: {why}"))
+        self._give_up(BrokerUnavailable(f"{self._broker.address}: {why}"))
 
     def close(self, on_closed: Callable[[], None]) -> None:
         """End for good, in AMQP's way, so that what was written last reaches the broker; then call `on_closed`."""
@@ -125,7 +125,7 @@ class Link:
         names = ", ".join(f"'{queue.name}'" for queue in self._queues)
         silent = f"no answer about {names} within {SET_UP_S:g} s"
         remedy = "if that lasts, delete the queue that does not answer (rabbitmqctl delete_queue)"
-        self._down(BrokerAway(f"{self._broker.address}: {silent}; {remedy}"))
+        self._down(BrokerUnavailable(f"{self._broker.address}: {silent}; {remedy}"))
         self._own_close = True
         self._connection.abort()
 
@@ -170,7 +170,7 @@ class Link:
             self._owner.cancel(self._setting_up)
             self._setting_up = None
         if self._on_closed is not None:
-            self._down(BrokerAway(f"{self._broker.address}: closed"))
+            self._down(BrokerUnavailable(f"{self._broker.address}: closed"))
             self._on_closed()
         elif self._timer is None:
             self._timer = self._owner.later(self._backoff.next(), self.open)
@@ -198,8 +198,8 @@ class Link:
             log.info("broker takes messages again", extra={"fields": self._fields()})
         self._listener.on_blocked(blocked)
 
-    def _away(self, reason: Exception) -> BrokerAway:
-        return BrokerAway(f"{self._broker.address}: {explain(reason, self._broker.user)}")
+    def _away(self, reason: Exception) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self._broker.address}: {explain(reason, self._broker.user)}")
 
     def _fields(self, **more: object) -> dict[str, object]:
         return {"broker": self._broker.address, "role": self._role, **more}

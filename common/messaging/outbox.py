@@ -11,7 +11,7 @@ from pika.frame import Method  # type: ignore[import-untyped]  # pika ships no p
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.broker import Broker
-from common.messaging.errors import BrokerAway, BrokerBlocked, MessagingError, NotConfirmed, Unroutable, again
+from common.messaging.errors import BrokerBlocked, BrokerUnavailable, MessagingError, NotConfirmed, Unroutable, again
 from common.messaging.link import Link
 from common.messaging.owner import Owner
 from common.messaging.topology import Queue
@@ -170,4 +170,4 @@ class Outbox:
             return BrokerBlocked("the broker takes no messages, its memory or disk alarm is on")
         if self.link.trouble is not None:
             return again(self.link.trouble)
-        return BrokerAway("not sent in time")
+        return BrokerUnavailable("not sent in time")

@@ -90,15 +90,15 @@ class Publisher:
 
     @property
     def trouble(self) -> MessagingError | None:
-        """Why it is not ready: BrokerAway or QueueMismatch; None when it is."""
+        """Why it is not ready: BrokerUnavailable or QueueMismatch; None when it is."""
         return self._outbox.link.trouble
 
     def publish(self, text: str, *, delay_s: float = 0.0, message_id: str | None = None) -> "Future[None]":
         """Start to send `text` and return at once; the future ends when the broker has confirmed, or with an error.
 
-        Errors, all in the future: BrokerAway, BrokerBlocked, QueueMismatch (surely not sent), NotConfirmed (unknown),
-        Unroutable, TooManyInFlight, PublisherClosed. `delay_s` holds the message back by that many seconds, a planted
-        fault. `message_id` defaults to a random one. The future's callbacks run on the thread that talks to the broker:
+        Errors, all in the future: BrokerUnavailable, BrokerBlocked, QueueMismatch (surely not sent), NotConfirmed
+        (unknown), Unroutable, TooManyInFlight, PublisherClosed. `delay_s` holds the message back by that many seconds,
+        for fault injection. `message_id` defaults to a random one. The future's callbacks run on the thread that talks to the broker:
         keep them short.
         """
         publishing = self._begin(text.encode(), message_id or self._new_id(), delay_s)

@@ -3,7 +3,7 @@
 import time
 from typing import Protocol
 
-from common.messaging.errors import BrokerAway, MessagingError, QueueMismatch, again
+from common.messaging.errors import BrokerUnavailable, MessagingError, QueueMismatch, again
 
 LOOK_EVERY_S = 0.01
 
@@ -21,10 +21,10 @@ class MayBeReady(Protocol):
 
 
 def wait_until_ready(part: MayBeReady, timeout_s: float) -> None:
-    """Return when `part` is ready; raise QueueMismatch at once (waiting mends nothing), else BrokerAway at the end."""
+    """Return when `part` is ready; raise QueueMismatch at once, else BrokerUnavailable at the end."""
     deadline = time.monotonic() + timeout_s
     while not part.ready:
         trouble = part.trouble
         if isinstance(trouble, QueueMismatch) or time.monotonic() >= deadline:
-            raise again(trouble) if trouble is not None else BrokerAway(f"not ready within {timeout_s} s")
+            raise again(trouble) if trouble is not None else BrokerUnavailable(f"not ready within {timeout_s} s")
         time.sleep(LOOK_EVERY_S)

@@ -1,7 +1,7 @@
 """The broker's address and credentials, as settings."""
 
+from common.core.env import Env
 from common.messaging.broker import Broker
-from common.settings import Env
 
 
 def broker(env: Env, connection_name: str) -> Broker:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from common.timely import TimelyRequests
+from common.web.read_deadline import RequestDeadlineMixin
 from local.gateway.compression import gunzip
 from local.gateway.refusal import Refusal
 
@@ -126,7 +126,7 @@ class HttpPort(socketserver.ThreadingTCPServer):
             logging.getLogger(__name__).exception("fault on the connection from %s", client_address)
 
 
-class _Handler(TimelyRequests, http.server.BaseHTTPRequestHandler):
+class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
     """Answers the requests of one connection; each holds a thread, so who sends a request too slowly is cut off."""
 
     server: HttpPort
@@ -203,7 +203,7 @@ class _Handler(TimelyRequests, http.server.BaseHTTPRequestHandler):
             return self.rfile.read(length)
         except TimeoutError:
             self.close_connection = True
-            raise Refusal(408, f"the body did not come within {self.whole_s:g} seconds") from None
+            raise Refusal(408, f"the body did not come within {self.request_timeout_s:g} seconds") from None
 
     def _discard(self, length: int) -> None:
         """Read some of what will be refused: most clients look for an answer only once they have sent all of it."""

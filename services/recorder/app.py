@@ -6,34 +6,37 @@ import threading
 from flask import Flask
 
 from common.faults import CLOCK_SHIFT, Faults
-from common.faults.marks import mark
-from common.faults.slow_clock import slow_time
+from common.faults.clock_skew import skewed_clock
+from common.faults.metrics import mark
 from common.messaging import Consumer
-from common.operations import beside, operations
-from common.problems import translate_problems
-from common.refusals import Refusals
-from common.serving import Running
-from common.telemetry import start_telemetry
+from common.telemetry.setup import start_telemetry
+from common.web.admin import beside, operations
+from common.web.problems import register_error_handlers
+from common.web.refusals import RejectedRequests
+from common.web.server import Running
 from services.recorder.config import Config
-from services.recorder.recording import Recording
+from services.recorder.message_handler import MessageHandler
 
 # What a stop waits for: messages in hand, of which the slowest takes 1.55 s, then telemetry that nobody takes. Together
 # it has to stay below five seconds; a message that is not finished goes back to the queue.
 FINISH_S, TELL_S = 2.0, 2.5
 
 
-def start(config: Config, told_to_stop: threading.Event) -> Running:
-    """Start the recorder in this process; `told_to_stop` is set when it is to end."""
+def start(config: Config, stop_event: threading.Event) -> Running:
+    """Start the recorder in this process; `stop_event` is set when it is to end."""
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
 
-    def slow_by() -> float:
+    def clock_skew_s() -> float:
         return faults.strength(CLOCK_SHIFT)
 
     telemetry = start_telemetry(
-        config.telemetry, job=f"{config.catalogue.prefix}-recorder", scope="mythical.recorder", slow_by=slow_by
+        config.telemetry,
+        job=f"{config.catalogue.prefix}-recorder",
+        scope="mythical.recorder",
+        clock_skew_s=clock_skew_s,
     )
     mark(faults, telemetry.meter)
-    recording = Recording(config.catalogue, telemetry.meter, faults)
+    recording = MessageHandler(config.catalogue, telemetry.meter, faults)
     consumer = Consumer(
         config.broker,
         recording.record,
@@ -42,27 +45,27 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         concurrency=config.concurrency,
         attempts=config.attempts,
         retry_delay_s=config.retry_delay_s,
-        clock=slow_time(slow_by),
+        clock=skewed_clock(clock_skew_s),
     )
     machines = operations(
         telemetry,
         {"broker": lambda: _missing(consumer)},
         debug=config.debug,
-        told_to_stop=told_to_stop,
+        stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     return Running(
         beside(create_app(), machines),
         lambda: consumer.close(FINISH_S),
         lambda: telemetry.close(TELL_S),
-        late=Refusals(telemetry.meter).slow,
+        late=RejectedRequests(telemetry.meter).slow,
     )
 
 
 def create_app() -> Flask:
     """Make the Flask application: the recorder is reached through the queue, so it answers 404 to everything."""
     app = Flask("recorder", static_folder=None)
-    translate_problems(app)
+    register_error_handlers(app)
     return app
 
 

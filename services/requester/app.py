@@ -7,19 +7,19 @@ import threading
 from flask import Flask
 
 from common.faults import SILENT_TELEMETRY, Faults
-from common.faults.marks import mark
+from common.faults.metrics import mark
 from common.messaging import Publisher
-from common.operations import beside, operations
-from common.problems import translate_problems
-from common.refusals import Refusals
-from common.serving import Running
-from common.telemetry import start_telemetry
+from common.telemetry.setup import start_telemetry
+from common.web.admin import beside, operations
+from common.web.problems import register_error_handlers
+from common.web.refusals import RejectedRequests
+from common.web.server import Running
 from services.requester.client import Client
 from services.requester.config import Config
-from services.requester.danger import Danger
-from services.requester.journey import Journey
-from services.requester.loops import Loops
-from services.requester.plan import Plan
+from services.requester.danger_gauge import Danger
+from services.requester.request_round import RequestRound
+from services.requester.traffic_plan import Plan
+from services.requester.workers import WorkerThreads
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
 
 
-def start(config: Config, told_to_stop: threading.Event) -> Running:
-    """Start the requester in this process; `told_to_stop` is set when it is to end."""
+def start(config: Config, stop_event: threading.Event) -> Running:
+    """Start the requester in this process; `stop_event` is set when it is to end."""
     faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
     telemetry = start_telemetry(
         config.telemetry,
@@ -51,13 +51,13 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         faults=faults,
     )
     plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
-    journey = Journey(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
-    loops = Loops(plan, journey, count=config.loops, start_s=config.start_s)
+    journey = RequestRound(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
+    loops = WorkerThreads(plan, journey, count=config.loops, start_s=config.start_s)
     machines = operations(
         telemetry,
         {"broker": lambda: _missing(publisher)},
         debug=config.debug,
-        told_to_stop=told_to_stop,
+        stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
@@ -68,14 +68,14 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         client.close,
         lambda: publisher.close(FLUSH_S),
         lambda: telemetry.close(TELL_S),
-        late=Refusals(telemetry.meter).slow,
+        late=RejectedRequests(telemetry.meter).slow,
     )
 
 
 def create_app() -> Flask:
     """Make the Flask application: the requester asks and is not asked, so it answers 404 to everything."""
     app = Flask("requester", static_folder=None)
-    translate_problems(app)
+    register_error_handlers(app)
     return app
 
 

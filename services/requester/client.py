@@ -11,9 +11,9 @@ from opentelemetry import propagate
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
-from common.beasts import Catalogue
-from common.conventions import Conventions
+from common.core.endpoints import Catalogue
 from common.faults import BROKEN_PROPAGATION, Faults
+from common.telemetry.semconv import Conventions
 
 FAILURE = 400
 
@@ -102,7 +102,7 @@ class Client:
     def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
         """Make the request of an exchange; see Exchange.send."""
         headers: dict[str, str] = {}
-        if not self._faults.strikes(BROKEN_PROPAGATION):
+        if not self._faults.should_trigger(BROKEN_PROPAGATION):
             propagate.inject(headers)
         payload = None
         if body is not None:

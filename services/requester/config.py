@@ -4,12 +4,12 @@ import random
 from dataclasses import dataclass
 
 from common import faults
-from common.beasts import Catalogue, catalogue
+from common.core.endpoints import Catalogue, catalogue
+from common.core.env import Env, SettingsError
 from common.messaging.broker import Broker
 from common.messaging.settings import broker
-from common.serving import Address, address, loopback
-from common.settings import Env, SettingsError
-from common.telemetry_settings import TelemetrySettings, telemetry_settings
+from common.telemetry.settings import TelemetrySettings, telemetry_settings
+from common.web.server import Address, address, loopback
 
 SERVICE = "mythical-requester"
 PORT = 4001

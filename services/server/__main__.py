@@ -3,8 +3,8 @@
 import sys
 import threading
 
-from common.serving import Running, main, serve
-from common.settings import Env
+from common.core.env import Env
+from common.web.server import Running, main, serve
 from services.server.config import load
 
 
@@ -12,11 +12,11 @@ def run(env: Env) -> None:
     """Read the settings and serve until told to stop."""
     config = load(env)
 
-    def start(told_to_stop: threading.Event) -> Running:
+    def start(stop_event: threading.Event) -> Running:
         # Imported in the worker: what the supervising process does not load, it does not hold in memory.
         from services.server.app import start as start_server
 
-        return start_server(config, told_to_stop)
+        return start_server(config, stop_event)
 
     serve(config.address, start)
 

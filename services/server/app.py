@@ -7,43 +7,43 @@ from typing import Any
 
 from flask import Flask
 
-from common.admission import Admission
-from common.conventions import one_generation
 from common.faults import Faults
-from common.faults.marks import mark
-from common.operations import beside, operations
-from common.problems import translate_problems
-from common.refusals import Refusals
-from common.serving import Running
-from common.telemetry import Telemetry, start_telemetry
-from common.whole_requests import LARGEST_BODY
+from common.faults.metrics import mark
+from common.telemetry.semconv import pin_semconv_mode
+from common.telemetry.setup import Telemetry, start_telemetry
+from common.web.admin import beside, operations
+from common.web.concurrency_limit import ConcurrencyLimiter
+from common.web.problems import register_error_handlers
+from common.web.refusals import RejectedRequests
+from common.web.server import Running
+from common.web.whole_requests import LARGEST_BODY
 from services.server.config import Config
-from services.server.observing import Observing
-from services.server.planted import Planted
-from services.server.planted.labels import label_explosion, long_label
-from services.server.reach import Reach
+from services.server.connection_health import Reach
+from services.server.faults import Planted
+from services.server.faults.labels import label_explosion, long_label
 from services.server.request_spans import make_request_spans
+from services.server.request_telemetry import RequestTelemetry
 from services.server.routes import add_routes
-from services.server.sql_spans import SqlSpans, observe_pool
+from services.server.sql_telemetry import StatementTracer, observe_pool
 from services.server.store import Store, make_pool
-from services.server.upkeep import Upkeep
+from services.server.table_maintenance import TableMaintenance
 
 # What is not done by then hangs, as in the connection to a database that never answers.
 POOL_CLOSE_S = 0.5
 
 
-def start(config: Config, told_to_stop: threading.Event) -> Running:
-    """Start the server in this process; `told_to_stop` is set when it is to end."""
+def start(config: Config, stop_event: threading.Event) -> Running:
+    """Start the server in this process; `stop_event` is set when it is to end."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
     mark(faults, telemetry.meter)
     reach = Reach()
     pool = make_pool(config.database, reach)
     observe_pool(telemetry.meter, pool, config.database.name)
-    spans = SqlSpans(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
+    spans = StatementTracer(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
     statement_s = config.database.statement_timeout_ms / 1000
     store = Store(pool, reach, spans, config.catalogue.names, faults, statement_s=statement_s)
-    upkeep = Upkeep(
+    upkeep = TableMaintenance(
         store,
         telemetry.tracer,
         rows=config.table_rows,
@@ -53,8 +53,8 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
     label_explosion(faults, telemetry.meter)
     long_label(faults, telemetry.meter)
     planted = Planted(faults, config.database, store, pool, spans)
-    refusals = Refusals(telemetry.meter)
-    service = Admission(
+    refusals = RejectedRequests(telemetry.meter)
+    service = ConcurrencyLimiter(
         create_app(config, telemetry, store, upkeep, faults),
         refusals,
         working=config.address.threads,
@@ -64,7 +64,7 @@ def start(config: Config, told_to_stop: threading.Event) -> Running:
         telemetry,
         {"database": lambda: _missing(upkeep)},
         debug=config.debug,
-        told_to_stop=told_to_stop,
+        stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     pool.open(wait=False)
@@ -87,18 +87,18 @@ class _Synchronous(Flask):
         return func
 
 
-def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Upkeep, faults: Faults) -> Flask:
+def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: TableMaintenance, faults: Faults) -> Flask:
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
-        with one_generation(config.telemetry.conventions):
+        with pin_semconv_mode(config.telemetry.conventions):
             make_request_spans(app, telemetry.tracer_provider)
-    Observing(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
-    translate_problems(app)
+    RequestTelemetry(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
+    register_error_handlers(app)
     add_routes(app, store, upkeep, config.catalogue, faults)
     return app
 
 
-def _missing(upkeep: Upkeep) -> str | None:
+def _missing(upkeep: TableMaintenance) -> str | None:
     return None if upkeep.ready else "the tables are not there; see the log for what the database says"

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common import faults
-from common.beasts import Catalogue, catalogue
-from common.serving import Address, address, loopback
-from common.settings import Env, SettingsError
-from common.telemetry_settings import TelemetrySettings, telemetry_settings
+from common.core.endpoints import Catalogue, catalogue
+from common.core.env import Env, SettingsError
+from common.telemetry.settings import TelemetrySettings, telemetry_settings
+from common.web.server import Address, address, loopback
 
 SERVICE = "mythical-server"
 PORT = 4000

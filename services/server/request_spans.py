@@ -1,8 +1,8 @@
 """The span of a request: the Flask instrumentation starts it, makes it current and ends it, and does nothing besides.
 
 As it comes, the instrumentation collects attributes twice per request, looks for headers to capture, and counts, all
-through Flask's proxies: half of what telemetry costs a request. What the span says is said by Observing, at once for
-both generations of names.
+through Flask's proxies: half of what telemetry costs a request. RequestTelemetry sets
+the attributes, at once for both generations of names.
 """
 
 import os
@@ -36,7 +36,7 @@ def make_request_spans(app: Flask, tracer_provider: TracerProvider) -> None:
         enable_commenter=False,
     )
     if lean:
-        # The wrapper around the application counts, and adds what the answer says to the span: Observing does both.
+        # The wrapper around the application counts, and adds the response's attributes: RequestTelemetry does both.
         app.wsgi_app = vars(app)["_original_wsgi_app"]  # type: ignore[method-assign]
 
 

@@ -8,20 +8,20 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import PathConverter, Rule
 
-from common.beasts import Catalogue
+from common.core.endpoints import Catalogue
 from common.faults import CPU_BURN, NULL_NAME, Faults
-from common.problems import Problem
-from services.server.planted.burn import compare_all_names
-from services.server.requests import name_of, page_of
-from services.server.store import NameLost, NameTaken, Store, StoreAway
-from services.server.upkeep import Upkeep
+from common.web.problems import Problem
+from services.server.faults.burn import compare_all_names
+from services.server.request_parsing import name_of, page_of
+from services.server.store import DatabaseUnavailable, DuplicateName, NullNameRejected, Store
+from services.server.table_maintenance import TableMaintenance
 
 RETRY_AFTER_S = 1
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 
 
-def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, faults: Faults) -> None:
+def add_routes(app: Flask, store: Store, upkeep: TableMaintenance, catalogue: Catalogue, faults: Faults) -> None:
     """Register `GET`, `POST` and `DELETE /<beast>`, and what to say to everything else."""
 
     def known(beast: str) -> None:
@@ -31,7 +31,7 @@ def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, f
     def table(beast: str) -> str:
         known(beast)
         if upkeep.wiping:
-            raise StoreAway("the tables are being made anew")
+            raise DatabaseUnavailable("the tables are being made anew")
         return beast
 
     # Flask's answer to OPTIONS, and its 405, would also count in the methods that are routed only to be refused.
@@ -56,7 +56,7 @@ def add_routes(app: Flask, store: Store, upkeep: Upkeep, catalogue: Catalogue, f
     def _add(beast: str) -> Response:
         with _refusals():
             of, name = table(beast), name_of(request)
-            store.add(of, None if faults.strikes(NULL_NAME) else name)
+            store.add(of, None if faults.should_trigger(NULL_NAME) else name)
         return Response(status=HTTPStatus.CREATED)
 
     @app.delete("/<beast>")
@@ -100,12 +100,12 @@ def _refusals() -> Iterator[None]:
     except Problem as problem:
         g.error = problem.detail
         raise
-    except NameTaken:
+    except DuplicateName:
         g.error = "the name exists"
         raise Problem(HTTPStatus.CONFLICT, "The name exists; choose another.") from None
-    except NameLost as lost:
+    except NullNameRejected as lost:
         g.error = str(lost)
         raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The name was lost on its way to the database.") from lost
-    except StoreAway as away:
+    except DatabaseUnavailable as away:
         g.error = str(away)
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"Come again: {away}.", retry_after_s=RETRY_AFTER_S) from away

@@ -11,10 +11,10 @@ from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
-from services.server.breaker import Breaker
+from services.server.circuit_breaker import Breaker
 from services.server.config import Database
-from services.server.reach import Reach, Row
-from services.server.sql_spans import SqlSpans
+from services.server.connection_health import Reach, Row
+from services.server.sql_telemetry import StatementTracer
 from services.server.statements import Statement, Statements, statements
 
 # How long a request waits for a connection of the pool before it is told to come again.
@@ -28,15 +28,15 @@ RECONNECT_S = 10.0
 Pool = ConnectionPool[psycopg.Connection[Row]]
 
 
-class StoreAway(Exception):
+class DatabaseUnavailable(Exception):
     """The database is away, busy beyond its limits, or its tables are being made anew. Trying again helps."""
 
 
-class NameTaken(Exception):
+class DuplicateName(Exception):
     """The name exists already."""
 
 
-class NameLost(Exception):
+class NullNameRejected(Exception):
     """The database refused a name that had become NULL on the way."""
 
 
@@ -80,10 +80,17 @@ def _begin_again(pool: Pool) -> None:
 
 
 class Store:
-    """Reads and writes names. Every method raises StoreAway when the database cannot be asked now."""
+    """Reads and writes names. Every method raises DatabaseUnavailable when the database cannot be asked now."""
 
     def __init__(
-        self, pool: Pool, reach: Reach, spans: SqlSpans, tables: tuple[str, ...], faults: Faults, *, statement_s: float
+        self,
+        pool: Pool,
+        reach: Reach,
+        spans: StatementTracer,
+        tables: tuple[str, ...],
+        faults: Faults,
+        *,
+        statement_s: float,
     ) -> None:
         self._pool = pool
         self._breaker = Breaker(CHECKOUT_S + statement_s)
@@ -96,7 +103,7 @@ class Store:
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
         """Give up to `limit` rows of (id, name), newest first, of those older than the id `before`."""
         of, rest = self.statements[table], (limit,) if before is None else (before, limit)
-        if self._faults.strikes(N_PLUS_ONE):
+        if self._faults.should_trigger(N_PLUS_ONE):
             return self._one_by_one(of, rest)
         rows: list[tuple[int, str]]
         if slow_s := self._faults.seconds(SLOW_QUERY, 0.2, 0.4):
@@ -111,12 +118,12 @@ class Store:
         return [row for (number,) in ids for row in self._run(of.by_id, (number,))]
 
     def add(self, table: str, name: str | None) -> None:
-        """Keep a name; raises NameTaken if it exists, NameLost for None (the planted fault)."""
+        """Keep a name; raises DuplicateName if it exists, NullNameRejected for None (the planted fault)."""
         try:
             if not self._run(self.statements[table].add, (name,)):
-                raise NameTaken
+                raise DuplicateName
         except errors.NotNullViolation as refusal:
-            raise NameLost(str(refusal.diag.message_primary)) from refusal
+            raise NullNameRejected(str(refusal.diag.message_primary)) from refusal
 
     def remove(self, table: str, name: str) -> None:
         """Forget a name; one that is not there is forgotten already."""
@@ -125,7 +132,7 @@ class Store:
     def _run(self, statement: Statement, values: tuple[object, ...]) -> Any:
         """Run a statement; give the rows of a SELECT, of any other the number of rows it changed."""
         if self._breaker.refuses(statement.text):
-            raise StoreAway("the table is locked")
+            raise DatabaseUnavailable("the table is locked")
         with self.connection() as connection, self._spans.span(statement):
             try:
                 cursor = connection.execute(statement.text.encode(), values)
@@ -137,10 +144,10 @@ class Store:
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Row]]:
-        """Lend a connection; raises StoreAway for whatever time may heal."""
+        """Lend a connection; raises DatabaseUnavailable for whatever time may heal."""
         if self._reach.lost and not self._pool.get_stats().get("pool_available"):
             # A wait for a connection would be in vain, and hold one of few threads: the pool itself tries again.
-            raise StoreAway("the database is away")
+            raise DatabaseUnavailable("the database is away")
         try:
             with self._pool.connection() as connection:
                 yield connection
@@ -148,13 +155,13 @@ class Store:
                     time.sleep(held_s)  # simulated: what else one may do before a connection is given back
             self._reach.lost = False
         except (PoolTimeout, TooManyRequests) as error:
-            raise StoreAway("no connection to the database is free") from error
+            raise DatabaseUnavailable("no connection to the database is free") from error
         except (errors.QueryCanceled, errors.LockNotAvailable) as error:
-            raise StoreAway("the database took too long") from error
+            raise DatabaseUnavailable("the database took too long") from error
         except errors.UndefinedTable as error:
             self.tables_missing.set()
-            raise StoreAway("the tables are not there yet") from error
+            raise DatabaseUnavailable("the tables are not there yet") from error
         except errors.DiskFull as error:
-            raise StoreAway("the database has no room") from error
+            raise DatabaseUnavailable("the database has no room") from error
         except psycopg.OperationalError as error:
-            raise StoreAway("the database is away") from error
+            raise DatabaseUnavailable("the database is away") from error

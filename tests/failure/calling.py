@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Self
 from urllib.parse import urlsplit
 
-from common.beasts import MYTHICAL
+from common.core.endpoints import MYTHICAL
 from local.postgres import Postgres
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, run

@@ -63,7 +63,7 @@ def test_every_confirmed_message_is_recorded_though_the_broker_is_killed_again_a
     )
     assert not lost
     assert load.ended == load.published
-    assert set(load.faults) <= {"BrokerAway", "NotConfirmed", "TooManyInFlight"}
+    assert set(load.faults) <= {"BrokerUnavailable", "NotConfirmed", "TooManyInFlight"}
     # Surely not sent is surely not there: a caller may send it again without doubling it.
     assert not {name for name, why in load.failed.items() if why != "NotConfirmed"} & set(found)
     assert load.slowest_s < BOUND_S

@@ -17,7 +17,7 @@ from tests.failure.costs import used
 from tests.failure.hostile import TEMPLATES, Attacker, requests
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import Fleet, ask, database_settings, fleet, own, own_database
-from tests.unit.common.logfmt_grammar import parse
+from tests.unit.telemetry.logfmt_grammar import parse
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -118,7 +118,7 @@ def test_the_description_of_the_api_holds_for_whatever_it_allows(
     phases: str, server: Service, tmp_path: Path, measured: Measured
 ) -> None:
     """Schemathesis sends what openapi.yaml allows and what it forbids: no answer is a failure, and none undescribed."""
-    assert FUZZER.exists(), "run local/setup fuzz, as make test-failure does"
+    assert FUZZER.exists(), "run scripts/setup fuzz, as make test-failure does"
     done = subprocess.run(  # noqa: S603 - a program of this checkout
         [
             *(str(FUZZER), "run", str(DESCRIPTION), "--url", server.base_url, "--phases", phases),

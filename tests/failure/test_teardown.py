@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common.beasts import MYTHICAL
+from common.core.endpoints import MYTHICAL
 from local.postgres import Postgres
-from services.server.upkeep import WIPES
+from services.server.table_maintenance import WIPES
 from tests.failure.calling import Callers
 from tests.failure.conftest import Measured
 from tests.integration.conftest import eventually

@@ -20,7 +20,7 @@ from local.state import CHECKOUT
 PYTHON = CHECKOUT / ".venv-load/bin/python"
 RUN_S = 90.0
 
-needs_locust = pytest.mark.skipif(not PYTHON.exists(), reason="Locust is not installed; local/setup load installs it")
+needs_locust = pytest.mark.skipif(not PYTHON.exists(), reason="Locust is not installed; scripts/setup load installs it")
 
 
 @dataclass(frozen=True)

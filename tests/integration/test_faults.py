@@ -11,7 +11,7 @@ from typing import Any
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
-from common.beasts import MYTHICAL
+from common.core.endpoints import MYTHICAL
 from common.faults import NULL_NAME, SLOW_BEASTS
 from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ

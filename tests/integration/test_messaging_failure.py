@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from common.messaging import BrokerAway, NotConfirmed, Publisher
+from common.messaging import BrokerUnavailable, NotConfirmed, Publisher
 from local.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, until
 
@@ -88,7 +88,7 @@ def test_what_was_confirmed_outlives_a_kill_of_the_broker_under_load(
         until(lambda: len(load.confirmed) > back_at + 300, 30)
         load.stop()
     until(lambda: load.confirmed <= set(recorder.ids), 30)
-    assert set(load.failed) <= {"BrokerAway", "NotConfirmed", "TooManyInFlight"}
+    assert set(load.failed) <= {"BrokerUnavailable", "NotConfirmed", "TooManyInFlight"}
     assert load.slowest_s < CONFIRM_TIMEOUT_S + 3
     assert load.slowest_call_s < 1.0
     assert len(caplog.records) < 40, "the outage floods the log"
@@ -157,7 +157,7 @@ def test_a_broker_that_hangs_is_noticed_by_its_silence(rig: Rig) -> None:
     try:
         assert isinstance(publisher.publish("into the void").exception(5), NotConfirmed)
         until(lambda: not publisher.ready, 15)
-        assert isinstance(publisher.publish("held").exception(5), BrokerAway)
+        assert isinstance(publisher.publish("held").exception(5), BrokerUnavailable)
     finally:
         os.kill(pid, signal.SIGCONT)
     until(lambda: publisher.ready, 30)

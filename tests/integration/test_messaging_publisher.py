@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from common.messaging import (
     Broker,
-    BrokerAway,
     BrokerBlocked,
+    BrokerUnavailable,
     NotConfirmed,
     Publisher,
     PublisherClosed,
@@ -131,21 +131,21 @@ def test_close_flushes_what_is_on_its_way_and_what_is_delayed(rig: Rig) -> None:
 
 
 def test_messages_wait_for_the_broker_within_a_bound(rig: Rig, nowhere: Broker) -> None:
-    """Nothing listens: a message fails after its time, one too many at once; both as BrokerAway."""
+    """Nothing listens: a message fails after its time, one too many at once; both as BrokerUnavailable."""
     publisher = rig.publisher(broker=nowhere, wait=False, max_in_flight=3, confirm_timeout_s=0.5)
     started = time.monotonic()
     futures = [publisher.publish(str(n)) for n in range(4)]
     assert futures[3].done()
     assert wait(futures, 5).not_done == set()
     assert 0.4 < time.monotonic() - started < 2.5
-    assert {type(future.exception()) for future in futures} == {BrokerAway}
+    assert {type(future.exception()) for future in futures} == {BrokerUnavailable}
     until(lambda: "connection refused" in str(publisher.trouble))
     assert (publisher.ready, publisher.blocked) == (False, False)
     span = rig.spans("publish_to_queue")[0]
     assert span.status.status_code is StatusCode.ERROR
-    assert dict(span.attributes or {})["error.type"] == "BrokerAway"
+    assert dict(span.attributes or {})["error.type"] == "BrokerUnavailable"
     (sent,) = rig.points("messaging.client.sent.messages")
-    assert (sent.attributes["error.type"], sent.value) == ("BrokerAway", 4)
+    assert (sent.attributes["error.type"], sent.value) == ("BrokerUnavailable", 4)
 
 
 def test_close_says_how_many_messages_were_not_confirmed(rig: Rig, nowhere: Broker) -> None:
@@ -155,7 +155,7 @@ def test_close_says_how_many_messages_were_not_confirmed(rig: Rig, nowhere: Brok
     started = time.monotonic()
     assert publisher.close(0.3) == 3
     assert time.monotonic() - started < 3
-    assert {type(future.exception(1)) for future in futures} == {BrokerAway}
+    assert {type(future.exception(1)) for future in futures} == {BrokerUnavailable}
 
 
 def test_a_server_that_says_nothing_holds_nobody_up(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -164,7 +164,7 @@ def test_a_server_that_says_nothing_holds_nobody_up(rig: Rig, caplog: pytest.Log
         publisher = rig.publisher(
             broker=Broker("127.0.0.1", silent.getsockname()[1]), wait=False, confirm_timeout_s=0.5
         )
-        assert isinstance(publisher.publish("anybody there?").exception(5), BrokerAway)
+        assert isinstance(publisher.publish("anybody there?").exception(5), BrokerUnavailable)
         started = time.monotonic()
         assert publisher.close(5) == 0
         assert time.monotonic() - started < 2
@@ -177,7 +177,7 @@ def test_a_broker_that_is_away_is_one_line_in_the_log(
     """No traceback, not one line per attempt, and nothing of pika's."""
     with caplog.at_level(logging.INFO):
         publisher = rig.publisher(broker=nowhere, wait=False)
-        with pytest.raises(BrokerAway, match="connection refused"):
+        with pytest.raises(BrokerUnavailable, match="connection refused"):
             publisher.wait_ready(1.5)
     (record,) = caplog.records
     assert (record.message, record.levelname, record.exc_info) == ("broker away", "WARNING", None)

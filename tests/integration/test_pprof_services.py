@@ -10,7 +10,7 @@ from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import Fleet, ask, broker_settings, database_settings, fleet, own
-from tests.unit.common.pprof_reader import ReadProfile
+from tests.unit.telemetry.pprof_reader import ReadProfile
 
 NAMES = ("server", "requester", "recorder")
 # Two intervals of pushing and some for a busy machine: a service with work shows up in one of them.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from common.beasts import BORING, MYTHICAL
+from common.core.endpoints import BORING, MYTHICAL
 from local.ports import free_port
 from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ
@@ -201,7 +201,7 @@ def test_a_broker_that_is_away_does_not_stop_the_requests(gateway: Gateway, tell
         assert requester.stop() == 0
     spans = eventually(lambda: newest(gateway, telling, "publish_to_queue"))
     assert all(failed(span) for span in spans)
-    assert {span["attributes"]["error.type"] for span in spans} <= {"BrokerAway", "PublisherClosed"}
+    assert {span["attributes"]["error.type"] for span in spans} <= {"BrokerUnavailable", "PublisherClosed"}
     lines = own(gateway.get("logs", contains="message not published", limit=500), telling.namespace)
     assert lines
     assert all(line["labels"]["level"] == "error" for line in lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from common.beasts import MYTHICAL
+from common.core.endpoints import MYTHICAL
 from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common.beasts import BORING, MYTHICAL
-from common.whole_requests import LARGEST_BODY
+from common.core.endpoints import BORING, MYTHICAL
+from common.web.whole_requests import LARGEST_BODY
 from local.ports import free_port
 from local.postgres import Postgres
 from tests.integration.conftest import Service, eventually

@@ -14,18 +14,18 @@ import pytest
 import yaml
 from openapi_spec_validator import validate
 
-from common.beasts import MYTHICAL
-from common.whole_requests import LARGEST_BODY
+from common.core.endpoints import MYTHICAL
+from common.web.whole_requests import LARGEST_BODY
 from local.ports import free_port
 from local.postgres import Postgres
 from local.state import CHECKOUT
-from services.server.requests import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
+from services.server.request_parsing import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, SILENT, Answer, ask, database_settings, fleet, own_database
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "services/server/openapi.yaml").read_text(encoding="utf-8"))
 
-# Where a request can go: a server as it is meant to be, one whose planted fault strikes each time and whose debug
+# Where a request can go: a server as it is meant to be, one whose planted fault triggers each time and whose debug
 # pages are shut, and one whose database is not there.
 WELL, FAULTY, STRANDED = "well", "faulty", "stranded"
 

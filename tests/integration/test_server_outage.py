@@ -14,7 +14,7 @@ from local.errors import LocalError
 from local.ports import LOOPBACK
 from local.postgres import Postgres
 from services.server.config import Database
-from services.server.reach import Reach
+from services.server.connection_health import Reach
 from services.server.store import CHECKOUT_S, make_pool
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (

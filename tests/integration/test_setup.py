@@ -16,11 +16,11 @@ def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_
     checkout = tmp_path / "checkout"
     for name in ("local", "requirements"):
         (checkout / name).mkdir(parents=True)
-    (checkout / "local/setup").write_bytes((CHECKOUT / "local/setup").read_bytes())
+    (checkout / "scripts/setup").write_bytes((CHECKOUT / "scripts/setup").read_bytes())
     (checkout / "requirements/dev.txt").touch()  # no package: nothing has to be fetched
     venv.create(checkout / ".venv", with_pip=False)
     done = subprocess.run(
-        ["bash", "local/setup", "python"],  # noqa: S607
+        ["bash", "scripts/setup", "python"],  # noqa: S607
         cwd=checkout,
         env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable},
         stdout=subprocess.PIPE,

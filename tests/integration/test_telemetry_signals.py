@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.beasts import MYTHICAL
+from common.core.endpoints import MYTHICAL
 from local.postgres import Postgres
 from local.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually

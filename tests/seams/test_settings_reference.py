@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk import environment_variables
 from opentelemetry.util import http
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from local.addresses import Ports
 from services.recorder import config as recorder
 from services.requester import config as requester

@@ -14,25 +14,25 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
-from common.admission import Admission
-from common.beasts import MYTHICAL
-from common.conventions import Conventions, conventions
-from common.exported import CountedSpans
+from common.core.endpoints import MYTHICAL
+from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
-from common.faults.marks import mark
-from common.messaging import Broker, BrokerAway, Message, Poison, metrics
+from common.faults.metrics import mark
+from common.messaging import Broker, BrokerUnavailable, Message, Poison, metrics
 from common.messaging.spans import mark_failed, process_attributes, publish_attributes
-from common.process_metrics import observe_process
-from common.refusals import Refusals
-from common.settings import Env
-from services.recorder.recording import Recording
+from common.telemetry.exported import CountingSpanExporter
+from common.telemetry.process_metrics import observe_process
+from common.telemetry.semconv import Conventions, conventions
+from common.web.concurrency_limit import ConcurrencyLimiter
+from common.web.refusals import RejectedRequests
+from services.recorder.message_handler import MessageHandler
 from services.requester.client import Client
-from services.requester.danger import Danger
-from services.requester.journey import Journey
-from services.requester.plan import Round
+from services.requester.danger_gauge import Danger
+from services.requester.request_round import RequestRound
+from services.requester.traffic_plan import Round
 from services.server.config import load
-from services.server.planted.labels import label_explosion, long_label
-from services.server.sql_spans import SqlSpans, observe_pool
+from services.server.faults.labels import label_explosion, long_label
+from services.server.sql_telemetry import StatementTracer, observe_pool
 from services.server.statements import statements
 from tests.seams.tree import ROOT, rows, sections, words
 from tests.unit.services.http_server import Server
@@ -65,7 +65,7 @@ def requester(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     client = Client(
         server.address, MYTHICAL, told.tracer, told.meter, connections=1, conventions=chosen, faults=NO_FAULTS
     )
-    journey = Journey(MYTHICAL, client, cast(Any, Broken()), Danger(), NO_FAULTS, timeshift_min=0)
+    journey = RequestRound(MYTHICAL, client, cast(Any, Broken()), Danger(), NO_FAULTS, timeshift_min=0)
     for server.status in (200, 500):
         journey.make(Round("GET", "unicorn", "", wrong=False, then_delete=False, version=0, pause_s=0))
     client.close()
@@ -100,7 +100,7 @@ class Away(OperationalError):
 
 def sql(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     """A statement that succeeds and one that fails."""
-    spans = SqlSpans(told.tracer, told.meter, load(Env({})).database, chosen)
+    spans = StatementTracer(told.tracer, told.meter, load(Env({})).database, chosen)
     statement = statements("unicorn").newest
     with spans.span(statement):
         pass
@@ -111,8 +111,8 @@ def sql(chosen: Conventions, told: Recorded) -> Iterator[Made]:
 
 def messages(told: Recorded) -> Iterator[Made]:
     """A message that is published and recorded, and one of each that fails."""
-    broker, recording = Broker("mythical-queue"), Recording(MYTHICAL, told.meter, NO_FAULTS, lambda _: None)
-    for error in (None, BrokerAway("x")):
+    broker, recording = Broker("mythical-queue"), MessageHandler(MYTHICAL, told.meter, NO_FAULTS, lambda _: None)
+    for error in (None, BrokerUnavailable("x")):
         with told.tracer.start_as_current_span(
             "publish_to_queue", attributes=publish_attributes(broker, "messages", "id", 1)
         ) as span:
@@ -198,14 +198,14 @@ def all_metrics(told: Recorded) -> None:
     stats: Callable[[], dict[str, int]] = dict
     observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
     publishing = metrics.publishing(told.meter, "messages", lambda: 0, lambda: False)
-    publishing.record(1, BrokerAway("x"), context.get_current())
+    publishing.record(1, BrokerUnavailable("x"), context.get_current())
     ended = InMemorySpanExporter()
     ended.shutdown()  # from now on it takes no spans
-    CountedSpans(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: told.meter))).export([])
+    CountingSpanExporter(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: told.meter))).export([])
     metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
     metrics.ages(told.meter, "messages")(1, context.get_current())
     metrics.depths(told.meter, lambda: {"messages": 1})
-    full = Admission(cast(Any, None), Refusals(told.meter), working=0, waiting=0)
+    full = ConcurrencyLimiter(cast(Any, None), RejectedRequests(told.meter), working=0, waiting=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
     mark(on, told.meter)

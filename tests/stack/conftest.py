@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from common.settings import Env
+from common.core.env import Env
 from tests.stack.backends import HOST, Backends, port
 from workshop.errors import WorkshopError
 from workshop.settings import load

@@ -23,7 +23,9 @@ COMMAND_S = 90.0
 BETWEEN_S = 0.5
 ASSIGNED = re.compile(r"^([A-Z][A-Z_]*)=", re.MULTILINE)
 ADDRESS = re.compile(r"((?:127\.0\.0\.1:|listen_port +=  *))(\d+)\b")
-needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq on the PATH (local/setup jq installs it)")
+needs_jq = pytest.mark.skipif(
+    not shutil.which("jq"), reason="there is no jq on the PATH (scripts/setup jq installs it)"
+)
 # What attendees write to: these they have as their own copies.
 COPIED = ("docs/workshop/checkpoints", "alloy/exercise")
 

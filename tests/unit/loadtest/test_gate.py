@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import SettingsError
+from common.core.env import SettingsError
 from loadtest.gate import judge, read_gate
 from loadtest.report import Report, Row, table, write
 

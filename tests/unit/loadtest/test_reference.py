@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from common.settings import Env
+from common.core.env import Env
 from loadtest.settings import KINDS, front, load
 from loadtest.shapes import SHAPES
 

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from common.settings import Env
+from common.core.env import Env
 from loadtest.load import Load
 from loadtest.results import figures_of, report_of
 from loadtest.settings import load

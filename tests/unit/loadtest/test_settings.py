@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from loadtest.settings import front, load
 
 

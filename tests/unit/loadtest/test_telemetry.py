@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
-from common.settings import Env
+from common.core.env import Env
 from loadtest.checks import PLANTED, Answer, Expectation
 from loadtest.load import Load
 from loadtest.settings import Settings, load

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from common.core.env import Env
 from common.messaging.settings import broker
-from common.settings import Env
 from local import plan
 from local.addresses import Ports
 from local.plan import Surroundings

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from local.addresses import DEFAULTS, Port, Ports
 from local.errors import LocalError
 from local.ports import LOOPBACK, free_port, holder_of, is_free

@@ -18,7 +18,7 @@ from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no p
     StreamLostError,
 )
 
-from common.messaging.errors import BrokerAway, again, explain
+from common.messaging.errors import BrokerUnavailable, again, explain
 from common.messaging.topology import mismatch
 
 
@@ -93,6 +93,6 @@ def test_a_mismatch_in_other_words_quotes_the_broker() -> None:
 
 def test_the_same_trouble_again_is_another_instance() -> None:
     """One exception raised in two threads would grow two tracebacks."""
-    trouble = BrokerAway("somewhere")
+    trouble = BrokerUnavailable("somewhere")
     assert again(trouble) is not trouble
-    assert (type(again(trouble)), str(again(trouble))) == (BrokerAway, "somewhere")
+    assert (type(again(trouble)), str(again(trouble))) == (BrokerUnavailable, "somewhere")

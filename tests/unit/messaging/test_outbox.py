@@ -10,7 +10,7 @@ import pytest
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Broker, BrokerAway, BrokerBlocked, MessagingError, NotConfirmed, Unroutable
+from common.messaging import Broker, BrokerBlocked, BrokerUnavailable, MessagingError, NotConfirmed, Unroutable
 from common.messaging.outbox import Outbox, Outgoing
 from common.messaging.owner import Owner
 
@@ -142,7 +142,7 @@ def test_what_was_not_confirmed_goes_out_first_on_the_next_connection() -> None:
 
 
 def test_after_its_deadline_a_message_fails_as_what_is_known_of_it() -> None:
-    """Sent: unknown, NotConfirmed. Never sent: BrokerAway, or BrokerBlocked while the alarm is on."""
+    """Sent: unknown, NotConfirmed. Never sent: BrokerUnavailable, or BrokerBlocked while the alarm is on."""
     bench = Bench()
     line = bench.connect()
     bench.send("sent", deadline=time.monotonic())
@@ -156,7 +156,7 @@ def test_after_its_deadline_a_message_fails_as_what_is_known_of_it() -> None:
     bench.outbox.on_down()
     bench.send("away")
     bench.outbox.give_up()
-    assert type(bench.ended["away"]) is BrokerAway
+    assert type(bench.ended["away"]) is BrokerUnavailable
 
 
 @pytest.mark.parametrize("method", [Basic.Ack(1), Basic.Nack(1)])

@@ -3,7 +3,7 @@
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from common.messaging import Broker, BrokerAway, MessagingError, Publisher, TooManyInFlight
+from common.messaging import Broker, BrokerUnavailable, MessagingError, Publisher, TooManyInFlight
 
 NOBODY = Broker("127.0.0.1", port=1)
 
@@ -17,7 +17,7 @@ class MendedMeanwhile(Publisher):
     def trouble(self) -> MessagingError | None:
         """What another thread may change at any time."""
         self.looks += 1
-        return BrokerAway("gone") if self.looks % 2 else None
+        return BrokerUnavailable("gone") if self.looks % 2 else None
 
 
 def test_a_broker_that_is_back_in_that_moment_does_not_make_publishing_raise() -> None:
@@ -30,4 +30,4 @@ def test_a_broker_that_is_back_in_that_moment_does_not_make_publishing_raise() -
     )
     said = [type(publisher.publish("GET /unicorn").exception(1)) for _ in range(2)]
     publisher.close(0.1)
-    assert said == [BrokerAway, TooManyInFlight]
+    assert said == [BrokerUnavailable, TooManyInFlight]

@@ -3,7 +3,7 @@
 import pytest
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
 
-from common.conventions import VARIABLE
+from common.telemetry.semconv import VARIABLE
 
 
 @pytest.fixture(autouse=True)

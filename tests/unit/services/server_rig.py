@@ -7,13 +7,13 @@ from typing import cast
 from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import ReadableSpan
 
+from common.core.env import Env
 from common.faults import NULL_NAME, Faults
-from common.settings import Env
-from common.telemetry import Telemetry
+from common.telemetry.setup import Telemetry
 from services.server.app import create_app
 from services.server.config import load
-from services.server.store import NameLost, NameTaken, Store, StoreAway
-from services.server.upkeep import Upkeep
+from services.server.store import DatabaseUnavailable, DuplicateName, NullNameRejected, Store
+from services.server.table_maintenance import TableMaintenance
 from tests.unit.services.recorded import Recorded, attributes
 
 
@@ -34,9 +34,9 @@ class FakeStore:
         """Keep a name, as Store does."""
         self._ask()
         if name is None:
-            raise NameLost("null value in column name")
+            raise NullNameRejected("null value in column name")
         if name in self.names.setdefault(table, []):
-            raise NameTaken
+            raise DuplicateName
         self.names[table].append(name)
 
     def remove(self, table: str, name: str) -> None:
@@ -46,7 +46,7 @@ class FakeStore:
 
     def _ask(self) -> None:
         if self.away:
-            raise StoreAway("the database is away")
+            raise DatabaseUnavailable("the database is away")
 
 
 class Rig:
@@ -60,7 +60,7 @@ class Rig:
             config,
             cast(Telemetry, self.told),
             cast(Store, self.store),
-            cast(Upkeep, self.upkeep),
+            cast(TableMaintenance, self.upkeep),
             Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
         )
         self.client: FlaskClient = app.test_client()

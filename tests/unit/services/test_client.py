@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from common.beasts import BORING, MYTHICAL, Catalogue
-from common.conventions import Conventions
+from common.core.endpoints import BORING, MYTHICAL, Catalogue
 from common.faults import Faults
+from common.telemetry.semconv import Conventions
 from services.requester.client import Client, RequestFailed
 from tests.unit.services.http_server import Server
 from tests.unit.services.recorded import Recorded, attributes

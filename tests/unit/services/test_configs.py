@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.beasts import BORING, MYTHICAL
-from common.settings import Env, SettingsError
+from common.core.endpoints import BORING, MYTHICAL
+from common.core.env import Env, SettingsError
 from services.recorder import config as recorder
 from services.requester import config as requester
 from services.server import config as server

@@ -3,7 +3,7 @@
 import random
 
 from services.requester.names import ANIMALS, COLOURS, PLACES, TEMPERS, random_name
-from services.server.requests import NAME_LENGTH
+from services.server.request_parsing import NAME_LENGTH
 
 
 def names(count: int, seed: int = 1) -> list[str]:

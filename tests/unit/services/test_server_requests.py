@@ -5,8 +5,8 @@ from flask import Flask, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.problems import Problem
-from services.server.requests import LARGEST_ID, name_of, page_of
+from common.web.problems import Problem
+from services.server.request_parsing import LARGEST_ID, name_of, page_of
 
 JSON = "application/json"
 APP = Flask("test")

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 import pytest
 
-from common.beasts import BORING, MYTHICAL
+from common.core.endpoints import BORING, MYTHICAL
 from services.server.statements import Statement, statements
 
 

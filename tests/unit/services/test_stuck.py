@@ -4,8 +4,8 @@ import random
 import threading
 
 from common.faults import STUCK_CONSUMER, Faults
-from services.recorder.planted.stuck import Stuck
-from tests.unit.common.waiting import eventually
+from services.recorder.faults.stuck import Stuck
+from tests.unit.waiting import eventually
 
 
 def held_by(stuck: Stuck) -> threading.Thread:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from common.settings import Env, SettingsError
+from common.core.env import Env, SettingsError
 from workshop.errors import WorkshopError
 from workshop.scenario import Look, Symptom
 from workshop.settings import load

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.settings import Env
+from common.core.env import Env
 from workshop import only_one, scenario
 from workshop.durations import lease, seconds, written
 from workshop.errors import WorkshopError

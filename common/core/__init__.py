@@ -1,0 +1,1 @@
+"""Shared by every part: the environment, the endpoints, command lines."""

@@ -1,0 +1,1 @@
+"""The optional fast layer; see README.md in this folder."""

@@ -1,0 +1,33 @@
+"""How a fault marks itself: a gauge for the time that it is on, and a line in the log when that begins and ends."""
+
+import logging
+from collections.abc import Iterable
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from common.faults.state import Change, Faults
+
+log = logging.getLogger(__name__)
+
+
+def mark(faults: Faults, meter: Meter) -> None:
+    """Register the gauge `mythical_fault_strength`, and log each change.
+
+    It has a value for each fault whose strength is not the one by default: the six that are always on would otherwise
+    fill every dashboard with marks. One that was set blind appears by no name of its own.
+    """
+
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for fault in faults.shown:
+            strength = faults.strength(fault)
+            if strength != fault.default:
+                yield Observation(strength, {"fault": faults.public_name(fault)})
+
+    meter.create_observable_gauge(
+        "mythical_fault_strength", [observe], description="Strength of a planted fault that is not at its default."
+    )
+    faults.on_change(_log)
+
+
+def _log(change: Change) -> None:
+    log.warning("planted fault set", extra={"fields": {"fault": change.public_name, "strength": change.strength}})

@@ -1,0 +1,1 @@
+"""The four signals of a process. Read setup.py first."""

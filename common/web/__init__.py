@@ -1,0 +1,1 @@
+"""Serving HTTP: the server, admin endpoints, errors, limits."""

@@ -1,0 +1,124 @@
+"""The journey: what one round of requests does, from the request to the message about it."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+
+from opentelemetry import context, trace
+from opentelemetry.trace import SpanContext
+
+from common.core.endpoints import Catalogue
+from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
+from common.messaging import MessagingError, Publisher
+from services.requester.client import Client, RequestFailed
+from services.requester.danger_gauge import Danger
+from services.requester.traffic_plan import Round
+
+log = logging.getLogger(__name__)
+
+# The two releases that requests pretend to come from, half of them each: something to compare in a dashboard.
+OLD_RELEASE, NEW_RELEASE = "1.9.2", "2.0.0"
+EVEN = 0.5
+
+
+class RequestRound:
+    """Makes the requests of a round and publishes a message for each that succeeded."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        client: Client,
+        publisher: Publisher,
+        danger: Danger,
+        faults: Faults,
+        *,
+        timeshift_min: int,
+    ) -> None:
+        self._catalogue = catalogue
+        self._client = client
+        self._publisher = publisher
+        self._danger = danger
+        self._faults = faults
+        self._timeshift = timedelta(minutes=timeshift_min)
+        self._previous: SpanContext | None = None  # of any loop: links lead through all requests in their order
+
+    def make(self, planned: Round) -> None:
+        """Make one round: the request and, after a GET, perhaps the deletion of a name it found."""
+        self._danger.add(self._catalogue.danger[planned.beast])
+        if planned.wrong:
+            self._request(planned, "POST", {})  # no name: the server has to answer 400
+        elif planned.method == "POST":
+            self._request(planned, "POST", {"name": planned.name})
+        else:
+            found = self._request(planned, "GET", None)
+            if planned.then_delete and found:
+                self._request(planned, "DELETE", {"name": found[0]["name"]})
+
+    def _request(self, planned: Round, method: str, body: dict[str, str] | None) -> list[dict[str, str]]:
+        """Make one request and give the names it found; one that fails is logged, never raised."""
+        start = time.perf_counter()
+        try:
+            with self._client.exchange(method, planned.beast, self._previous) as exchange:
+                self._previous = exchange.span.get_span_context()
+                try:
+                    found = exchange.send(body)
+                except RequestFailed as failure:
+                    share = max(EVEN, self._faults.strength(NEW_VERSION_FAILS))
+                    exchange.span.set_attribute("service.version", _release(planned.version, share))
+                    self._log(method, planned.beast, start, error=str(failure))
+                    raise
+                exchange.span.set_attribute("service.version", _release(planned.version, EVEN))
+                self._publish(_message(method, planned.beast, body), planned.beast)
+                self._log(method, planned.beast, start)
+                return found
+        except RequestFailed:
+            return []
+
+    def _publish(self, message: str, beast: str) -> None:
+        """Hand the message over without waiting; if the broker never confirms it, that is logged under this trace."""
+        delay_s = self._faults.seconds(SLOW_PUBLISH, 0.5, 2.5) if beast in SLOW_BEASTS else 0.0
+        if self._faults.should_trigger(POISON_MESSAGES):
+            message = message.replace(" /", " ", 1)
+        future = self._publisher.publish(message, delay_s=delay_s)
+        future.add_done_callback(self._told(trace.get_current_span(), beast))
+
+    def _told(self, span: trace.Span, beast: str) -> Callable[[Future[None]], None]:
+        def told(future: Future[None]) -> None:
+            error = future.exception()
+            if isinstance(error, MessagingError):
+                token = context.attach(trace.set_span_in_context(span))
+                log.error("message not published", extra=self._extra(beast, status="FAILURE", error=str(error)))
+                context.detach(token)
+
+        return told
+
+    def _log(self, method: str, beast: str, start: float, error: str | None = None) -> None:
+        extra = self._extra(
+            beast,
+            **{
+                "http.method": method,
+                "endpoint": beast,
+                "status": "FAILURE" if error else "SUCCESS",
+                "duration": f"{(time.perf_counter() - start) * 1000:.0f}ms",
+                "error": error,
+            },
+        )
+        log.log(logging.ERROR if error else logging.INFO, "request made", extra=extra)
+
+    def _extra(self, beast: str, **fields: str | None) -> dict[str, object]:
+        now = (datetime.now(UTC) - self._timeshift).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"fields": {**fields, "loggedtime": now}, "tags": {self._catalogue.tag: beast}}
+
+
+def _release(chance: float, share_of_new: float) -> str:
+    return NEW_RELEASE if chance < share_of_new else OLD_RELEASE
+
+
+def _message(method: str, beast: str, body: dict[str, str] | None) -> str:
+    """Give the text of the message about a request, in the form that recorders have always read."""
+    if body is None:
+        return f"{method} /{beast}"
+    return f"{method} /{beast} {json.dumps(body) if method == 'POST' else body['name']}"

@@ -1,0 +1,35 @@
+"""The beasts: figures that dashboards and workshop texts rely on."""
+
+from common.core.endpoints import BORING, MYTHICAL, catalogue
+
+
+def test_the_beasts_stand_in_the_order_and_with_the_danger_of_the_interface() -> None:
+    """The order decides how often a beast's names are deleted, the danger what the gauge shows."""
+    assert list(MYTHICAL.danger.items()) == [
+        ("unicorn", 1),
+        ("manticore", 23),
+        ("illithid", 13),
+        ("owlbear", 32),
+        ("beholder", 153),
+    ]
+    assert (MYTHICAL.tag, MYTHICAL.prefix) == ("beast", "mythical")
+
+
+def test_the_boring_catalogue_is_a_shop() -> None:
+    """ENDPOINT_TYPE=BORING: other endpoints, the tag `endpoint`, the prefix `eStore`."""
+    assert list(BORING.danger.items()) == [
+        ("login", 1),
+        ("payment", 4),
+        ("account", 5),
+        ("cart", 2),
+        ("health", 3),
+        ("fastcache", 6),
+    ]
+    assert (BORING.tag, BORING.prefix) == ("endpoint", "eStore")
+
+
+def test_the_endpoint_type_chooses_the_catalogue() -> None:
+    """Anything but BORING means the beasts."""
+    assert catalogue("BORING") is BORING
+    assert catalogue("MYTHICAL") is MYTHICAL
+    assert catalogue("").names == ("unicorn", "manticore", "illithid", "owlbear", "beholder")

@@ -1,0 +1,121 @@
+"""Settings: every reader of the environment, and what it says of a value that does not fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.core.env import Env, SettingsError
+
+Reader = Callable[[Env], object]
+
+GOOD: list[tuple[str, Reader, object]] = [
+    ("  alloy ", lambda env: env.text("X", "d"), "alloy"),
+    ("boring", lambda env: env.choice("X", "MYTHICAL", ("MYTHICAL", "BORING")), "BORING"),
+    ("YES", lambda env: env.flag("X", default=False), True),
+    ("on", lambda env: env.flag("X", default=False), True),
+    ("1", lambda env: env.flag("X", default=False), True),
+    ("Off", lambda env: env.flag("X", default=True), False),
+    ("no", lambda env: env.flag("X", default=True), False),
+    ("0", lambda env: env.flag("X", default=True), False),
+    ("0.25", lambda env: env.number("X", 1, 0, 1), 0.25),
+    ("0", lambda env: env.number("X", 1, 0, 1), 0.0),
+    ("1", lambda env: env.number("X", 0, 0, 1), 1.0),
+    ("86399999.5", lambda env: env.number("X", 1, 0, 86_400_000), 86_399_999.5),
+    ("7", lambda env: env.integer("X", 1, 0, 10), 7),
+    ("65535", lambda env: env.port("X", 1), 65535),
+    ("mythical-server:4000", lambda env: env.host_port("X", "h:1"), ("mythical-server", 4000)),
+    ("[::1]:4000", lambda env: env.host_port("X", "h:1"), ("[::1]", 4000)),
+    ("http://[::1]:3100/push", lambda env: env.url("X", ""), "http://[::1]:3100/push"),
+    ("https://logs/loki/api/v1/push", lambda env: env.url("X", ""), "https://logs/loki/api/v1/push"),
+]
+
+BAD: list[tuple[str, Reader, str]] = [
+    ("wild", lambda env: env.choice("X", "a", ("a", "b")), "a, b"),
+    ("maybe", lambda env: env.flag("X", default=True), "neither true nor false"),
+    ("fast", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
+    ("1.01", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
+    ("-0.1", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
+    ("nan", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
+    ("inf", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
+    ("x", lambda env: env.number("X", 1, 0, 86_400_000), "from 0 to 86400000"),
+    ("2.5", lambda env: env.integer("X", 1, 0, 10), "from 0 to 10"),
+    ("11", lambda env: env.integer("X", 1, 0, 10), "from 0 to 10"),
+    ("9" * 5000, lambda env: env.integer("X", 1, 0, 10), "from 0 to 10"),
+    ("0", lambda env: env.port("X", 1), "from 1 to 65535"),
+    ("65536", lambda env: env.port("X", 1), "from 1 to 65535"),
+    ("host", lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("http://host:4000", lambda env: env.host_port("X", "h:1"), "host:port"),
+    (":4000", lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("host:0", lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("host:70000", lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("host:" + "9" * 5000, lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("loki:3100", lambda env: env.url("X", ""), "http://"),
+    *(
+        (value, lambda env: env.url("X", ""), "must name a host")
+        for value in ("http://", "https:///path", "http://:3100/push", "http://loki:port/push", "http://[::1/push")
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "read", "expected"), GOOD)
+def test_a_value_that_fits_is_read_by_its_type(value: str, read: Reader, expected: object) -> None:
+    """White space at the ends, upper and lower case and the usual words for yes and no do not matter."""
+    assert read(Env({"X": value})) == expected
+
+
+@pytest.mark.parametrize(("value", "read", "remedy"), BAD)
+def test_a_value_that_does_not_fit_is_refused_in_one_line_with_a_remedy(value: str, read: Reader, remedy: str) -> None:
+    """The line names the variable, what it holds, and what it may hold."""
+    with pytest.raises(SettingsError) as refusal:
+        read(Env({"X": value}))
+    text = str(refusal.value)
+    assert text.startswith(f"X={value!r} ")
+    assert remedy in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("nothing", ["", "   "])
+@pytest.mark.parametrize(
+    ("read", "default"),
+    [
+        (lambda env: env.text("X", "d"), "d"),
+        (lambda env: env.choice("X", "a", ("a", "b")), "a"),
+        (lambda env: env.flag("X", default=True), True),
+        (lambda env: env.number("X", 0.1, 0, 1), 0.1),
+        (lambda env: env.number("X", 86_399_999, 0, 86_400_000), 86_399_999),
+        (lambda env: env.integer("X", 3, 0, 9), 3),
+        (lambda env: env.port("X", 4000), 4000),
+        (lambda env: env.host_port("X", "h:1"), ("h", 1)),
+        (lambda env: env.url("X", ""), ""),
+    ],
+)
+def test_a_variable_that_is_set_to_nothing_counts_as_unset(nothing: str, read: Reader, default: object) -> None:
+    """`X=${X}` in a compose file must not switch anything off by accident (OpenTelemetry specification)."""
+    assert read(Env({"X": nothing})) == default
+    assert read(Env({})) == default
+
+
+def test_what_was_asked_is_kept_with_its_default_in_plain_digits() -> None:
+    """The settings reference is tested against `asked`, so a default must read there as a person would write it."""
+    env = Env({})
+    env.number("DAY", 86_400_000, 1, 86_400_000)
+    env.number("SHARE", 0.1, 0, 1)
+    env.flag("FLAG", default=True)
+    assert env.asked == {"DAY": "86400000", "SHARE": "0.1", "FLAG": "true"}
+
+
+def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -> None:
+    """As secrets of containers do: `X_FILE` names the file; both, none to read or an empty one are errors."""
+    file = tmp_path / "password"
+    file.write_text("s3cret \n")
+    assert Env({"X_FILE": str(file)}).secret("X", "default") == "s3cret "
+    assert Env({"X": "told"}).secret("X", "default") == "told"
+    assert Env({}).secret("X", "default") == "default"
+    with pytest.raises(SettingsError, match=r"^X and X_FILE are both set; give one of them$"):
+        Env({"X": "told", "X_FILE": str(file)}).secret("X", "default")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Env({"X_FILE": str(tmp_path / "none")}).secret("X", "default")
+    file.write_text("\n")
+    with pytest.raises(SettingsError, match="is empty"):
+        Env({"X_FILE": str(file)}).secret("X", "default")

@@ -1,0 +1,272 @@
+"""Faults that are set while a service runs: for a while, within their range, and by nobody from another site."""
+
+import logging
+import random
+import threading
+import time
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from common.faults import MEMORY_LEAK, NULL_NAME, PLANTED, SLOW_QUERY, Faults
+from common.faults.background import AGAIN_S, BackgroundFault
+from common.faults.http_api import add_fault_pages
+from common.faults.metrics import mark
+from common.faults.state import Change, FaultRefused
+from common.web.problems import register_error_handlers
+from tests.unit.waiting import eventually
+
+SET = {"strength": 1, "seconds": 60}
+
+
+def faults() -> Faults:
+    """The faults of a service that shows two, one of them on at start."""
+    return Faults({NULL_NAME.name: 0.1, SLOW_QUERY.name: 0.0}, random.Random(1))  # noqa: S311 - dice, not secrets
+
+
+def client(shown: Faults) -> FlaskClient:
+    """The switch of those faults."""
+    app = Flask("test")
+    register_error_handlers(app)
+    add_fault_pages(app, shown)
+    return app.test_client()
+
+
+def test_a_fault_is_set_and_put_back() -> None:
+    """Back means the strength at start, not off."""
+    shown = faults()
+    shown.set("null_name", 1, 60)
+    assert shown.strength(NULL_NAME) == 1
+    shown.clear("null_name")
+    assert shown.strength(NULL_NAME) == 0.1
+    assert shown.lease(NULL_NAME) is None
+
+
+def test_a_lease_that_is_not_renewed_ends_by_itself() -> None:
+    """Whoever set it may have died."""
+    shown = faults()
+    shown.set("slow_query", 2, 1)
+    assert shown.strength(SLOW_QUERY) == 2
+    eventually(lambda: shown.strength(SLOW_QUERY) == 0, "end of the lease")
+
+
+def test_a_lease_that_is_renewed_outlives_the_first() -> None:
+    """The timer of the first has nothing to end any more."""
+    shown = faults()
+    shown.set("slow_query", 2, 1)
+    first = shown.lease(SLOW_QUERY)
+    shown.set("slow_query", 2, 60)
+    assert first is not None
+    shown._end(SLOW_QUERY, first)
+    assert shown.strength(SLOW_QUERY) == 2
+
+
+def test_whoever_sets_a_fault_often_leaves_no_threads_behind() -> None:
+    """A slider that is dragged sets it a hundred times, for ten minutes each."""
+    shown, before = faults(), threading.active_count()
+    for _ in range(100):
+        shown.set("slow_query", 1, 600)
+    eventually(lambda: threading.active_count() <= before + 1, "end of the timers")
+    shown.clear()
+    eventually(lambda: threading.active_count() <= before, "end of the last timer")
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "seconds"),
+    [("none", 1, 1), ("slow_query", -1, 1), ("slow_query", 5.1, 1), ("slow_query", 1, 0), ("slow_query", 1, 1e6)],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(name: str, strength: float, seconds: float) -> None:
+    """With a line that says what can be."""
+    shown = faults()
+    with pytest.raises(FaultRefused, match=r"there are|give"):
+        shown.set(name, strength, seconds)
+    assert shown.strength(SLOW_QUERY) == 0
+
+
+def test_whoever_wants_to_know_is_told_of_each_change_once() -> None:
+    """A renewal is no change."""
+    shown, told = faults(), list[Change]()
+    shown.on_change(told.append)
+    for strength in (1, 1, 2):
+        shown.set("slow_query", strength, 60)
+    shown.clear()
+    shown.clear()
+    assert [change.strength for change in told] == [1, 2, 0]
+
+
+def test_the_page_lists_sets_and_clears() -> None:
+    """As `python -m workshop` asks it to."""
+    shown = faults()
+    asker = client(shown)
+    assert asker.put("/faults/slow_query", json={"strength": 1.5, "seconds": 60}).status_code == 200
+    told = {each["name"]: each for each in asker.get("/faults").get_json()["faults"]}
+    assert set(told) == {"null_name", "slow_query"}
+    assert told["slow_query"]["strength"] == 1.5
+    assert 50 < told["slow_query"]["seconds_left"] <= 60
+    assert told["null_name"]["seconds_left"] is None
+    assert asker.delete("/faults/slow_query").status_code == 204
+    assert shown.strength(SLOW_QUERY) == 0
+    asker.put("/faults/slow_query", json=SET)
+    assert asker.delete("/faults").status_code == 204
+    assert shown.strength(SLOW_QUERY) == 0
+
+
+def test_a_blind_fault_is_on_and_looks_off() -> None:
+    """A learner who lists the faults must not read the answer there."""
+    shown = faults()
+    asker = client(shown)
+    asker.put("/faults/slow_query", json={**SET, "blind": True})
+    assert shown.strength(SLOW_QUERY) == 1
+    assert shown.public_name(SLOW_QUERY) == "unnamed"
+    (told,) = (each for each in asker.get("/faults").get_json()["faults"] if each["name"] == "slow_query")
+    assert (told["strength"], told["seconds_left"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/faults/none", SET, 404),
+        ("/faults/slow_query", {"strength": 9}, 400),
+        ("/faults/slow_query", {"strength": "1"}, 400),
+        ("/faults/slow_query", {"strength": True}, 400),
+        ("/faults/slow_query", {"strength": float("nan")}, 400),
+        ("/faults/slow_query", {"strength": 10**400}, 400),
+        ("/faults/slow_query", {"strength": 1, "seconds": 0}, 400),
+        ("/faults/slow_query", {"strength": 1, "more": 1}, 400),
+        ("/faults/slow_query", {"strength": 1, "blind": 1}, 400),
+        ("/faults/slow_query", [1], 400),
+        ("/faults/slow_query", {}, 400),
+    ],
+)
+def test_a_wrong_request_is_refused_with_a_sentence(path: str, body: object, status: int) -> None:
+    """And changes nothing."""
+    shown = faults()
+    answer = client(shown).put(path, json=body)
+    assert answer.status_code == status
+    assert answer.get_json(force=True)["detail"].endswith(".")
+    assert shown.strength(SLOW_QUERY) == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example:4000"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": "[::1"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:3000"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_a_page_of_another_site_can_neither_read_nor_switch(headers: dict[str, str]) -> None:
+    """Its requests come from this machine, and yet they are not its user's."""
+    shown = faults()
+    asker = client(shown)
+    headers = {"Host": "localhost:4000", **headers}
+    assert asker.get("/faults", headers=headers).status_code == 403
+    assert asker.put("/faults/slow_query", json=SET, headers=headers).status_code == 403
+    assert asker.delete("/faults", headers=headers).status_code == 403
+    assert shown.strength(SLOW_QUERY) == 0
+
+
+@pytest.mark.parametrize("host", ["localhost:4000", "127.0.0.1:4000", "[::1]:4000", "10.0.0.7"])
+def test_who_asks_by_an_address_of_its_own_is_served(host: str) -> None:
+    """curl, the command, and the page on this machine; a form cannot send JSON."""
+    asker = client(faults())
+    assert asker.put("/faults/slow_query", json=SET, headers={"Host": host}).status_code == 200
+    assert asker.put("/faults/slow_query", data="strength=1", headers={"Host": host}).status_code == 415
+
+
+def test_a_fault_marks_itself_while_it_is_not_as_by_default(caplog: pytest.LogCaptureFixture) -> None:
+    """The six that are always on would fill every dashboard; a blind one has no name."""
+    reader, shown = InMemoryMetricReader(), faults()
+    mark(shown, MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+
+    def marked() -> dict[str, float]:
+        data = reader.get_metrics_data()
+        scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+        points = [point for scope in scopes for metric in scope.metrics for point in metric.data.data_points]
+        return {str((point.attributes or {})["fault"]): getattr(point, "value", 0) for point in points}
+
+    assert marked() == {}
+    with caplog.at_level(logging.WARNING):
+        shown.set("slow_query", 2, 60)
+        assert marked() == {"slow_query": 2}
+        shown.set("slow_query", 2, 60, blind=True)
+        assert marked() == {"unnamed": 2}
+        shown.clear()
+    assert marked() == {}
+    assert [record.fields for record in caplog.records] == [  # type: ignore[attr-defined]
+        {"fault": "slow_query", "strength": 2},
+        {"fault": "unnamed", "strength": 0},
+    ]
+
+
+def test_what_a_fault_does_beside_the_requests_begins_and_ends_with_it() -> None:
+    """While it is off there is no thread; clearing up is tried until it succeeds."""
+    shown, steps, undone = faults(), list[float](), list[str]()
+
+    def undo() -> None:
+        undone.append("tried")
+        if len(undone) == 1:
+            raise OSError("not now")
+
+    work = BackgroundFault(shown, SLOW_QUERY, lambda strength: steps.append(strength) or 0.01, undo)  # type: ignore[func-returns-value]
+    work.start()
+    assert SLOW_QUERY.name not in {thread.name for thread in threading.enumerate()}
+    shown.set("slow_query", 2, 60)
+    eventually(lambda: len(steps) > 2, "steps")
+    shown.clear()
+    eventually(lambda: SLOW_QUERY.name not in {thread.name for thread in threading.enumerate()}, "end of the thread")
+    assert set(steps) == {2}
+    assert undone == ["tried", "tried"]
+    work.close()
+
+
+def test_between_two_tries_to_clear_up_there_is_a_pause_whatever_woke_it() -> None:
+    """A database that is away would be asked without end, with a line in the log each time."""
+    shown, tried = faults(), list[float]()
+
+    def undo() -> None:
+        tried.append(time.monotonic())
+        if len(tried) == 1:
+            work.start()  # wakes it, as a fault does that is set and cleared again in this moment
+        if len(tried) < 4:
+            raise OSError("not now")
+
+    work = BackgroundFault(shown, SLOW_QUERY, lambda _: 60, undo)
+    shown.set("slow_query", 1, 60)
+    shown.clear()
+    eventually(lambda: len(tried) == 4, "four tries")
+    work.close()
+    assert tried[3] - tried[1] >= AGAIN_S  # the first pause was cut short, once
+
+
+def test_a_fault_that_is_on_at_the_end_is_cleared_up() -> None:
+    """What it did must not outlive the process that did it."""
+    shown, undone = faults(), list[str]()
+    shown.set("slow_query", 1, 60)
+    work = BackgroundFault(shown, SLOW_QUERY, lambda _: 60, lambda: undone.append("done"))
+    work.start()
+    eventually(lambda: SLOW_QUERY.name in {thread.name for thread in threading.enumerate()}, "thread")
+    work.close()
+    assert undone == ["done"]
+
+
+def test_a_fault_that_a_service_does_not_show_is_off_there() -> None:
+    """Asked for all the same, it costs a look-up."""
+    assert faults().strength(MEMORY_LEAK) == 0
+
+
+def test_a_fault_that_is_off_costs_no_more_than_a_look_up() -> None:
+    """Neither dice nor a clock are asked: there are none here."""
+    nothing: Any = None
+    off = Faults(dict.fromkeys((fault.name for fault in PLANTED), 0.0), nothing, nothing)
+    for fault in PLANTED:
+        assert (off.strength(fault), off.should_trigger(fault), off.seconds(fault, 1, 2)) == (0, False, 0)

@@ -1,0 +1,54 @@
+"""The danger of the last 30 seconds."""
+
+from services.requester.danger_gauge import Danger
+from tests.unit.services.recorded import Recorded
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Give the time in seconds."""
+        return self.now
+
+
+def test_danger_adds_up_and_is_forgotten_after_30_seconds() -> None:
+    """A window that slides, not one that is emptied every half minute."""
+    clock = Clock()
+    danger = Danger(clock)
+    assert danger.level() == 0
+    danger.add(153)
+    danger.add(1)
+    clock.now += 10
+    danger.add(23)
+    assert danger.level() == 177
+    clock.now += 19.9
+    assert danger.level() == 177
+    clock.now += 0.1
+    assert danger.level() == 23
+    clock.now += 10
+    assert danger.level() == 0
+
+
+def test_memory_does_not_grow_with_the_rate_or_with_time() -> None:
+    """One number per second of the window, however many requests there are."""
+    clock = Clock()
+    danger = Danger(clock)
+    for _ in range(1000):
+        clock.now += 0.1
+        danger.add(1)
+    assert len(danger._seconds) <= 30
+    assert 290 <= danger.level() <= 300
+
+
+def test_the_gauge_shows_the_level() -> None:
+    """Under the name that dashboards ask for, without labels."""
+    told = Recorded()
+    danger = Danger(Clock())
+    danger.observe(told.meter)
+    danger.add(32)
+    ((labels, point),) = told.points("mythical_danger_level_30s")
+    assert (labels, point.value) == ({}, 32)

@@ -1,0 +1,118 @@
+"""What the recorder does with one message."""
+
+import logging
+import random
+
+import pytest
+
+from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.faults import SLOW_PROCESSING, Faults
+from common.messaging import Message, Poison
+from services.recorder.message_handler import MessageHandler
+from tests.unit.services.recorded import Recorded, attributes
+
+
+class Rig:
+    """A recording, the times it slept, and what it told."""
+
+    def __init__(self, slow: float = 0, of: Catalogue = MYTHICAL) -> None:
+        self.told, self.slept = Recorded(), list[float]()
+        faults = Faults({SLOW_PROCESSING.name: slow}, random.Random(1))  # noqa: S311 - dice, not secrets
+        self._recording = MessageHandler(of, self.told.meter, faults, self.slept.append)
+
+    def record(self, text: str, attempt: int = 1) -> None:
+        """Record a message under a span, as the consumer has it done."""
+        message = Message(text, text.encode(), "id", {}, redelivered=False, attempt=attempt)
+        with self.told.tracer.start_as_current_span("process_message"):
+            self._recording.record(message)
+
+    @property
+    def recorded(self) -> int:
+        """The counter."""
+        return sum(int(point.value) for _, point in self.told.points("mythical_messages_recorded"))
+
+
+@pytest.mark.parametrize(
+    ("text", "method"),
+    [
+        ("GET /unicorn", "GET"),
+        ("DELETE /unicorn sly otter", "DELETE"),
+        ('POST /unicorn {"name": "sly_otter"}', "POST"),
+        ('POST /unicorn {"name": "two\nlines"}', "POST"),
+    ],
+)
+def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Counted once, with the beast on the span and on the line."""
+    caplog.set_level(logging.INFO)
+    rig = Rig()
+    rig.record(text, attempt=2)
+    assert rig.recorded == 1
+    assert attributes(rig.told.span)["beast"] == "unicorn"
+    (line,) = caplog.records
+    assert line.__dict__["fields"] == {
+        "http.method": method,
+        "endpoint": "unicorn",
+        "status": "SUCCESS",
+        "attempt": 2,
+        "message_id": "id",
+    }
+    assert line.__dict__["tags"] == {"beast": "unicorn"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "GET",
+        "GET /",
+        "GET /dragon",
+        "PUT /unicorn",
+        "GET/unicorn",
+        "GET /unicorn\n",
+        "GET /UNICORN",
+        "get /unicorn",
+        " GET /unicorn",
+        "{}",
+        "GET /unicornX y",
+    ],
+)
+def test_any_other_text_is_poison(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No retry can mend it: it goes to the dead letters, is not counted, and its text is quoted nowhere."""
+    rig = Rig()
+    with pytest.raises(Poison) as poison:
+        rig.record(text)
+    assert rig.recorded == 0
+    assert rig.slept == []
+    assert not text or text not in str(poison.value)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("beast", MYTHICAL.names)
+def test_work_takes_20_to_50_milliseconds(beast: str) -> None:
+    """With the fault slow_processing at 0, for every beast."""
+    rig = Rig(slow=0)
+    for _ in range(50):
+        rig.record(f"GET /{beast}")
+    assert 0.02 <= min(rig.slept) <= max(rig.slept) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("beast", "slow"), [("unicorn", True), ("beholder", True), ("owlbear", False), ("illithid", False)]
+)
+def test_the_slow_beasts_take_half_a_second_and_more_when_the_fault_is_on(beast: str, slow: bool) -> None:
+    """The fault slow_processing at 1: 0.5 to 1.5 s more, for beholder and unicorn."""
+    rig = Rig(slow=1)
+    for _ in range(50):
+        rig.record(f"GET /{beast}")
+    assert (min(rig.slept) >= 0.52) is slow
+    assert (max(rig.slept) <= 0.05) is not slow
+    assert max(rig.slept) <= 1.55
+
+
+def test_the_boring_catalogue_has_messages_of_its_own() -> None:
+    """ENDPOINT_TYPE=BORING: a message about a beast is poison there."""
+    rig = Rig(of=BORING)
+    rig.record("GET /login")
+    assert attributes(rig.told.span)["endpoint"] == "login"
+    with pytest.raises(Poison):
+        rig.record("GET /unicorn")

@@ -1,0 +1,275 @@
+"""What one round of requests does."""
+
+import logging
+import random
+import re
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+from opentelemetry.trace import SpanContext
+
+from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.faults import NEW_VERSION_FAILS, SLOW_PUBLISH, Faults
+from common.messaging import BrokerUnavailable, MessagingError, Publisher
+from common.telemetry.logs.records import TraceContextFilter
+from services.requester.client import Client, Exchange, RequestFailed
+from services.requester.danger_gauge import Danger
+from services.requester.request_round import RequestRound
+from services.requester.traffic_plan import Round
+from tests.unit.services.recorded import Recorded, attributes
+
+GET = Round(method="GET", beast="owlbear", name="x", wrong=False, then_delete=False, version=0.4, pause_s=0)
+POST = replace(GET, method="POST", name="sly_otter")
+WRONG = replace(POST, wrong=True)
+
+
+class FakeClient:
+    """A server that has the names it is given, or answers with a failure."""
+
+    def __init__(self, told: Recorded) -> None:
+        self.asked: list[tuple[str, str, dict[str, str] | None, SpanContext | None]] = []
+        self.names: list[dict[str, str]] = []
+        self.failure: RequestFailed | None = None
+        self._told = told
+        self._previous: SpanContext | None = None
+
+    @contextmanager
+    def exchange(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Exchange]:
+        """Open a span."""
+        self._previous = previous
+        with self._told.tracer.start_as_current_span("requester", record_exception=False) as span:
+            yield Exchange(span, cast(Client, self), method, beast)
+
+    def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
+        """Answer."""
+        self.asked.append((exchange.method, exchange.beast, body, self._previous))
+        if self.failure:
+            raise self.failure
+        return self.names if exchange.method == "GET" else []
+
+
+class FakePublisher:
+    """A broker that confirms at once, or is away."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, float]] = []
+        self.trouble: MessagingError | None = None
+
+    def publish(self, text: str, *, delay_s: float = 0.0) -> "Future[None]":
+        """Confirm, or fail."""
+        self.messages.append((text, delay_s))
+        future: Future[None] = Future()
+        if self.trouble:
+            future.set_exception(self.trouble)
+        else:
+            future.set_result(None)
+        return future
+
+
+class Rig:
+    """A journey and what it met."""
+
+    def __init__(
+        self, strengths: dict[str, float] | None = None, of: Catalogue = MYTHICAL, timeshift_min: int = 0
+    ) -> None:
+        self.told = Recorded()
+        self.client, self.publisher = FakeClient(self.told), FakePublisher()
+        self.danger = Danger()
+        self.journey = RequestRound(
+            of,
+            cast(Client, self.client),
+            cast(Publisher, self.publisher),
+            self.danger,
+            Faults(strengths or {}, random.Random(1)),  # noqa: S311 - dice, not secrets
+            timeshift_min=timeshift_min,
+        )
+
+    @property
+    def texts(self) -> list[str]:
+        """The messages that were published."""
+        return [text for text, _ in self.publisher.messages]
+
+    @property
+    def versions(self) -> list[object]:
+        """The release that each span claims to come from."""
+        return [attributes(span)["service.version"] for span in self.told.spans]
+
+
+def said(record: logging.LogRecord) -> dict[str, str]:
+    """The fields of a line."""
+    return cast("dict[str, str]", record.__dict__["fields"])
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The lines of the journey, from INFO on, each with the ids of its span."""
+    caplog.set_level(logging.INFO)
+    caplog.handler.addFilter(TraceContextFilter())
+    return caplog
+
+
+@pytest.mark.parametrize(
+    ("planned", "text"),
+    [
+        (GET, "GET /owlbear"),
+        (POST, 'POST /owlbear {"name": "sly_otter"}'),
+        (replace(POST, name='a"b'), 'POST /owlbear {"name": "a\\"b"}'),
+    ],
+)
+def test_the_message_about_a_request_has_the_form_that_recorders_read(planned: Round, text: str) -> None:
+    """One message per request, word for word as in the original."""
+    rig = Rig()
+    rig.journey.make(planned)
+    assert rig.texts == [text]
+
+
+def test_after_a_get_the_first_name_may_be_deleted() -> None:
+    """A request of its own, with a message and a span of its own, linked to the GET."""
+    rig = Rig()
+    rig.client.names = [{"name": "shy_lynx"}, {"name": "other"}]
+    rig.journey.make(replace(GET, then_delete=True))
+    assert rig.texts == ["GET /owlbear", "DELETE /owlbear shy_lynx"]
+    (get, delete), asked = rig.told.spans, rig.client.asked
+    assert asked[0] == ("GET", "owlbear", None, None)
+    assert asked[1] == ("DELETE", "owlbear", {"name": "shy_lynx"}, get.get_span_context())
+    assert delete.parent is None
+
+
+def test_where_there_is_no_name_none_is_deleted() -> None:
+    """The table is empty."""
+    rig = Rig()
+    rig.journey.make(replace(GET, then_delete=True))
+    assert rig.texts == ["GET /owlbear"]
+
+
+def test_links_lead_through_all_requests_in_their_order() -> None:
+    """Also through those that failed."""
+    rig = Rig()
+    rig.journey.make(GET)
+    rig.client.failure = RequestFailed("500", "the server answered 500")
+    rig.journey.make(POST)
+    rig.client.failure = None
+    rig.journey.make(GET)
+    first, second, _ = (span.get_span_context() for span in rig.told.spans)
+    assert [previous for *_, previous in rig.client.asked] == [None, first, second]
+
+
+@pytest.mark.parametrize("planned", [GET, POST, WRONG, replace(GET, then_delete=True)])
+def test_a_request_that_failed_makes_no_message_and_no_second_request(
+    planned: Round, lines: pytest.LogCaptureFixture
+) -> None:
+    """The recorder counts what happened, not what was tried. Nothing is raised: the loop goes on."""
+    rig = Rig()
+    rig.client.failure = RequestFailed("503", "the server answered 503")
+    rig.journey.make(planned)
+    assert rig.texts == []
+    assert len(rig.client.asked) == 1
+    (line,) = lines.records
+    assert line.levelname == "ERROR"
+    assert (said(line)["status"], said(line)["error"]) == ("FAILURE", "the server answered 503")
+
+
+def test_a_wrong_request_is_a_post_without_a_name() -> None:
+    """To which the server has to answer 400."""
+    rig = Rig()
+    rig.journey.make(WRONG)
+    assert [(method, body) for method, _, body, _ in rig.client.asked] == [("POST", {})]
+
+
+def test_each_request_raises_the_danger_of_its_beast() -> None:
+    """The gauge shows the sum."""
+    rig = Rig()
+    for beast in ("unicorn", "beholder"):
+        rig.journey.make(replace(GET, beast=beast))
+    assert rig.danger.level() == 154
+
+
+def test_a_line_says_what_was_asked_and_how_long_it_took(lines: pytest.LogCaptureFixture) -> None:
+    """By the names that dashboards and saved queries parse, under the trace of the request."""
+    rig = Rig()
+    rig.journey.make(GET)
+    (line,) = lines.records
+    fields = said(line)
+    assert (line.levelname, line.getMessage()) == ("INFO", "request made")
+    assert (fields["http.method"], fields["endpoint"], fields["status"]) == ("GET", "owlbear", "SUCCESS")
+    assert fields["error"] is None
+    assert re.fullmatch(r"\d+ms", fields["duration"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields["loggedtime"])
+    assert line.__dict__["tags"] == {"beast": "owlbear"}
+    (span,) = rig.told.spans
+    assert line.__dict__["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+
+
+def test_the_boring_catalogue_tags_its_lines_as_endpoints(lines: pytest.LogCaptureFixture) -> None:
+    """ENDPOINT_TYPE=BORING."""
+    Rig(of=BORING).journey.make(replace(GET, beast="login"))
+    assert lines.records[0].__dict__["tags"] == {"endpoint": "login"}
+
+
+@pytest.mark.parametrize("timeshift_min", [0, 40])
+def test_the_time_in_the_line_is_set_back_by_the_timeshift(timeshift_min: int, lines: pytest.LogCaptureFixture) -> None:
+    """TIMESHIFT: logs as of a place whose clock is 40 minutes slow."""
+    Rig(timeshift_min=timeshift_min).journey.make(GET)
+    written = datetime.fromisoformat(said(lines.records[0])["loggedtime"])
+    shift = datetime.now(UTC) - written
+    assert timedelta(0) <= shift - timedelta(minutes=timeshift_min) < timedelta(seconds=30)
+
+
+CHANCES = (0.1, 0.49, 0.51, 0.69, 0.71, 0.99)
+OLD, NEW = "1.9.2", "2.0.0"
+
+
+@pytest.mark.parametrize("strength", [0, 0.7, 1])
+def test_requests_that_succeed_come_half_from_each_release(strength: float) -> None:
+    """Whatever the fault says."""
+    rig = Rig({NEW_VERSION_FAILS.name: strength})
+    for chance in CHANCES:
+        rig.journey.make(replace(GET, version=chance))
+    assert rig.versions == [NEW, NEW, OLD, OLD, OLD, OLD]
+
+
+@pytest.mark.parametrize(
+    ("strength", "versions"),
+    [
+        (0, [NEW, NEW, OLD, OLD, OLD, OLD]),
+        (0.7, [NEW, NEW, NEW, NEW, OLD, OLD]),
+        (1, [NEW, NEW, NEW, NEW, NEW, NEW]),
+    ],
+)
+def test_requests_that_fail_come_from_the_new_release_in_the_share_of_the_fault(
+    strength: float, versions: list[str]
+) -> None:
+    """At 0 both releases fail alike; by default the new one has 70 % of the failures; at 1 all of them."""
+    rig = Rig({NEW_VERSION_FAILS.name: strength})
+    rig.client.failure = RequestFailed("500", "the server answered 500")
+    for chance in CHANCES:
+        rig.journey.make(replace(POST, version=chance))
+    assert rig.versions == versions
+
+
+@pytest.mark.parametrize("strength", [0, 1, 10])
+def test_only_messages_of_the_slow_beasts_are_held_back(strength: float) -> None:
+    """The fault slow_publish: 0.5 to 2.5 s times its strength, for beholder and unicorn."""
+    rig = Rig({SLOW_PUBLISH.name: strength})
+    for beast in ("unicorn", "beholder", "owlbear", "manticore", "illithid"):
+        rig.journey.make(replace(GET, beast=beast))
+    *slow, owlbear, manticore, illithid = [delay_s for _, delay_s in rig.publisher.messages]
+    assert (owlbear, manticore, illithid) == (0, 0, 0)
+    assert all(0.5 * strength <= delay_s <= 2.5 * strength for delay_s in slow)
+
+
+def test_a_message_that_the_broker_never_had_is_told_under_its_trace(lines: pytest.LogCaptureFixture) -> None:
+    """The request succeeded all the same, and the loop goes on."""
+    rig = Rig()
+    rig.publisher.trouble = BrokerUnavailable("connection refused")
+    rig.journey.make(GET)
+    lost, made = lines.records
+    assert (lost.levelname, lost.getMessage()) == ("ERROR", "message not published")
+    assert (said(lost)["status"], said(lost)["error"]) == ("FAILURE", "connection refused")
+    assert lost.__dict__["trace_id"] == made.__dict__["trace_id"] != ""
+    assert said(made)["status"] == "SUCCESS"

@@ -1,0 +1,78 @@
+"""A loopback HTTP server that takes pushes: it answers as told and keeps what came."""
+
+import gzip
+import json
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.unit.waiting import eventually
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Push:
+    """A request as it came, its body unpacked."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Sink:
+    """Answers each push with the next of `statuses`, the last one for ever; `None` never answers until closed."""
+
+    def __init__(self, *statuses: int | None) -> None:
+        self.pushes: list[Push] = []
+        self._statuses = list(statuses) or [204]
+        self._let_go = threading.Event()
+        self._server = ThreadingHTTPServer((LOOPBACK, 0), self._handler())
+        self._server.daemon_threads = False  # joined by server_close(), so that no connection outlives the test
+        self.port = self._server.server_address[1]
+        self.url = f"http://{LOOPBACK}:{self.port}/loki/api/v1/push"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def let_go(self) -> None:
+        """Answer what hangs, and hang no more."""
+        self._let_go.set()
+
+    def close(self) -> None:
+        """Answer what hangs, and stop."""
+        self.let_go()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def wait_for(self, pushes: int) -> None:
+        """Return when that many pushes came; fail when they do not come."""
+        eventually(lambda: len(self.pushes) >= pushes, f"{pushes} pushes")
+
+    def _answer(self, push: Push) -> int:
+        self.pushes.append(push)
+        status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+        if status is None:
+            self._let_go.wait()
+        return status or 204
+
+    def _handler(sink) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                self.send_response(sink._answer(Push(self.path, dict(self.headers), body)))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing: what came is in `pushes`."""
+
+        return Handler

@@ -1,0 +1,106 @@
+"""Where log lines go."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+
+from common.core.env import Env, SettingsError
+from common.telemetry.logs.settings import LogSettings, log_settings
+from common.telemetry.logs.setup import start_logs
+from common.telemetry.otlp import Collector
+from tests.unit.telemetry.logfmt_grammar import parse
+from tests.unit.telemetry.push_sink import LOOPBACK, Sink
+
+LOKI = "http://alloy:3100/loki/api/v1/push"
+LABELS = {"job": "test"}
+
+
+@pytest.mark.parametrize(
+    ("values", "way"),
+    [
+        ({}, "console"),
+        ({"LOGS_TARGET": ""}, "console"),
+        ({"LOGS_TARGET": LOKI}, "loki"),
+        ({"LOGS_TARGET": LOKI, "OTEL_LOGS_EXPORTER": "otlp"}, "otlp"),
+        ({"LOGS_TARGET": LOKI, "OTEL_LOGS_EXPORTER": "console"}, "console"),
+        ({"LOGS_TARGET": LOKI, "OTEL_LOGS_EXPORTER": "none"}, "loki"),
+        ({"OTEL_LOGS_EXPORTER": "otlp"}, "otlp"),
+        ({"OTEL_LOGS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, "console"),
+    ],
+)
+def test_the_way_is_chosen_by_two_variables(values: dict[str, str], way: str) -> None:
+    """LOGS_TARGET means Loki, the standard variable wins, and with nothing set lines go to standard output."""
+    assert log_settings(Env(values)).way == way
+
+
+def test_a_target_that_is_no_address_is_refused() -> None:
+    """Else every line would be lost, and only a counter would say so."""
+    with pytest.raises(SettingsError, match="LOGS_TARGET"):
+        log_settings(Env({"LOGS_TARGET": "alloy:3100"}))
+
+
+@pytest.fixture
+def root_put_back() -> Iterator[None]:
+    """The root logger stands after the test as it did before."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def start(settings: LogSettings, port: int = 4318) -> tuple[logging.Handler, InMemoryMetricReader]:
+    """Start the logs, and what counts the lines that are lost."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    handler = start_logs(
+        settings,
+        labels=LABELS,
+        resource=Resource({"service.name": "test"}),
+        collector=Collector(LOOPBACK, port, "http/protobuf"),
+        meter=meter,
+    )
+    return handler, reader
+
+
+@pytest.mark.usefixtures("root_put_back")
+def test_on_standard_output_lines_are_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
+    """From the level on that LOG_LEVEL names."""
+    start(LogSettings("console", "", "INFO"))
+    logging.getLogger("services.x").info("hello", extra={"fields": {"a": 1}})
+    logging.getLogger("services.x").debug("not told")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert parse(line)[1:] == [("level", "info"), ("a", "1"), ("msg", "hello")]
+
+
+@pytest.mark.usefixtures("root_put_back")
+def test_what_loki_refuses_is_counted_by_reason() -> None:
+    """So that a gap in the logs can be told from silence."""
+    sink = Sink(400)
+    handler, reader = start(LogSettings("loki", sink.url, "INFO"))
+    logging.getLogger("services.x").info("hello")
+    handler.close()
+    sink.close()
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    assert metric.name == "mythical_log_lines_dropped"
+    assert [dict(point.attributes or {}) for point in metric.data.data_points] == [{"reason": "rejected"}]
+
+
+@pytest.mark.usefixtures("root_put_back")
+def test_over_otlp_the_line_is_the_same() -> None:
+    """In the body of the record, flushed by close()."""
+    sink = Sink(200)
+    handler, _ = start(LogSettings("otlp", "", "INFO"), sink.port)
+    logging.getLogger("services.x").info("hello", extra={"fields": {"a": 1}, "tags": {"beast": "unicorn"}})
+    handler.close()
+    sink.close()
+    (push,) = sink.pushes
+    assert push.path == "/v1/logs"
+    assert b"a=1 msg=hello" in push.body
+    assert b"unicorn" in push.body

@@ -1,0 +1,115 @@
+"""From Python's log record to the pairs of a line, on standard output as well."""
+
+import logging
+import sys
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from common.telemetry.logs.console import LogfmtFormatter
+from common.telemetry.logs.records import TraceContextFilter, fields, level, tags
+from tests.unit.telemetry.logfmt_grammar import parse
+
+
+def record(
+    text: str = "request served", *args: object, name: str = "services.x", levelno: int = logging.INFO, **extra: object
+) -> logging.LogRecord:
+    """A record as a logger makes it."""
+    made = logging.getLogger(name).makeRecord(name, levelno, __file__, 1, text, args, None, extra=extra)
+    made.created = 1_700_000_000.123
+    return made
+
+
+def test_inside_a_span_a_line_carries_its_ids_in_hexadecimal() -> None:
+    """The derived field in Grafana reads traceID=<32 hex>."""
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    line = record()
+    with tracer.start_as_current_span("x") as span:
+        assert TraceContextFilter().filter(line)
+    context = span.get_span_context()
+    assert list(fields(line))[:2] == ["traceID", "spanID"]
+    assert fields(line)["traceID"] == f"{context.trace_id:032x}"
+    assert fields(line)["spanID"] == f"{context.span_id:016x}"
+
+
+def test_outside_a_span_a_line_carries_no_ids() -> None:
+    """An id of zeros would be a link to nowhere."""
+    line = record()
+    assert TraceContextFilter().filter(line)
+    assert fields(line) == {"msg": "request served"}
+
+
+@pytest.mark.parametrize(
+    "carrier", ["urllib3.connectionpool", "requests", "grpc._channel", "opentelemetry.exporter.otlp"]
+)
+def test_the_chatter_of_the_carriers_is_dropped_but_not_their_warnings(carrier: str) -> None:
+    """Were their own lines logged, each push would cause the next; a warning says that a collector is away."""
+    assert not TraceContextFilter().filter(record(name=carrier, levelno=logging.DEBUG))
+    assert not TraceContextFilter().filter(record(name=carrier, levelno=logging.INFO))
+    assert TraceContextFilter().filter(record(name=carrier, levelno=logging.WARNING))
+
+
+def test_the_services_own_debug_lines_are_kept() -> None:
+    """`requests` is a carrier, `services.server.request_parsing` is not."""
+    assert TraceContextFilter().filter(record(name="services.server.request_parsing", levelno=logging.DEBUG))
+
+
+def test_the_callers_fields_come_before_the_text_and_tags_apart() -> None:
+    """`fields` are pairs of the line, `tags` are labels of the stream."""
+    line = record(fields={"http.method": "GET", "status": "SUCCESS"}, tags={"beast": "unicorn"})
+    assert fields(line) == {"http.method": "GET", "status": "SUCCESS", "msg": "request served"}
+    assert tags(line) == {"beast": "unicorn"}
+
+
+@pytest.mark.parametrize("wrong", [None, "text", 7, ["a"]])
+def test_fields_that_are_no_mapping_are_passed_over(wrong: object) -> None:
+    """A library's record may use the same names for something else."""
+    line = record(fields=wrong, tags=wrong)
+    assert fields(line) == {"msg": "request served"}
+    assert tags(line) == {}
+
+
+def test_an_exception_has_its_type_its_text_and_its_stack() -> None:
+    """By the names of the OpenTelemetry conventions, on the same line."""
+    line = record()
+    try:
+        raise ValueError("out of\nrange")
+    except ValueError:
+        line.exc_info = sys.exc_info()
+    said = fields(line)
+    assert said["exception.type"] == "ValueError"
+    assert said["exception.message"] == "out of\nrange"
+    assert "Traceback" in str(said["exception.stacktrace"])
+    assert len(LogfmtFormatter().format(line).splitlines()) == 1
+
+
+def test_a_text_whose_values_do_not_fit_is_written_as_it_stands() -> None:
+    """A wrong log call in a library must not raise in the middle of a request or end the thread that pushes."""
+    assert fields(record("%d beasts", "many"))["msg"] == "%d beasts"
+
+
+@pytest.mark.parametrize(
+    ("levelno", "name"),
+    [
+        (logging.DEBUG, "debug"),
+        (logging.INFO, "info"),
+        (logging.WARNING, "warn"),
+        (logging.ERROR, "error"),
+        (logging.CRITICAL, "fatal"),
+    ],
+)
+def test_levels_have_the_short_names_that_grafana_colours(levelno: int, name: str) -> None:
+    """The label `level` by which dashboards ask."""
+    assert level(record(levelno=levelno)) == name
+
+
+def test_a_line_on_standard_output_starts_with_its_time_and_level() -> None:
+    """There they have no other place; in Loki they stand beside the line."""
+    line = LogfmtFormatter().format(record(fields={"a": 1}, tags={"beast": "owlbear"}, levelno=logging.WARNING))
+    assert parse(line) == [
+        ("time", "2023-11-14T22:13:20.123+00:00"),
+        ("level", "warn"),
+        ("beast", "owlbear"),
+        ("a", "1"),
+        ("msg", "request served"),
+    ]

@@ -1,0 +1,110 @@
+"""Where OTLP goes, in which protocol, and whose word is the last."""
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from common.core.env import Env, SettingsError
+from common.telemetry.otlp import Collector, Signal, collector
+from tests.unit.telemetry.push_sink import LOOPBACK, Sink
+
+SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
+HTTP = "http/protobuf"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine has set must not matter."""
+    for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
+        for what in ("ENDPOINT", "PROTOCOL"):
+            monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal}{what}", raising=False)
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """A collector that takes everything."""
+    made = Sink(200)
+    yield made
+    made.close()
+
+
+def export_a_span(to: Collector) -> None:
+    """Send one span there."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(to.span_exporter()))
+    provider.get_tracer("test").start_span("x").end()
+    provider.shutdown()
+
+
+def test_the_collector_is_grpc_on_4317_unless_told_otherwise() -> None:
+    """The port that every collector has open."""
+    assert collector(Env({})) == Collector("localhost", 4317, "grpc")
+
+
+def test_over_http_the_port_is_4318() -> None:
+    """So that changing the protocol is one variable, not two."""
+    assert collector(Env({"OTEL_EXPORTER_OTLP_PROTOCOL": HTTP})) == Collector("localhost", 4318, HTTP)
+
+
+@pytest.mark.parametrize("name", ["PROTOCOL", "TRACES_PROTOCOL", "METRICS_PROTOCOL", "LOGS_PROTOCOL"])
+def test_a_protocol_that_python_cannot_speak_is_refused_at_the_start(name: str) -> None:
+    """http/json exists, in other languages."""
+    with pytest.raises(SettingsError, match="grpc, http/protobuf"):
+        collector(Env({f"OTEL_EXPORTER_OTLP_{name}": "http/json"}))
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_each_signal_has_its_address(signal: Signal) -> None:
+    """gRPC needs no path, HTTP has one for each signal (OTLP specification)."""
+    assert Collector("alloy", 4317, "grpc").endpoint(signal) == "http://alloy:4317"
+    assert Collector("alloy", 4318, HTTP).endpoint(signal) == f"http://alloy:4318/v1/{signal}"
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_the_standard_variables_win(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one names an address, the exporter reads it by the rules of the specification, not by ours."""
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "http://elsewhere:1")
+    assert Collector("alloy", 4317, "grpc").endpoint(signal) is None
+    monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://elsewhere:1")
+    assert Collector("alloy", 4317, "grpc").endpoint(signal) is None
+
+
+def test_spans_arrive_over_http(sink: Sink) -> None:
+    """At the address that the two TRACING_COLLECTOR variables give."""
+    export_a_span(Collector(LOOPBACK, sink.port, HTTP))
+    assert [push.path for push in sink.pushes] == ["/v1/traces"]
+
+
+def test_spans_arrive_where_the_standard_variable_says(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is kept and the signal's is added to it (OTLP specification)."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{LOOPBACK}:{sink.port}/tenant")
+    export_a_span(Collector("alloy", 4318, HTTP))
+    assert [push.path for push in sink.pushes] == ["/tenant/v1/traces"]
+
+
+@pytest.mark.parametrize("written", [HTTP, "HTTP/Protobuf", f" {HTTP} "])
+def test_one_signal_may_speak_another_protocol(sink: Sink, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """And is sent to the path of that protocol, however the variable is written."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", written)
+    export_a_span(Collector(LOOPBACK, sink.port, "grpc"))
+    assert [push.path for push in sink.pushes] == ["/v1/traces"]
+
+
+def test_over_grpc_the_exporter_is_the_grpc_one() -> None:
+    """Each protocol has an exporter of its own; only the one that is wanted is loaded."""
+    exporter = Collector("localhost", 4317, "grpc").span_exporter()
+    assert isinstance(exporter, GrpcSpanExporter)
+    exporter.shutdown()
+
+
+def test_there_are_exporters_for_metrics_and_logs_in_both_protocols() -> None:
+    """The three signals go the same way."""
+    for protocol, package in (("grpc", ".grpc."), (HTTP, ".http.")):
+        to = Collector("localhost", 4317, protocol)
+        for exporter in (to.metric_exporter(), to.log_exporter()):
+            assert package in type(exporter).__module__
+            exporter.shutdown()

@@ -1,0 +1,142 @@
+"""Heap profiles on demand: which lines hold memory, and that tracing ends with the profile."""
+
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from common.telemetry.pprof import BadDuration, ProfileBusy, heap_profile
+from common.telemetry.pprof.limits import one_profile
+from tests.unit.telemetry.pprof_reader import ReadProfile, ReadSample
+
+BLOCK = 10_000
+BLOCKS = 50
+
+
+class Hoard:
+    """Holds blocks of memory."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytearray] = []
+
+    def grow(self) -> None:
+        """Take them, in the loop's only line."""
+        for _ in range(BLOCKS):
+            self.blocks.append(bytearray(BLOCK))
+
+
+class During(threading.Event):
+    """An event to end the window by, that does something within the window first."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__()
+        self._work = work
+
+    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the window ends at once
+        """Work in a thread of its own, as services do, and end the window."""
+        worker = threading.Thread(target=self._work)
+        worker.start()
+        worker.join()
+        return True
+
+
+@pytest.fixture
+def hoard() -> Hoard:
+    """Give an empty one."""
+    return Hoard()
+
+
+@pytest.fixture
+def _traced() -> Iterator[None]:
+    tracemalloc.start(4)
+    yield
+    tracemalloc.stop()
+
+
+def _of_hoard(profile: ReadProfile) -> ReadSample:
+    (sample,) = (each for each in profile.samples if abs(each.values["inuse_space"]) > BLOCK * BLOCKS / 2)
+    return sample
+
+
+def test_growth_is_found_at_the_line_that_allocates(hoard: Hoard) -> None:
+    """Objects and bytes still held at the end belong to the line that made them, with its method and file."""
+    profile = ReadProfile(heap_profile(1, stop=During(hoard.grow)))
+
+    assert profile.types == [("inuse_objects", "count"), ("inuse_space", "bytes")]
+    sample = _of_hoard(profile)
+    start = Hoard.grow.__code__.co_firstlineno
+    innermost = sample.stack[0]
+    assert (innermost.function, innermost.filename) == ("Hoard.grow", __file__)
+    assert (innermost.line, innermost.start_line) == (start + 3, start)
+    assert sample.values["inuse_objects"] >= BLOCKS
+    assert sample.values["inuse_space"] >= BLOCK * BLOCKS
+    assert sample.goes_through("run")
+
+
+def test_what_was_freed_again_is_not_in_the_profile(hoard: Hoard) -> None:
+    """A heap profile is about what stays."""
+
+    def work() -> None:
+        hoard.grow()
+        hoard.blocks.clear()
+
+    assert ReadProfile(heap_profile(1, stop=During(work))).total("inuse_space", through="grow") < BLOCK
+
+
+def test_the_profile_does_not_show_itself() -> None:
+    """What the tracing allocates would otherwise be all that an idle service shows."""
+    profile = ReadProfile(heap_profile(0.05))
+    assert not any(sample.goes_through("heap_profile") for sample in profile.samples)
+
+
+def test_tracing_is_off_after_the_profile() -> None:
+    """Left on, it would make all code that allocates many times slower."""
+    heap_profile(0.01)
+    assert not tracemalloc.is_tracing()
+
+
+def test_tracing_is_off_after_an_error() -> None:
+    """Whatever breaks within the window, the service gets its speed back, and the next profile is taken."""
+
+    class Broken(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the window breaks at once
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        heap_profile(1, stop=Broken())
+    assert not tracemalloc.is_tracing()
+    heap_profile(0.01)
+
+
+@pytest.mark.usefixtures("_traced")
+def test_tracing_that_was_on_stays_on_and_memory_given_back_counts_below_zero(hoard: Hoard) -> None:
+    """Whoever started the process with tracing wants to keep it; the profile is then the change over the window."""
+    hoard.grow()
+    profile = ReadProfile(heap_profile(1, stop=During(hoard.blocks.clear)))
+
+    assert _of_hoard(profile).values["inuse_space"] <= -BLOCK * BLOCKS
+    assert tracemalloc.is_tracing()
+
+
+def test_without_a_length_the_answer_comes_soon() -> None:
+    """Scrapers ask for the heap without saying how long, and give up after some seconds."""
+    start = time.monotonic()
+    profile = ReadProfile(heap_profile())
+    assert time.monotonic() - start < 5
+    assert profile.message.duration_nanos / 1e9 == pytest.approx(1, abs=0.5)
+
+
+@pytest.mark.parametrize("seconds", [0, 61, float("nan")])
+def test_a_length_out_of_bounds_is_refused(seconds: float) -> None:
+    """The same bounds as for CPU profiles: tracing slows the whole service meanwhile."""
+    with pytest.raises(BadDuration, match="above 0 and at most 60"):
+        heap_profile(seconds)
+
+
+def test_a_heap_profile_is_refused_while_any_profile_is_taken() -> None:
+    """There is one place for both kinds, since each would measure the other's work; tracing is not even begun."""
+    with one_profile(1), pytest.raises(ProfileBusy, match="try again"):
+        heap_profile(0.01)
+    assert not tracemalloc.is_tracing()

@@ -1,0 +1,210 @@
+"""Continuous profiles: what is pushed, with which labels, and that a server that is away holds nothing up."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from opentelemetry.metrics import NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+
+from common.telemetry.profiles import Profiles
+from local.gateway.messages import message_classes
+from tests.unit.telemetry.pprof_reader import ReadProfile
+from tests.unit.telemetry.push_sink import LOOPBACK, Sink
+from tests.unit.waiting import eventually
+
+# push/v1/push.proto of github.com/grafana/pyroscope.
+_FIELDS = {
+    "PushRequest": "1:series:RawProfileSeries*",
+    "RawProfileSeries": "1:labels:LabelPair* 2:samples:RawSample*",
+    "LabelPair": "1:name:string 2:value:string",
+    "RawSample": "1:raw_profile:bytes",
+}
+PUSH_REQUEST = message_classes("tests.push", _FIELDS)["PushRequest"]
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """Give a server that takes pushes."""
+    with _sink(200) as taking:
+        yield taking
+
+
+@contextmanager
+def _sink(*statuses: int | None) -> Iterator[Sink]:
+    sink = Sink(*statuses)
+    try:
+        yield sink
+    finally:
+        sink.close()
+
+
+def _start(sink: Sink, *, memory: bool = False) -> Profiles:
+    address = f"http://{LOOPBACK}:{sink.port}"
+    tags, meter = {"namespace": "production"}, NoOpMeter("test")
+    return Profiles.start("mythical-test", address, tags, meter=meter, memory=memory, upload_interval_s=1)
+
+
+def _pushed(sink: Sink) -> list[tuple[dict[str, str], ReadProfile]]:
+    series = [each for push in sink.pushes for each in PUSH_REQUEST.FromString(push.body).series]
+    return [
+        ({label.name: label.value for label in each.labels}, ReadProfile(sample.raw_profile))
+        for each in series
+        for sample in each.samples
+    ]
+
+
+def _burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(number * number for number in range(200))
+
+
+def test_profiles_are_pushed_under_the_service_s_name_and_tags(sink: Sink) -> None:
+    """A busy function shows up in the CPU profile of its service."""
+    profiles = _start(sink)
+    _burn(0.3)
+    assert profiles.close(5)
+
+    (push, *_) = sink.pushes
+    assert (push.path, push.headers["Content-Type"]) == ("/push.v1.PusherService/Push", "application/proto")
+    labels, profile = _pushed(sink)[0]
+    assert (labels["service_name"], labels["namespace"], labels["__name__"]) == (
+        "mythical-test",
+        "production",
+        "process_cpu",
+    )
+    assert profile.types == [("cpu", "nanoseconds")]
+    assert profile.total("cpu", through="_burn") > 0
+
+
+def test_samples_taken_within_a_span_carry_its_id_and_name(sink: Sink) -> None:
+    """The way from a trace to its flame graph: span ids in the samples, by the real library."""
+    profiles = _start(sink)
+    processor = profiles.span_processor()
+    assert processor
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    tracer = provider.get_tracer("test")
+    with tracer.start_as_current_span("first") as first, tracer.start_as_current_span("child"):
+        _burn(0.3)
+    with tracer.start_as_current_span("second") as second:
+        _burn(0.3)
+    _burn(0.3)
+    assert profiles.close(5)
+
+    seen = {tuple(sorted(s.labels.items())) for _, p in _pushed(sink) for s in p.samples if s.goes_through("_burn")}
+    ids = {
+        name: format(span.get_span_context().span_id, "016x") for name, span in (("first", first), ("second", second))
+    }
+    assert seen == {(), *((("span_id", each), ("span_name", name)) for name, each in ids.items())}
+
+
+def test_allocations_are_profiled_when_asked_for(sink: Sink) -> None:
+    """They cost much, so they are off unless switched on."""
+    profiles = _start(sink, memory=True)
+    kept = [bytearray(1_000_000) for _ in range(20)]
+    assert profiles.close(5)
+
+    (profile,) = (profile for labels, profile in _pushed(sink) if labels["__name__"] == "memory")
+    assert profile.types == [
+        ("alloc_objects", "count"),
+        ("alloc_space", "bytes"),
+        ("inuse_objects", "count"),
+        ("inuse_space", "bytes"),
+    ]
+    assert profile.total("inuse_space") > sum(map(len, kept)) / 2
+
+
+def test_without_an_address_nothing_is_begun() -> None:
+    """A service without a collector runs all the same, with nothing to tie its spans to."""
+    profiles = Profiles.start("mythical-test", "", {}, meter=NoOpMeter("test"))
+    assert not profiles.running
+    assert profiles.span_processor() is None
+    assert profiles.close(0)
+
+
+def test_a_second_start_in_one_process_is_refused_with_a_warning(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """The library has one sampler for a process; the service goes on without a second."""
+    first = _start(sink)
+    second = _start(sink)
+    assert (first.running, second.running) == (True, False)
+    assert "pushes profiles already" in caplog.text
+    second.close(0)
+    assert first.close(5)
+
+
+def test_pushes_go_on_when_the_server_is_back() -> None:
+    """A server that refused for a while gets the next profiles without a restart."""
+    with _sink(500, 200) as sink:
+        profiles = _start(sink)
+
+        def second_push() -> bool:
+            _burn(0.05)
+            return len(sink.pushes) > 1
+
+        eventually(second_push, "push after one that was refused")
+        assert profiles.close(5)
+
+
+@pytest.mark.parametrize(("status", "lost"), [(200, {}), (503, {"rejected": 1}), (0, {"unreachable": 1})])
+def test_a_push_that_nobody_took_is_counted(status: int, lost: dict[str, int]) -> None:
+    """Refused or with nobody there: the profiler itself counts neither; what was taken is not counted."""
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
+    with _sink(status) as sink:
+        if not status:
+            sink.close()  # from now on nobody is there
+        address = f"http://{LOOPBACK}:{sink.port}"
+        profiles = Profiles.start("mythical-test", address, {}, meter=meter, upload_interval_s=5)
+        _burn(0.3)
+        assert profiles.close(10)
+    assert _counted(reader) == lost
+
+
+def _counted(reader: InMemoryMetricReader) -> dict[str, int]:
+    data = reader.get_metrics_data()
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics if data else []
+    return {
+        str((point.attributes or {})["reason"]): int(point.value)  # type: ignore[union-attr]
+        for metric in metrics
+        if metric.name == "mythical_profiles_dropped"
+        for point in metric.data.data_points
+    }
+
+
+def test_a_proxy_does_not_come_between(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiler pushes to a port of its own process, which no proxy can reach; what was set is set again."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    profiles = _start(sink)
+    assert "NO_PROXY" not in os.environ
+    monkeypatch.delenv("HTTP_PROXY")
+    _burn(0.3)
+    assert profiles.close(5)
+    assert sink.pushes
+
+
+def test_a_server_that_never_answers_does_not_hold_up_the_end() -> None:
+    """Neither close() nor the end of the process waits for the library, which would wait for half a minute."""
+    program = f"""
+import sys, time
+from opentelemetry.metrics import NoOpMeter
+from common.telemetry.profiles import Profiles
+address, meter = "http://{LOOPBACK}:" + sys.argv[1], NoOpMeter("test")
+profiles = Profiles.start("mythical-test", address, {{}}, meter=meter, upload_interval_s=1)
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    sum(range(1000))
+begun = time.monotonic()
+assert not profiles.close(0.5)
+assert time.monotonic() - begun < 2
+"""
+    with _sink(None) as sink:
+        subprocess.run([sys.executable, "-c", program, str(sink.port)], check=True, timeout=20)  # noqa: S603 - our own
+        assert sink.pushes

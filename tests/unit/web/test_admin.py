@@ -1,0 +1,109 @@
+"""The pages for machines."""
+
+import threading
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from flask.testing import FlaskClient
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from common.telemetry.pprof.limits import one_profile
+from common.telemetry.setup import Telemetry
+from common.web.admin import PATHS, beside, operations
+
+PROFILES = ("/debug/pprof/profile", "/debug/pprof/heap")
+
+
+def client(*, missing: str | None = None, debug: bool = True) -> FlaskClient:
+    """The pages of a service that counted one thing and lacks another."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    provider.get_meter("test").create_counter("c").add(1)
+    telemetry = cast(Telemetry, SimpleNamespace(snapshot=reader.get_metrics_data))
+    return operations(
+        telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug, stop_event=threading.Event()
+    ).test_client()
+
+
+def test_a_service_is_alive_even_when_what_it_needs_is_away() -> None:
+    """A restart would not bring the database back."""
+    answer = client(missing="no answer").get("/healthz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "alive"})
+
+
+def test_a_service_is_ready_when_nothing_is_missing() -> None:
+    """Then it gets traffic."""
+    answer = client().get("/readyz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "ready", "missing": {}})
+
+
+def test_a_service_that_waits_says_for_what() -> None:
+    """503, so that no traffic comes, with the part and what it says."""
+    answer = client(missing="no answer").get("/readyz")
+    assert answer.status_code == 503
+    assert answer.get_json() == {"status": "waiting", "missing": {"database": "no answer"}}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text; version=1.0.0,text/plain;q=0.5", "application/openmetrics-text"),
+        ("text/plain", "text/plain"),
+        ("*/*", "text/plain"),
+    ],
+)
+def test_the_metrics_come_in_the_format_that_is_asked_for(accept: str, content_type: str) -> None:
+    """Prometheus asks for OpenMetrics, a browser and curl get the plain text."""
+    answer = client().get("/metrics", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.content_type.startswith(content_type)
+    assert "c_total 1.0" in answer.text
+    if "openmetrics" in content_type:
+        families = text_string_to_metric_families(answer.text)  # type: ignore[no-untyped-call]
+        assert {family.name for family in families} >= {"c", "target"}
+
+
+@pytest.mark.parametrize("page", PROFILES)
+def test_profiles_come_packed(page: str) -> None:
+    """gzipped protobuf, as the pprof tool wants it."""
+    answer = client().get(page, query_string={"seconds": "0.05"})
+    assert answer.status_code == 200
+    assert answer.data[:2] == b"\x1f\x8b"
+
+
+@pytest.mark.parametrize("page", PROFILES)
+def test_where_debug_pages_are_shut_they_are_not_there(page: str) -> None:
+    """A profile costs time and shows the code; on an open port nobody gets one unasked."""
+    assert client(debug=False).get(page).status_code == 404
+
+
+@pytest.mark.parametrize("page", PROFILES)
+def test_a_second_profile_at_the_same_time_is_told_to_come_again(page: str) -> None:
+    """Two samplers would measure each other."""
+    with one_profile(1):
+        answer = client().get(page, query_string={"seconds": "0.05"})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("page", PROFILES)
+@pytest.mark.parametrize("seconds", ["", "abc", "0", "-1", "nan", "inf", "61", "1e9", "9" * 400])
+def test_a_wrong_length_is_refused_with_a_remedy(page: str, seconds: str) -> None:
+    """400 at once; no thread samples for ever, and the text is ours, not Python's."""
+    answer = client().get(page, query_string={"seconds": seconds})
+    assert answer.status_code == 400
+    detail = answer.get_json(force=True)["detail"]
+    assert detail.startswith("seconds must be ")
+    assert "convert" not in detail
+
+
+def test_each_page_has_its_exact_path_and_the_rest_is_the_services() -> None:
+    """So no check and no scrape runs through the service's instrumentation, and no beast is hidden by a page."""
+    choose = beside(lambda *_: [b"service"], lambda *_: [b"operations"])
+    for path in PATHS:
+        assert choose({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"operations"]
+    for path in ("/", "/unicorn", "/metrics/", "/healthz/x", "/debug"):
+        assert choose({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"service"]
