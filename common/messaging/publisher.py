@@ -98,8 +98,8 @@ class Publisher:
 
         Errors, all in the future: BrokerUnavailable, BrokerBlocked, QueueMismatch (surely not sent), NotConfirmed
         (unknown), Unroutable, TooManyInFlight, PublisherClosed. `delay_s` holds the message back by that many seconds,
-        for fault injection. `message_id` defaults to a random one. The future's callbacks run on the thread that talks to the broker:
-        keep them short.
+        for fault injection. `message_id` defaults to a random one. The future's callbacks run on the thread that talks
+        to the broker: keep them short.
         """
         publishing = self._begin(text.encode(), message_id or self._new_id(), delay_s)
         refusal = self._admit()
