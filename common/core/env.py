@@ -23,6 +23,11 @@ class Env:
         self._values = values
         self.asked: dict[str, str] = {}
 
+    @property
+    def values(self) -> Mapping[str, str]:
+        """All variables, as they are set."""
+        return self._values
+
     def text(self, name: str, default: str) -> str:
         """Give the variable as it stands, without white space at its ends."""
         self.asked[name] = default

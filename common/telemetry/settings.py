@@ -10,6 +10,7 @@ from common.core.env import Env
 from common.telemetry.logs.settings import LogSettings, log_settings
 from common.telemetry.otlp import Collector, collector
 from common.telemetry.semconv import Conventions, conventions
+from common.telemetry.standard_variables import check_standard_variables
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class TelemetrySettings:
 
 def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
     """Read them; raises SettingsError."""
+    check_standard_variables(env.values)
     preference = env.choice(
         "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
     )

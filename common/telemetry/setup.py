@@ -1,6 +1,7 @@
 """Telemetry: the four signals of one process, started together and flushed together."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from common.telemetry.process_metrics import observe_process
 from common.telemetry.profiles import Profiles
 from common.telemetry.resource import resource
 from common.telemetry.settings import TelemetrySettings
+from common.telemetry.standard_variables import remove_unset
 from common.telemetry.traces import tracer_provider
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ def start_telemetry(
     `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics. `clock_skew_s` and
     `silent` are the planted faults clock_shift and silent_telemetry, for a service that shows them.
     """
+    remove_unset(os.environ)
     who = resource(settings.service, settings.namespace)
     spans_to = settings.collector if settings.enabled and settings.traces else None
     metrics_to = settings.collector if settings.enabled and settings.metrics else None
