@@ -20,10 +20,11 @@ class TelemetrySettings:
     service: str
     namespace: str
     enabled: bool
+    layer: str
     traces: bool
     metrics: bool
     metric_interval_ms: float
-    metric_delta: bool
+    metric_temporality: str
     collector: Collector
     logs: LogSettings
     profiles_address: str
@@ -42,11 +43,12 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
     return TelemetrySettings(
         service=service,
         namespace=env.text("NAMESPACE", "production"),
+        layer=env.choice("TELEMETRY_LAYER", "fast", ("fast", "stock")),
         enabled=not env.flag("OTEL_SDK_DISABLED", default=False),
         traces=env.choice("OTEL_TRACES_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
         metrics=env.choice("OTEL_METRICS_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
         metric_interval_ms=env.number("OTEL_METRIC_EXPORT_INTERVAL", 5000, 100, 3_600_000),
-        metric_delta=preference != "cumulative",
+        metric_temporality=preference,
         collector=collector(env),
         logs=log_settings(env),
         profiles_address=f"http://{profiles_host}:{profiles_port}" if profiles_host else "",

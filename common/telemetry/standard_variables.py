@@ -8,6 +8,7 @@ Source: OpenTelemetry specification, "Environment Variable Specification" and "O
 
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from common.core.env import Env, SettingsError
@@ -22,6 +23,22 @@ SAMPLERS = (
 )
 LARGEST = 2**31 - 1
 SIGNALS = ("", "TRACES_", "METRICS_", "LOGS_")
+
+# What a span may hold.
+LIMITS = tuple(
+    f"OTEL_{what}_LIMIT"
+    for what in (
+        "ATTRIBUTE_VALUE_LENGTH",
+        "ATTRIBUTE_COUNT",
+        "SPAN_ATTRIBUTE_VALUE_LENGTH",
+        "SPAN_ATTRIBUTE_COUNT",
+        "SPAN_EVENT_COUNT",
+        "SPAN_LINK_COUNT",
+        "EVENT_ATTRIBUTE_COUNT",
+        "LINK_ATTRIBUTE_COUNT",
+    )
+)
+LOG_LIMITS = ("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT")
 
 # Variable → what to use instead.
 UNSUPPORTED = {
@@ -105,6 +122,13 @@ def _flag(env: Env, name: str) -> None:
     _choice(env, name, "true", "false")  # the exporters understand no other words
 
 
+def _propagators(env: Env, name: str) -> None:
+    installed = sorted({"none", *entry_points(group="opentelemetry_propagator").names})
+    for propagator in env.text(name, "").split(","):
+        if propagator.strip() not in installed:
+            raise SettingsError(f"{name}={propagator.strip()!r} isn't installed; installed are {', '.join(installed)}")
+
+
 def _sampler_argument(env: Env, name: str) -> None:
     env.number(name, 1, 0, 1)
 
@@ -125,21 +149,9 @@ CHECKS: dict[str, Callable[[Env, str], None]] = {
         for what in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_EXPORT_BATCH_SIZE")
     },
     "OTEL_BSP_MAX_QUEUE_SIZE": _milliseconds,
-    **{
-        f"OTEL_{what}_LIMIT": _integer
-        for what in (
-            "ATTRIBUTE_VALUE_LENGTH",
-            "ATTRIBUTE_COUNT",
-            "SPAN_ATTRIBUTE_VALUE_LENGTH",
-            "SPAN_ATTRIBUTE_COUNT",
-            "SPAN_EVENT_COUNT",
-            "SPAN_LINK_COUNT",
-            "EVENT_ATTRIBUTE_COUNT",
-            "LINK_ATTRIBUTE_COUNT",
-            "LOGRECORD_ATTRIBUTE_VALUE_LENGTH",
-            "LOGRECORD_ATTRIBUTE_COUNT",
-        )
-    },
+    **dict.fromkeys(LIMITS, _integer),
+    **dict.fromkeys(LOG_LIMITS, _integer),
+    "OTEL_PROPAGATORS": _propagators,
     **{f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": _endpoint for signal in SIGNALS},
     **{f"OTEL_EXPORTER_OTLP_{signal}HEADERS": _headers for signal in SIGNALS},
     **{f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT": _seconds for signal in SIGNALS},

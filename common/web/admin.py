@@ -59,7 +59,7 @@ def operations(
 
     @app.get("/metrics")
     def _metrics() -> Response:
-        page, content_type = expose(telemetry.snapshot(), request.headers.get("Accept", ""))
+        page, content_type = expose(telemetry.latest_metrics(), request.headers.get("Accept", ""))
         return Response(page, content_type=content_type)
 
     @app.before_request

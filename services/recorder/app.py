@@ -4,9 +4,10 @@ import random
 import threading
 
 from flask import Flask
+from opentelemetry import metrics, trace
 
 from common.faults import CLOCK_SHIFT, Faults
-from common.faults.clock_skew import skewed_clock
+from common.faults.exporters import skewed_clock
 from common.faults.metrics import mark
 from common.messaging import Consumer
 from common.telemetry.setup import start_telemetry
@@ -32,16 +33,16 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     telemetry = start_telemetry(
         config.telemetry,
         job=f"{config.catalogue.prefix}-recorder",
-        scope="mythical.recorder",
         clock_skew_s=clock_skew_s,
     )
-    mark(faults, telemetry.meter)
-    recording = MessageHandler(config.catalogue, telemetry.meter, faults)
+    tracer, meter = trace.get_tracer("mythical.recorder"), metrics.get_meter("mythical.recorder")
+    mark(faults, meter)
+    recording = MessageHandler(config.catalogue, meter, faults)
     consumer = Consumer(
         config.broker,
         recording.record,
-        tracer=telemetry.tracer,
-        meter=telemetry.meter,
+        tracer=tracer,
+        meter=meter,
         concurrency=config.concurrency,
         attempts=config.attempts,
         retry_delay_s=config.retry_delay_s,
@@ -58,7 +59,7 @@ def start(config: Config, stop_event: threading.Event) -> Running:
         beside(create_app(), machines),
         lambda: consumer.close(FINISH_S),
         lambda: telemetry.close(TELL_S),
-        late=RejectedRequests(telemetry.meter).slow,
+        late=RejectedRequests(meter).slow,
     )
 
 

@@ -5,6 +5,7 @@ import random
 import threading
 
 from flask import Flask
+from opentelemetry import metrics, trace
 
 from common.faults import SILENT_TELEMETRY, Faults
 from common.faults.metrics import mark
@@ -34,18 +35,18 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     telemetry = start_telemetry(
         config.telemetry,
         job=f"{config.catalogue.prefix}-requester",
-        scope="mythical.requester",
         silent=lambda: faults.strength(SILENT_TELEMETRY) > 0,
     )
-    mark(faults, telemetry.meter)
+    tracer, meter = trace.get_tracer("mythical.requester"), metrics.get_meter("mythical.requester")
+    mark(faults, meter)
     danger = Danger()
-    danger.observe(telemetry.meter)
-    publisher = Publisher(config.broker, tracer=telemetry.tracer, meter=telemetry.meter)
+    danger.observe(meter)
+    publisher = Publisher(config.broker, tracer=tracer, meter=meter)
     client = Client(
         config.server,
         config.catalogue,
-        telemetry.tracer,
-        telemetry.meter,
+        tracer,
+        meter,
         connections=config.loops,
         conventions=config.telemetry.conventions,
         faults=faults,
@@ -68,7 +69,7 @@ def start(config: Config, stop_event: threading.Event) -> Running:
         client.close,
         lambda: publisher.close(FLUSH_S),
         lambda: telemetry.close(TELL_S),
-        late=RejectedRequests(telemetry.meter).slow,
+        late=RejectedRequests(meter).slow,
     )
 
 

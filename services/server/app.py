@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
+from opentelemetry import metrics, trace
 
 from common.faults import Faults
 from common.faults.metrics import mark
 from common.telemetry.semconv import pin_semconv_mode
-from common.telemetry.setup import Telemetry, start_telemetry
+from common.telemetry.setup import start_telemetry
 from common.web.admin import beside, operations
 from common.web.concurrency_limit import ConcurrencyLimiter
 from common.web.problems import register_error_handlers
@@ -34,28 +35,32 @@ POOL_CLOSE_S = 0.5
 
 def start(config: Config, stop_event: threading.Event) -> Running:
     """Start the server in this process; `stop_event` is set when it is to end."""
-    telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
+    telemetry = start_telemetry(
+        config.telemetry,
+        job=f"{config.catalogue.prefix}-server",
+    )
+    tracer, meter = trace.get_tracer("mythical.server"), metrics.get_meter("mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
-    mark(faults, telemetry.meter)
+    mark(faults, meter)
     reach = Reach()
     pool = make_pool(config.database, reach)
-    observe_pool(telemetry.meter, pool, config.database.name)
-    spans = StatementTracer(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
+    observe_pool(meter, pool, config.database.name)
+    spans = StatementTracer(tracer, meter, config.database, config.telemetry.conventions)
     statement_s = config.database.statement_timeout_ms / 1000
     store = Store(pool, reach, spans, config.catalogue.names, faults, statement_s=statement_s)
     upkeep = TableMaintenance(
         store,
-        telemetry.tracer,
+        tracer,
         rows=config.table_rows,
         wipe_after_ms=config.teardown_timeout_ms,
         faults=faults,
     )
-    label_explosion(faults, telemetry.meter)
-    long_label(faults, telemetry.meter)
+    label_explosion(faults, meter)
+    long_label(faults, meter)
     planted = Planted(faults, config.database, store, pool, spans)
-    refusals = RejectedRequests(telemetry.meter)
+    refusals = RejectedRequests(meter)
     service = ConcurrencyLimiter(
-        create_app(config, telemetry, store, upkeep, faults),
+        create_app(config, meter, store, upkeep, faults),
         refusals,
         working=config.address.threads,
         waiting=config.address.waiting,
@@ -87,14 +92,14 @@ class _Synchronous(Flask):
         return func
 
 
-def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: TableMaintenance, faults: Faults) -> Flask:
+def create_app(config: Config, meter: metrics.Meter, store: Store, upkeep: TableMaintenance, faults: Faults) -> Flask:
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
         with pin_semconv_mode(config.telemetry.conventions):
-            make_request_spans(app, telemetry.tracer_provider)
-    RequestTelemetry(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
+            make_request_spans(app, trace.get_tracer_provider())
+    RequestTelemetry(meter, config.catalogue, config.telemetry.conventions).watch(app)
     register_error_handlers(app)
     add_routes(app, store, upkeep, config.catalogue, faults)
     return app

@@ -13,7 +13,6 @@ from opentelemetry import trace
 from opentelemetry.metrics import Meter
 
 from common.core.endpoints import Catalogue
-from common.fast.metrics import Series
 from common.telemetry.semconv import Conventions
 from common.telemetry.synthetic import SYNTHETIC, synthetic
 
@@ -62,7 +61,7 @@ class RequestTelemetry:
             explicit_bucket_boundaries_advisory=BUCKETS_S,
         )
         # By what makes the labels: all of it is from small sets, so there are no more entries than series.
-        self._series: dict[_Told, _Series] = {}
+        self._labels: dict[_Told, tuple[Labels, Labels]] = {}
 
     def watch(self, app: Flask) -> None:
         """Register with the app. Call it after the instrumentation, so that the span is there when this runs."""
@@ -114,16 +113,16 @@ class RequestTelemetry:
         # One of two: a caller may put any word into an address that begins with a scheme.
         scheme = "https" if environ["wsgi.url_scheme"] == "https" else "http"
         of: _Told = (watched.method, status, watched.beast, watched.route, scheme, watched.marks.get(SYNTHETIC))
-        series = self._series.get(of) or self._series.setdefault(of, self._make_series(of))
-        series.times.record(took_s * 1000, watched.span)
-        series.duration.record(took_s, watched.span)
+        times, duration = self._labels.get(of) or self._labels.setdefault(of, self._make_labels(of))
+        self._times.record(took_s * 1000, times)
+        self._duration.record(took_s, duration)
         self._log(watched, response)
         return response
 
-    def _make_series(self, told: "_Told") -> "_Series":
+    def _make_labels(self, told: "_Told") -> tuple["Labels", "Labels"]:
         method, status, beast, route, scheme, mark = told
-        times = {"method": method, "status": str(status), self._catalogue.tag: beast}
-        labels: dict[str, str | int] = {
+        times: Labels = {"method": method, "status": str(status), self._catalogue.tag: beast}
+        labels: Labels = {
             "http.request.method": method,
             "http.response.status_code": status,
             "http.route": route,
@@ -134,7 +133,7 @@ class RequestTelemetry:
         if mark is not None:
             # Kind and shape stay on the span: as labels they would make eighteen series of each.
             times[SYNTHETIC] = labels[SYNTHETIC] = mark
-        return _Series(Series(self._times, times), Series(self._duration, labels))
+        return times, labels
 
     def _mark(self, span: trace.Span, status: int) -> None:
         """Put the status on the span; only what the server is to blame for makes it one that failed."""
@@ -226,12 +225,7 @@ def _host_and_port(asked: str) -> tuple[str, int]:
 _Told = tuple[str, int, str, str, str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Series:
-    """What a request that is told so counts in."""
-
-    times: Series
-    duration: Series
+Labels = dict[str, str | int]
 
 
 @dataclass(frozen=True, slots=True)

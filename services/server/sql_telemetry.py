@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from psycopg import Error
 from psycopg_pool import ConnectionPool
 
-from common.fast.metrics import Series
 from common.telemetry.semconv import Conventions
 from services.server.config import Database
 from services.server.statements import Statement
@@ -30,7 +29,6 @@ class _Described:
     name: str
     attributes: dict[str, str | int]
     labels: dict[str, str]
-    times: Series
 
 
 class StatementTracer:
@@ -57,17 +55,17 @@ class StatementTracer:
         # Not made the current span: nothing starts below it, and the switch would cost as much as the span does.
         span = self._tracer.start_span(described.name, kind=SpanKind.CLIENT, attributes=described.attributes)
         start = time.perf_counter()
-        times = described.times
+        labels = described.labels
         try:
             yield
         except Error as error:
             code = error.sqlstate or type(error).__name__
-            times = Series(self._duration, {**described.labels, "error.type": code})
+            labels = {**labels, "error.type": code}
             span.set_attributes({"error.type": code, "db.response.status_code": code})
             span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             raise
         finally:
-            times.record(time.perf_counter() - start, span)
+            self._duration.record(time.perf_counter() - start, labels, set_span_in_context(span))
             span.end()
 
     def _describe(self, statement: Statement) -> _Described:
@@ -97,7 +95,7 @@ class StatementTracer:
             "db.collection.name": statement.table,
         }
         name = f"{statement.operation} {statement.table}"
-        return _Described(name, attributes, labels, Series(self._duration, labels))
+        return _Described(name, attributes, labels)
 
 
 def observe_pool(meter: Meter, pool: ConnectionPool, name: str) -> None:
