@@ -28,6 +28,7 @@ class TelemetrySettings:
     profiles_address: str
     profiles_memory: bool
     conventions: Conventions
+    layer: str
 
 
 def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
@@ -50,4 +51,5 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         profiles_address=f"http://{profiles_host}:{profiles_port}" if profiles_host else "",
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
+        layer=env.choice("TELEMETRY_LAYER", "fast", ("fast", "stock")),
     )

@@ -6,19 +6,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flask import Flask
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
+from common.fast import flask as fast_flask
 from common.faults.clock_skew import ClockSkew, ClockSkewFilter
 from common.faults.silence import Silent
+from common.telemetry import flask as stock_flask
+from common.telemetry.flask import StartAttributes
 from common.telemetry.logs.setup import start_logs
 from common.telemetry.metrics import meter_provider
 from common.telemetry.process_metrics import observe_process
 from common.telemetry.profiles import Profiles
 from common.telemetry.resource import resource
+from common.telemetry.semconv import set_default_conventions
 from common.telemetry.settings import TelemetrySettings
 from common.telemetry.traces import tracer_provider
 
@@ -41,6 +46,11 @@ class Telemetry:
     snapshot: Callable[[], MetricsData | None]
     handler: logging.Handler
     profiles: Profiles
+
+    def instrument_flask(self, app: Flask, start_attributes: StartAttributes) -> None:
+        """Add a SERVER span to each request of `app`; see common/telemetry/flask.py."""
+        layer = fast_flask if self.settings.layer == "fast" else stock_flask
+        layer.instrument_flask(app, start_attributes, self.tracer_provider)
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
         """Flush all four signals side by side and stop; returns after timeout_s seconds at the latest."""
@@ -72,6 +82,7 @@ def start_telemetry(
     `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics. `clock_skew_s` and
     `silent` are the planted faults clock_shift and silent_telemetry, for a service that shows them.
     """
+    set_default_conventions()
     who = resource(settings.service, settings.namespace)
     spans_to = settings.collector if settings.enabled and settings.traces else None
     metrics_to = settings.collector if settings.enabled and settings.metrics else None

@@ -9,7 +9,6 @@ from flask import Flask
 
 from common.faults import Faults
 from common.faults.metrics import mark
-from common.telemetry.semconv import pin_semconv_mode
 from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import beside, operations
 from common.web.concurrency_limit import ConcurrencyLimiter
@@ -21,7 +20,6 @@ from services.server.config import Config
 from services.server.connection_health import Reach
 from services.server.faults import Planted
 from services.server.faults.labels import label_explosion, long_label
-from services.server.request_spans import make_request_spans
 from services.server.request_telemetry import RequestTelemetry
 from services.server.routes import add_routes
 from services.server.sql_telemetry import StatementTracer, observe_pool
@@ -91,10 +89,10 @@ def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: Table
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    requests = RequestTelemetry(telemetry.meter, config.catalogue, config.telemetry.conventions)
     if config.telemetry.enabled:
-        with pin_semconv_mode(config.telemetry.conventions):
-            make_request_spans(app, telemetry.tracer_provider)
-    RequestTelemetry(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
+        telemetry.instrument_flask(app, requests.start_attributes)
+    requests.init_app(app)
     register_error_handlers(app)
     add_routes(app, store, upkeep, config.catalogue, faults)
     return app
