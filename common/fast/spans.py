@@ -1,4 +1,4 @@
-"""Spans that cost about 13 µs instead of 75: attributes in a plain dictionary, no lock, and no copy when the span ends.
+"""Spans that cost about 13 µs instead of 47: attributes in a plain dictionary, no lock, and no copy when the span ends.
 
 The SDK checks and copies each attribute of each span, since it cannot know its callers. This provider uses the SDK's
 sampler, ID generator, resource and span processors through their public interfaces, and its spans are read through the

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from flask import Flask
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
@@ -18,16 +19,20 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from common.fast import flask as fast_flask
 from common.fast.exporter import plaintext_grpc_exporter
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
 from common.faults.exporters import ClockSkew, ClockSkewFilter, FaultySpanExporter, Silent
+from common.telemetry import flask as stock_flask
+from common.telemetry.flask import StartAttributes
 from common.telemetry.logs.setup import start_logs
 from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter_provider
 from common.telemetry.otlp import Collector
 from common.telemetry.process_metrics import observe_process
 from common.telemetry.profiles import Profiles
 from common.telemetry.resource import resource
+from common.telemetry.semconv import set_default_conventions
 from common.telemetry.settings import TelemetrySettings
 from common.telemetry.standard_variables import LIMITS, remove_unset
 from common.telemetry.traces import batch_processor
@@ -48,6 +53,7 @@ class Telemetry:
 
     settings: TelemetrySettings
     latest_metrics: LatestMetrics
+    instrument_flask: Callable[[Flask, StartAttributes], None]
     handler: logging.Handler
     profiles: Profiles
     shutdown: tuple[Callable[[], object], ...]
@@ -79,6 +85,7 @@ def start_telemetry(
     silent_telemetry, for a service that has them.
     """
     remove_unset(os.environ)
+    set_default_conventions()
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
     fast, reason = _fast_layer(settings)
@@ -125,6 +132,7 @@ def start_telemetry(
     return Telemetry(
         settings=settings,
         latest_metrics=latest_metrics,
+        instrument_flask=fast_flask.instrument_flask if fast else stock_flask.instrument_flask,
         handler=handler,
         profiles=profiles,
         shutdown=(tracers.shutdown, meters.shutdown),

@@ -61,16 +61,16 @@ class RequestRound:
         """Make one request and give the names it found; one that fails is logged, never raised."""
         start = time.perf_counter()
         try:
-            with self._client.exchange(method, planned.beast, self._previous) as exchange:
-                self._previous = exchange.span.get_span_context()
+            with self._client.span(method, planned.beast, self._previous) as span:
+                self._previous = span.get_span_context()
                 try:
-                    found = exchange.send(body)
+                    found = self._client.send(method, planned.beast, body)
                 except RequestFailed as failure:
                     share = max(EVEN, self._faults.strength(NEW_VERSION_FAILS))
-                    exchange.span.set_attribute("service.version", _release(planned.version, share))
+                    span.set_attribute("service.version", _release(planned.version, share))
                     self._log(method, planned.beast, start, error=str(failure))
                     raise
-                exchange.span.set_attribute("service.version", _release(planned.version, EVEN))
+                span.set_attribute("service.version", _release(planned.version, EVEN))
                 self._publish(_message(method, planned.beast, body), planned.beast)
                 self._log(method, planned.beast, start)
                 return found

@@ -10,8 +10,7 @@ from opentelemetry import metrics, trace
 
 from common.faults import Faults
 from common.faults.metrics import mark
-from common.telemetry.semconv import pin_semconv_mode
-from common.telemetry.setup import start_telemetry
+from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import beside, operations
 from common.web.concurrency_limit import ConcurrencyLimiter
 from common.web.problems import register_error_handlers
@@ -22,7 +21,6 @@ from services.server.config import Config
 from services.server.connection_health import Reach
 from services.server.faults import Planted
 from services.server.faults.labels import label_explosion, long_label
-from services.server.request_spans import make_request_spans
 from services.server.request_telemetry import RequestTelemetry
 from services.server.routes import add_routes
 from services.server.sql_telemetry import StatementTracer, observe_pool
@@ -60,7 +58,7 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     planted = Planted(faults, config.database, store, pool, spans)
     refusals = RejectedRequests(meter)
     service = ConcurrencyLimiter(
-        create_app(config, meter, store, upkeep, faults),
+        create_app(config, telemetry, store, upkeep, faults, meter=meter),
         refusals,
         working=config.address.threads,
         waiting=config.address.waiting,
@@ -92,14 +90,22 @@ class _Synchronous(Flask):
         return func
 
 
-def create_app(config: Config, meter: metrics.Meter, store: Store, upkeep: TableMaintenance, faults: Faults) -> Flask:
+def create_app(
+    config: Config,
+    telemetry: Telemetry,
+    store: Store,
+    upkeep: TableMaintenance,
+    faults: Faults,
+    *,
+    meter: metrics.Meter,
+) -> Flask:
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    requests = RequestTelemetry(meter, config.catalogue, config.telemetry.conventions)
     if config.telemetry.enabled:
-        with pin_semconv_mode(config.telemetry.conventions):
-            make_request_spans(app, trace.get_tracer_provider())
-    RequestTelemetry(meter, config.catalogue, config.telemetry.conventions).watch(app)
+        telemetry.instrument_flask(app, requests.start_attributes)
+    requests.init_app(app)
     register_error_handlers(app)
     add_routes(app, store, upkeep, config.catalogue, faults)
     return app

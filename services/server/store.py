@@ -133,7 +133,7 @@ class Store:
         """Run a statement; give the rows of a SELECT, of any other the number of rows it changed."""
         if self._breaker.refuses(statement.text):
             raise DatabaseUnavailable("the table is locked")
-        with self.connection() as connection, self._spans.span(statement):
+        with self.connection() as connection, self._spans.trace(statement):
             try:
                 cursor = connection.execute(statement.text.encode(), values)
             except errors.LockNotAvailable:

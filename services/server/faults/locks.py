@@ -27,7 +27,7 @@ def lock_contention(
 
     def step(strength: float) -> float:
         who = {**database.address, "application_name": "mythical-report", "connect_timeout": 3}
-        with psycopg.connect(**who) as connection, spans.span(lock):
+        with psycopg.connect(**who) as connection, spans.trace(lock):
             connection.execute(lock.text.encode())
             time.sleep(HELD_S * strength)  # the lock is let go of with the transaction, at the end of the block
         return FREE_S + HELD_S * (1 - strength)

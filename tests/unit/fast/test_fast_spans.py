@@ -1,14 +1,14 @@
-"""Lean spans tell what the SDK's own spans tell."""
+"""Fast spans are exported as the SDK's own spans are."""
 
 import logging
 from collections.abc import Callable
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, ParentBased, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 
 from common.fast.spans import FastSpan, FastTracerProvider
@@ -16,9 +16,19 @@ from common.fast.spans import FastSpan, FastTracerProvider
 REMOTE = SpanContext(5, 6, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
-def _recorded(kind: type[TracerProvider], work: Callable[[Tracer], object]) -> list[ReadableSpan]:
+def _fast(stock: TracerProvider) -> FastTracerProvider:
+    return FastTracerProvider(stock)
+
+
+def _stock(stock: TracerProvider) -> TracerProvider:
+    return stock
+
+
+def _recorded(
+    kind: Callable[[TracerProvider], FastTracerProvider | TracerProvider], work: Callable[[Tracer], object]
+) -> list[ReadableSpan]:
     kept = InMemorySpanExporter()
-    provider = kind(shutdown_on_exit=False)
+    provider = kind(TracerProvider(shutdown_on_exit=False))
     provider.add_span_processor(SimpleSpanProcessor(kept))
     work(provider.get_tracer("test", "1", "https://schema"))
     return list(kept.get_finished_spans())
@@ -50,17 +60,17 @@ def _a_quiet_failure(tracer: Tracer) -> None:
 
 
 @pytest.mark.parametrize("work", [_a_family, _a_failure, _a_quiet_failure])
-def test_a_lean_span_says_what_the_sdk_s_span_says(work: Callable[[Tracer], object]) -> None:
+def test_a_fast_span_is_exported_as_the_sdk_s_span_is(work: Callable[[Tracer], object]) -> None:
     """Names, kinds, parents, attributes, links, events and status are the same, whoever made the span."""
-    lean, usual = _recorded(FastTracerProvider, work), _recorded(TracerProvider, work)
+    fast, stock = _recorded(_fast, work), _recorded(_stock, work)
 
-    assert all(isinstance(span, FastSpan) for span in lean)
-    assert [_told(span) for span in lean] == [_told(span) for span in usual]
+    assert all(isinstance(span, FastSpan) for span in fast)
+    assert [_told(span) for span in fast] == [_told(span) for span in stock]
 
 
 def test_a_child_belongs_to_its_parent_s_trace() -> None:
     """A span below another has that one's trace and flags, an id of its own, and is its child."""
-    child, root = _recorded(FastTracerProvider, _a_family)
+    child, root = _recorded(_fast, _a_family)
 
     assert child.parent == root.context
     assert root.parent == REMOTE
@@ -72,7 +82,7 @@ def test_a_child_belongs_to_its_parent_s_trace() -> None:
 @pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF)])
 def test_what_the_sampler_drops_is_not_recorded(sampler: Sampler) -> None:
     """A dropped span is one without content that still hands its trace on, unsampled."""
-    tracer = FastTracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("test")
+    tracer = FastTracerProvider(TracerProvider(sampler, shutdown_on_exit=False)).get_tracer("test")
 
     with tracer.start_as_current_span("root") as root:
         child = tracer.start_span("child")
@@ -100,21 +110,55 @@ def test_an_ended_span_does_not_change() -> None:
         finally:
             logging.disable(logging.NOTSET)
 
-    (span,) = _recorded(FastTracerProvider, late)
+    (span,) = _recorded(_fast, late)
 
     assert (span.name, dict(span.attributes or {}), span.events, span.end_time) == ("s", {}, (), 7)
     assert span.status.status_code is StatusCode.UNSET
 
 
-def test_a_limit_that_is_set_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT and its like are the SDK's to apply, so its spans are used."""
-    monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "3")
-    provider = FastTracerProvider(sampler=DEFAULT_ON, span_limits=SpanLimits(), shutdown_on_exit=False)
+def _odd_values(tracer: Tracer) -> None:
+    span = tracer.start_span("s", attributes={"list": ["a", "b"], "numbers": (1, 2), "nothing": None})
+    span.set_attribute("mixed", [1, "a"])
+    span.set_attribute("object", object())  # type: ignore[arg-type]
+    span.set_attributes({"bytes": b"text", "fine": 1})
+    span.end()
 
-    span = provider.get_tracer("test").start_span("s", attributes={"long": "abcdef"})
 
-    assert isinstance(span, Span)
-    assert dict(span.attributes or {}) == {"long": "abc"}
+def test_values_of_other_types_are_treated_as_by_the_sdk(caplog: pytest.LogCaptureFixture) -> None:
+    """Sequences are kept; what can't be exported is dropped, with a warning."""
+    (fast,), (stock,) = _recorded(_fast, _odd_values), _recorded(_stock, _odd_values)
+    assert dict(fast.attributes or {}) == dict(stock.attributes or {})
+    assert caplog.records
+
+
+def _states(tracer: Tracer) -> None:
+    span = tracer.start_span("s")
+    span.set_status(Status(StatusCode.ERROR, "first"))
+    span.set_status(StatusCode.UNSET)
+    span.set_status(StatusCode.OK)
+    span.set_status(StatusCode.ERROR, "too late")
+    span.end()
+
+
+def test_a_status_of_ok_is_final() -> None:
+    """As the specification says, and as the SDK does."""
+    (fast,), (stock,) = _recorded(_fast, _states), _recorded(_stock, _states)
+    assert fast.status.status_code is stock.status.status_code is StatusCode.OK
+
+
+def test_a_link_that_is_added_later_is_kept_if_it_is_valid() -> None:
+    """As by the SDK."""
+
+    def link(tracer: Tracer) -> None:
+        span = tracer.start_span("s")
+        span.add_link(REMOTE, {"why": "because"})
+        span.add_link(SpanContext(0, 0, is_remote=False))
+        span.end()
+
+    (fast,), (stock,) = _recorded(_fast, link), _recorded(_stock, link)
+    assert [(each.context, dict(each.attributes or {})) for each in fast.links] == [
+        (each.context, dict(each.attributes or {})) for each in stock.links
+    ]
 
 
 def _told(span: ReadableSpan) -> list[object]:
@@ -124,7 +168,10 @@ def _told(span: ReadableSpan) -> list[object]:
         span.name,
         span.kind,
         dict(span.attributes or {}),
-        [(event.name, dict(event.attributes or {}).get("exception.type")) for event in span.events],
+        [
+            (each.name, sorted(each.attributes or {}), (each.attributes or {}).get("exception.type"))
+            for each in span.events
+        ],
         [(link.context, dict(link.attributes or {})) for link in span.links],
         (span.status.status_code, span.status.description),
         span.parent.is_remote if span.parent else None,

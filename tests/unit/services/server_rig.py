@@ -1,14 +1,17 @@
 """The server's Flask application over a store that is a dictionary, and what it told."""
 
+import os
 import random
 from types import SimpleNamespace
 from typing import cast
 
 from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from common.core.env import Env
 from common.faults import NULL_NAME, Faults
+from common.telemetry.semconv import BOTH, VARIABLE
 from common.telemetry.setup import Telemetry
 from services.server.app import create_app
 from services.server.config import load
@@ -52,9 +55,12 @@ class FakeStore:
 class Rig:
     """The application under test; `settings` are environment variables."""
 
-    def __init__(self, settings: dict[str, str] | None = None, null_name: float = 0) -> None:
+    def __init__(
+        self, settings: dict[str, str] | None = None, null_name: float = 0, sampler: Sampler | None = None
+    ) -> None:
         config = load(Env(settings or {}))
-        self.told, self.store = Recorded(), FakeStore()
+        os.environ[VARIABLE] = (settings or {}).get(VARIABLE) or BOTH  # where the stock instrumentation looks
+        self.told, self.store = Recorded(sampler), FakeStore()
         self.upkeep = SimpleNamespace(wiping=False, ready=True)
         app = create_app(
             config,
@@ -62,6 +68,7 @@ class Rig:
             cast(Store, self.store),
             cast(TableMaintenance, self.upkeep),
             Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
+            meter=self.told.meter,
         )
         self.client: FlaskClient = app.test_client()
 

@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import Span, SpanContext
 
 from common.core.endpoints import BORING, MYTHICAL, Catalogue
 from common.faults import NEW_VERSION_FAILS, SLOW_PUBLISH, Faults
 from common.messaging import BrokerUnavailable, MessagingError, Publisher
 from common.telemetry.logs.records import TraceContextFilter
-from services.requester.client import Client, Exchange, RequestFailed
+from services.requester.client import Client, RequestFailed
 from services.requester.danger_gauge import Danger
 from services.requester.request_round import RequestRound
 from services.requester.traffic_plan import Round
@@ -39,18 +39,18 @@ class FakeClient:
         self._previous: SpanContext | None = None
 
     @contextmanager
-    def exchange(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Exchange]:
+    def span(self, _method: str, _beast: str, previous: SpanContext | None) -> Iterator[Span]:
         """Open a span."""
         self._previous = previous
         with self._told.tracer.start_as_current_span("requester", record_exception=False) as span:
-            yield Exchange(span, cast(Client, self), method, beast)
+            yield span
 
-    def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
+    def send(self, method: str, beast: str, body: dict[str, str] | None) -> list[dict[str, str]]:
         """Answer."""
-        self.asked.append((exchange.method, exchange.beast, body, self._previous))
+        self.asked.append((method, beast, body, self._previous))
         if self.failure:
             raise self.failure
-        return self.names if exchange.method == "GET" else []
+        return self.names if method == "GET" else []
 
 
 class FakePublisher:

@@ -30,6 +30,12 @@ NOBODY_KNOWS = [
 ]
 
 
+@pytest.fixture(autouse=True, params=["fast", "stock"])
+def _layer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule holds in both layers."""
+    monkeypatch.setenv("TELEMETRY_LAYER", request.param)
+
+
 @pytest.mark.parametrize(
     ("optin", "there", "absent"),
     [

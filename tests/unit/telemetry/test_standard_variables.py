@@ -17,6 +17,7 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "OTEL_SDK_DISABLED": (["true", "false"], ["maybe"]),
     "OTEL_SERVICE_NAME": (["renamed"], []),
     "OTEL_RESOURCE_ATTRIBUTES": (["a=b,c=d"], []),
+    "OTEL_PROPAGATORS": (["tracecontext", "baggage,tracecontext", "none"], ["b3", "tracecontext,jaeger"]),
     "OTEL_TRACES_SAMPLER": (["always_off", "parentbased_traceidratio"], ["jaeger_remote", "xray", "sometimes"]),
     "OTEL_TRACES_SAMPLER_ARG": (["0", "0.25", "1"], ["2", "-1", "half"]),
     "OTEL_TRACES_EXPORTER": (["otlp", "none"], ["zipkin", "jaeger"]),
