@@ -9,7 +9,7 @@ from wsgiref.types import WSGIEnvironment
 from flask import Flask, Request, request
 from opentelemetry import context, propagate, trace
 from opentelemetry.propagators.textmap import Getter
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
 
 from common.telemetry import flask as stock
 from common.telemetry.flask import StartAttributes, span_name
@@ -22,8 +22,8 @@ STOCK_FEATURES = (
     "OTEL_PYTHON_FLASK_EXCLUDED_URLS",
 )
 
-# The key of the span and its context token in the WSGI environment.
-ACTIVE = "mythical.active_span"
+# Keys of the WSGI environment.
+SPAN, TOKEN = "mythical.span", "mythical.context_token"
 
 
 class _HeaderGetter(Getter[WSGIEnvironment]):
@@ -56,22 +56,18 @@ def instrument_flask(
     def _start_span() -> None:
         current: Request = request._get_current_object()  # type: ignore[attr-defined]  # one look-up instead of five
         environ, rule = current.environ, current.url_rule
-        caller = propagate.extract(environ, getter=HEADERS)
-        token = context.attach(caller)
-        try:
-            attributes = start_attributes(environ)
-        finally:
-            context.detach(token)
+        environ[TOKEN] = context.attach(propagate.extract(environ, getter=HEADERS))
         name = span_name(environ["REQUEST_METHOD"], rule.rule if rule else None)
-        span = tracer.start_span(name, caller, SpanKind.SERVER, attributes)
-        environ[ACTIVE] = span, context.attach(trace.set_span_in_context(span, caller))
+        span = environ[SPAN] = tracer.start_span(name, kind=SpanKind.SERVER, attributes=start_attributes(environ))
+        context.attach(trace.set_span_in_context(span))
 
     @app.teardown_request
     def _end_span(error: BaseException | None) -> None:
-        span, token = request.environ.pop(ACTIVE, (None, None))
-        if span is None:
-            return
-        context.detach(token)
+        environ = request.environ
+        if TOKEN not in environ:
+            return  # a request context that no request was made in
+        context.detach(environ.pop(TOKEN))  # back to the context before the request, whatever was attached since
+        span: Span = environ.pop(SPAN, trace.INVALID_SPAN)
         if error is not None:
             span.record_exception(error)
             span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))

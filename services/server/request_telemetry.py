@@ -98,10 +98,10 @@ class RequestTelemetry:
     def _state(self, environ: WSGIEnvironment) -> RequestState:
         state: RequestState | None = environ.get(STATE)
         if state is None:
-            method, beast = environ["REQUEST_METHOD"], (request.view_args or {}).get("beast")
+            method, rule, beast = environ["REQUEST_METHOD"], request.url_rule, (request.view_args or {}).get("beast")
             state = environ[STATE] = RequestState(
                 method=method if method in HTTP_METHODS else OTHER,
-                route=request.url_rule.rule if request.url_rule else UNKNOWN,
+                route=rule.rule if rule else UNKNOWN,
                 beast=beast if beast in self._catalogue.danger else UNKNOWN,
                 synthetic=synthetic_attributes(),
             )

@@ -144,3 +144,15 @@ def test_the_fast_layer_leaves_features_of_the_stock_one_to_it(monkeypatch: pyte
     rig = Rig("fast")
     rig.client.get("/items/1", headers={"X-Room": "blue"})
     assert dict(rig.span.attributes or {})["http.request.header.x_room"] == ("blue",)
+
+
+def test_a_service_whose_attributes_fail_leaves_no_context_behind() -> None:
+    """The next request on the thread would else be in the wrong trace."""
+
+    def fail(_: WSGIEnvironment) -> dict[str, str]:
+        raise LookupError
+
+    app = Flask("test", static_folder=None)
+    fast_flask.instrument_flask(app, fail, TracerProvider(shutdown_on_exit=False))
+    assert app.test_client().get("/", headers=PARENT).status_code == 500
+    assert context.get_current() == {}
