@@ -22,7 +22,7 @@ def client(*, missing: str | None = None, debug: bool = True) -> FlaskClient:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("test").create_counter("c").add(1)
-    telemetry = cast(Telemetry, SimpleNamespace(snapshot=reader.get_metrics_data))
+    telemetry = cast(Telemetry, SimpleNamespace(latest_metrics=reader.get_metrics_data))
     return operations(
         telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug, stop_event=threading.Event()
     ).test_client()
