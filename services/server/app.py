@@ -11,12 +11,10 @@ from common.faults import Faults
 from common.faults.metrics import mark
 from common.telemetry.semconv import pin_semconv_mode
 from common.telemetry.setup import Telemetry, start_telemetry
-from common.web.admin import beside, operations
+from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter
-from common.web.problems import register_error_handlers
-from common.web.refusals import RejectedRequests
-from common.web.server import Running
-from common.web.whole_requests import LARGEST_BODY
+from common.web.problems import MAX_BODY_BYTES, register_error_handlers
+from common.web.server import ServiceRuntime
 from services.server.config import Config
 from services.server.connection_health import Reach
 from services.server.faults import Planted
@@ -32,7 +30,7 @@ from services.server.table_maintenance import TableMaintenance
 POOL_CLOSE_S = 0.5
 
 
-def start(config: Config, stop_event: threading.Event) -> Running:
+def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the server in this process; `stop_event` is set when it is to end."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
@@ -53,14 +51,13 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     label_explosion(faults, telemetry.meter)
     long_label(faults, telemetry.meter)
     planted = Planted(faults, config.database, store, pool, spans)
-    refusals = RejectedRequests(telemetry.meter)
     service = ConcurrencyLimiter(
         create_app(config, telemetry, store, upkeep, faults),
-        refusals,
-        working=config.address.threads,
-        waiting=config.address.waiting,
+        telemetry.meter,
+        max_concurrency=config.address.threads,
+        max_queue=config.address.max_queue,
     )
-    machines = operations(
+    admin = create_admin_app(
         telemetry,
         {"database": lambda: _missing(upkeep)},
         debug=config.debug,
@@ -70,13 +67,12 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     pool.open(wait=False)
     upkeep.start()
     planted.start()
-    return Running(
-        beside(service, machines),
+    return ServiceRuntime(
+        dispatch_by_path(service, admin),
         planted.close,
         upkeep.close,
         lambda: pool.close(POOL_CLOSE_S),
         telemetry.close,
-        late=refusals.slow,
     )
 
 
@@ -90,7 +86,7 @@ class _Synchronous(Flask):
 def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: TableMaintenance, faults: Faults) -> Flask:
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     if config.telemetry.enabled:
         with pin_semconv_mode(config.telemetry.conventions):
             make_request_spans(app, telemetry.tracer_provider)

@@ -1,4 +1,4 @@
-"""The pages for machines."""
+"""The admin endpoints."""
 
 import threading
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from common.telemetry.pprof.limits import one_profile
 from common.telemetry.setup import Telemetry
-from common.web.admin import PATHS, beside, operations
+from common.web.admin import PATHS, create_admin_app, dispatch_by_path
 
 PROFILES = ("/debug/pprof/profile", "/debug/pprof/heap")
 
@@ -23,7 +23,7 @@ def client(*, missing: str | None = None, debug: bool = True) -> FlaskClient:
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("test").create_counter("c").add(1)
     telemetry = cast(Telemetry, SimpleNamespace(snapshot=reader.get_metrics_data))
-    return operations(
+    return create_admin_app(
         telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug, stop_event=threading.Event()
     ).test_client()
 
@@ -102,8 +102,8 @@ def test_a_wrong_length_is_refused_with_a_remedy(page: str, seconds: str) -> Non
 
 def test_each_page_has_its_exact_path_and_the_rest_is_the_services() -> None:
     """So no check and no scrape runs through the service's instrumentation, and no beast is hidden by a page."""
-    choose = beside(lambda *_: [b"service"], lambda *_: [b"operations"])
+    dispatch = dispatch_by_path(lambda *_: [b"service"], lambda *_: [b"admin"])
     for path in PATHS:
-        assert choose({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"operations"]
+        assert dispatch({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"admin"]
     for path in ("/", "/unicorn", "/metrics/", "/healthz/x", "/debug"):
-        assert choose({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"service"]
+        assert dispatch({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"service"]

@@ -17,7 +17,7 @@ def client() -> FlaskClient:
 
     @app.get("/away")
     def _away() -> str:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "Come again.", retry_after_s=7)
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database is not available.", retry_after_s=7)
 
     @app.get("/wrong")
     def _wrong() -> str:
@@ -68,6 +68,8 @@ def test_a_mistake_of_ours_is_told_to_the_log_and_not_to_the_caller(
     assert answer.content_type == "application/problem+json"
     assert "mythical" not in answer.text
     assert "KeyError" not in answer.text
+    assert answer.get_json(force=True)["detail"] == "Internal error. See the service log for details."
     (record,) = [record for record in caplog.records if record.name == "common.web.problems"]
+    assert record.message == "unhandled exception"
     assert record.exc_info
     assert record.exc_info[0] is KeyError

@@ -1,11 +1,14 @@
-"""Where a service listens, how it is told of a wrong setting, and how its parts end."""
+"""Where a service listens, how it reports an invalid setting, and in which order its parts end."""
 
 import socket
+import subprocess
+import sys
+from typing import NoReturn
 
 import pytest
 
 from common.core.env import Env, SettingsError
-from common.web.server import Address, Running, address, check_free, loopback, main
+from common.web.server import Address, ServiceRuntime, address, check_free, loopback, run_service
 
 
 def no_app(*_: object) -> list[bytes]:
@@ -36,7 +39,7 @@ def test_only_on_loopback_the_debug_pages_are_open_by_themselves(host: str, only
 @pytest.mark.parametrize("host", ["localhost", "mythical-server", "127.0.0.1:4000", "http://127.0.0.1"])
 def test_an_address_that_is_not_in_numbers_is_refused(host: str) -> None:
     """The server below takes no names, and would say so with a stack trace."""
-    with pytest.raises(SettingsError, match=r"^HTTP_HOST=.* is no address in numbers, as 127\.0\.0\.1"):
+    with pytest.raises(SettingsError, match=r"^HTTP_HOST=.* isn't an IP address such as 127\.0\.0\.1"):
         address(Env({"HTTP_HOST": host}), 4000)
 
 
@@ -44,7 +47,9 @@ def test_a_taken_port_is_told_in_one_line_and_a_free_one_stays_free() -> None:
     """Before anything is started."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         where = Address("127.0.0.1", other.getsockname()[1], threads=4, backlog=1024)
-        with pytest.raises(SettingsError, match=f"HTTP_PORT={where.port} cannot be listened on: [^\\n]*$"):
+        with pytest.raises(
+            SettingsError, match=f"^cannot listen on HTTP_HOST=.* with HTTP_PORT={where.port}: [^\\n]*$"
+        ):
             check_free(where)
     for _ in range(2):
         check_free(where)
@@ -57,7 +62,7 @@ def test_a_service_does_not_listen_beside_one_that_was_forgotten() -> None:
         forgotten.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         forgotten.bind(("127.0.0.1", 0))
         forgotten.listen()
-        with pytest.raises(SettingsError, match="cannot be listened on"):
+        with pytest.raises(SettingsError, match="cannot listen on"):
             check_free(Address("127.0.0.1", forgotten.getsockname()[1], threads=4, backlog=1024))
 
 
@@ -69,33 +74,36 @@ def test_parts_end_in_their_order_even_when_one_fails(caplog: pytest.LogCaptureF
         ended.append("broker")
         raise OSError("away")
 
-    Running(no_app, lambda: ended.append("loops"), fails, lambda: ended.append("telemetry")).close()
+    ServiceRuntime(no_app, lambda: ended.append("loops"), fails, lambda: ended.append("telemetry")).close()
     assert ended == ["loops", "broker", "telemetry"]
-    assert [record.getMessage() for record in caplog.records] == ["could not end a part of the service"]
+    assert [record.getMessage() for record in caplog.records] == ["shutdown hook failed"]
 
 
 def test_a_wrong_setting_ends_the_program_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     """No stack trace for a foreseeable fault."""
 
-    def wrong(_: Env) -> None:
+    def wrong(_: Env) -> NoReturn:
         raise SettingsError("HTTP_PORT='x' is not a whole number; give one from 1 to 65535")
 
     with pytest.raises(SystemExit) as end:
-        main(wrong, [])
+        run_service(wrong, "nowhere:start", [])
     assert end.value.code == 2
     assert capsys.readouterr().err == "settings: HTTP_PORT='x' is not a whole number; give one from 1 to 65535\n"
-
-
-def test_a_program_that_ran_ends_with_status_0() -> None:
-    """As after SIGTERM: a stop that was asked for is no failure."""
-    with pytest.raises(SystemExit) as end:
-        main(lambda _: None, [])
-    assert end.value.code == 0
 
 
 def test_a_service_that_is_given_arguments_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
     """There are none: one that ignored `--help` would start and hold its port."""
     with pytest.raises(SystemExit) as end:
-        main(lambda _: pytest.fail("started"), ["--help"])
+        run_service(lambda _: pytest.fail("started"), "nowhere:start", ["--help"])
     assert end.value.code == 2
     assert "takes no arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("service", ["server", "requester", "recorder"])
+def test_the_supervising_process_imports_nothing_heavy(service: str) -> None:
+    """What it does not import it does not hold in memory; the worker imports it after the fork."""
+    code = f"import sys, services.{service}.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    imported = set(done.stdout.split())
+    assert "granian" in imported
+    assert not imported & {"flask", "opentelemetry.sdk", "grpc", "psycopg", "pyroscope", "requests"}
