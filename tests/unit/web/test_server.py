@@ -12,12 +12,12 @@ from common.web.server import Address, ServiceRuntime, address, check_free, loop
 
 
 def no_app(*_: object) -> list[bytes]:
-    """An application that says nothing."""
+    """An application with an empty response."""
     return []
 
 
-def test_a_service_listens_on_loopback_unless_told_otherwise() -> None:
-    """The pages for machines are not for everyone."""
+def test_a_service_listens_on_loopback_by_default() -> None:
+    """The admin endpoints have no authentication."""
     assert address(Env({}), 4000) == Address("127.0.0.1", 4000, threads=4, backlog=1024)
 
 
@@ -31,19 +31,19 @@ def test_the_address_can_be_set() -> None:
     ("host", "only_here"),
     [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("10.1.1.1", False)],
 )
-def test_only_on_loopback_the_debug_pages_are_open_by_themselves(host: str, only_here: bool) -> None:
-    """Whoever opens the service to others has to ask for them."""
+def test_profiles_are_enabled_by_default_on_loopback_only(host: str, only_here: bool) -> None:
+    """Elsewhere they have to be enabled."""
     assert loopback(Address(host, 4000, 4, 1024)) is only_here
 
 
 @pytest.mark.parametrize("host", ["localhost", "mythical-server", "127.0.0.1:4000", "http://127.0.0.1"])
-def test_an_address_that_is_not_in_numbers_is_refused(host: str) -> None:
-    """The server below takes no names, and would say so with a stack trace."""
+def test_a_host_name_is_rejected_as_address(host: str) -> None:
+    """Granian does not resolve names, and would report that with a stack trace."""
     with pytest.raises(SettingsError, match=r"^HTTP_HOST=.* isn't an IP address such as 127\.0\.0\.1"):
         address(Env({"HTTP_HOST": host}), 4000)
 
 
-def test_a_taken_port_is_told_in_one_line_and_a_free_one_stays_free() -> None:
+def test_a_taken_port_is_reported_in_one_line_and_a_free_one_stays_free() -> None:
     """Before anything is started."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         where = Address("127.0.0.1", other.getsockname()[1], threads=4, backlog=1024)
@@ -66,8 +66,8 @@ def test_a_service_does_not_listen_beside_one_that_was_forgotten() -> None:
             check_free(Address("127.0.0.1", forgotten.getsockname()[1], threads=4, backlog=1024))
 
 
-def test_parts_end_in_their_order_even_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """The flush of the telemetry is the last one, and must not be kept from by a broker that is away."""
+def test_shutdown_hooks_run_in_order_even_if_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The flush of the telemetry is the last one, and a broker that is down must not prevent it."""
     ended = []
 
     def fails() -> None:
@@ -80,7 +80,7 @@ def test_parts_end_in_their_order_even_when_one_fails(caplog: pytest.LogCaptureF
 
 
 def test_a_wrong_setting_ends_the_program_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """No stack trace for a foreseeable fault."""
+    """No stack trace for a foreseeable error."""
 
     def wrong(_: Env) -> NoReturn:
         raise SettingsError("HTTP_PORT='x' is not a whole number; give one from 1 to 65535")
