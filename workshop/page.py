@@ -16,7 +16,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.faults.state import FaultRefused, check_strength, finite
 from common.web.cross_site import reject_cross_site
-from common.web.problems import Problem, answer, register_error_handlers
+from common.web.problems import Problem, problem_response, register_error_handlers
 from common.web.read_deadline import RequestDeadlineMixin
 from workshop.errors import WorkshopError
 from workshop.settings import Settings
@@ -43,7 +43,7 @@ def create_app(switches: Switches) -> Flask:
     @app.errorhandler(WorkshopError)
     def _away(error: WorkshopError) -> Response:
         # Not raised: in a handler of errors, a Problem would be answered with 500.
-        return answer(HTTPStatus.BAD_GATEWAY, str(error))
+        return problem_response(HTTPStatus.BAD_GATEWAY, str(error))
 
     @app.before_request
     def _guard() -> None:

@@ -11,10 +11,9 @@ from common.faults.exporters import skewed_clock
 from common.faults.metrics import mark
 from common.messaging import Consumer
 from common.telemetry.setup import start_telemetry
-from common.web.admin import beside, operations
+from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers
-from common.web.refusals import RejectedRequests
-from common.web.server import Running
+from common.web.server import ServiceRuntime
 from services.recorder.config import Config
 from services.recorder.message_handler import MessageHandler
 
@@ -23,7 +22,7 @@ from services.recorder.message_handler import MessageHandler
 FINISH_S, TELL_S = 2.0, 2.5
 
 
-def start(config: Config, stop_event: threading.Event) -> Running:
+def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the recorder in this process; `stop_event` is set when it is to end."""
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
 
@@ -48,18 +47,17 @@ def start(config: Config, stop_event: threading.Event) -> Running:
         retry_delay_s=config.retry_delay_s,
         clock=skewed_clock(clock_skew_s),
     )
-    machines = operations(
+    admin = create_admin_app(
         telemetry,
         {"broker": lambda: _missing(consumer)},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
-    return Running(
-        beside(create_app(), machines),
+    return ServiceRuntime(
+        dispatch_by_path(create_app(), admin),
         lambda: consumer.close(FINISH_S),
         lambda: telemetry.close(TELL_S),
-        late=RejectedRequests(meter).slow,
     )
 
 

@@ -11,10 +11,9 @@ from common.faults import SILENT_TELEMETRY, Faults
 from common.faults.metrics import mark
 from common.messaging import Publisher
 from common.telemetry.setup import start_telemetry
-from common.web.admin import beside, operations
+from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers
-from common.web.refusals import RejectedRequests
-from common.web.server import Running
+from common.web.server import ServiceRuntime
 from services.requester.client import Client
 from services.requester.config import Config
 from services.requester.danger_gauge import Danger
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
 
 
-def start(config: Config, stop_event: threading.Event) -> Running:
+def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the requester in this process; `stop_event` is set when it is to end."""
     faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
     telemetry = start_telemetry(
@@ -54,7 +53,7 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
     journey = RequestRound(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
     loops = WorkerThreads(plan, journey, count=config.loops, start_s=config.start_s)
-    machines = operations(
+    admin = create_admin_app(
         telemetry,
         {"broker": lambda: _missing(publisher)},
         debug=config.debug,
@@ -63,13 +62,12 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     )
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
     loops.start()
-    return Running(
-        beside(create_app(), machines),
+    return ServiceRuntime(
+        dispatch_by_path(create_app(), admin),
         lambda: loops.close(ROUNDS_S),
         client.close,
         lambda: publisher.close(FLUSH_S),
         lambda: telemetry.close(TELL_S),
-        late=RejectedRequests(meter).slow,
     )
 
 

@@ -11,12 +11,10 @@ from opentelemetry import metrics, trace
 from common.faults import Faults
 from common.faults.metrics import mark
 from common.telemetry.setup import Telemetry, start_telemetry
-from common.web.admin import beside, operations
+from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter
-from common.web.problems import register_error_handlers
-from common.web.refusals import RejectedRequests
-from common.web.server import Running
-from common.web.whole_requests import LARGEST_BODY
+from common.web.problems import MAX_BODY_BYTES, register_error_handlers
+from common.web.server import ServiceRuntime
 from services.server.config import Config
 from services.server.connection_health import Reach
 from services.server.faults import Planted
@@ -31,7 +29,7 @@ from services.server.table_maintenance import TableMaintenance
 POOL_CLOSE_S = 0.5
 
 
-def start(config: Config, stop_event: threading.Event) -> Running:
+def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the server in this process; `stop_event` is set when it is to end."""
     telemetry = start_telemetry(
         config.telemetry,
@@ -56,14 +54,13 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     label_explosion(faults, meter)
     long_label(faults, meter)
     planted = Planted(faults, config.database, store, pool, spans)
-    refusals = RejectedRequests(meter)
     service = ConcurrencyLimiter(
         create_app(config, telemetry, store, upkeep, faults, meter=meter),
-        refusals,
-        working=config.address.threads,
-        waiting=config.address.waiting,
+        meter,
+        max_concurrency=config.address.threads,
+        max_queue=config.address.max_queue,
     )
-    machines = operations(
+    admin = create_admin_app(
         telemetry,
         {"database": lambda: _missing(upkeep)},
         debug=config.debug,
@@ -73,13 +70,12 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     pool.open(wait=False)
     upkeep.start()
     planted.start()
-    return Running(
-        beside(service, machines),
+    return ServiceRuntime(
+        dispatch_by_path(service, admin),
         planted.close,
         upkeep.close,
         lambda: pool.close(POOL_CLOSE_S),
         telemetry.close,
-        late=refusals.slow,
     )
 
 
@@ -101,7 +97,7 @@ def create_app(
 ) -> Flask:
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     requests = RequestTelemetry(meter, config.catalogue, config.telemetry.conventions)
     if config.telemetry.enabled:
         telemetry.instrument_flask(app, requests.start_attributes)

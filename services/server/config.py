@@ -55,7 +55,7 @@ class Config:
 
 def load(env: Env) -> Config:
     """Read the settings; raises SettingsError."""
-    where = replace(address(env, PORT), waiting=env.integer("HTTP_QUEUE", 128, 1, 1024))
+    where = replace(address(env, PORT), max_queue=env.integer("HTTP_QUEUE", 128, 1, 1024))
     strengths = faults.strengths(env, *faults.shown_by("server"))
     if env.flag("ALWAYS_SUCCEED", default=False):
         strengths[faults.NULL_NAME.name] = 0.0

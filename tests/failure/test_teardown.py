@@ -54,4 +54,4 @@ def test_three_replicas_wipe_once_per_period_and_nothing_breaks(
     assert not callers.unanswered
     assert set(tables) <= {200, 503}
     assert 200 in tables
-    assert not any("unforeseen error" in log or "upkeep failed" in log for log in logs)
+    assert not any("unhandled exception" in log or "upkeep failed" in log for log in logs)

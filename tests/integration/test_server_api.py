@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
-from common.web.whole_requests import LARGEST_BODY
+from common.web.problems import MAX_BODY_BYTES
 from local.ports import free_port
 from local.postgres import Postgres
 from tests.integration.conftest import Service, eventually
@@ -282,8 +282,8 @@ def test_a_body_that_nobody_wants_does_not_cost_the_connection(server: Service, 
 def test_a_body_is_read_up_to_its_limit(server: Service, beast: str) -> None:
     """16 KiB exactly is taken, one byte more is not."""
     name = '{"name": "x"}'
-    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(LARGEST_BODY), headers=JSON).status == 201
-    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(LARGEST_BODY + 1), headers=JSON).status == 413
+    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(MAX_BODY_BYTES), headers=JSON).status == 201
+    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(MAX_BODY_BYTES + 1), headers=JSON).status == 413
 
 
 def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> None:
@@ -291,7 +291,7 @@ def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> 
     status = chunked(server, f"/{beast}", [b'{"name": ', b'"in chunks"}'])
     assert status == 201
     assert names(server, f"/{beast}") == ["in chunks"]
-    assert chunked(server, f"/{beast}", [b'{"name": "x"}', b" " * LARGEST_BODY]) == 413
+    assert chunked(server, f"/{beast}", [b'{"name": "x"}', b" " * MAX_BODY_BYTES]) == 413
 
 
 def test_head_is_get_without_the_body(server: Service, beast: str) -> None:
@@ -339,7 +339,7 @@ def test_the_boring_catalogue_is_served_in_the_same_way(started: Fleet, postgres
 
 
 def test_a_slow_caller_does_not_hold_up_the_others(server: Service, beast: str) -> None:
-    """Many callers that never finish their request take no thread: the next one is served at once."""
+    """Many callers that never finish their request take no place among those that are processed: others are served."""
     where = urlsplit(server.base_url)
     assert where.hostname
     assert where.port

@@ -25,7 +25,6 @@ from common.telemetry.process_metrics import observe_process
 from common.telemetry.semconv import Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
 from common.web.concurrency_limit import ConcurrencyLimiter
-from common.web.refusals import RejectedRequests
 from services.recorder.message_handler import MessageHandler
 from services.requester.client import Client
 from services.requester.danger_gauge import Danger
@@ -211,7 +210,7 @@ def all_metrics(told: Recorded) -> None:
     metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
     metrics.ages(told.meter, "messages")(1, context.get_current())
     metrics.depths(told.meter, lambda: {"messages": 1})
-    full = ConcurrencyLimiter(cast(Any, None), RejectedRequests(told.meter), working=0, waiting=0)
+    full = ConcurrencyLimiter(cast(Any, None), told.meter, max_concurrency=0, max_queue=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
     mark(on, told.meter)
