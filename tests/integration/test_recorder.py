@@ -93,7 +93,7 @@ def test_poison_is_put_aside_while_the_rest_flows(started: Fleet, gateway: Gatew
     spans = own(gateway.get("spans", name="process_message", limit=200), started.namespace)
     failed = [span for span in spans if span["status"]["code"] == "ERROR"]
     assert len(failed) == len(poison)
-    assert {span["attributes"]["error.type"] for span in failed} == {"Poison"}
+    assert {span["attributes"]["error.type"] for span in failed} == {"PoisonMessage"}
 
 
 def test_a_stop_in_the_middle_of_the_work_loses_no_message(
