@@ -19,7 +19,7 @@ from pika.connection import Connection  # type: ignore[import-untyped]  # pika s
 from pika.exceptions import ChannelClosedByBroker  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.core.backoff import Backoff
-from common.messaging.errors import BrokerUnavailable, MessagingError, QueueMismatch, copy_error, explain
+from common.messaging.errors import BrokerUnavailable, MessagingError, explain
 from common.messaging.settings import Broker
 from common.messaging.tolerant import TolerantConnection
 from common.messaging.topology import MISMATCH_CODES, Queue, declare, mismatch
@@ -27,7 +27,6 @@ from common.messaging.topology import MISMATCH_CODES, Queue, declare, mismatch
 log = logging.getLogger(__name__)
 
 ABORT_S = 0.5
-POLL_INTERVAL_S = 0.01
 
 # A connection that ends sooner counts as one more failure; otherwise a broker that accepts connections and closes them
 # at once would be asked several times a second.
@@ -205,6 +204,7 @@ class ReconnectingConnection:
         self._since = time.monotonic()
         self._on_closed: Work | None = None
         self.ready = False  # the subclass's: whether the broker has answered all that was asked in on_channel_open()
+        self.depths: dict[str, int] = {}  # ready messages per queue, as of the last declaration
         self.blocked = False  # the broker's memory or disk alarm is on
         self.last_error: MessagingError | None = BrokerUnavailable(f"{broker.address}: no connection yet")
         logging.getLogger("pika").setLevel(logging.WARNING)
@@ -265,9 +265,9 @@ class ReconnectingConnection:
         return self._io is not None and self._io.end_stream()
 
     def declare_again(self, on_done: Work) -> None:
-        """Declare queues that someone deleted, without a new connection."""
-        if self._declared_on is not None and self._declared_on.is_open:
-            declare(self._declared_on, self._queues, on_done)
+        """Declare the queues without a new connection: creates those that someone deleted, and updates `depths`."""
+        if self._is_up and self._declared_on is not None and self._declared_on.is_open:
+            declare(self._declared_on, self._queues, self._note_depth, on_done)
 
     def _connected(self, connection: Connection) -> None:
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
@@ -290,7 +290,10 @@ class ReconnectingConnection:
     def _channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._channel_closed)
         self._declared_on = channel
-        declare(channel, self._queues, self._declared)
+        declare(channel, self._queues, self._note_depth, self._declared)
+
+    def _note_depth(self, queue: str, ready: int) -> None:
+        self.depths = {**self.depths, queue: ready}  # replaced, not changed: other threads read it
 
     def _declared(self) -> None:
         outage_s = time.monotonic() - self._since
@@ -336,6 +339,7 @@ class ReconnectingConnection:
         """Notify the subclass once, and log when the reason changes: not one line per attempt in a long outage."""
         changed = self._is_up or str(error) != str(self.last_error)
         was_up, self._is_up, self.ready, self.blocked, self._declared_on = self._is_up, False, False, False, None
+        self.depths = {}
         self.last_error = error
         if was_up:
             if time.monotonic() - self._since >= STABLE_S:
@@ -360,15 +364,3 @@ class ReconnectingConnection:
 
     def _fields(self, **more: object) -> dict[str, object]:
         return {"broker": self._broker.address, "role": self._role, **more}
-
-
-def wait_until_ready(
-    is_ready: Callable[[], bool], last_error: Callable[[], MessagingError | None], timeout_s: float
-) -> None:
-    """Return when ready; raise QueueMismatch at once, otherwise the last error after `timeout_s` seconds."""
-    deadline = time.monotonic() + timeout_s
-    while not is_ready():
-        error = last_error()
-        if isinstance(error, QueueMismatch) or time.monotonic() >= deadline:
-            raise copy_error(error) if error is not None else BrokerUnavailable(f"not ready within {timeout_s} s")
-        time.sleep(POLL_INTERVAL_S)

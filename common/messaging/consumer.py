@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -12,26 +12,20 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Tracer
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
-from pika.connection import Connection  # type: ignore[import-untyped]  # pika ships no py.typed
-from pika.frame import Method  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging import telemetry
-from common.messaging.connection import (
-    POLL_INTERVAL_S,
-    IOLoopThread,
-    ReconnectingConnection,
-    ThreadHandoff,
-    wait_until_ready,
-)
+from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff
 from common.messaging.errors import MessagingError, QueueMismatch
 from common.messaging.handler import Disposition, InstrumentedHandler
 from common.messaging.headers import Delivery, Message, copied
 from common.messaging.publisher import ConfirmedSender, Outgoing
 from common.messaging.settings import Broker
-from common.messaging.topology import dead_name, dead_queue, retry_name, retry_queue, work_queue
+from common.messaging.topology import dead_name, dead_queue, retry_queue, work_queue
 
 log = logging.getLogger(__name__)
+
+POLL_INTERVAL_S = 0.01
 
 # After this time a copy that the broker neither confirms nor rejects is logged and sent again.
 MOVE_TIMEOUT_S = 30.0
@@ -90,14 +84,8 @@ class Consumer:
         )
         self._thread = IOLoopThread("consumer")
         self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")
-        self._depth = DepthProbe(self._thread, [queue, retry_name(queue), self._dead], depth_interval_s)
         self._receiver = DeliveryReceiver(
-            self._thread,
-            broker,
-            queue,
-            prefetch=prefetch or 2 * concurrency,
-            on_delivery=self._workers.submit,
-            depth=self._depth,
+            self._thread, broker, queue, prefetch=prefetch or 2 * concurrency, on_delivery=self._workers.submit
         )
         self._mover = ConfirmedSender(
             self._thread, broker, "consumer moves", [retry_queue(queue, retry_delay_s), dead_queue(queue)]
@@ -106,9 +94,11 @@ class Consumer:
         self._retried = telemetry.messages_retried(meter)
         self._dead_lettered = telemetry.messages_dead_lettered(meter)
         self._labels = telemetry.queue_labels(queue)
-        telemetry.observe_depths(meter, lambda: self._depth.depths)
+        self._depth_interval_s = depth_interval_s
+        telemetry.observe_depths(meter, lambda: self.depths)
         self._workers.start()
         self._thread.start()
+        self._thread.call_soon_threadsafe(self._refresh_depths)
 
     @property
     def ready(self) -> bool:
@@ -122,12 +112,8 @@ class Consumer:
 
     @property
     def depths(self) -> Mapping[str, int]:
-        """Ready messages per queue as last reported by the broker; empty while it is unavailable."""
-        return self._depth.depths
-
-    def wait_ready(self, timeout_s: float) -> None:
-        """Return when ready; raise QueueMismatch at once, otherwise the last error after `timeout_s` seconds."""
-        wait_until_ready(lambda: self.ready, lambda: self.last_error, timeout_s)
+        """Ready messages per queue as last reported by the broker; without those of a connection that is lost."""
+        return {**self._receiver.depths, **self._mover.depths}
 
     def close(self, timeout_s: float) -> int:
         """Stop consuming, finish what is unacknowledged, and return how many were not finished within `timeout_s`.
@@ -146,6 +132,13 @@ class Consumer:
         self._workers.stop(max(deadline - time.monotonic(), 0))
         self._thread.stop(max(deadline - time.monotonic(), 0.5))
         return left
+
+    def _refresh_depths(self) -> None:
+        """Declare the queues again: the answers have the number of ready messages. Not while nothing is answered."""
+        for connection in (self._receiver, self._mover):
+            if not connection.blocked:
+                connection.declare_again(lambda: None)
+        self._thread.call_later(self._depth_interval_s, self._refresh_depths)
 
     def _work(self, delivery: Delivery) -> None:
         """On a worker's thread; skip what the broker will deliver again anyway, because its connection is lost."""
@@ -210,13 +203,11 @@ class DeliveryReceiver(ReconnectingConnection):
         *,
         prefetch: int,
         on_delivery: Callable[[Delivery], None],
-        depth: "DepthProbe",
     ) -> None:
         super().__init__(thread, broker, "consumer", [work_queue(queue)])
         self._queue = queue
         self._prefetch = prefetch
         self._on_delivery = on_delivery
-        self._depth = depth
         self._channel: Channel | None = None
         self._consumer_tag = ""
         self._unacked: set[int] = set()
@@ -263,13 +254,11 @@ class DeliveryReceiver(ReconnectingConnection):
         self._consumer_tag = channel.basic_consume(
             self._queue, self._on_message, callback=lambda _consuming: self._on_consuming()
         )
-        self._depth.start(channel.connection)
 
     def on_channel_lost(self) -> None:
         """Forget the deliveries of the lost channel; a stop() that waits for the broker's answer is complete."""
         self._channel = None
         self._unacked.clear()
-        self._depth.stop()
         self._on_stopped()
 
     def _on_consuming(self) -> None:
@@ -278,74 +267,6 @@ class DeliveryReceiver(ReconnectingConnection):
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         self._unacked.add(method.delivery_tag)
         self._on_delivery(Delivery(channel, method.delivery_tag, method.redelivered, properties, body))
-
-
-class DepthProbe:
-    """Reads the number of ready messages by passive declaration, every `interval_s` seconds, on the loop's thread.
-
-    On a separate channel: AMQP closes the channel when the queue is missing, and consuming must go on.
-    """
-
-    def __init__(self, thread: IOLoopThread, queues: Sequence[str], interval_s: float) -> None:
-        self._thread = thread
-        self._queues = queues
-        self._interval_s = interval_s
-        self._connection: Connection | None = None
-        self._timer: object | None = None
-        self._index = 0  # of the queue that is being asked about
-        self._depths: dict[str, int] = {}
-
-    @property
-    def depths(self) -> dict[str, int]:
-        """The last answer per queue that exists; empty while the broker is unavailable. Callable from any thread."""
-        return dict(self._depths)
-
-    def start(self, connection: Connection) -> None:
-        """Ask over this connection from now on."""
-        self._connection = connection
-        self._index = 0
-        self._open()
-
-    def stop(self) -> None:
-        """Forget the connection and the depths: an old number would be plotted as if it were current."""
-        self._connection = None
-        self._depths = {}
-        if self._timer is not None:
-            self._thread.cancel(self._timer)
-            self._timer = None
-
-    def _open(self) -> None:
-        self._timer = None
-        if self._connection is not None and self._connection.is_open:
-            self._connection.channel(on_open_callback=self._opened)
-
-    def _opened(self, channel: Channel) -> None:
-        channel.add_on_close_callback(self._closed)
-        self._ask(channel)
-
-    def _ask(self, channel: Channel) -> None:
-        if self._index < len(self._queues):
-            name = self._queues[self._index]
-            channel.queue_declare(name, passive=True, callback=lambda frame: self._answered(channel, name, frame))
-        else:
-            channel.close()
-
-    def _answered(self, channel: Channel, name: str, frame: Method) -> None:
-        self._depths[name] = frame.method.message_count
-        self._index += 1
-        self._ask(channel)
-
-    def _closed(self, channel: Channel, _reason: Exception) -> None:
-        """By us after the last queue, by the broker for a queue that does not exist, or with the connection."""
-        if channel.connection is not self._connection:
-            return
-        if self._index < len(self._queues):
-            self._depths.pop(self._queues[self._index], None)
-            self._index += 1
-            self._open()
-        else:
-            self._index = 0
-            self._timer = self._thread.call_later(self._interval_s, self._open)
 
 
 class Workers(Generic[T]):

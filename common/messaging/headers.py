@@ -1,6 +1,5 @@
 """Messages and their headers, whose every key, type and value an unknown sender may have chosen."""
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -8,10 +7,9 @@ from types import MappingProxyType
 from opentelemetry import propagate
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
-from pika.exceptions import AMQPError  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.errors import PoisonMessage, one_line
-from common.messaging.tolerant import UNREADABLE
+from common.messaging.tolerant import CODEC_ERRORS, UNREADABLE
 
 # Ours. Not x-death: RabbitMQ 4 ignores one that a client sends back, so its counts would start again with each retry.
 ATTEMPTS = "x-attempts"
@@ -155,14 +153,5 @@ def _fits(properties: BasicProperties) -> bool:
     """Whether pika can encode them (it cannot encode every value that it decodes) and the frame stays small."""
     try:
         return sum(len(piece) for piece in properties.encode()) <= MAX_HEADER_BYTES
-    except (
-        AMQPError,
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ):
+    except CODEC_ERRORS:
         return False

@@ -17,7 +17,7 @@ from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships n
 from pika.frame import Method  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff, wait_until_ready
+from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff
 from common.messaging.errors import (
     BrokerBlocked,
     BrokerUnavailable,
@@ -152,10 +152,6 @@ class Publisher:
         else:
             finish(rejection)
         return future
-
-    def wait_ready(self, timeout_s: float) -> None:
-        """Return when ready; raise QueueMismatch at once, otherwise the last error after `timeout_s` seconds."""
-        wait_until_ready(lambda: self.ready, lambda: self.last_error, timeout_s)
 
     def close(self, timeout_s: float) -> int:
         """Accept no more, send what was accepted, and return how many were not confirmed within `timeout_s` seconds."""

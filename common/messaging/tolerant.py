@@ -17,11 +17,12 @@ UNREADABLE = "x-unreadable-headers"
 _FRAME_START = struct.Struct(">BHL")  # AMQP 0-9-1, 4.2.3: type, channel, payload size
 _CONTENT_HEADER = struct.Struct(">HHQ")  # AMQP 0-9-1, 4.2.6.1: class, weight, body size
 
-# What pika's decoder raises on a timestamp beyond the year 9999, tables nested a thousand deep, an infinite float, an
-# unknown type, a truncated table. RabbitMQ 3.10 accepts the first two.
-_UNREADABLE_ERRORS = (
+# What pika raises, decoding or encoding, on a timestamp beyond the year 9999, tables nested a thousand deep, an
+# infinite float, an unknown type, a truncated table. RabbitMQ 3.10 accepts the first two.
+CODEC_ERRORS = (
     AMQPError,
     ArithmeticError,
+    AssertionError,
     AttributeError,
     OSError,
     RecursionError,
@@ -42,7 +43,7 @@ class TolerantConnection(SelectConnection):  # type: ignore[misc]  # pika ships 
         try:
             consumed: int
             consumed, frame = super()._read_frame()
-        except _UNREADABLE_ERRORS:
+        except CODEC_ERRORS:
             replaced = without_properties(self._frame_buffer)
             if replaced is None:
                 raise

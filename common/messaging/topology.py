@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.frame import Method  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.errors import QueueMismatch, one_line
 
@@ -85,18 +86,23 @@ def dead_queue(name: str) -> Queue:
     )
 
 
-def declare(channel: Channel, queues: Sequence[Queue], on_done: Callable[[], None]) -> None:
-    """Declare the queues in order, then call `on_done`; after a mismatch the broker closes the channel instead."""
+def declare(
+    channel: Channel, queues: Sequence[Queue], on_depth: Callable[[str, int], None], on_done: Callable[[], None]
+) -> None:
+    """Declare the queues in order, then call `on_done`; after a mismatch the broker closes the channel instead.
+
+    `on_depth` is called with the name of each and the number of its ready messages, which the broker's answer has.
+    """
     if not queues:
         on_done()
         return
     first, *rest = queues
-    channel.queue_declare(
-        first.name,
-        durable=True,
-        arguments=dict(first.arguments),
-        callback=lambda _declared: declare(channel, rest, on_done),
-    )
+
+    def declared(frame: Method) -> None:
+        on_depth(first.name, frame.method.message_count)
+        declare(channel, rest, on_depth, on_done)
+
+    channel.queue_declare(first.name, durable=True, arguments=dict(first.arguments), callback=declared)
 
 
 def mismatch(reply_text: str) -> QueueMismatch:

@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 from common.messaging import Message, PoisonMessage, QueueMismatch
 from common.messaging.topology import dead_name, retry_name
 from local.rabbitmq import RabbitMQ
-from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until
+from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until, wait_ready
 
 
 class FarFuture(pika.BasicProperties):  # type: ignore[misc]  # pika ships no py.typed
@@ -276,28 +276,28 @@ def test_a_deleted_retry_queue_loses_nothing(rig: Rig) -> None:
             raise ValueError("planted")
 
     recorder = Recorder(fail_once)
-    rig.consumer(recorder)
+    rig.consumer(recorder, depth_interval_s=60)  # asking for the depth declares it as well
     with rig.channel() as channel:
         channel.queue_delete(retry_name(rig.queue))
     rig.publisher().publish("bad").result(10)
     until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
 
 
-def test_a_queue_declared_otherwise_is_refused_in_one_line(rig: Rig) -> None:
+def test_a_retry_queue_with_another_delay_is_named_in_one_line(rig: Rig) -> None:
     """Here the retry queue with another delay; the messages themselves are consumed all the same."""
     first = rig.consumer(Recorder(), retry_delay_s=1.0)
     first.close(5)
     recorder = Recorder()
     second = rig.consumer(recorder, wait=False, retry_delay_s=2.0)
     with pytest.raises(QueueMismatch, match=rf"queue '{rig.queue}\.retry' .*x-message-ttl.*1000.*2000.*delete_queue"):
-        second.wait_ready(10)
+        wait_ready(second, 10)
     assert not second.ready
     rig.publisher().publish("flows").result(10)
     until(lambda: recorder.texts == ["flows"])
 
 
-def test_depths_are_told_for_each_queue(rig: Rig) -> None:
-    """The gauge has the ready messages of the three queues, by queue name alone."""
+def test_depths_are_reported_for_each_queue(rig: Rig) -> None:
+    """The gauge has the ready messages of the three queues, labelled by queue name alone."""
     gate = Gate()
     recorder = Recorder(gate)
     consumer = rig.consumer(recorder, concurrency=1, prefetch=1)

@@ -23,7 +23,7 @@ from common.messaging import (
     Unroutable,
 )
 from local.rabbitmq import RabbitMQ
-from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until
+from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until, wait_ready
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_a_broker_that_is_away_is_one_line_in_the_log(
     with caplog.at_level(logging.INFO):
         publisher = rig.publisher(broker=nowhere, wait=False)
         with pytest.raises(BrokerUnavailable, match="connection refused"):
-            publisher.wait_ready(1.5)
+            wait_ready(publisher, 1.5)
     (record,) = caplog.records
     assert (record.message, record.levelname, record.exc_info) == ("broker unavailable", "WARNING", None)
     assert record.__dict__["fields"]["reason"] == f"{nowhere.address}: connection refused, nothing listens there"
@@ -261,7 +261,7 @@ def test_a_queue_with_the_old_arguments_is_named_with_the_remedy(rig: Rig, caplo
         with pytest.raises(
             QueueMismatch, match=rf"queue '{rig.queue}' .*: x-.* is .*, expected none.*delete_queue {rig.queue}"
         ):
-            publisher.wait_ready(10)
+            wait_ready(publisher, 10)
         assert isinstance(publisher.publish("no").exception(10), QueueMismatch)
     assert [record.message for record in caplog.records] == ["broker unavailable"]
     with rig.channel() as channel:

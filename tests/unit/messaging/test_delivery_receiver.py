@@ -4,11 +4,11 @@ from typing import Any, cast
 
 from common.messaging import Broker
 from common.messaging.connection import IOLoopThread
-from common.messaging.consumer import DeliveryReceiver, DepthProbe
+from common.messaging.consumer import DeliveryReceiver
 
 
 class Silent:
-    """Stands in for a channel, for the probe of depths and for the thread: accepts everything and answers nothing."""
+    """Stands in for a channel and for the thread: accepts everything and answers nothing."""
 
     is_open = True
 
@@ -25,12 +25,7 @@ def test_a_connection_lost_while_it_stops_is_a_stop() -> None:
     """The answer to the cancel will never come; waiting for it would take all the time that there is for the end."""
     silent: Any = Silent()
     receiver = DeliveryReceiver(
-        cast(IOLoopThread, silent),
-        Broker("mq"),
-        "messages",
-        prefetch=1,
-        on_delivery=lambda _: None,
-        depth=cast(DepthProbe, silent),
+        cast(IOLoopThread, silent), Broker("mq"), "messages", prefetch=1, on_delivery=lambda _: None
     )
     receiver.on_channel_open(silent)
     assert receiver.ready
