@@ -69,4 +69,4 @@ def create_app() -> Flask:
 
 
 def _missing(consumer: Consumer) -> str | None:
-    return None if consumer.ready else str(consumer.trouble or "the broker is being asked")
+    return None if consumer.ready else str(consumer.last_error or "the broker is being asked")

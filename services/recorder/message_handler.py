@@ -11,7 +11,7 @@ from opentelemetry.metrics import Meter
 
 from common.core.endpoints import Catalogue
 from common.faults import SLOW_BEASTS, SLOW_CONSUMER, SLOW_PROCESSING, Faults
-from common.messaging import Message, Poison
+from common.messaging import Message, PoisonMessage
 from services.recorder.faults.leak import Leak
 from services.recorder.faults.stuck import Stuck
 
@@ -42,7 +42,7 @@ class MessageHandler:
         self._recorded = meter.create_counter("mythical_messages_recorded", description="Messages recorded.")
 
     def record(self, message: Message) -> None:
-        """Record one message; raises Poison for a text that is none of the three forms, which no retry can mend."""
+        """Record one message; raise PoisonMessage for a text of any other form, which no retry can fix."""
         method, beast = self._read(message.text)
         trace.get_current_span().set_attribute(self._catalogue.tag, beast)
         self._stuck.hold()
@@ -66,5 +66,5 @@ class MessageHandler:
     def _read(self, text: str) -> tuple[str, str]:
         match = _TEXT.fullmatch(text)
         if not match or match["beast"] not in self._catalogue.danger:
-            raise Poison("the message is not about a beast")
+            raise PoisonMessage("the message is not about a beast")
         return match["method"], match["beast"]

@@ -79,4 +79,4 @@ def create_app() -> Flask:
 
 
 def _missing(publisher: Publisher) -> str | None:
-    return str(publisher.trouble) if publisher.trouble else None
+    return str(publisher.last_error) if publisher.last_error else None

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from common import faults
 from common.core.endpoints import Catalogue, catalogue
 from common.core.env import Env, SettingsError
-from common.messaging.broker import Broker
-from common.messaging.settings import broker
+from common.messaging.settings import Broker, broker
 from common.telemetry.settings import TelemetrySettings, telemetry_settings
 from common.web.server import Address, address, loopback
 

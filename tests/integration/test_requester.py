@@ -205,7 +205,7 @@ def test_a_broker_that_is_away_does_not_stop_the_requests(gateway: Gateway, tell
     lines = own(gateway.get("logs", contains="message not published", limit=500), telling.namespace)
     assert lines
     assert all(line["labels"]["level"] == "error" for line in lines)
-    assert any("broker away" in line["line"] for line in own(gateway.get("logs", limit=500), telling.namespace))
+    assert any("broker unavailable" in line["line"] for line in own(gateway.get("logs", limit=500), telling.namespace))
 
 
 def test_a_requester_whose_partners_all_hang_ends_in_time(rabbitmq: RabbitMQ, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from opentelemetry import context
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from psycopg import OperationalError
 from psycopg_pool import ConnectionPool
 
@@ -19,8 +20,10 @@ from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
 from common.faults.metrics import mark
-from common.messaging import Broker, BrokerUnavailable, Message, Poison, metrics
-from common.messaging.spans import mark_failed, process_attributes, publish_attributes
+from common.messaging import Broker, BrokerUnavailable
+from common.messaging.handler import InstrumentedHandler
+from common.messaging.headers import Delivery
+from common.messaging.telemetry import mark_failed, observe_depths, publish_attributes, publish_metrics
 from common.telemetry.process_metrics import observe_process
 from common.telemetry.semconv import Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
@@ -119,15 +122,21 @@ def messages(told: Recorded) -> Iterator[Made]:
             if error:
                 mark_failed(span, error)
         yield Made("publish_to_queue", "publish_to_queue", frozenset(attributes(told.spans[-1])))
-    for text in ("GET /unicorn", "nothing"):
-        with told.tracer.start_as_current_span(
-            "process_message", attributes=process_attributes(broker, "messages", "id", 1, 1)
-        ) as span:
-            try:
-                recording.record(Message(text, b"", "id", {}, redelivered=False, attempt=1))
-            except Poison as poison:
-                mark_failed(span, poison)
-        yield Made("process_message", "process_message", frozenset(attributes(told.spans[-1])))
+    handler = InstrumentedHandler(
+        broker,
+        "messages",
+        recording.record,
+        tracer=told.tracer,
+        meter=told.meter,
+        attempts=1,
+        max_redeliveries=1,
+        max_body_bytes=100,
+    )
+    marks = {"baggage": "user_agent.synthetic.type=test,loadtest.user.kind=keeper,loadtest.shape=spike"}
+    sent = BasicProperties(message_id="id", timestamp=1, headers=marks)
+    for text in (b"GET /unicorn", b"nothing"):
+        handler.process(Delivery(None, 1, False, sent, text))
+        yield Made("process_message", told.spans[-1].name, frozenset(attributes(told.spans[-1])))
 
 
 @dataclass(frozen=True)
@@ -202,14 +211,12 @@ def all_metrics(told: Recorded) -> None:
     Danger().observe(told.meter)
     stats: Callable[[], dict[str, int]] = dict
     observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
-    publishing = metrics.publishing(told.meter, "messages", lambda: 0, lambda: False)
+    publishing = publish_metrics(told.meter, "messages", lambda: 0, lambda: False)
     publishing.record(1, BrokerUnavailable("x"), context.get_current())
     ended = InMemorySpanExporter()
     ended.shutdown()  # from now on it takes no spans
     CountingSpanExporter(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: told.meter))).export([])
-    metrics.processing(told.meter, "messages").record(1, Poison("x"), context.get_current())
-    metrics.ages(told.meter, "messages")(1, context.get_current())
-    metrics.depths(told.meter, lambda: {"messages": 1})
+    observe_depths(told.meter, lambda: {"messages": 1})
     full = ConcurrencyLimiter(cast(Any, None), told.meter, max_concurrency=0, max_queue=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))

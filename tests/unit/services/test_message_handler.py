@@ -7,7 +7,7 @@ import pytest
 
 from common.core.endpoints import BORING, MYTHICAL, Catalogue
 from common.faults import SLOW_PROCESSING, Faults
-from common.messaging import Message, Poison
+from common.messaging import Message, PoisonMessage
 from services.recorder.message_handler import MessageHandler
 from tests.unit.services.recorded import Recorded, attributes
 
@@ -79,7 +79,7 @@ def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplo
 def test_any_other_text_is_poison(text: str, caplog: pytest.LogCaptureFixture) -> None:
     """No retry can mend it: it goes to the dead letters, is not counted, and its text is quoted nowhere."""
     rig = Rig()
-    with pytest.raises(Poison) as poison:
+    with pytest.raises(PoisonMessage) as poison:
         rig.record(text)
     assert rig.recorded == 0
     assert rig.slept == []
@@ -114,5 +114,5 @@ def test_the_boring_catalogue_has_messages_of_its_own() -> None:
     rig = Rig(of=BORING)
     rig.record("GET /login")
     assert attributes(rig.told.span)["endpoint"] == "login"
-    with pytest.raises(Poison):
+    with pytest.raises(PoisonMessage):
         rig.record("GET /unicorn")

@@ -1,10 +1,12 @@
-"""Work on one message: span, metrics and verdict, without a broker."""
+"""Work on one message: span, metrics and disposition, without a broker."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from opentelemetry import propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -13,16 +15,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Broker, Message, Poison
-from common.messaging.message import Delivery
-from common.messaging.processing import Processing, Verdict
+from common.messaging import Broker, Message, PoisonMessage
+from common.messaging.handler import Disposition, InstrumentedHandler
+from common.messaging.headers import Delivery
 from common.messaging.tolerant import UNREADABLE
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Bench:
-    """A Processing and what it left behind."""
+    """A handler and what it recorded."""
 
     def __init__(self, handle: Callable[[Message], None]) -> None:
         self.exporter = InMemorySpanExporter()
@@ -30,19 +32,20 @@ class Bench:
         tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.reader = InMemoryMetricReader()
         meters = MeterProvider([self.reader], shutdown_on_exit=False)
-        self.processing = Processing(
+        self.handler = InstrumentedHandler(
             Broker("mq", 5673),
             "messages",
             handle,
             tracer=tracers.get_tracer("test"),
             meter=meters.get_meter("test"),
             attempts=3,
+            max_redeliveries=2,
             max_body_bytes=100,
         )
 
-    def process(self, body: bytes = b"GET /unicorn", **properties: Any) -> Verdict:
-        """The verdict on one delivery."""
-        return self.processing.process(Delivery(None, 7, True, BasicProperties(**properties), body))
+    def process(self, body: bytes = b"GET /unicorn", **properties: Any) -> Disposition:
+        """The disposition on one delivery."""
+        return self.handler.process(Delivery(None, 7, True, BasicProperties(**properties), body))
 
     def ages(self) -> list[float]:
         """The sum of each series of ages: one for each test here, which sends one message."""
@@ -68,10 +71,10 @@ def fail(_message: Message) -> None:
 
 
 def test_a_message_that_was_handled_is_done() -> None:
-    """The handler sees text, id, headers and attempt; the verdict is to acknowledge."""
+    """The handler sees text, id, headers and attempt; the disposition is to acknowledge."""
     seen: list[Message] = []
-    verdict = Bench(seen.append).process(message_id="m1", headers={"a": 1, "x-attempts": 1})
-    assert verdict == Verdict()
+    disposition = Bench(seen.append).process(message_id="m1", headers={"a": 1, "x-attempts": 1})
+    assert disposition == Disposition()
     (message,) = seen
     assert (message.text, message.body, message.message_id) == ("GET /unicorn", b"GET /unicorn", "m1")
     assert (message.redelivered, message.attempt) == (True, 2)
@@ -100,11 +103,38 @@ def test_the_span_is_a_child_of_the_producers_with_the_conventions_attributes() 
     }
 
 
+def test_context_is_read_by_the_global_propagator() -> None:
+    """OTEL_PROPAGATORS decides: with baggage alone there is no parent."""
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(W3CBaggagePropagator())
+    try:
+        bench = Bench(lambda _message: None)
+        bench.process(headers={"traceparent": TRACEPARENT, "baggage": "user_agent.synthetic.type=bot"})
+    finally:
+        propagate.set_global_textmap(before)
+    assert bench.span.parent is None
+    assert bench.attributes(bench.span)["user_agent.synthetic.type"] == "bot"
+
+
+def test_a_message_that_was_delivered_again_is_counted_before_it_is_worked_on() -> None:
+    """A copy with a higher count takes its place, up to the limit; then it is dead-lettered."""
+    handler = Bench(lambda _message: None).handler
+    counted = [
+        handler.count_redelivery(Delivery(None, 7, True, BasicProperties(headers={"x-redeliveries": made}), b""))
+        for made in (0, 1, 2)
+    ]
+    assert [(each.move_to, each.redelivery) for each in counted] == [
+        ("messages", True),
+        ("messages", True),
+        ("messages.dead", True),
+    ]
+
+
 @pytest.mark.parametrize("headers", [None, {}, {"traceparent": 1}, {"traceparent": "nonsense"}, {"tracestate": b"x"}])
 def test_without_usable_trace_context_the_span_is_a_root(headers: dict[str, Any] | None) -> None:
     """A foreign message without our headers, or with broken ones, is worked on all the same."""
     bench = Bench(lambda _message: None)
-    assert bench.process(headers=headers) == Verdict()
+    assert bench.process(headers=headers) == Disposition()
     assert bench.span.parent is None
     assert "messaging.message.id" not in bench.attributes(bench.span)
 
@@ -121,7 +151,7 @@ def test_the_age_of_a_message_counts_from_its_timestamp() -> None:
 def test_a_message_that_does_not_say_when_it_was_sent_has_no_age(timestamp: object) -> None:
     """It is worked on all the same."""
     bench = Bench(lambda _message: None)
-    assert bench.process(timestamp=timestamp) == Verdict()
+    assert bench.process(timestamp=timestamp) == Disposition()
     assert bench.ages() == []
 
 
@@ -142,8 +172,8 @@ def test_a_message_that_failed_has_no_age() -> None:
 @pytest.mark.parametrize(("made", "queue"), [(0, "messages.retry"), (1, "messages.retry"), (2, "messages.dead")])
 def test_a_failure_is_tried_again_until_the_last_attempt(made: int, queue: str) -> None:
     """Three attempts in all: the first two failures wait for another, the third is the end."""
-    verdict = Bench(fail).process(headers={"x-attempts": made})
-    assert verdict == Verdict(queue, "ValueError: secret of a message")
+    disposition = Bench(fail).process(headers={"x-attempts": made})
+    assert disposition == Disposition(queue, "ValueError: secret of a message")
 
 
 def test_a_failure_marks_span_and_metrics_with_the_class_only() -> None:
@@ -166,21 +196,21 @@ def test_a_failure_marks_span_and_metrics_with_the_class_only() -> None:
 @pytest.mark.parametrize(
     ("body", "headers", "reason"),
     [
-        (b"\xff\xfe", {}, "Poison: body is not UTF-8 at byte 0"),
-        (b"x" * 101, {}, "Poison: body of 101 bytes, at most 100 are taken"),
-        (b"ok", {UNREADABLE: True}, "Poison: headers that cannot be read"),
-        (b"ok", {}, "Poison: not about a beast"),
+        (b"\xff\xfe", {}, "PoisonMessage: body is not UTF-8 at byte 0"),
+        (b"x" * 101, {}, "PoisonMessage: body of 101 bytes, the limit is 100"),
+        (b"ok", {UNREADABLE: True}, "PoisonMessage: headers that cannot be read"),
+        (b"ok", {}, "PoisonMessage: not about a beast"),
     ],
 )
 def test_poison_goes_to_the_dead_letter_queue_at_the_first_attempt(
     body: bytes, headers: dict[str, Any], reason: str
 ) -> None:
-    """No retry can mend it, whether the handler says so or it cannot even be read."""
+    """No retry can fix it, whether the handler says so or it cannot even be read."""
 
     def refuse(_message: Message) -> None:
-        raise Poison("not about a beast")
+        raise PoisonMessage("not about a beast")
 
-    assert Bench(refuse).process(body, headers=headers) == Verdict("messages.dead", reason)
+    assert Bench(refuse).process(body, headers=headers) == Disposition("messages.dead", reason)
 
 
 def test_a_handler_that_exits_fails_the_message_and_not_the_thread() -> None:
@@ -189,7 +219,7 @@ def test_a_handler_that_exits_fails_the_message_and_not_the_thread() -> None:
     def leave(_message: Message) -> None:
         raise SystemExit(1)
 
-    assert Bench(leave).process() == Verdict("messages.retry", "SystemExit: 1")
+    assert Bench(leave).process() == Disposition("messages.retry", "SystemExit: 1")
 
 
 def points(reader: InMemoryMetricReader, name: str) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships n
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging import Broker, BrokerBlocked, BrokerUnavailable, MessagingError, NotConfirmed, Unroutable
-from common.messaging.outbox import Outbox, Outgoing
-from common.messaging.owner import Owner
+from common.messaging.connection import IOLoopThread
+from common.messaging.publisher import ConfirmedSender, Outgoing
 
 BACK = Basic.Return(routing_key="messages")
 
@@ -46,30 +46,33 @@ class Line:
 
 
 class Still:
-    """An owner's thread that never runs."""
+    """A loop thread that never runs."""
 
-    def later(self, _delay_s: float, _work: Callable[[], None]) -> None:
-        """Promise nothing."""
+    def register(self, _connection: object) -> None:
+        """Nothing is opened."""
+
+    def call_later(self, _delay_s: float, _work: Callable[[], None]) -> None:
+        """Never call it."""
 
 
 class Bench:
-    """An outbox whose thread does not run, so that the test is the owner."""
+    """A sender whose thread does not run: the test stands in for it."""
 
     def __init__(self) -> None:
-        self.outbox = Outbox(cast(Owner, Still()), Broker("mq"), "test", [])
+        self.sender = ConfirmedSender(cast(IOLoopThread, Still()), Broker("mq"), "test", [])
         self.ended: dict[str, MessagingError | None] = {}
 
     def connect(self) -> Line:
         """A new connection that is ready."""
         line = Line()
-        self.outbox.on_up(line)
+        self.sender.on_channel_open(line)
         return line
 
     def send(self, *names: str, deadline: float = math.inf) -> None:
         """Send messages with these ids."""
         for name in names:
             done = lambda error, name=name: self.ended.__setitem__(name, error)  # noqa: E731 - short, and only here
-            self.outbox.send(Outgoing("messages", b"", BasicProperties(message_id=name), deadline, done))
+            self.sender.send(Outgoing("messages", b"", BasicProperties(message_id=name), deadline, done))
 
 
 def test_messages_wait_for_a_connection_and_go_out_in_order() -> None:
@@ -119,7 +122,7 @@ def test_of_returned_messages_without_an_id_none_passes_for_stored() -> None:
         name = f"{body.decode()}{len(ended)}"
         ended[name] = NotConfirmed("not heard of yet")
         done = lambda error, name=name: ended.__setitem__(name, error)  # noqa: E731 - short, and only here
-        bench.outbox.send(Outgoing(queue, body, BasicProperties(), math.inf, done))
+        bench.sender.send(Outgoing(queue, body, BasicProperties(), math.inf, done))
     for body in (b"b", b"c", b"c"):
         line.give_back(line, Basic.Return(routing_key="retry"), BasicProperties(), body)
     line.confirm(Basic.Ack(4, multiple=True))
@@ -133,7 +136,7 @@ def test_what_was_not_confirmed_goes_out_first_on_the_next_connection() -> None:
     first = bench.connect()
     bench.send("a", "b", "c")
     first.confirm(Basic.Ack(1))
-    bench.outbox.on_down()
+    bench.sender.on_channel_lost()
     bench.send("d")
     second = bench.connect()
     assert second.sent == ["b", "c", "d"]
@@ -146,16 +149,16 @@ def test_after_its_deadline_a_message_fails_as_what_is_known_of_it() -> None:
     bench = Bench()
     line = bench.connect()
     bench.send("sent", deadline=time.monotonic())
-    bench.outbox.link.blocked = True
+    bench.sender.blocked = True
     bench.send("held", deadline=time.monotonic())
     assert line.sent == ["sent"]
-    bench.outbox.give_up()
+    bench.sender.fail_all()
     assert type(bench.ended["sent"]) is NotConfirmed
     assert type(bench.ended["held"]) is BrokerBlocked
-    bench.outbox.link.blocked = False
-    bench.outbox.on_down()
+    bench.sender.blocked = False
+    bench.sender.on_channel_lost()
     bench.send("away")
-    bench.outbox.give_up()
+    bench.sender.fail_all()
     assert type(bench.ended["away"]) is BrokerUnavailable
 
 
@@ -165,7 +168,7 @@ def test_an_answer_after_the_deadline_is_ignored(method: Any) -> None:
     bench = Bench()
     line = bench.connect()
     bench.send("a")
-    bench.outbox.give_up()
+    bench.sender.fail_all()
     line.confirm(method)
     assert isinstance(bench.ended["a"], NotConfirmed)
 
@@ -174,9 +177,9 @@ def test_nothing_is_sent_while_the_alarm_is_on() -> None:
     """The broker does not read: messages would pile up unseen in the socket."""
     bench = Bench()
     line = bench.connect()
-    bench.outbox.link.blocked = True
+    bench.sender.blocked = True
     bench.send("a")
     assert line.sent == []
-    bench.outbox.link.blocked = False
-    bench.outbox.on_blocked(False)
+    bench.sender.blocked = False
+    bench.sender.on_unblocked()
     assert line.sent == ["a"]
