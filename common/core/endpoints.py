@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class EndpointSet:
     """A set of endpoints and the names that tell of them in telemetry.
 
     `danger` maps each endpoint to its danger level and keeps their order; `tag` is the span attribute, the metric
@@ -21,20 +21,20 @@ class Catalogue:
         return tuple(self.danger)
 
 
-MYTHICAL = Catalogue(
+MYTHICAL = EndpointSet(
     danger={"unicorn": 1, "manticore": 23, "illithid": 13, "owlbear": 32, "beholder": 153},
     tag="beast",
     prefix="mythical",
 )
 
 # For audiences to whom a beholder is one surprise too many: the same suite in the words of a shop.
-BORING = Catalogue(
+BORING = EndpointSet(
     danger={"login": 1, "payment": 4, "account": 5, "cart": 2, "health": 3, "fastcache": 6},
     tag="endpoint",
     prefix="eStore",
 )
 
 
-def catalogue(endpoint_type: str) -> Catalogue:
+def endpoints_for(endpoint_type: str) -> EndpointSet:
     """Give the catalogue for the setting ENDPOINT_TYPE: BORING or, for anything else, the beasts."""
     return BORING if endpoint_type == "BORING" else MYTHICAL

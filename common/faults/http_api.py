@@ -5,7 +5,7 @@ from http import HTTPStatus
 from flask import Flask, Response, jsonify, request
 
 from common.faults.registry import Fault
-from common.faults.state import FaultRefused, Faults, NoSuchFault, finite
+from common.faults.state import Faults, InvalidFaultSetting, UnknownFault, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem
 
@@ -14,13 +14,13 @@ DEFAULT_LEASE_S = 600.0
 PATH = "/faults"
 
 
-def add_fault_pages(app: Flask, faults: Faults) -> None:
+def add_fault_routes(app: Flask, faults: Faults) -> None:
     """Register `GET /faults`, `PUT /faults/<name>`, `DELETE /faults/<name>` and `DELETE /faults`."""
 
     @app.get(PATH)
     def _list() -> Response:
         reject_cross_site(request)
-        return jsonify(faults=[_told(faults, fault) for fault in faults.shown])
+        return jsonify(faults=[_told(faults, fault) for fault in faults.supported])
 
     @app.put(f"{PATH}/<name>")
     def _set(name: str) -> Response:
@@ -28,9 +28,9 @@ def add_fault_pages(app: Flask, faults: Faults) -> None:
         strength, seconds, blind = _asked()
         try:
             faults.set(name, strength, seconds, blind=blind)
-        except FaultRefused as refusal:
+        except InvalidFaultSetting as refusal:
             raise _problem(refusal) from refusal
-        return jsonify(_told(faults, faults.named(name)))
+        return jsonify(_told(faults, faults.get(name)))
 
     @app.delete(PATH, defaults={"name": None})
     @app.delete(f"{PATH}/<name>")
@@ -38,7 +38,7 @@ def add_fault_pages(app: Flask, faults: Faults) -> None:
         reject_cross_site(request)
         try:
             faults.clear(name)
-        except FaultRefused as refusal:
+        except InvalidFaultSetting as refusal:
             raise _problem(refusal) from refusal
         return Response(status=HTTPStatus.NO_CONTENT)
 
@@ -50,10 +50,10 @@ def _told(faults: Faults, fault: Fault) -> dict[str, object]:
     return {
         "name": fault.name,
         "sentence": fault.sentence,
-        "strength": open_lease.strength if open_lease else faults.at_start(fault),
-        "at_start": faults.at_start(fault),
+        "strength": open_lease.strength if open_lease else faults.configured_strength(fault),
+        "at_start": faults.configured_strength(fault),
         "default": fault.default,
-        "most": fault.most,
+        "most": fault.max_strength,
         "seconds_left": round(faults.seconds_left(open_lease), 1) if open_lease else None,
     }
 
@@ -78,6 +78,6 @@ def _number(body: dict[str, object], name: str, default: float | None) -> float:
     return number
 
 
-def _problem(refusal: FaultRefused) -> Problem:
-    status = HTTPStatus.NOT_FOUND if isinstance(refusal, NoSuchFault) else HTTPStatus.BAD_REQUEST
+def _problem(refusal: InvalidFaultSetting) -> Problem:
+    status = HTTPStatus.NOT_FOUND if isinstance(refusal, UnknownFault) else HTTPStatus.BAD_REQUEST
     return Problem(status, f"{str(refusal)[:1].upper()}{str(refusal)[1:]}.")

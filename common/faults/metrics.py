@@ -10,7 +10,7 @@ from common.faults.state import Change, Faults
 log = logging.getLogger(__name__)
 
 
-def mark(faults: Faults, meter: Meter) -> None:
+def register_fault_telemetry(faults: Faults, meter: Meter) -> None:
     """Register the gauge `mythical_fault_strength`, and log each change.
 
     It has a value for each fault whose strength is not the one by default: the six that are always on would otherwise
@@ -18,7 +18,7 @@ def mark(faults: Faults, meter: Meter) -> None:
     """
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:
-        for fault in faults.shown:
+        for fault in faults.supported:
             strength = faults.strength(fault)
             if strength != fault.default:
                 yield Observation(strength, {"fault": faults.public_name(fault)})

@@ -15,7 +15,7 @@ class Fault:
     name: str
     service: str
     default: float
-    most: float
+    max_strength: float
     sentence: str
 
     @property
@@ -84,7 +84,7 @@ STUCK_CONSUMER = Fault(
 )
 CLOCK_SHIFT = Fault("clock_shift", "recorder", 0, 300, "The recorder's clock is slow by this many seconds.")
 
-PLANTED = (
+ALL_FAULTS = (
     NULL_NAME,
     SLOW_PUBLISH,
     SLOW_PROCESSING,
@@ -112,6 +112,6 @@ PLANTED = (
 SLOW_BEASTS = frozenset({"beholder", "unicorn"})
 
 
-def shown_by(service: str) -> tuple[Fault, ...]:
+def faults_of(service: str) -> tuple[Fault, ...]:
     """Give the faults that a service shows, by its short name, as in `server`."""
-    return tuple(fault for fault in PLANTED if fault.service == service)
+    return tuple(fault for fault in ALL_FAULTS if fault.service == service)

@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from common.core.env import Env
-from common.faults.registry import PLANTED, Fault
+from common.faults.registry import ALL_FAULTS, Fault
 
 Told = Callable[["Change"], None]
 
-LEAST_LEASE_S, LONGEST_LEASE_S = 1.0, 86_400.0
+MIN_LEASE_S, MAX_LEASE_S = 1.0, 86_400.0
 
 
-class FaultRefused(Exception):
+class InvalidFaultSetting(Exception):
     """A strength or a lease that cannot be; its text is one line that says what can."""
 
 
-class NoSuchFault(FaultRefused):
+class UnknownFault(InvalidFaultSetting):
     """A name that is none of this service's faults."""
 
 
@@ -64,9 +64,9 @@ class Faults:
         self._told: list[Told] = []
 
     @property
-    def shown(self) -> tuple[Fault, ...]:
+    def supported(self) -> tuple[Fault, ...]:
         """The faults that this process can show."""
-        return tuple(fault for fault in PLANTED if fault.name in self._at_start)
+        return tuple(fault for fault in ALL_FAULTS if fault.name in self._at_start)
 
     def strength(self, fault: Fault) -> float:
         """Give the fault's strength, 0 when it is off."""
@@ -77,12 +77,12 @@ class Faults:
         strength = self._now.get(fault.name, 0.0)
         return strength > 0 and self._dice.random() < strength
 
-    def seconds(self, fault: Fault, least: float, most: float) -> float:
+    def random_delay(self, fault: Fault, least: float, most: float) -> float:
         """Give a time between least and most seconds, times the fault's strength; 0 when it is off."""
         strength = self._now.get(fault.name, 0.0)
         return strength * self._dice.uniform(least, most) if strength > 0 else 0.0
 
-    def at_start(self, fault: Fault) -> float:
+    def configured_strength(self, fault: Fault) -> float:
         """Give the strength that is in force without a lease."""
         return self._at_start.get(fault.name, 0.0)
 
@@ -103,19 +103,21 @@ class Faults:
         """Have `told` called after each change, on the thread that made it."""
         self._told.append(told)
 
-    def named(self, name: str) -> Fault:
-        """Give the fault of a name; raises NoSuchFault."""
-        for fault in self.shown:
+    def get(self, name: str) -> Fault:
+        """Give the fault of a name; raises UnknownFault."""
+        for fault in self.supported:
             if fault.name == name:
                 return fault
-        raise NoSuchFault(f"there is no fault {name[:40]!r} here; there are {', '.join(f.name for f in self.shown)}")
+        raise UnknownFault(
+            f"there is no fault {name[:40]!r} here; there are {', '.join(f.name for f in self.supported)}"
+        )
 
     def set(self, name: str, strength: float, seconds: float, *, blind: bool = False) -> None:
-        """Set a fault for so many seconds, in place of an earlier lease; raises FaultRefused."""
-        fault = self.named(name)
+        """Set a fault for so many seconds, in place of an earlier lease; raises InvalidFaultSetting."""
+        fault = self.get(name)
         check_strength(fault, strength)
-        if not LEAST_LEASE_S <= seconds <= LONGEST_LEASE_S:
-            raise FaultRefused(f"seconds={seconds:g} is out of range; give {LEAST_LEASE_S:g} to {LONGEST_LEASE_S:g}")
+        if not MIN_LEASE_S <= seconds <= MAX_LEASE_S:
+            raise InvalidFaultSetting(f"seconds={seconds:g} is out of range; give {MIN_LEASE_S:g} to {MAX_LEASE_S:g}")
         lease = Lease(strength, self._clock() + seconds, blind)
         with self._lock:
             self._leases[fault.name] = lease
@@ -123,8 +125,8 @@ class Faults:
             self._put(fault, strength, self.public_name(fault))
 
     def clear(self, name: str | None = None) -> None:
-        """Put a fault, or all, back to the strength at start; raises NoSuchFault."""
-        for fault in self.shown if name is None else (self.named(name),):
+        """Put a fault, or all, back to the strength at start; raises UnknownFault."""
+        for fault in self.supported if name is None else (self.get(name),):
             if lease := self._leases.get(fault.name):
                 self._end(fault, lease)
 
@@ -135,7 +137,7 @@ class Faults:
                 public_name = self.public_name(fault)
                 del self._leases[fault.name]
                 self._timers.pop(fault.name).cancel()
-                self._put(fault, self.at_start(fault), public_name)
+                self._put(fault, self.configured_strength(fault), public_name)
 
     def _time(self, fault: Fault, lease: Lease, seconds: float) -> None:
         """Have the lease end in time; the timer of the one before would wait for nothing, in a thread of its own."""
@@ -164,11 +166,13 @@ def finite(value: object) -> float | None:
 
 
 def check_strength(fault: Fault, strength: float) -> None:
-    """Raise FaultRefused for a strength that the fault cannot have."""
-    if not 0 <= strength <= fault.most:
-        raise FaultRefused(f"strength {strength:g} of {fault.name} is out of range; give 0 to {fault.most:g}")
+    """Raise InvalidFaultSetting for a strength that the fault cannot have."""
+    if not 0 <= strength <= fault.max_strength:
+        raise InvalidFaultSetting(
+            f"strength {strength:g} of {fault.name} is out of range; give 0 to {fault.max_strength:g}"
+        )
 
 
-def strengths(env: Env, *wanted: Fault) -> dict[str, float]:
+def configured_strengths(env: Env, *wanted: Fault) -> dict[str, float]:
     """Read the strengths of the faults that a service can show."""
-    return {fault.name: env.number(fault.variable, fault.default, 0, fault.most) for fault in wanted}
+    return {fault.name: env.number(fault.variable, fault.default, 0, fault.max_strength) for fault in wanted}

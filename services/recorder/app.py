@@ -7,7 +7,7 @@ from flask import Flask
 
 from common.faults import CLOCK_SHIFT, Faults
 from common.faults.clock_skew import skewed_clock
-from common.faults.metrics import mark
+from common.faults.metrics import register_fault_telemetry
 from common.messaging import Consumer
 from common.telemetry.setup import start_telemetry
 from common.web.admin import beside, operations
@@ -31,15 +31,15 @@ def start(config: Config, stop_event: threading.Event) -> Running:
 
     telemetry = start_telemetry(
         config.telemetry,
-        job=f"{config.catalogue.prefix}-recorder",
+        job=f"{config.endpoints.prefix}-recorder",
         scope="mythical.recorder",
         clock_skew_s=clock_skew_s,
     )
-    mark(faults, telemetry.meter)
-    recording = MessageHandler(config.catalogue, telemetry.meter, faults)
+    register_fault_telemetry(faults, telemetry.meter)
+    handler = MessageHandler(config.endpoints, telemetry.meter, faults)
     consumer = Consumer(
         config.broker,
-        recording.record,
+        handler.handle,
         tracer=telemetry.tracer,
         meter=telemetry.meter,
         concurrency=config.concurrency,

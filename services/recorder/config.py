@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common import faults
-from common.core.endpoints import Catalogue, catalogue
+from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env
 from common.messaging.broker import Broker
 from common.messaging.settings import broker
@@ -26,7 +26,7 @@ class Config:
 
     address: Address
     telemetry: TelemetrySettings
-    catalogue: Catalogue
+    endpoints: EndpointSet
     broker: Broker
     concurrency: int
     attempts: int
@@ -42,12 +42,12 @@ def load(env: Env) -> Config:
     return Config(
         address=where,
         telemetry=telemetry_settings(env, SERVICE),
-        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        endpoints=endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
         broker=broker(env, SERVICE),
         concurrency=env.integer("RECORDER_CONCURRENCY", 16, 1, 256),
         attempts=env.integer("RECORDER_ATTEMPTS", 5, 1, 100),
         retry_delay_s=env.number("RECORDER_RETRY_DELAY", 5, 0.1, 3600),
-        faults=faults.strengths(env, *faults.shown_by("recorder")),
+        faults=faults.configured_strengths(env, *faults.faults_of("recorder")),
         faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
         debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )

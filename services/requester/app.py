@@ -7,7 +7,7 @@ import threading
 from flask import Flask
 
 from common.faults import SILENT_TELEMETRY, Faults
-from common.faults.metrics import mark
+from common.faults.metrics import register_fault_telemetry
 from common.messaging import Publisher
 from common.telemetry.setup import start_telemetry
 from common.web.admin import beside, operations
@@ -16,9 +16,9 @@ from common.web.refusals import RejectedRequests
 from common.web.server import Running
 from services.requester.client import Client
 from services.requester.config import Config
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from services.requester.request_round import RequestRound
-from services.requester.traffic_plan import Plan
+from services.requester.traffic_plan import TrafficPlan
 from services.requester.workers import WorkerThreads
 
 log = logging.getLogger(__name__)
@@ -33,26 +33,28 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
     telemetry = start_telemetry(
         config.telemetry,
-        job=f"{config.catalogue.prefix}-requester",
+        job=f"{config.endpoints.prefix}-requester",
         scope="mythical.requester",
         silent=lambda: faults.strength(SILENT_TELEMETRY) > 0,
     )
-    mark(faults, telemetry.meter)
-    danger = Danger()
+    register_fault_telemetry(faults, telemetry.meter)
+    danger = DangerGauge()
     danger.observe(telemetry.meter)
     publisher = Publisher(config.broker, tracer=telemetry.tracer, meter=telemetry.meter)
     client = Client(
         config.server,
-        config.catalogue,
+        config.endpoints,
         telemetry.tracer,
         telemetry.meter,
         connections=config.loops,
         conventions=config.telemetry.conventions,
         faults=faults,
     )
-    plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
-    journey = RequestRound(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
-    loops = WorkerThreads(plan, journey, count=config.loops, start_s=config.start_s)
+    plan = TrafficPlan(config.endpoints, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
+    request_round = RequestRound(
+        config.endpoints, client, publisher, danger, faults, timeshift_min=config.timeshift_min
+    )
+    loops = WorkerThreads(plan, request_round, count=config.loops, start_s=config.start_s)
     machines = operations(
         telemetry,
         {"broker": lambda: _missing(publisher)},

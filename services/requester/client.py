@@ -11,7 +11,7 @@ from opentelemetry import propagate
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import BROKEN_PROPAGATION, Faults
 from common.telemetry.semconv import Conventions
 
@@ -49,7 +49,7 @@ class Client:
     def __init__(
         self,
         server: tuple[str, int],
-        catalogue: Catalogue,
+        catalogue: EndpointSet,
         tracer: Tracer,
         meter: Meter,
         *,

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from common import faults
-from common.core.endpoints import Catalogue, catalogue
+from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env, SettingsError
 from common.messaging.broker import Broker
 from common.messaging.settings import broker
@@ -26,7 +26,7 @@ class Config:
 
     address: Address
     telemetry: TelemetrySettings
-    catalogue: Catalogue
+    endpoints: EndpointSet
     broker: Broker
     server: tuple[str, int]
     loops: int
@@ -46,7 +46,7 @@ def load(env: Env) -> Config:
     return Config(
         address=where,
         telemetry=telemetry_settings(env, SERVICE),
-        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        endpoints=endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
         broker=broker(env, SERVICE),
         server=env.host_port("MYTHICAL_SERVER_HOST_PORT", "mythical-server:4000"),
         loops=env.integer("REQUESTER_LOOPS", 4, 1, 64),
@@ -55,7 +55,7 @@ def load(env: Env) -> Config:
         error_odds=env.number("REQUESTER_ERROR_ODDS", 0, 0, 1),
         seed=_seed(env),
         timeshift_min=_timeshift(env),
-        faults=faults.strengths(env, *faults.shown_by("requester")),
+        faults=faults.configured_strengths(env, *faults.faults_of("requester")),
         faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
         debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )

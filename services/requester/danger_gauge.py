@@ -10,7 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 WINDOW_S = 30
 
 
-class Danger:
+class DangerGauge:
     """A sum over a sliding window, kept per second so that its memory does not grow with the rate."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,4 +1,4 @@
-"""The journey: what one round of requests does, from the request to the message about it."""
+"""The request_round: what one round of requests does, from the request to the message about it."""
 
 import json
 import logging
@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanContext
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
 from common.messaging import MessagingError, Publisher
 from services.requester.client import Client, RequestFailed
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from services.requester.traffic_plan import Round
 
 log = logging.getLogger(__name__)
@@ -29,15 +29,15 @@ class RequestRound:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        endpoints: EndpointSet,
         client: Client,
         publisher: Publisher,
-        danger: Danger,
+        danger: DangerGauge,
         faults: Faults,
         *,
         timeshift_min: int,
     ) -> None:
-        self._catalogue = catalogue
+        self._endpoints = endpoints
         self._client = client
         self._publisher = publisher
         self._danger = danger
@@ -45,10 +45,10 @@ class RequestRound:
         self._timeshift = timedelta(minutes=timeshift_min)
         self._previous: SpanContext | None = None  # of any loop: links lead through all requests in their order
 
-    def make(self, planned: Round) -> None:
+    def run(self, planned: Round) -> None:
         """Make one round: the request and, after a GET, perhaps the deletion of a name it found."""
-        self._danger.add(self._catalogue.danger[planned.beast])
-        if planned.wrong:
+        self._danger.add(self._endpoints.danger[planned.beast])
+        if planned.malformed:
             self._request(planned, "POST", {})  # no name: the server has to answer 400
         elif planned.method == "POST":
             self._request(planned, "POST", {"name": planned.name})
@@ -79,7 +79,7 @@ class RequestRound:
 
     def _publish(self, message: str, beast: str) -> None:
         """Hand the message over without waiting; if the broker never confirms it, that is logged under this trace."""
-        delay_s = self._faults.seconds(SLOW_PUBLISH, 0.5, 2.5) if beast in SLOW_BEASTS else 0.0
+        delay_s = self._faults.random_delay(SLOW_PUBLISH, 0.5, 2.5) if beast in SLOW_BEASTS else 0.0
         if self._faults.should_trigger(POISON_MESSAGES):
             message = message.replace(" /", " ", 1)
         future = self._publisher.publish(message, delay_s=delay_s)
@@ -110,7 +110,7 @@ class RequestRound:
 
     def _extra(self, beast: str, **fields: str | None) -> dict[str, object]:
         now = (datetime.now(UTC) - self._timeshift).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"fields": {**fields, "loggedtime": now}, "tags": {self._catalogue.tag: beast}}
+        return {"fields": {**fields, "loggedtime": now}, "tags": {self._endpoints.tag: beast}}
 
 
 def _release(chance: float, share_of_new: float) -> str:

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import REQUEST_WAVES, Faults
 from services.requester.names import random_name
 
@@ -23,42 +23,42 @@ class Round:
     method: Literal["GET", "POST"]
     beast: str
     name: str
-    wrong: bool
+    malformed: bool
     then_delete: bool
     version: float
     pause_s: float
 
 
-class Plan:
+class TrafficPlan:
     """Gives the rounds in order to whichever loop asks; the same seed gives the same rounds."""
 
-    def __init__(self, catalogue: Catalogue, faults: Faults, *, seed: int, rate: float, error_odds: float) -> None:
-        self._catalogue = catalogue
+    def __init__(self, endpoints: EndpointSet, faults: Faults, *, seed: int, rate: float, error_odds: float) -> None:
+        self._endpoints = endpoints
         self._faults = faults
         self._rate = rate
         self._error_odds = error_odds
-        self._dice = random.Random(seed)  # noqa: S311 - dice, not secrets
+        self._rng = random.Random(seed)  # noqa: S311 - dice, not secrets
         self._count = 0
         self._lock = threading.Lock()
 
     def next(self) -> Round:
         """Give the next round.
 
-        Every round throws the same dice in the same order, whatever comes of them: were the name drawn for a POST
+        Every round throws the same rng in the same order, whatever comes of them: were the name drawn for a POST
         only, one changed choice would change all that follow.
         """
         with self._lock:
-            dice, names = self._dice, self._catalogue.names
-            method: Literal["GET", "POST"] = "GET" if dice.random() < 0.5 else "POST"  # noqa: PLR2004 - equally likely
-            index = dice.randrange(len(names))
+            rng, names = self._rng, self._endpoints.names
+            method: Literal["GET", "POST"] = "GET" if rng.random() < 0.5 else "POST"  # noqa: PLR2004 - equally likely
+            index = rng.randrange(len(names))
             planned = Round(
                 method=method,
                 beast=names[index],
-                name=random_name(dice),
-                wrong=dice.random() < self._error_odds,
-                then_delete=dice.random() < index / len(names) and method == "GET",
-                version=dice.random(),
-                pause_s=self._pause_s(dice.random()) / self._rate,
+                name=random_name(rng),
+                malformed=rng.random() < self._error_odds,
+                then_delete=rng.random() < index / len(names) and method == "GET",
+                version=rng.random(),
+                pause_s=self._pause_s(rng.random()) / self._rate,
             )
             self._count = (self._count + 1) % CYCLE
             return planned

@@ -5,7 +5,7 @@ import threading
 import time
 
 from services.requester.request_round import RequestRound
-from services.requester.traffic_plan import Plan
+from services.requester.traffic_plan import TrafficPlan
 
 log = logging.getLogger(__name__)
 
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 class WorkerThreads:
     """Runs `count` loops; the first starts after `start_s` seconds, each next one a second later."""
 
-    def __init__(self, plan: Plan, journey: RequestRound, *, count: int, start_s: float) -> None:
+    def __init__(self, plan: TrafficPlan, request_round: RequestRound, *, count: int, start_s: float) -> None:
         self._plan = plan
-        self._journey = journey
+        self._round = request_round
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(start_s + number,), name=f"loop-{number}", daemon=True)
@@ -41,7 +41,7 @@ class WorkerThreads:
             planned = self._plan.next()
             began = time.monotonic()
             try:
-                self._journey.make(planned)
+                self._round.run(planned)
             except Exception:  # a loop that dies would go unnoticed: fewer requests, and no error anywhere
                 log.exception("a round failed")
             # The pace counts from start to start, as with the timers of the original: what a request took is not

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask
 
 from common.faults import Faults
-from common.faults.metrics import mark
+from common.faults.metrics import register_fault_telemetry
 from common.telemetry.semconv import pin_semconv_mode
 from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import beside, operations
@@ -18,7 +18,7 @@ from common.web.refusals import RejectedRequests
 from common.web.server import Running
 from common.web.whole_requests import LARGEST_BODY
 from services.server.config import Config
-from services.server.connection_health import Reach
+from services.server.connection_health import ConnectionHealth
 from services.server.faults import Planted
 from services.server.faults.labels import label_explosion, long_label
 from services.server.request_spans import make_request_spans
@@ -34,16 +34,16 @@ POOL_CLOSE_S = 0.5
 
 def start(config: Config, stop_event: threading.Event) -> Running:
     """Start the server in this process; `stop_event` is set when it is to end."""
-    telemetry = start_telemetry(config.telemetry, job=f"{config.catalogue.prefix}-server", scope="mythical.server")
+    telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-server", scope="mythical.server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
-    mark(faults, telemetry.meter)
-    reach = Reach()
-    pool = make_pool(config.database, reach)
+    register_fault_telemetry(faults, telemetry.meter)
+    health = ConnectionHealth()
+    pool = make_pool(config.database, health)
     observe_pool(telemetry.meter, pool, config.database.name)
     spans = StatementTracer(telemetry.tracer, telemetry.meter, config.database, config.telemetry.conventions)
     statement_s = config.database.statement_timeout_ms / 1000
-    store = Store(pool, reach, spans, config.catalogue.names, faults, statement_s=statement_s)
-    upkeep = TableMaintenance(
+    store = Store(pool, health, spans, config.endpoints.names, faults, statement_s=statement_s)
+    maintenance = TableMaintenance(
         store,
         telemetry.tracer,
         rows=config.table_rows,
@@ -55,25 +55,25 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     planted = Planted(faults, config.database, store, pool, spans)
     refusals = RejectedRequests(telemetry.meter)
     service = ConcurrencyLimiter(
-        create_app(config, telemetry, store, upkeep, faults),
+        create_app(config, telemetry, store, maintenance, faults),
         refusals,
         working=config.address.threads,
         waiting=config.address.waiting,
     )
     machines = operations(
         telemetry,
-        {"database": lambda: _missing(upkeep)},
+        {"database": lambda: _missing(maintenance)},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     pool.open(wait=False)
-    upkeep.start()
+    maintenance.start()
     planted.start()
     return Running(
         beside(service, machines),
         planted.close,
-        upkeep.close,
+        maintenance.close,
         lambda: pool.close(POOL_CLOSE_S),
         telemetry.close,
         late=refusals.slow,
@@ -87,18 +87,20 @@ class _Synchronous(Flask):
         return func
 
 
-def create_app(config: Config, telemetry: Telemetry, store: Store, upkeep: TableMaintenance, faults: Faults) -> Flask:
+def create_app(
+    config: Config, telemetry: Telemetry, store: Store, maintenance: TableMaintenance, faults: Faults
+) -> Flask:
     """Make the Flask application."""
     app = _Synchronous("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
         with pin_semconv_mode(config.telemetry.conventions):
             make_request_spans(app, telemetry.tracer_provider)
-    RequestTelemetry(telemetry.meter, config.catalogue, config.telemetry.conventions).watch(app)
+    RequestTelemetry(telemetry.meter, config.endpoints, config.telemetry.conventions).watch(app)
     register_error_handlers(app)
-    add_routes(app, store, upkeep, config.catalogue, faults)
+    add_routes(app, store, maintenance, config.endpoints, faults)
     return app
 
 
-def _missing(upkeep: TableMaintenance) -> str | None:
-    return None if upkeep.ready else "the tables are not there; see the log for what the database says"
+def _missing(maintenance: TableMaintenance) -> str | None:
+    return None if maintenance.ready else "the tables are not there; see the log for what the database says"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 OPEN_S = 1.0
 
 
-class Breaker:
+class CircuitBreaker:
     """One circuit for each statement: reading may go on where writing waits. `try_s` is the longest that one takes.
 
     `clock` gives seconds.
@@ -25,7 +25,7 @@ class Breaker:
         self._open: dict[str, float] = {}  # until when, by the text of the statement
         self._lock = threading.Lock()
 
-    def refuses(self, text: str) -> bool:
+    def is_open(self, text: str) -> bool:
         """Whether a statement is better not tried now; whoever is told False after a trip tries it for all others."""
         if not self._open:  # as good as always, and all that a request then pays
             return False
@@ -39,12 +39,12 @@ class Breaker:
             self._open[text] = now + self._try_s  # should nothing be heard of this try, the next one is due then
             return False
 
-    def trip(self, text: str) -> None:
+    def record_failure(self, text: str) -> None:
         """It waited in vain: refuse it for a moment."""
         with self._lock:
             self._open[text] = self._clock() + OPEN_S
 
-    def reset(self, text: str) -> None:
+    def record_success(self, text: str) -> None:
         """It went through: let all through again."""
         if text in self._open:
             with self._lock:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common import faults
-from common.core.endpoints import Catalogue, catalogue
+from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env, SettingsError
 from common.telemetry.settings import TelemetrySettings, telemetry_settings
 from common.web.server import Address, address, loopback
@@ -44,7 +44,7 @@ class Config:
 
     address: Address
     telemetry: TelemetrySettings
-    catalogue: Catalogue
+    endpoints: EndpointSet
     database: Database
     teardown_timeout_ms: float
     table_rows: int
@@ -56,13 +56,13 @@ class Config:
 def load(env: Env) -> Config:
     """Read the settings; raises SettingsError."""
     where = replace(address(env, PORT), waiting=env.integer("HTTP_QUEUE", 128, 1, 1024))
-    strengths = faults.strengths(env, *faults.shown_by("server"))
+    strengths = faults.configured_strengths(env, *faults.faults_of("server"))
     if env.flag("ALWAYS_SUCCEED", default=False):
         strengths[faults.NULL_NAME.name] = 0.0
     return Config(
         address=where,
         telemetry=telemetry_settings(env, SERVICE),
-        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        endpoints=endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
         database=Database(
             host=env.text("MYTHICAL_DATABASE_HOST", "mythical-database"),
             port=env.port("MYTHICAL_DATABASE_HOST_PORT", 5432),

@@ -7,15 +7,15 @@ import psycopg
 Row = tuple[Any, ...]
 
 
-class Reach:
+class ConnectionHealth:
     """`lost` from an attempt to connect that failed until one that succeeds, or a statement that does."""
 
     def __init__(self) -> None:
-        self.lost = False
+        self.is_down = False
 
     def connection_class(self) -> type[psycopg.Connection[Row]]:
         """Give the class of connections that note how each attempt ends; the pool attempts in threads of its own."""
-        reach = self
+        health = self
 
         class Noting(psycopg.Connection[Row]):
             @classmethod
@@ -23,9 +23,9 @@ class Reach:
                 try:
                     made = super().connect(*arguments, **more)
                 except psycopg.OperationalError:
-                    reach.lost = True
+                    health.is_down = True
                     raise
-                reach.lost = False
+                health.is_down = False
                 return made
 
         return Noting

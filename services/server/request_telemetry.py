@@ -12,7 +12,7 @@ from flask import Flask, Request, Response, g, request
 from opentelemetry import trace
 from opentelemetry.metrics import Meter
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.fast.metrics import Series
 from common.telemetry.semconv import Conventions
 from common.telemetry.synthetic import SYNTHETIC, synthetic
@@ -46,7 +46,7 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7
 class RequestTelemetry:
     """Watches each request of an app from its start to its answer."""
 
-    def __init__(self, meter: Meter, catalogue: Catalogue, conventions: Conventions) -> None:
+    def __init__(self, meter: Meter, catalogue: EndpointSet, conventions: Conventions) -> None:
         self._catalogue = catalogue
         self._conventions = conventions
         # No unit: it would become part of the name in Prometheus, and the name is one that dashboards rely on.

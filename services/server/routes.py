@@ -8,11 +8,11 @@ from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.routing import PathConverter, Rule
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import CPU_BURN, NULL_NAME, Faults
 from common.web.problems import Problem
 from services.server.faults.burn import compare_all_names
-from services.server.request_parsing import name_of, page_of
+from services.server.request_parsing import parse_name, parse_page
 from services.server.store import DatabaseUnavailable, DuplicateName, NullNameRejected, Store
 from services.server.table_maintenance import TableMaintenance
 
@@ -21,16 +21,16 @@ RETRY_AFTER_S = 1
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "POST")
 
 
-def add_routes(app: Flask, store: Store, upkeep: TableMaintenance, catalogue: Catalogue, faults: Faults) -> None:
+def add_routes(app: Flask, store: Store, maintenance: TableMaintenance, endpoints: EndpointSet, faults: Faults) -> None:
     """Register `GET`, `POST` and `DELETE /<beast>`, and what to say to everything else."""
 
     def known(beast: str) -> None:
-        if beast not in catalogue.danger:
-            raise Problem(HTTPStatus.NOT_FOUND, f"There is no such beast; there are {', '.join(catalogue.names)}.")
+        if beast not in endpoints.danger:
+            raise Problem(HTTPStatus.NOT_FOUND, f"There is no such beast; there are {', '.join(endpoints.names)}.")
 
     def table(beast: str) -> str:
         known(beast)
-        if upkeep.wiping:
+        if maintenance.is_recreating:
             raise DatabaseUnavailable("the tables are being made anew")
         return beast
 
@@ -42,9 +42,9 @@ def add_routes(app: Flask, store: Store, upkeep: TableMaintenance, catalogue: Ca
     def _page(beast: str) -> Response:
         with _refusals():
             of = table(beast)
-            limit, before = page_of(request.args)
+            limit, before = parse_page(request.args)
             rows = store.page(of, limit, before)
-        if burnt_s := faults.seconds(CPU_BURN, 0.01, 0.02):
+        if burnt_s := faults.random_delay(CPU_BURN, 0.01, 0.02):
             compare_all_names([name for _, name in rows], burnt_s)
         response = jsonify([{"name": name} for _, name in rows])
         if len(rows) == limit:
@@ -55,14 +55,14 @@ def add_routes(app: Flask, store: Store, upkeep: TableMaintenance, catalogue: Ca
     @app.post("/<beast>")
     def _add(beast: str) -> Response:
         with _refusals():
-            of, name = table(beast), name_of(request)
+            of, name = table(beast), parse_name(request)
             store.add(of, None if faults.should_trigger(NULL_NAME) else name)
         return Response(status=HTTPStatus.CREATED)
 
     @app.delete("/<beast>")
     def _remove(beast: str) -> Response:
         with _refusals():
-            store.remove(table(beast), name_of(request))
+            store.remove(table(beast), parse_name(request))
         return Response(status=HTTPStatus.NO_CONTENT)
 
     for rule in (

@@ -1,4 +1,4 @@
-"""The statements of the store: composed once per beast from the catalogue, never from a request."""
+"""The statements of the store: composed once per beast from the endpoints, never from a request."""
 
 from dataclasses import dataclass
 from importlib.resources import files

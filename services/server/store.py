@@ -11,9 +11,9 @@ from psycopg import errors
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
-from services.server.circuit_breaker import Breaker
+from services.server.circuit_breaker import CircuitBreaker
 from services.server.config import Database
-from services.server.connection_health import Reach, Row
+from services.server.connection_health import ConnectionHealth, Row
 from services.server.sql_telemetry import StatementTracer
 from services.server.statements import Statement, Statements, statements
 
@@ -40,8 +40,8 @@ class NullNameRejected(Exception):
     """The database refused a name that had become NULL on the way."""
 
 
-def make_pool(database: Database, reach: Reach) -> Pool:
-    """Make the pool, closed; `reach` learns how attempts to connect end.
+def make_pool(database: Database, health: ConnectionHealth) -> Pool:
+    """Make the pool, closed; `health` learns how attempts to connect end.
 
     It opens without waiting, so that the server starts while Postgres is away.
 
@@ -50,7 +50,7 @@ def make_pool(database: Database, reach: Reach) -> Pool:
     """
     timeout = database.statement_timeout_ms
     return ConnectionPool(
-        connection_class=reach.connection_class(),
+        connection_class=health.connection_class(),
         kwargs={
             **database.address,
             "autocommit": True,
@@ -85,7 +85,7 @@ class Store:
     def __init__(
         self,
         pool: Pool,
-        reach: Reach,
+        health: ConnectionHealth,
         spans: StatementTracer,
         tables: tuple[str, ...],
         faults: Faults,
@@ -93,8 +93,8 @@ class Store:
         statement_s: float,
     ) -> None:
         self._pool = pool
-        self._breaker = Breaker(CHECKOUT_S + statement_s)
-        self._reach = reach
+        self._breaker = CircuitBreaker(CHECKOUT_S + statement_s)
+        self._health = health
         self._spans = spans
         self._faults = faults
         self.tables_missing = threading.Event()  # set when a statement found none; upkeep makes them anew
@@ -106,7 +106,7 @@ class Store:
         if self._faults.should_trigger(N_PLUS_ONE):
             return self._one_by_one(of, rest)
         rows: list[tuple[int, str]]
-        if slow_s := self._faults.seconds(SLOW_QUERY, 0.2, 0.4):
+        if slow_s := self._faults.random_delay(SLOW_QUERY, 0.2, 0.4):
             rows = self._run(of.slow_newest if before is None else of.slow_older, (slow_s, *rest))
         else:
             rows = self._run(of.newest if before is None else of.older, rest)
@@ -131,29 +131,29 @@ class Store:
 
     def _run(self, statement: Statement, values: tuple[object, ...]) -> Any:
         """Run a statement; give the rows of a SELECT, of any other the number of rows it changed."""
-        if self._breaker.refuses(statement.text):
+        if self._breaker.is_open(statement.text):
             raise DatabaseUnavailable("the table is locked")
         with self.connection() as connection, self._spans.span(statement):
             try:
                 cursor = connection.execute(statement.text.encode(), values)
             except errors.LockNotAvailable:
-                self._breaker.trip(statement.text)
+                self._breaker.record_failure(statement.text)
                 raise
-            self._breaker.reset(statement.text)
+            self._breaker.record_success(statement.text)
             return cursor.fetchall() if statement.operation == "SELECT" else cursor.rowcount
 
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Row]]:
         """Lend a connection; raises DatabaseUnavailable for whatever time may heal."""
-        if self._reach.lost and not self._pool.get_stats().get("pool_available"):
+        if self._health.is_down and not self._pool.get_stats().get("pool_available"):
             # A wait for a connection would be in vain, and hold one of few threads: the pool itself tries again.
             raise DatabaseUnavailable("the database is away")
         try:
             with self._pool.connection() as connection:
                 yield connection
-                if held_s := self._faults.seconds(POOL_TOO_SMALL, 0.03, 0.05):
+                if held_s := self._faults.random_delay(POOL_TOO_SMALL, 0.03, 0.05):
                     time.sleep(held_s)  # simulated: what else one may do before a connection is given back
-            self._reach.lost = False
+            self._health.is_down = False
         except (PoolTimeout, TooManyRequests) as error:
             raise DatabaseUnavailable("no connection to the database is free") from error
         except (errors.QueryCanceled, errors.LockNotAvailable) as error:

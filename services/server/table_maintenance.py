@@ -44,7 +44,7 @@ def add_index(connection: Connection[Row], table: str) -> None:
 class TableMaintenance:
     """A thread that keeps the tables, and by doing so knows how the database is.
 
-    `ready` while the tables exist and the database answers, `wiping` while they are made anew.
+    `ready` while the tables exist and the database answers, `is_recreating` while they are made anew.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TableMaintenance:
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._created = False
         self.ready = False
-        self.wiping = False
+        self.is_recreating = False
 
     def start(self) -> None:
         """Begin; while the database is away, it is asked again each second."""
@@ -106,7 +106,7 @@ class TableMaintenance:
         except Error:
             log.exception("upkeep failed", extra={"fields": {"upkeep": what}})
         finally:
-            self.wiping = False
+            self.is_recreating = False
         return False
 
     def _create(self, connection: Connection[Row]) -> None:
@@ -129,7 +129,7 @@ class TableMaintenance:
         if connection.execute(WIPE_DUE.encode(), (self._wipe_after_ms,)).fetchone() != (True,):
             return
         with self._tracer.start_as_current_span("server") as span:
-            self.wiping = True
+            self.is_recreating = True
             log.info("dropping tables")
             try:
                 for of in self._store.statements.values():

@@ -109,7 +109,7 @@ def test_no_fault_leaves_a_thread_or_a_lease(switches: Switches) -> None:
     """All of them set at once and cleared at once, every service is as at start."""
     before = switches.states()
     for state in before:
-        switches.set(state.fault, min(1, state.fault.most), 60)
+        switches.set(state.fault, min(1, state.fault.max_strength), 60)
     assert {state.fault.name for state in switches.states() if state.seconds_left is None} == set()
     switches.clear()
     assert switches.states() == before

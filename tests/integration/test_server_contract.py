@@ -19,7 +19,7 @@ from common.web.whole_requests import LARGEST_BODY
 from local.ports import free_port
 from local.postgres import Postgres
 from local.state import CHECKOUT
-from services.server.request_parsing import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
+from services.server.request_parsing import DEFAULT_PAGE_SIZE, MAX_ID, MAX_NAME_LENGTH, MAX_PAGE_SIZE
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, SILENT, Answer, ask, database_settings, fleet, own_database
 
@@ -184,12 +184,12 @@ def test_the_document_and_the_code_have_the_same_limits() -> None:
     parts = DOCUMENT["components"]
     limit, before = parts["parameters"]["limit"]["schema"], parts["parameters"]["before"]["schema"]
     assert (limit["default"], limit["maximum"], parts["schemas"]["Page"]["maxItems"]) == (
-        PAGE,
-        LONGEST_PAGE,
-        LONGEST_PAGE,
+        DEFAULT_PAGE_SIZE,
+        MAX_PAGE_SIZE,
+        MAX_PAGE_SIZE,
     )
-    assert before["maximum"] == LARGEST_ID
-    assert parts["schemas"]["Text"]["maxLength"] == NAME_LENGTH
+    assert before["maximum"] == MAX_ID
+    assert parts["schemas"]["Text"]["maxLength"] == MAX_NAME_LENGTH
     assert f"{LARGEST_BODY:,} bytes" in parts["requestBodies"]["Name"]["description"]
     assert tuple(parts["parameters"]["beast"]["schema"]["enum"]) == MYTHICAL.names
 

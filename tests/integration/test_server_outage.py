@@ -14,7 +14,7 @@ from local.errors import LocalError
 from local.ports import LOOPBACK
 from local.postgres import Postgres
 from services.server.config import Database
-from services.server.connection_health import Reach
+from services.server.connection_health import ConnectionHealth
 from services.server.store import CHECKOUT_S, make_pool
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
@@ -227,7 +227,7 @@ def test_callers_that_waited_in_vain_do_not_shut_the_pool(database: Postgres) ->
     """After an outage longer than its patience, with more callers than may wait, the pool connects again by itself."""
     database.stop()
     settings = Database(database.host, database.port, database.user, database.password, database.database, 1, 1000)
-    with make_pool(settings, Reach()) as pool:
+    with make_pool(settings, ConnectionHealth()) as pool:
         pool.reconnect_timeout, pool.timeout = 0.5, 0.02
 
         def reads() -> bool:

@@ -21,7 +21,7 @@ from common.faults import Faults
 from common.telemetry.semconv import conventions
 from local.postgres import Postgres
 from services.server.config import DAY_MS, Database
-from services.server.connection_health import Reach
+from services.server.connection_health import ConnectionHealth
 from services.server.sql_telemetry import StatementTracer
 from services.server.store import Store, make_pool
 from services.server.table_maintenance import WIPES, TableMaintenance
@@ -47,31 +47,31 @@ NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
 def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[TableMaintenance]:
     """TableMaintenance that trims as often as it can, with all its parts but the service around it."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
-    reach = Reach()
-    with make_pool(settings, reach) as pool:
+    health = ConnectionHealth()
+    with make_pool(settings, health) as pool:
         spans = StatementTracer(NoOpTracer(), NoOpMeter("test"), settings, conventions(Env({})))
-        store = Store(pool, reach, spans, MYTHICAL.names, NO_FAULTS, statement_s=2.0)
-        upkeep = TableMaintenance(
+        store = Store(pool, health, spans, MYTHICAL.names, NO_FAULTS, statement_s=2.0)
+        maintenance = TableMaintenance(
             store, NoOpTracer(), rows=rows, wipe_after_ms=DAY_MS, faults=NO_FAULTS, trim_every_s=0
         )
-        upkeep.start()
+        maintenance.start()
         try:
-            yield upkeep
+            yield maintenance
         finally:
-            upkeep.close()
+            maintenance.close()
 
 
 def test_tables_keep_their_newest_rows_alone(postgres: Postgres, database: str) -> None:
     """However much is added, a table comes back to its bound, and what is lost is the oldest."""
-    with running_upkeep(postgres, database, rows=10) as upkeep:
-        eventually(lambda: upkeep.ready)
+    with running_upkeep(postgres, database, rows=10) as maintenance:
+        eventually(lambda: maintenance.ready)
         for beast in ("unicorn", "beholder"):
             run(postgres, f"INSERT INTO {beast} (name) SELECT 'n' || i FROM generate_series(1, 500) AS i", database)  # noqa: S608
         for beast in ("unicorn", "beholder"):
             names = f"SELECT name FROM {beast} ORDER BY id"  # noqa: S608 - a constant
             eventually(lambda names=names: len(run(postgres, names, database)) <= 10)  # type: ignore[misc]
             assert [name for (name,) in run(postgres, names, database)] == [f"n{i}" for i in range(491, 501)]
-        assert upkeep.ready
+        assert maintenance.ready
 
 
 class Load:

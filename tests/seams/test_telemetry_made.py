@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
-from common.faults.metrics import mark
+from common.faults.metrics import register_fault_telemetry
 from common.messaging import Broker, BrokerUnavailable, Message, Poison, metrics
 from common.messaging.spans import mark_failed, process_attributes, publish_attributes
 from common.telemetry.exported import CountingSpanExporter
@@ -27,7 +27,7 @@ from common.web.concurrency_limit import ConcurrencyLimiter
 from common.web.refusals import RejectedRequests
 from services.recorder.message_handler import MessageHandler
 from services.requester.client import Client
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from services.requester.request_round import RequestRound
 from services.requester.traffic_plan import Round
 from services.server.config import load
@@ -65,9 +65,9 @@ def requester(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     client = Client(
         server.address, MYTHICAL, told.tracer, told.meter, connections=1, conventions=chosen, faults=NO_FAULTS
     )
-    journey = RequestRound(MYTHICAL, client, cast(Any, Broken()), Danger(), NO_FAULTS, timeshift_min=0)
+    request_round = RequestRound(MYTHICAL, client, cast(Any, Broken()), DangerGauge(), NO_FAULTS, timeshift_min=0)
     for server.status in (200, 500):
-        journey.make(Round("GET", "unicorn", "", wrong=False, then_delete=False, version=0, pause_s=0))
+        request_round.run(Round("GET", "unicorn", "", malformed=False, then_delete=False, version=0, pause_s=0))
     client.close()
     server.close()
     return made_by(told, "requester")
@@ -124,7 +124,7 @@ def messages(told: Recorded) -> Iterator[Made]:
             "process_message", attributes=process_attributes(broker, "messages", "id", 1, 1)
         ) as span:
             try:
-                recording.record(Message(text, b"", "id", {}, redelivered=False, attempt=1))
+                recording.handle(Message(text, b"", "id", {}, redelivered=False, attempt=1))
             except Poison as poison:
                 mark_failed(span, poison)
         yield Made("process_message", "process_message", frozenset(attributes(told.spans[-1])))
@@ -194,7 +194,7 @@ def test_composed_names_are_of_the_documented_form(played: tuple[str, Played]) -
 def all_metrics(told: Recorded) -> None:
     """Have each remaining instrument measure something."""
     observe_process(told.meter)
-    Danger().observe(told.meter)
+    DangerGauge().observe(told.meter)
     stats: Callable[[], dict[str, int]] = dict
     observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
     publishing = metrics.publishing(told.meter, "messages", lambda: 0, lambda: False)
@@ -208,7 +208,7 @@ def all_metrics(told: Recorded) -> None:
     full = ConcurrencyLimiter(cast(Any, None), RejectedRequests(told.meter), working=0, waiting=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
-    mark(on, told.meter)
+    register_fault_telemetry(on, told.meter)
     label_explosion(on, told.meter)
     long_label(on, told.meter)
 

@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from common.faults import MEMORY_LEAK, NULL_NAME, PLANTED, SLOW_QUERY, Faults
+from common.faults import ALL_FAULTS, MEMORY_LEAK, NULL_NAME, SLOW_QUERY, Faults
 from common.faults.background import AGAIN_S, BackgroundFault
-from common.faults.http_api import add_fault_pages
-from common.faults.metrics import mark
-from common.faults.state import Change, FaultRefused
+from common.faults.http_api import add_fault_routes
+from common.faults.metrics import register_fault_telemetry
+from common.faults.state import Change, InvalidFaultSetting
 from common.web.problems import register_error_handlers
 from tests.unit.waiting import eventually
 
@@ -32,7 +32,7 @@ def client(shown: Faults) -> FlaskClient:
     """The switch of those faults."""
     app = Flask("test")
     register_error_handlers(app)
-    add_fault_pages(app, shown)
+    add_fault_routes(app, shown)
     return app.test_client()
 
 
@@ -82,7 +82,7 @@ def test_whoever_sets_a_fault_often_leaves_no_threads_behind() -> None:
 def test_what_cannot_be_is_refused_and_changes_nothing(name: str, strength: float, seconds: float) -> None:
     """With a line that says what can be."""
     shown = faults()
-    with pytest.raises(FaultRefused, match=r"there are|give"):
+    with pytest.raises(InvalidFaultSetting, match=r"there are|give"):
         shown.set(name, strength, seconds)
     assert shown.strength(SLOW_QUERY) == 0
 
@@ -186,7 +186,7 @@ def test_who_asks_by_an_address_of_its_own_is_served(host: str) -> None:
 def test_a_fault_marks_itself_while_it_is_not_as_by_default(caplog: pytest.LogCaptureFixture) -> None:
     """The six that are always on would fill every dashboard; a blind one has no name."""
     reader, shown = InMemoryMetricReader(), faults()
-    mark(shown, MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+    register_fault_telemetry(shown, MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
 
     def marked() -> dict[str, float]:
         data = reader.get_metrics_data()
@@ -267,6 +267,6 @@ def test_a_fault_that_a_service_does_not_show_is_off_there() -> None:
 def test_a_fault_that_is_off_costs_no_more_than_a_look_up() -> None:
     """Neither dice nor a clock are asked: there are none here."""
     nothing: Any = None
-    off = Faults(dict.fromkeys((fault.name for fault in PLANTED), 0.0), nothing, nothing)
-    for fault in PLANTED:
-        assert (off.strength(fault), off.should_trigger(fault), off.seconds(fault, 1, 2)) == (0, False, 0)
+    off = Faults(dict.fromkeys((fault.name for fault in ALL_FAULTS), 0.0), nothing, nothing)
+    for fault in ALL_FAULTS:
+        assert (off.strength(fault), off.should_trigger(fault), off.random_delay(fault, 1, 2)) == (0, False, 0)

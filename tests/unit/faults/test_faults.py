@@ -6,7 +6,7 @@ import pytest
 
 from common import faults
 from common.core.env import Env, SettingsError
-from common.faults import PLANTED, Fault, Faults
+from common.faults import ALL_FAULTS, Fault, Faults
 
 FAULT = faults.NULL_NAME
 SLOW = faults.SLOW_PUBLISH
@@ -41,7 +41,7 @@ def test_a_fault_between_0_and_1_strikes_in_that_share(strength: float) -> None:
 def test_a_slow_fault_takes_its_time_as_often_as_its_strength_says(strength: float) -> None:
     """The time lies between the two bounds times the strength, and is 0 when the fault is off."""
     slow = with_strength(SLOW, strength)
-    times = [slow.seconds(SLOW, 0.5, 2.5) for _ in range(1000)]
+    times = [slow.random_delay(SLOW, 0.5, 2.5) for _ in range(1000)]
     assert min(times) >= 0.5 * strength
     assert max(times) <= 2.5 * strength
     assert (max(times) == 0) is (strength == 0)
@@ -52,7 +52,7 @@ def test_a_fault_that_is_not_set_is_off() -> None:
     none = Faults({}, dice(1))
     assert none.strength(FAULT) == 0
     assert not none.should_trigger(FAULT)
-    assert none.seconds(SLOW, 1, 2) == 0
+    assert none.random_delay(SLOW, 1, 2) == 0
 
 
 def test_the_same_seed_strikes_the_same_times() -> None:
@@ -61,15 +61,17 @@ def test_the_same_seed_strikes_the_same_times() -> None:
     assert [first.should_trigger(FAULT) for _ in range(50)] == [second.should_trigger(FAULT) for _ in range(50)]
 
 
-@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda fault: fault.name)
 def test_every_fault_has_a_variable_a_sentence_and_a_range(fault: Fault) -> None:
     """A fault without a knob or a sentence could not be found out and proved."""
     assert fault.variable == f"FAULT_{fault.name.upper()}"
     assert fault.sentence.endswith(".")
-    assert 0 <= fault.default <= fault.most
-    assert faults.strengths(Env({}), fault) == {fault.name: fault.default}
-    assert faults.strengths(Env({fault.variable: "0"}), fault) == {fault.name: 0}
-    assert faults.strengths(Env({fault.variable: str(fault.most)}), fault) == {fault.name: fault.most}
-    for outside in ("-0.1", str(fault.most + 0.1)):
+    assert 0 <= fault.default <= fault.max_strength
+    assert faults.configured_strengths(Env({}), fault) == {fault.name: fault.default}
+    assert faults.configured_strengths(Env({fault.variable: "0"}), fault) == {fault.name: 0}
+    assert faults.configured_strengths(Env({fault.variable: str(fault.max_strength)}), fault) == {
+        fault.name: fault.max_strength
+    }
+    for outside in ("-0.1", str(fault.max_strength + 0.1)):
         with pytest.raises(SettingsError, match=fault.variable):
-            faults.strengths(Env({fault.variable: outside}), fault)
+            faults.configured_strengths(Env({fault.variable: outside}), fault)

@@ -55,12 +55,12 @@ class Rig:
     def __init__(self, settings: dict[str, str] | None = None, null_name: float = 0) -> None:
         config = load(Env(settings or {}))
         self.told, self.store = Recorded(), FakeStore()
-        self.upkeep = SimpleNamespace(wiping=False, ready=True)
+        self.maintenance = SimpleNamespace(is_recreating=False, ready=True)
         app = create_app(
             config,
             cast(Telemetry, self.told),
             cast(Store, self.store),
-            cast(TableMaintenance, self.upkeep),
+            cast(TableMaintenance, self.maintenance),
             Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
         )
         self.client: FlaskClient = app.test_client()

@@ -43,8 +43,8 @@ def test_the_namespace_is_production() -> None:
 def test_the_endpoint_type_chooses_the_words(load: object) -> None:
     """In all three services by the same variable."""
     assert callable(load)
-    assert load(Env({})).catalogue is MYTHICAL
-    assert load(Env({"ENDPOINT_TYPE": "BORING"})).catalogue is BORING
+    assert load(Env({})).endpoints is MYTHICAL
+    assert load(Env({"ENDPOINT_TYPE": "BORING"})).endpoints is BORING
 
 
 def test_the_password_is_in_no_text_of_the_settings() -> None:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import SLOW_PROCESSING, Faults
 from common.messaging import Message, Poison
 from services.recorder.message_handler import MessageHandler
@@ -15,16 +15,16 @@ from tests.unit.services.recorded import Recorded, attributes
 class Rig:
     """A recording, the times it slept, and what it told."""
 
-    def __init__(self, slow: float = 0, of: Catalogue = MYTHICAL) -> None:
+    def __init__(self, slow: float = 0, of: EndpointSet = MYTHICAL) -> None:
         self.told, self.slept = Recorded(), list[float]()
         faults = Faults({SLOW_PROCESSING.name: slow}, random.Random(1))  # noqa: S311 - dice, not secrets
-        self._recording = MessageHandler(of, self.told.meter, faults, self.slept.append)
+        self._handler = MessageHandler(of, self.told.meter, faults, self.slept.append)
 
     def record(self, text: str, attempt: int = 1) -> None:
         """Record a message under a span, as the consumer has it done."""
         message = Message(text, text.encode(), "id", {}, redelivered=False, attempt=attempt)
         with self.told.tracer.start_as_current_span("process_message"):
-            self._recording.record(message)
+            self._handler.handle(message)
 
     @property
     def recorded(self) -> int:

@@ -58,9 +58,9 @@ def test_while_the_database_is_away_or_wiped_callers_are_asked_to_come_again(met
     rig = Rig()
     rig.store.away = True
     away = rig.client.open("/unicorn", method=method, json={"name": "x"})
-    rig.store.away, rig.upkeep.wiping = False, True
-    wiping = rig.client.open("/unicorn", method=method, json={"name": "x"})
-    for answer in (away, wiping):
+    rig.store.away, rig.maintenance.is_recreating = False, True
+    is_recreating = rig.client.open("/unicorn", method=method, json={"name": "x"})
+    for answer in (away, is_recreating):
         assert (answer.status_code, answer.content_type) == (503, PROBLEM)
         assert int(answer.headers["Retry-After"]) >= 1
 

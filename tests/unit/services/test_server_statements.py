@@ -1,4 +1,4 @@
-"""The statements: from the catalogue, never from a request."""
+"""The statements: from the endpoints, never from a request."""
 
 import re
 from dataclasses import fields
