@@ -86,4 +86,4 @@ class BackgroundFault:
 
     def _tell(self, error: Exception) -> None:
         name = self._faults.public_name(self._fault)
-        log.warning("planted fault has to wait", extra={"fields": {"fault": name, "error": str(error)}})
+        log.warning("injected fault failed", extra={"fields": {"fault": name, "error": str(error)}})

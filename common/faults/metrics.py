@@ -30,4 +30,4 @@ def register_fault_telemetry(faults: Faults, meter: Meter) -> None:
 
 
 def _log(change: Change) -> None:
-    log.warning("planted fault set", extra={"fields": {"fault": change.public_name, "strength": change.strength}})
+    log.warning("injected fault set", extra={"fields": {"fault": change.public_name, "strength": change.strength}})

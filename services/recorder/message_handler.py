@@ -1,4 +1,4 @@
-"""MessageHandler: what is done with one message."""
+"""MessageHandler: processes one message."""
 
 import logging
 import random
@@ -12,8 +12,7 @@ from opentelemetry.metrics import Meter
 from common.core.endpoints import EndpointSet
 from common.faults import SLOW_BEASTS, SLOW_CONSUMER, SLOW_PROCESSING, Faults
 from common.messaging import Message, Poison
-from services.recorder.faults.leak import Leak
-from services.recorder.faults.stuck import Stuck
+from services.recorder.faults import MemoryLeak, StuckConsumer
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ _TEXT = re.compile(r"(?P<method>GET|POST|DELETE) /(?P<beast>[A-Za-z]+)(?: .*)?",
 
 
 class MessageHandler:
-    """Works on messages and counts them; used from many threads at once."""
+    """Processes messages and counts them; thread-safe."""
 
     def __init__(
         self,
@@ -36,18 +35,18 @@ class MessageHandler:
         self._endpoints = endpoints
         self._faults = faults
         self._sleep = sleep
-        self._leak = Leak(faults)
-        self._stuck = Stuck(faults)
-        # The suffix _total is added on the way to Prometheus.
+        self._leak = MemoryLeak(faults)
+        self._stuck = StuckConsumer(faults)
+        # The exporter to Prometheus adds the suffix _total.
         self._recorded = meter.create_counter("mythical_messages_recorded", description="Messages recorded.")
 
     def handle(self, message: Message) -> None:
-        """Record one message; raises Poison for a text that is none of the three forms, which no retry can mend."""
-        method, beast = self._read(message.text)
+        """Record a message; raise Poison if its text has none of the three forms, because a retry cannot help."""
+        method, beast = self._parse(message.text)
         trace.get_current_span().set_attribute(self._endpoints.tag, beast)
         self._stuck.hold()
-        # Simulated: a real recorder would store the message; this one only takes the time for it.
-        self._sleep(random.uniform(*WORK_S) + self._slowness(beast))  # noqa: S311 - dice, not secrets
+        # Simulated: a real recorder would store the message; this one only waits as long.
+        self._sleep(random.uniform(*WORK_S) + self._delay_s(beast))  # noqa: S311 - not for secrets
         self._recorded.add(1)
         self._leak.keep()
         fields = {
@@ -55,15 +54,15 @@ class MessageHandler:
             "endpoint": beast,
             "status": "SUCCESS",
             "attempt": message.attempt,
-            "message_id": message.message_id,  # by which a message that came twice is told from two messages
+            "message_id": message.message_id,  # distinguishes a message delivered twice from two messages
         }
         log.info("message recorded", extra={"fields": fields, "tags": {self._endpoints.tag: beast}})
 
-    def _slowness(self, beast: str) -> float:
+    def _delay_s(self, beast: str) -> float:
         of_beast = self._faults.random_delay(SLOW_PROCESSING, 0.5, 1.5) if beast in SLOW_BEASTS else 0.0
         return of_beast + self._faults.random_delay(SLOW_CONSUMER, 0.4, 0.6)
 
-    def _read(self, text: str) -> tuple[str, str]:
+    def _parse(self, text: str) -> tuple[str, str]:
         match = _TEXT.fullmatch(text)
         if not match or match["beast"] not in self._endpoints.danger:
             raise Poison("the message is not about a beast")

@@ -1,4 +1,4 @@
-"""The requester's wiring: what it is made of, and in which order that ends."""
+"""The requester's wiring: its parts, and the order in which they are closed."""
 
 import logging
 import random
@@ -23,14 +23,14 @@ from services.requester.workers import WorkerThreads
 
 log = logging.getLogger(__name__)
 
-# What a stop waits for when nobody answers: rounds under way, messages without a confirm, telemetry. Together it has to
-# stay below five seconds; a server that hangs is given up, though a request to it may take that long by itself.
-ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
+# Shutdown timeouts: current rounds, unconfirmed messages, telemetry. Their sum must stay below five seconds, which a
+# request to a server that hangs would take by itself.
+ROUNDS_S, FLUSH_S, TELEMETRY_S = 1.0, 1.0, 2.5
 
 
 def start(config: Config, stop_event: threading.Event) -> Running:
-    """Start the requester in this process; `stop_event` is set when it is to end."""
-    faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
+    """Start the requester in this process; `stop_event` is set when it has to stop."""
+    faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - not for secrets
     telemetry = start_telemetry(
         config.telemetry,
         job=f"{config.endpoints.prefix}-requester",
@@ -54,32 +54,32 @@ def start(config: Config, stop_event: threading.Event) -> Running:
     request_round = RequestRound(
         config.endpoints, client, publisher, danger, faults, timeshift_min=config.timeshift_min
     )
-    loops = WorkerThreads(plan, request_round, count=config.loops, start_s=config.start_s)
-    machines = operations(
+    workers = WorkerThreads(plan, request_round, count=config.loops, start_s=config.start_s)
+    admin = operations(
         telemetry,
-        {"broker": lambda: _missing(publisher)},
+        {"broker": lambda: _readiness_problem(publisher)},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
-    loops.start()
+    workers.start()
     return Running(
-        beside(create_app(), machines),
-        lambda: loops.close(ROUNDS_S),
+        beside(create_app(), admin),
+        lambda: workers.close(ROUNDS_S),
         client.close,
         lambda: publisher.close(FLUSH_S),
-        lambda: telemetry.close(TELL_S),
+        lambda: telemetry.close(TELEMETRY_S),
         late=RejectedRequests(telemetry.meter).slow,
     )
 
 
 def create_app() -> Flask:
-    """Make the Flask application: the requester asks and is not asked, so it answers 404 to everything."""
+    """Return the Flask application: the requester has no API, so it responds with 404 to everything."""
     app = Flask("requester", static_folder=None)
     register_error_handlers(app)
     return app
 
 
-def _missing(publisher: Publisher) -> str | None:
+def _readiness_problem(publisher: Publisher) -> str | None:
     return str(publisher.trouble) if publisher.trouble else None

@@ -1,4 +1,4 @@
-"""Names for beasts: four words each, so that some six million different ones can be given."""
+"""Names for beasts: four words each, about six million combinations."""
 
 import random
 
@@ -24,5 +24,5 @@ PLACES = "bog brook cave cliff coast creek dale delta dune fen field ford glen g
 
 
 def random_name(rng: random.Random) -> str:
-    """Give a name such as `russet_sly_otter_glen`."""
+    """Return a name such as `russet_sly_otter_glen`."""
     return "_".join(rng.choice(words) for words in (COLOURS, TEMPERS, ANIMALS, PLACES))

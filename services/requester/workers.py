@@ -1,4 +1,4 @@
-"""The loops: threads that make one round after another, at the plan's pace."""
+"""The worker threads: each runs one round after another, at the pace of the plan."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerThreads:
-    """Runs `count` loops; the first starts after `start_s` seconds, each next one a second later."""
+    """`count` threads; the first starts after `start_s` seconds, each other one a second later."""
 
     def __init__(self, plan: TrafficPlan, request_round: RequestRound, *, count: int, start_s: float) -> None:
         self._plan = plan
@@ -23,12 +23,12 @@ class WorkerThreads:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Stop after the rounds that are under way; those that take longer than timeout_s seconds are given up."""
+        """Stop after the current rounds, or after timeout_s seconds."""
         self._stop.set()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -42,8 +42,8 @@ class WorkerThreads:
             began = time.monotonic()
             try:
                 self._round.run(planned)
-            except Exception:  # a loop that dies would go unnoticed: fewer requests, and no error anywhere
-                log.exception("a round failed")
-            # The pace counts from start to start, as with the timers of the original: what a request took is not
-            # added to the pause.
+            except Exception:  # a dead thread would go unnoticed: fewer requests, and no error anywhere
+                log.exception("request round failed")
+            # The pause is measured from start to start, as by the timers of the original: the duration of a request
+            # is not added to it.
             self._stop.wait(max(0.0, planned.pause_s - (time.monotonic() - began)))

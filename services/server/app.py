@@ -1,9 +1,7 @@
-"""The server's wiring: what it is made of, and in which order that ends."""
+"""The server's wiring: its parts, and the order in which they are closed."""
 
 import random
 import threading
-from collections.abc import Callable
-from typing import Any
 
 from flask import Flask
 
@@ -18,24 +16,22 @@ from common.web.refusals import RejectedRequests
 from common.web.server import Running
 from common.web.whole_requests import LARGEST_BODY
 from services.server.config import Config
-from services.server.connection_health import ConnectionHealth
-from services.server.faults import Planted
-from services.server.faults.labels import label_explosion, long_label
+from services.server.faults import BackgroundFaults, register_label_faults
 from services.server.request_spans import make_request_spans
 from services.server.request_telemetry import RequestTelemetry
 from services.server.routes import add_routes
 from services.server.sql_telemetry import StatementTracer, observe_pool
-from services.server.store import Store, make_pool
+from services.server.store import ConnectionHealth, Store, make_pool
 from services.server.table_maintenance import TableMaintenance
 
-# What is not done by then hangs, as in the connection to a database that never answers.
+# The limit for closing the pool: a connection to a database that does not respond would block forever.
 POOL_CLOSE_S = 0.5
 
 
 def start(config: Config, stop_event: threading.Event) -> Running:
-    """Start the server in this process; `stop_event` is set when it is to end."""
+    """Start the server in this process; `stop_event` is set when it has to stop."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-server", scope="mythical.server")
-    faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
+    faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
     register_fault_telemetry(faults, telemetry.meter)
     health = ConnectionHealth()
     pool = make_pool(config.database, health)
@@ -50,48 +46,40 @@ def start(config: Config, stop_event: threading.Event) -> Running:
         wipe_after_ms=config.teardown_timeout_ms,
         faults=faults,
     )
-    label_explosion(faults, telemetry.meter)
-    long_label(faults, telemetry.meter)
-    planted = Planted(faults, config.database, store, pool, spans)
-    refusals = RejectedRequests(telemetry.meter)
-    service = ConcurrencyLimiter(
+    register_label_faults(faults, telemetry.meter)
+    background_faults = BackgroundFaults(faults, config.database, store, pool, spans)
+    rejected = RejectedRequests(telemetry.meter)
+    api = ConcurrencyLimiter(
         create_app(config, telemetry, store, maintenance, faults),
-        refusals,
+        rejected,
         working=config.address.threads,
         waiting=config.address.waiting,
     )
-    machines = operations(
+    admin = operations(
         telemetry,
-        {"database": lambda: _missing(maintenance)},
+        {"database": lambda: _readiness_problem(maintenance)},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     pool.open(wait=False)
     maintenance.start()
-    planted.start()
+    background_faults.start()
     return Running(
-        beside(service, machines),
-        planted.close,
+        beside(api, admin),
+        background_faults.close,
         maintenance.close,
         lambda: pool.close(POOL_CLOSE_S),
         telemetry.close,
-        late=refusals.slow,
+        late=rejected.slow,
     )
-
-
-class _Synchronous(Flask):
-    """A Flask application without coroutines, so that nothing it calls for a request need be tested for being one."""
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        return func
 
 
 def create_app(
     config: Config, telemetry: Telemetry, store: Store, maintenance: TableMaintenance, faults: Faults
 ) -> Flask:
-    """Make the Flask application."""
-    app = _Synchronous("server", static_folder=None)
+    """Return the Flask application."""
+    app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     if config.telemetry.enabled:
         with pin_semconv_mode(config.telemetry.conventions):
@@ -102,5 +90,5 @@ def create_app(
     return app
 
 
-def _missing(maintenance: TableMaintenance) -> str | None:
-    return None if maintenance.ready else "the tables are not there; see the log for what the database says"
+def _readiness_problem(maintenance: TableMaintenance) -> str | None:
+    return None if maintenance.ready else "the database is unavailable or has no tables yet; see the log"

@@ -187,11 +187,11 @@ def test_a_name_is_kept_exactly(name: str, server: Service, beast: str) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("", "not JSON"),
-        ("name=x", "not JSON"),
-        ('{"name": "x"', "not JSON"),
-        ("[" * 8000, "not JSON"),
-        (b"\xff\xfe{}", "not JSON"),
+        ("", "not valid JSON"),
+        ("name=x", "not valid JSON"),
+        ('{"name": "x"', "not valid JSON"),
+        ("[" * 8000, "not valid JSON"),
+        (b"\xff\xfe{}", "not valid JSON"),
         ("{}", "no usable name"),
         ("[]", "no usable name"),
         ("null", "no usable name"),

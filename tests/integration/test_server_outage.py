@@ -14,8 +14,7 @@ from local.errors import LocalError
 from local.ports import LOOPBACK
 from local.postgres import Postgres
 from services.server.config import Database
-from services.server.connection_health import ConnectionHealth
-from services.server.store import CHECKOUT_S, make_pool
+from services.server.store import CHECKOUT_S, ConnectionHealth, make_pool
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,
@@ -98,7 +97,7 @@ def assert_away(server: Service) -> None:
 
 def assert_refused_at_once(server: Service) -> None:
     """Once the pool has found that it cannot connect, nobody waits for a connection: callers come by the dozen."""
-    eventually(lambda: b"the database is away" in ask(server.base_url, "/unicorn").body)
+    eventually(lambda: b"The database is unavailable. Retry after 1 second." in ask(server.base_url, "/unicorn").body)
     before = time.monotonic()
     answers = [ask(server.base_url, "/unicorn") for _ in range(20)]
     assert {answer.status for answer in answers} == {503}

@@ -1,4 +1,4 @@
-"""How the server keeps its tables: they stay small, and are dropped and made anew once per period, under load."""
+"""How the server maintains its tables: they stay small, and are dropped and recreated once per period, under load."""
 
 import itertools
 import json
@@ -21,9 +21,8 @@ from common.faults import Faults
 from common.telemetry.semconv import conventions
 from local.postgres import Postgres
 from services.server.config import DAY_MS, Database
-from services.server.connection_health import ConnectionHealth
 from services.server.sql_telemetry import StatementTracer
-from services.server.store import Store, make_pool
+from services.server.store import ConnectionHealth, Store, make_pool
 from services.server.table_maintenance import WIPES, TableMaintenance
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import JSON, SILENT, ask, database_settings, fleet, own_database, run
@@ -44,7 +43,7 @@ NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
 
 
 @contextmanager
-def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[TableMaintenance]:
+def running_maintenance(postgres: Postgres, database: str, rows: int) -> Iterator[TableMaintenance]:
     """TableMaintenance that trims as often as it can, with all its parts but the service around it."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
     health = ConnectionHealth()
@@ -63,7 +62,7 @@ def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[Tab
 
 def test_tables_keep_their_newest_rows_alone(postgres: Postgres, database: str) -> None:
     """However much is added, a table comes back to its bound, and what is lost is the oldest."""
-    with running_upkeep(postgres, database, rows=10) as maintenance:
+    with running_maintenance(postgres, database, rows=10) as maintenance:
         eventually(lambda: maintenance.ready)
         for beast in ("unicorn", "beholder"):
             run(postgres, f"INSERT INTO {beast} (name) SELECT 'n' || i FROM generate_series(1, 500) AS i", database)  # noqa: S608
@@ -126,7 +125,7 @@ def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres,
         assert load.statuses[503] < load.statuses[200]
         for beast in MYTHICAL.names:
             assert run(postgres, f"SELECT name FROM {beast} WHERE name = 'from before'", database) == []  # noqa: S608
-        told_of = sum(replica.process.log.read_text().count("tables made anew") for replica in replicas)
+        told_of = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
     gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes)]
     assert min(gaps) >= timedelta(seconds=PERIOD_S)
     assert told_of in (WIPE_COUNT, WIPE_COUNT + 1)  # another one may have come while the load ended

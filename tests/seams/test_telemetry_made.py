@@ -31,7 +31,7 @@ from services.requester.danger_gauge import DangerGauge
 from services.requester.request_round import RequestRound
 from services.requester.traffic_plan import Round
 from services.server.config import load
-from services.server.faults.labels import label_explosion, long_label
+from services.server.faults import register_label_faults
 from services.server.sql_telemetry import StatementTracer, observe_pool
 from services.server.statements import statements
 from tests.seams.tree import ROOT, rows, sections, words
@@ -209,8 +209,7 @@ def all_metrics(told: Recorded) -> None:
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
     register_fault_telemetry(on, told.meter)
-    label_explosion(on, told.meter)
-    long_label(on, told.meter)
+    register_label_faults(on, told.meter)
 
 
 def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> None:

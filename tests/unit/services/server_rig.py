@@ -46,7 +46,7 @@ class FakeStore:
 
     def _ask(self) -> None:
         if self.away:
-            raise DatabaseUnavailable("the database is away")
+            raise DatabaseUnavailable("the database is unavailable")
 
 
 class Rig:

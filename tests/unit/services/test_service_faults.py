@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from common.faults import MISSING_INDEX, POOL_TOO_SMALL, Faults
 from services.server.config import Database
-from services.server.faults import CLOSE_S, Planted
+from services.server.faults import CLOSE_S, BackgroundFaults
 from services.server.sql_telemetry import StatementTracer
 from services.server.store import Pool, Store
 from tests.unit.waiting import eventually
@@ -30,11 +30,13 @@ def test_faults_that_hang_hold_up_the_end_for_a_second_together() -> None:
     store = SimpleNamespace(statements={"unicorn": None}, connection=hang)
     pool = SimpleNamespace(getconn=hang)
     faults = Faults({MISSING_INDEX.name: 1, POOL_TOO_SMALL.name: 1}, random.Random(1))  # noqa: S311 - dice, not secrets
-    planted = Planted(faults, database, cast(Store, store), cast(Pool, pool), cast(StatementTracer, None))
-    planted.start()
+    background_faults = BackgroundFaults(
+        faults, database, cast(Store, store), cast(Pool, pool), cast(StatementTracer, None)
+    )
+    background_faults.start()
     assert hanging.wait(10)
     before = time.monotonic()
-    planted.close()
+    background_faults.close()
     took_s = time.monotonic() - before
     go.set()
     eventually(lambda: names.isdisjoint(thread.name for thread in threading.enumerate()), "end of the threads")

@@ -55,7 +55,7 @@ def test_a_round_that_fails_does_not_end_its_loop(caplog: pytest.LogCaptureFixtu
     running.start()
     eventually(lambda: len(request_round.made) >= 3, "rounds")
     running.close()
-    assert {record.getMessage() for record in caplog.records} == {"a round failed"}
+    assert {record.getMessage() for record in caplog.records} == {"request round failed"}
 
 
 def test_loops_start_a_second_apart() -> None:
