@@ -1,4 +1,4 @@
-"""Planted faults: what they are (catalogue.py), how strong they are now (strengths.py), who may change that."""
+"""Injected faults: the list of them (registry.py), their current strengths (state.py), the HTTP API (http_api.py)."""
 
 from common.faults.registry import (
     ALL_FAULTS,
