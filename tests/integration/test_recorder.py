@@ -51,7 +51,7 @@ def total(gateway: Gateway, started: Fleet, name: str) -> float:
 
 
 def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """The three forms, whatever the name in them, and from whoever sends no headers at all."""
+    """The three forms, whatever the name in them, and also without any headers."""
     started.start("recorder")
     bodies = (
         b"GET /unicorn",
@@ -79,7 +79,7 @@ def test_how_long_a_message_was_under_way_is_told(started: Fleet, gateway: Gatew
 
 
 def test_poison_is_put_aside_while_the_rest_flows(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """What no retry can mend goes to the dead-letter queue at once, counted and told; the others are recorded."""
+    """A message that a retry cannot help is dead-lettered at once, counted and logged; the others are recorded."""
     started.start("recorder", RECORDER_CONCURRENCY="2")
     poison = (b"nonsense", b"GET /dragon", b"\xff\xfe", b"", b"GET unicorn", b"x" * 2_000_000)
     good = [b"GET /unicorn"] * 40

@@ -25,7 +25,7 @@ from tests.integration.service_support import JSON, SILENT, Answer, ask, databas
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "services/server/openapi.yaml").read_text(encoding="utf-8"))
 
-# Where a request can go: a server as it is meant to be, one whose planted fault triggers each time and whose debug
+# Where a request can go: a server as it is meant to be, one whose injected fault triggers each time and whose debug
 # pages are shut, and one whose database is not there.
 WELL, FAULTY, STRANDED = "well", "faulty", "stranded"
 
@@ -91,7 +91,7 @@ CASES = [
     Case(f"get {HEAP}", HEAP, "GET", 403, headers=ELSEWHERES_PAGE),
     Case(f"get {HEAP}", HEAP, "GET", 404, server=FAULTY),
 ]
-# These need another request under way, or half a request, and have tests of their own.
+# These need another request under way, or half a request, and have separate tests.
 ELSEWHERE = {(f"get {PROFILE}", "503"), (f"get {HEAP}", "503"), ("post /{beast}", "408"), ("delete /{beast}", "408")}
 
 
@@ -132,7 +132,7 @@ def test_a_method_that_is_not_documented_is_refused(method: str, servers: Mappin
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENT["paths"] if path != "/{beast}"])
-def test_the_pages_for_machines_are_read_only(path: str, servers: Mapping[str, Service]) -> None:
+def test_the_admin_endpoints_are_read_only(path: str, servers: Mapping[str, Service]) -> None:
     """They are asked with GET and change nothing."""
     answer = ask(servers[WELL].base_url, path, "POST")
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
@@ -140,7 +140,7 @@ def test_the_pages_for_machines_are_read_only(path: str, servers: Mapping[str, S
 
 
 def test_no_documented_status_is_without_its_case() -> None:
-    """A status that nothing produces is a promise nobody has seen kept."""
+    """Every documented status is produced by a test."""
     document = {
         (f"{method} {path}", status)
         for path, operations in DOCUMENT["paths"].items()
@@ -153,7 +153,7 @@ def test_no_documented_status_is_without_its_case() -> None:
 
 @pytest.mark.parametrize("path", [PROFILE, HEAP])
 def test_one_profile_is_taken_at_a_time(path: str, servers: Mapping[str, Service]) -> None:
-    """Of two at once, one is told to come again: two samplers would each measure the other."""
+    """Of two at once, one gets 503: two samplers would each measure the other."""
     with ThreadPoolExecutor(2) as callers:
         answers = list(callers.map(lambda _: ask(servers[WELL].base_url, f"{path}?seconds=1.5"), range(2)))
     taken, refused = sorted(answers, key=lambda answer: answer.status)
@@ -162,8 +162,8 @@ def test_one_profile_is_taken_at_a_time(path: str, servers: Mapping[str, Service
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_half_a_request_is_given_up(method: str, servers: Mapping[str, Service]) -> None:
-    """Its caller is told so, and the connection is closed."""
+def test_half_a_request_times_out(method: str, servers: Mapping[str, Service]) -> None:
+    """The client gets 408, and the connection is closed."""
     connection = http.client.HTTPConnection(urlsplit(servers[WELL].base_url).netloc, timeout=15)
     connection.putrequest(method, "/unicorn")
     for name, value in (JSON | {"Content-Length": str(len(NAME))}).items():

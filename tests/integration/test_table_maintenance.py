@@ -74,7 +74,7 @@ def test_tables_keep_their_newest_rows_alone(postgres: Postgres, database: str) 
 
 
 class Load:
-    """Callers of a server that add, read and delete without pause until told to stop, and what they were answered."""
+    """Callers of a server that add, read and delete without pause until stopped, and the statuses they get."""
 
     def __init__(self, servers: list[Service]) -> None:
         self.statuses: Counter[int] = Counter()
@@ -107,9 +107,9 @@ class Load:
 
 
 def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres, database: str, tmp_path: Path) -> None:
-    """Under load: one wipe per period, whoever does it; each caller is served or told to come again; all rows go."""
-    told = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": f"{PERIOD_S * 1000:.0f}"}
-    with fleet(tmp_path, SILENT, database_settings(postgres, database), told) as started:
+    """Under load: one wipe per period in total; each caller is served or gets 503; all rows go."""
+    settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": f"{PERIOD_S * 1000:.0f}"}
+    with fleet(tmp_path, SILENT, database_settings(postgres, database), settings) as started:
         replicas = [started.launch("server"), started.launch("server")]
         started.ready()
         for beast in MYTHICAL.names:
@@ -125,17 +125,17 @@ def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres,
         assert load.statuses[503] < load.statuses[200]
         for beast in MYTHICAL.names:
             assert run(postgres, f"SELECT name FROM {beast} WHERE name = 'from before'", database) == []  # noqa: S608
-        told_of = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
+        recreated = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
     gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes)]
     assert min(gaps) >= timedelta(seconds=PERIOD_S)
-    assert told_of in (WIPE_COUNT, WIPE_COUNT + 1)  # another one may have come while the load ended
+    assert recreated in (WIPE_COUNT, WIPE_COUNT + 1)  # another one may have come while the load ended
 
 
 def test_without_the_fault_nothing_is_wiped(postgres: Postgres, database: str, tmp_path: Path) -> None:
     """FAULT_DAILY_WIPE=0: however short the period, rows stay; with it, the same rows go at once."""
-    told = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": "50"}
+    settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": "50"}
     kept = "SELECT name FROM unicorn WHERE name = 'kept'"
-    with fleet(tmp_path, SILENT, database_settings(postgres, database), told) as started:
+    with fleet(tmp_path, SILENT, database_settings(postgres, database), settings) as started:
         without = started.start("server", FAULT_DAILY_WIPE="0")
         assert ask(without.base_url, "/unicorn", "POST", body='{"name": "kept"}', headers=JSON).status == 201
         (first,) = run(postgres, LAST, database)

@@ -89,7 +89,7 @@ def server(mode: str) -> tuple[list[Made], Recorded]:
     marks = "user_agent.synthetic.type=test,loadtest.user.kind=keeper,loadtest.shape=spike"
     rig.client.get("/unicorn", headers={"baggage": marks})
     rig.client.open("/unicorn", method="BREW")
-    rig.store.away = True
+    rig.store.is_down = True
     rig.client.get("/unicorn", environ_base={"REMOTE_PORT": "1234"})
     return list(made_by(rig.told, "<method> <route>")), rig.told
 

@@ -15,7 +15,7 @@ def test_the_beasts_stand_in_the_order_and_with_the_danger_of_the_interface() ->
     assert (MYTHICAL.tag, MYTHICAL.prefix) == ("beast", "mythical")
 
 
-def test_the_boring_catalogue_is_a_shop() -> None:
+def test_the_boring_endpoints_are_a_shop() -> None:
     """ENDPOINT_TYPE=BORING: other endpoints, the tag `endpoint`, the prefix `eStore`."""
     assert list(BORING.danger.items()) == [
         ("login", 1),

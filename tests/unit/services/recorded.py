@@ -12,7 +12,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
 
 
 class Recorded:
-    """A tracer and a meter, and what they were told."""
+    """A tracer and a meter, and what they recorded."""
 
     def __init__(self) -> None:
         self._spans = InMemorySpanExporter()

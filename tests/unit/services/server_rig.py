@@ -1,4 +1,4 @@
-"""The server's Flask application over a store that is a dictionary, and what it told."""
+"""The server's Flask application over a store that is a dictionary, and its telemetry."""
 
 import random
 from types import SimpleNamespace
@@ -18,20 +18,20 @@ from tests.unit.services.recorded import Recorded, attributes
 
 
 class FakeStore:
-    """Names of beasts in memory, newest first; away when told so."""
+    """Names of beasts in memory, newest first; `is_down` makes every call fail."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
-        self.away = False
+        self.is_down = False
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
-        """Give a page, as Store does."""
+        """Return a page, as Store does."""
         self._ask()
         rows = list(enumerate(self.names.get(table, []), start=1))[::-1]
         return [row for row in rows if before is None or row[0] < before][:limit]
 
     def add(self, table: str, name: str | None) -> None:
-        """Keep a name, as Store does."""
+        """Add a name, as Store does."""
         self._ask()
         if name is None:
             raise NullNameRejected("null value in column name")
@@ -40,12 +40,12 @@ class FakeStore:
         self.names[table].append(name)
 
     def remove(self, table: str, name: str) -> None:
-        """Forget a name, as Store does."""
+        """Delete a name, as Store does."""
         self._ask()
         self.names[table] = [other for other in self.names.get(table, []) if other != name]
 
     def _ask(self) -> None:
-        if self.away:
+        if self.is_down:
             raise DatabaseUnavailable("the database is unavailable")
 
 

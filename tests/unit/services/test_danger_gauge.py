@@ -11,7 +11,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Give the time in seconds."""
+        """Return the time in seconds."""
         return self.now
 
 
@@ -46,9 +46,9 @@ def test_memory_does_not_grow_with_the_rate_or_with_time() -> None:
 
 def test_the_gauge_shows_the_level() -> None:
     """Under the name that dashboards ask for, without labels."""
-    told = Recorded()
+    recorded = Recorded()
     danger = DangerGauge(Clock())
-    danger.observe(told.meter)
+    danger.observe(recorded.meter)
     danger.add(32)
-    ((labels, point),) = told.points("mythical_danger_level_30s")
+    ((labels, point),) = recorded.points("mythical_danger_level_30s")
     assert (labels, point.value) == ({}, 32)

@@ -7,7 +7,7 @@ from services.server.request_parsing import MAX_NAME_LENGTH
 
 
 def names(count: int, seed: int = 1) -> list[str]:
-    """The first names that rng with this seed give."""
+    """The first names for a seed."""
     rng = random.Random(seed)  # noqa: S311 - dice, not secrets
     return [random_name(rng) for _ in range(count)]
 

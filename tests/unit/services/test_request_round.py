@@ -31,18 +31,18 @@ WRONG = replace(POST, malformed=True)
 class FakeClient:
     """A server that has the names it is given, or answers with a failure."""
 
-    def __init__(self, told: Recorded) -> None:
+    def __init__(self, recorded: Recorded) -> None:
         self.asked: list[tuple[str, str, dict[str, str] | None, SpanContext | None]] = []
         self.names: list[dict[str, str]] = []
         self.failure: RequestFailed | None = None
-        self._told = told
+        self._recorded = recorded
         self._previous: SpanContext | None = None
 
     @contextmanager
     def exchange(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Exchange]:
         """Open a span."""
         self._previous = previous
-        with self._told.tracer.start_as_current_span("requester", record_exception=False) as span:
+        with self._recorded.tracer.start_as_current_span("requester", record_exception=False) as span:
             yield Exchange(span, cast(Client, self), method, beast)
 
     def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
@@ -54,7 +54,7 @@ class FakeClient:
 
 
 class FakePublisher:
-    """A broker that confirms at once, or is away."""
+    """A broker that confirms at once, or is unavailable."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, float]] = []
@@ -72,13 +72,13 @@ class FakePublisher:
 
 
 class Rig:
-    """A request_round and what it met."""
+    """A request round with a fake client and publisher."""
 
     def __init__(
         self, strengths: dict[str, float] | None = None, of: EndpointSet = MYTHICAL, timeshift_min: int = 0
     ) -> None:
-        self.told = Recorded()
-        self.client, self.publisher = FakeClient(self.told), FakePublisher()
+        self.recorded = Recorded()
+        self.client, self.publisher = FakeClient(self.recorded), FakePublisher()
         self.danger = DangerGauge()
         self.request_round = RequestRound(
             of,
@@ -97,7 +97,7 @@ class Rig:
     @property
     def versions(self) -> list[object]:
         """The release that each span claims to come from."""
-        return [attributes(span)["service.version"] for span in self.told.spans]
+        return [attributes(span)["service.version"] for span in self.recorded.spans]
 
 
 def said(record: logging.LogRecord) -> dict[str, str]:
@@ -129,12 +129,12 @@ def test_the_message_about_a_request_has_the_form_that_recorders_read(planned: R
 
 
 def test_after_a_get_the_first_name_may_be_deleted() -> None:
-    """A request of its own, with a message and a span of its own, linked to the GET."""
+    """A separate request, with its own message and span, linked to the GET."""
     rig = Rig()
     rig.client.names = [{"name": "shy_lynx"}, {"name": "other"}]
     rig.request_round.run(replace(GET, then_delete=True))
     assert rig.texts == ["GET /owlbear", "DELETE /owlbear shy_lynx"]
-    (get, delete), asked = rig.told.spans, rig.client.asked
+    (get, delete), asked = rig.recorded.spans, rig.client.asked
     assert asked[0] == ("GET", "owlbear", None, None)
     assert asked[1] == ("DELETE", "owlbear", {"name": "shy_lynx"}, get.get_span_context())
     assert delete.parent is None
@@ -155,7 +155,7 @@ def test_links_lead_through_all_requests_in_their_order() -> None:
     rig.request_round.run(POST)
     rig.client.failure = None
     rig.request_round.run(GET)
-    first, second, _ = (span.get_span_context() for span in rig.told.spans)
+    first, second, _ = (span.get_span_context() for span in rig.recorded.spans)
     assert [previous for *_, previous in rig.client.asked] == [None, first, second]
 
 
@@ -201,7 +201,7 @@ def test_a_line_says_what_was_asked_and_how_long_it_took(lines: pytest.LogCaptur
     assert re.fullmatch(r"\d+ms", fields["duration"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields["loggedtime"])
     assert line.__dict__["tags"] == {"beast": "owlbear"}
-    (span,) = rig.told.spans
+    (span,) = rig.recorded.spans
     assert line.__dict__["trace_id"] == f"{span.get_span_context().trace_id:032x}"
 
 
@@ -263,7 +263,7 @@ def test_only_messages_of_the_slow_beasts_are_held_back(strength: float) -> None
     assert all(0.5 * strength <= delay_s <= 2.5 * strength for delay_s in slow)
 
 
-def test_a_message_that_the_broker_never_had_is_told_under_its_trace(lines: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_the_broker_never_confirms_is_logged_with_its_trace(lines: pytest.LogCaptureFixture) -> None:
     """The request succeeded all the same, and the loop goes on."""
     rig = Rig()
     rig.publisher.trouble = BrokerUnavailable("connection refused")

@@ -15,8 +15,8 @@ from services.requester.workers import WorkerThreads
 from tests.unit.waiting import eventually
 
 
-class FakeJourney:
-    """Counts rounds; fails in them when told so."""
+class FakeRound:
+    """Records rounds; raises `failure` in each, if set."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.made: list[tuple[str, Round]] = []
@@ -29,16 +29,16 @@ class FakeJourney:
             raise self._failure
 
 
-def loops(request_round: FakeJourney, count: int = 1, start_s: float = 0) -> WorkerThreads:
+def loops(request_round: FakeRound, count: int = 1, start_s: float = 0) -> WorkerThreads:
     """WorkerThreads in a great hurry."""
     faults = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
     plan = TrafficPlan(MYTHICAL, faults, seed=1, rate=100, error_odds=0)
     return WorkerThreads(plan, cast(RequestRound, request_round), count=count, start_s=start_s)
 
 
-def test_a_loop_goes_on_until_it_is_told_to_stop() -> None:
+def test_a_loop_goes_on_until_it_is_stopped() -> None:
     """And then makes no further round."""
-    request_round = FakeJourney()
+    request_round = FakeRound()
     running = loops(request_round)
     running.start()
     eventually(lambda: len(request_round.made) >= 10, "rounds")
@@ -50,7 +50,7 @@ def test_a_loop_goes_on_until_it_is_told_to_stop() -> None:
 
 def test_a_round_that_fails_does_not_end_its_loop(caplog: pytest.LogCaptureFixture) -> None:
     """Fewer requests and no error anywhere would be all one could see of it."""
-    request_round = FakeJourney(ValueError("a mistake"))
+    request_round = FakeRound(ValueError("a mistake"))
     running = loops(request_round)
     running.start()
     eventually(lambda: len(request_round.made) >= 3, "rounds")
@@ -60,7 +60,7 @@ def test_a_round_that_fails_does_not_end_its_loop(caplog: pytest.LogCaptureFixtu
 
 def test_loops_start_a_second_apart() -> None:
     """The first one starts alone."""
-    request_round = FakeJourney()
+    request_round = FakeRound()
     running = loops(request_round, count=3)
     running.start()
     eventually(lambda: len(request_round.made) >= 5, "rounds")
@@ -70,7 +70,7 @@ def test_loops_start_a_second_apart() -> None:
 
 def test_a_stop_before_the_start_is_immediate() -> None:
     """SIGTERM in the first five seconds."""
-    request_round = FakeJourney()
+    request_round = FakeRound()
     running = loops(request_round, count=4, start_s=60)
     running.start()
     before = time.monotonic()
