@@ -26,35 +26,19 @@ class Fault:
 
 # On by default, so that there is something to find.
 NULL_NAME = Fault(
-    "null_name",
-    "server",
-    0.1,
-    1,
-    "The share of POSTs that fail, because the database rejects a NULL name.",
+    "null_name", "server", 0.1, 1, "The share of POSTs that fail, because the database rejects a NULL name."
 )
 SLOW_PUBLISH = Fault(
-    "slow_publish",
-    "requester",
-    1,
-    10,
-    "Messages about slow beasts are published 0.5 to 2.5 s late, times this value.",
+    "slow_publish", "requester", 1, 10, "Messages about slow beasts are published 0.5 to 2.5 s late, times this value."
 )
 SLOW_PROCESSING = Fault(
-    "slow_processing",
-    "recorder",
-    1,
-    10,
-    "Slow beasts' messages take 0.5 to 1.5 s longer to record, times this value.",
+    "slow_processing", "recorder", 1, 10, "Slow beasts' messages take 0.5 to 1.5 s longer to record, times this value."
 )
 NEW_VERSION_FAILS = Fault(
     "new_version_fails", "requester", 0.7, 1, "The share of failing requests that claim version 2.0.0."
 )
 REQUEST_WAVES = Fault(
-    "request_waves",
-    "requester",
-    1,
-    1,
-    "Requests come in bursts with long pauses in between; at 0 they come evenly.",
+    "request_waves", "requester", 1, 1, "Requests come in bursts with long pauses in between; at 0 they come evenly."
 )
 DAILY_WIPE = Fault("daily_wipe", "server", 1, 1, "All tables are dropped and recreated after the teardown timeout.")
 
@@ -64,19 +48,11 @@ MISSING_INDEX = Fault(
     "missing_index", "server", 0, 1, "The tables have 100,000 more rows, times this value, and no index on the id."
 )
 LOCK_CONTENTION = Fault(
-    "lock_contention",
-    "server",
-    0,
-    1,
-    "Writes wait: all tables are locked for 0.8 s per second, times this value.",
+    "lock_contention", "server", 0, 1, "Writes wait: all tables are locked for 0.8 s per second, times this value."
 )
 N_PLUS_ONE = Fault("n_plus_one", "server", 0, 1, "The share of GETs that read each name with a separate statement.")
 POOL_TOO_SMALL = Fault(
-    "pool_too_small",
-    "server",
-    0,
-    1,
-    "The share of pool connections that leak; the others are kept 30 to 50 ms longer.",
+    "pool_too_small", "server", 0, 1, "The share of pool connections that leak; the others are kept 30 to 50 ms longer."
 )
 CPU_BURN = Fault("cpu_burn", "server", 0, 10, "Each GET wastes 10 to 20 ms of CPU time, times this value.")
 LABEL_EXPLOSION = Fault(
@@ -100,11 +76,7 @@ MEMORY_LEAK = Fault(
     "memory_leak", "recorder", 0, 10, "Each message leaks 32 KiB, times this value, up to 48 MiB in total."
 )
 STUCK_CONSUMER = Fault(
-    "stuck_consumer",
-    "recorder",
-    0,
-    1,
-    "The share of messages whose processing does not finish while this is on.",
+    "stuck_consumer", "recorder", 0, 1, "The share of messages whose processing does not finish while this is on."
 )
 CLOCK_SHIFT = Fault("clock_shift", "recorder", 0, 300, "The recorder's clock is slow by this many seconds.")
 

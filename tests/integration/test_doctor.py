@@ -44,7 +44,7 @@ def test_a_service_that_was_stopped_is_the_broken_hop(gateway: Gateway, service:
             signal for name, signal in found if name == "mythical-server" and found[name, signal]["age_s"]
         } == SIGNALS
 
-    # A trace begins with the upkeep of the tables, a profile comes each ten seconds.
+    # A trace begins with the maintenance of the tables, a profile comes each ten seconds.
     eventually(all_there, what="every signal of the server")
     server.ended_by_test = True
     assert server.process.stop(10) == 0
