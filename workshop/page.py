@@ -14,7 +14,7 @@ from pathlib import Path
 from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.faults.state import FaultRefused, check_strength, finite
+from common.faults.state import InvalidFaultSetting, check_strength, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem, problem_response, register_error_handlers
 from common.web.read_deadline import RequestDeadlineMixin
@@ -75,7 +75,7 @@ def create_app(switches: Switches) -> Flask:
             fault = fault_named(name)
             strength = _strength()
             check_strength(fault, strength)
-        except (WorkshopError, FaultRefused) as wrong:
+        except (WorkshopError, InvalidFaultSetting) as wrong:
             raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
         switches.set(fault, strength, LEASE_S)
         return Response(status=HTTPStatus.NO_CONTENT)
@@ -153,6 +153,6 @@ def _told(state: State) -> dict[str, object]:
         "strength": state.strength,
         "at_start": state.at_start,
         "default": fault.default,
-        "most": fault.most,
+        "most": fault.max_strength,
         "seconds_left": state.seconds_left,
     }

@@ -14,7 +14,7 @@ from flask import Flask, Response, jsonify, request
 
 from common.faults import Faults
 from common.faults.http_api import PATH as FAULTS
-from common.faults.http_api import add_fault_pages
+from common.faults.http_api import add_fault_routes
 from common.telemetry.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
 from common.telemetry.prometheus import expose
 from common.telemetry.setup import Telemetry
@@ -78,7 +78,7 @@ def create_admin_app(
             return _profile(partial(heap_profile, stop=stop_event), default=1)
 
     if faults:
-        add_fault_pages(app, faults)
+        add_fault_routes(app, faults)
 
     return app
 

@@ -90,7 +90,7 @@ def test_a_full_disk_refuses_writes_and_loses_none_that_was_acknowledged(
     assert set(callers.statuses) <= {200, 201, 503}
     assert callers.refused_without_hint == 0
     assert not callers.unanswered
-    assert 'error="the database has no room' in log
+    assert 'error="the database is out of disk space' in log
 
 
 ALARMS = {

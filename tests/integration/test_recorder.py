@@ -51,7 +51,7 @@ def total(gateway: Gateway, started: Fleet, name: str) -> float:
 
 
 def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """The three forms, whatever the name in them, and from whoever sends no headers at all."""
+    """The three forms, whatever the name in them, and also without any headers."""
     started.start("recorder")
     bodies = (
         b"GET /unicorn",

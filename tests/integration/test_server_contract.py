@@ -17,13 +17,13 @@ from common.web.problems import MAX_BODY_BYTES
 from local.ports import free_port
 from local.postgres import Postgres
 from local.state import CHECKOUT
-from services.server.request_parsing import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
+from services.server.request_parsing import DEFAULT_PAGE_SIZE, MAX_ID, MAX_NAME_LENGTH, MAX_PAGE_SIZE
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, SILENT, Answer, ask, database_settings, fleet, own_database
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "services/server/openapi.yaml").read_text(encoding="utf-8"))
 
-# Where a request can go: a server as it is meant to be, one whose planted fault triggers each time and whose debug
+# Where a request can go: a server as it is meant to be, one whose injected fault triggers each time and whose debug
 # pages are shut, and one whose database is not there.
 WELL, FAULTY, STRANDED = "well", "faulty", "stranded"
 
@@ -130,7 +130,7 @@ def test_a_method_that_is_not_documented_is_refused(method: str, servers: Mappin
 
 
 @pytest.mark.parametrize("path", [path for path in DOCUMENT["paths"] if path != "/{beast}"])
-def test_the_pages_for_machines_are_read_only(path: str, servers: Mapping[str, Service]) -> None:
+def test_the_admin_endpoints_are_read_only(path: str, servers: Mapping[str, Service]) -> None:
     """They are asked with GET and change nothing."""
     answer = ask(servers[WELL].base_url, path, "POST")
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
@@ -138,7 +138,7 @@ def test_the_pages_for_machines_are_read_only(path: str, servers: Mapping[str, S
 
 
 def test_no_documented_status_is_without_its_case() -> None:
-    """A status that nothing produces is a promise nobody has seen kept."""
+    """Every documented status is produced by a test."""
     document = {
         (f"{method} {path}", status)
         for path, operations in DOCUMENT["paths"].items()
@@ -169,12 +169,12 @@ def test_the_document_and_the_code_have_the_same_limits() -> None:
     parts = DOCUMENT["components"]
     limit, before = parts["parameters"]["limit"]["schema"], parts["parameters"]["before"]["schema"]
     assert (limit["default"], limit["maximum"], parts["schemas"]["Page"]["maxItems"]) == (
-        PAGE,
-        LONGEST_PAGE,
-        LONGEST_PAGE,
+        DEFAULT_PAGE_SIZE,
+        MAX_PAGE_SIZE,
+        MAX_PAGE_SIZE,
     )
-    assert before["maximum"] == LARGEST_ID
-    assert parts["schemas"]["Text"]["maxLength"] == NAME_LENGTH
+    assert before["maximum"] == MAX_ID
+    assert parts["schemas"]["Text"]["maxLength"] == MAX_NAME_LENGTH
     assert f"{MAX_BODY_BYTES:,} bytes" in parts["requestBodies"]["Name"]["description"]
     assert tuple(parts["parameters"]["beast"]["schema"]["enum"]) == MYTHICAL.names
 

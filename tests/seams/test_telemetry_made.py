@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
-from common.faults.metrics import mark
+from common.faults.metrics import register_fault_telemetry
 from common.messaging import Broker, BrokerUnavailable
 from common.messaging.handler import InstrumentedHandler
 from common.messaging.headers import Delivery
@@ -30,11 +30,11 @@ from common.telemetry.traces import CountingSpanExporter
 from common.web.concurrency_limit import ConcurrencyLimiter
 from services.recorder.message_handler import MessageHandler
 from services.requester.client import Client
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from services.requester.request_round import RequestRound
 from services.requester.traffic_plan import Round
 from services.server.config import load
-from services.server.faults.labels import label_explosion, long_label
+from services.server.faults import register_label_faults
 from services.server.sql_telemetry import StatementTracer, observe_pool
 from services.server.statements import statements
 from tests.seams.tree import ROOT, rows, sections, words
@@ -68,9 +68,9 @@ def requester(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     client = Client(
         server.address, MYTHICAL, told.tracer, told.meter, connections=1, conventions=chosen, faults=NO_FAULTS
     )
-    journey = RequestRound(MYTHICAL, client, cast(Any, Broken()), Danger(), NO_FAULTS, timeshift_min=0)
+    request_round = RequestRound(MYTHICAL, client, cast(Any, Broken()), DangerGauge(), NO_FAULTS, timeshift_min=0)
     for server.status in (200, 500):
-        journey.make(Round("GET", "unicorn", "", wrong=False, then_delete=False, version=0, pause_s=0))
+        request_round.run(Round("GET", "unicorn", "", malformed=False, then_delete=False, version=0, pause_s=0))
     client.close()
     server.close()
     return made_by(told, "requester")
@@ -92,7 +92,7 @@ def server(mode: str) -> tuple[list[Made], Recorded]:
     marks = "user_agent.synthetic.type=test,loadtest.user.kind=keeper,loadtest.shape=spike"
     rig.client.get("/unicorn", headers={"baggage": marks})
     rig.client.open("/unicorn", method="BREW")
-    rig.store.away = True
+    rig.store.is_down = True
     rig.client.get("/unicorn", environ_base={"REMOTE_PORT": "1234"})
     return list(made_by(rig.told, "<method> <route>")), rig.told
 
@@ -125,7 +125,7 @@ def messages(told: Recorded) -> Iterator[Made]:
     handler = InstrumentedHandler(
         broker,
         "messages",
-        recording.record,
+        recording.handle,
         tracer=told.tracer,
         meter=told.meter,
         attempts=1,
@@ -208,7 +208,7 @@ def test_composed_names_are_of_the_documented_form(played: tuple[str, Played]) -
 def all_metrics(told: Recorded) -> None:
     """Have each remaining instrument measure something."""
     observe_process(told.meter)
-    Danger().observe(told.meter)
+    DangerGauge().observe(told.meter)
     stats: Callable[[], dict[str, int]] = dict
     observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
     publishing = publish_metrics(told.meter, "messages", lambda: 0, lambda: False)
@@ -220,9 +220,8 @@ def all_metrics(told: Recorded) -> None:
     full = ConcurrencyLimiter(cast(Any, None), told.meter, max_concurrency=0, max_queue=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
-    mark(on, told.meter)
-    label_explosion(on, told.meter)
-    long_label(on, told.meter)
+    register_fault_telemetry(on, told.meter)
+    register_label_faults(on, told.meter)
 
 
 def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> None:
