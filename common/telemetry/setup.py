@@ -89,7 +89,6 @@ def start_telemetry(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
-        meter=meter,
         memory=settings.profiles_memory,
     )
     span_profiles = profiles.span_processor()
