@@ -12,20 +12,11 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from common.telemetry.profiles import Profiles
-from local.gateway.messages import message_classes
+from local.gateway.push_pb2 import PushRequest
 from local.ports import free_port
 from tests.unit.telemetry.pprof_reader import ReadProfile
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 from tests.unit.waiting import eventually
-
-# push/v1/push.proto of github.com/grafana/pyroscope.
-_FIELDS = {
-    "PushRequest": "1:series:RawProfileSeries*",
-    "RawProfileSeries": "1:labels:LabelPair* 2:samples:RawSample*",
-    "LabelPair": "1:name:string 2:value:string",
-    "RawSample": "1:raw_profile:bytes",
-}
-PUSH_REQUEST = message_classes("tests.push", _FIELDS)["PushRequest"]
 
 
 @pytest.fixture
@@ -50,7 +41,7 @@ def _start(sink: Sink, *, memory: bool = False) -> Profiles:
 
 
 def _pushed(sink: Sink) -> list[tuple[dict[str, str], ReadProfile]]:
-    series = [each for push in sink.pushes for each in PUSH_REQUEST.FromString(push.body).series]
+    series = [each for push in sink.pushes for each in PushRequest.FromString(push.body).series]
     return [
         ({label.name: label.value for label in each.labels}, ReadProfile(sample.raw_profile))
         for each in series
