@@ -233,7 +233,6 @@ def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> No
         "mythical_messages_retried",
         "mythical_messages_dead_lettered",
         "mythical_log_lines_dropped",
-        "mythical_profiles_dropped",
     }
     for row in rows(SECTIONS["Metrics"]):
         (name,) = words(row["Metric"])

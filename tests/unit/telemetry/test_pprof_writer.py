@@ -1,9 +1,9 @@
-"""The profile format as written: what an independent protobuf reader gets out of it."""
+"""The profile format as written: what a protobuf reader gets out of it."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.telemetry.pprof.proto import Frame, ProfileWriter, ValueType
+from common.telemetry.pprof.profile import Frame, ProfileWriter, ValueType
 from tests.unit.telemetry.pprof_reader import ReadProfile
 
 SPACE = ValueType("space", "bytes")
