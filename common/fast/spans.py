@@ -1,44 +1,59 @@
 """Spans that cost about 13 µs instead of 47: attributes in a plain dictionary, no lock, and no copy when the span ends.
 
-The SDK checks and copies each attribute of each span, since it cannot know its callers. This provider uses the SDK's
-sampler, ID generator, resource and span processors through their public interfaces, and its spans are read through the
-public properties of ReadableSpan. It applies no limits: where one is set, common/telemetry/setup.py uses the SDK's
+The SDK checks and copies each attribute of each span under a lock. This provider uses the SDK's sampler, ID generator,
+resource and span processors through their public interfaces, and its spans are read through the public properties of
+ReadableSpan. It applies the SDK's default limits; where another one is set, common/telemetry/setup.py uses the SDK's
 provider.
 """
 
+import functools
+import inspect
+import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from time import time_ns
+from types import TracebackType
 from typing import Any
 
+from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AnyValue, Attributes
 
+log = logging.getLogger(__name__)
+
 SIMPLE = frozenset({str, int, float, bool})
+NAMES = frozenset({str})
 UNSET = Status()
+
+# The end of the description of such a sampler.
+SAMPLES_CHILDREN = "localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler}"
+
+# Attributes, events and links of a span. Source: OpenTelemetry specification, trace SDK, "Span Limits".
+DEFAULT_LIMIT = 128
 
 
 class FastSpan(ReadableSpan, trace.Span):
     """A recording span. Its attributes shadow the properties of the same names that ReadableSpan documents."""
 
-    # Constants of a span that ends within the SDK's default limits.
-    dropped_attributes = dropped_events = dropped_links = 0
+    instrumentation_info = None  # the deprecated name of the scope
     # Declared here so that instances may have them in place of ReadableSpan's properties.
     name: str
     context: SpanContext
     parent: SpanContext | None
     kind: SpanKind
     attributes: dict[str, AnyValue]
-    events: tuple[Event, ...]
-    links: tuple[Link, ...]
+    dropped_attributes: int
+    events: Sequence[Event]
+    links: Sequence[Link]
     status: Status
     start_time: int
     end_time: int | None
@@ -47,8 +62,10 @@ class FastSpan(ReadableSpan, trace.Span):
     __slots__ = (
         "attributes",
         "context",
+        "dropped_attributes",
         "end_time",
         "events",
+        "exit_options",
         "instrumentation_scope",
         "kind",
         "links",
@@ -70,20 +87,35 @@ class FastSpan(ReadableSpan, trace.Span):
         links: Sequence[Link] | None,
         start_time: int,
         tracer: "FastTracer",
+        exit_options: tuple[bool, bool],
     ) -> None:
         self.name = name
         self.context = context
         self.parent = parent
         self.kind = kind
         self.attributes = _clean(attributes) if attributes else {}
+        self.dropped_attributes = 0
         self.events = ()
-        self.links = tuple(link for link in links if link.context.is_valid) if links else ()
+        self.links = ()
         self.status = UNSET
         self.start_time = start_time
         self.end_time = None
         self.resource = tracer.resource
         self.instrumentation_scope = tracer.scope
         self.on_end = tracer.processor.on_end
+        self.exit_options = exit_options
+        for link in links or ():
+            self.add_link(link.context, link.attributes)
+
+    @property
+    def dropped_events(self) -> int:
+        """Return the number of events beyond the limit."""
+        return self.events.dropped if isinstance(self.events, BoundedList) else 0
+
+    @property
+    def dropped_links(self) -> int:
+        """Return the number of links beyond the limit."""
+        return self.links.dropped if isinstance(self.links, BoundedList) else 0
 
     def get_span_context(self) -> SpanContext:
         """Return the span's context."""
@@ -95,32 +127,50 @@ class FastSpan(ReadableSpan, trace.Span):
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
         """Set an attribute."""
-        if self.end_time is None:
-            self.attributes.update({key: value} if type(value) in SIMPLE else _clean({key: value}))
+        if self.end_time is not None:
+            _warn_ended("set_attribute")
+        elif key and type(key) is str and type(value) in SIMPLE:
+            self.attributes[key] = value
+        else:
+            self.attributes.update(_clean({key: value}))
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Set several attributes."""
         if self.end_time is None:
             self.attributes.update(_clean(attributes))
+        else:
+            _warn_ended("set_attributes")
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
-        """Add an event, at `timestamp` (ns since 1970) or now."""
-        if self.end_time is None:
-            self.events += (Event(name, _clean(attributes or {}), timestamp),)
+        """Add an event, at `timestamp` (ns since 1970) or now; beyond the limit, the oldest one is dropped."""
+        if self.end_time is not None:
+            _warn_ended("add_event")
+            return
+        if not isinstance(self.events, BoundedList):
+            self.events = BoundedList(DEFAULT_LIMIT)
+        self.events.append(Event(name, BoundedAttributes(DEFAULT_LIMIT, attributes), timestamp))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
-        """Add a link to a valid context."""
-        if self.end_time is None and context.is_valid:
-            self.links += (Link(context, _clean(attributes or {})),)
+        """Add a link, unless nothing is known of its target; beyond the limit, the oldest one is dropped."""
+        if self.end_time is not None:
+            _warn_ended("add_link")
+        elif context and (context.is_valid or attributes or context.trace_state):
+            if not isinstance(self.links, BoundedList):
+                self.links = BoundedList(DEFAULT_LIMIT)
+            self.links.append(Link(context, BoundedAttributes(DEFAULT_LIMIT, attributes)))
 
     def update_name(self, name: str) -> None:
         """Rename the span."""
         if self.end_time is None:
             self.name = name
+        else:
+            _warn_ended("update_name")
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Set the status; OK is final, and UNSET changes nothing. Source: specification, trace API, "Set Status"."""
-        if self.end_time is None and self.status.status_code is not StatusCode.OK:
+        if self.end_time is not None:
+            _warn_ended("set_status")
+        elif self.status.status_code is not StatusCode.OK:
             made = status if isinstance(status, Status) else Status(status, description)
             self.status = self.status if made.status_code is StatusCode.UNSET else made
 
@@ -144,17 +194,103 @@ class FastSpan(ReadableSpan, trace.Span):
 
     def end(self, end_time: int | None = None) -> None:
         """End the span, once, at `end_time` (ns since 1970) or now."""
-        if self.end_time is None:
-            self.end_time = end_time or time_ns()
-            self.on_end(self)
+        if self.end_time is not None:
+            _warn_ended("end")
+            return
+        self.end_time = time_ns() if end_time is None else end_time
+        self.dropped_attributes = max(0, len(self.attributes) - DEFAULT_LIMIT)
+        if self.dropped_attributes:  # the oldest ones
+            self.attributes = dict(islice(self.attributes.items(), self.dropped_attributes, None))
+        self.on_end(self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traced: TracebackType | None
+    ) -> None:
+        """End the span after `with tracer.start_span(...)`, with the exception that left the block."""
+        if error is not None and self.end_time is None:
+            self.fail(error, *self.exit_options, escaped=True)
+        self.end()
+
+    def fail(self, error: BaseException, record_exception: bool, set_status: bool, *, escaped: bool = False) -> None:
+        """Record an exception that left the span's block, as an event and as the status."""
+        if record_exception:
+            self.record_exception(error, escaped=escaped)
+        if set_status:
+            self.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+
+    def to_json(self, indent: int | None = 4) -> str:
+        """Return the span as JSON, for exporters that print it."""
+        copy = ReadableSpan(
+            name=self.name,
+            context=self.context,
+            parent=self.parent,
+            resource=self.resource,
+            attributes=self.attributes,
+            events=self.events,
+            links=self.links,
+            kind=self.kind,
+            status=self.status,
+            start_time=self.start_time,
+            end_time=self.end_time,
+            instrumentation_scope=self.instrumentation_scope,
+        )
+        return str(copy.to_json(indent))
 
 
 def _clean(attributes: Mapping[str, Any]) -> dict[str, AnyValue]:
-    """Return attributes that can be exported, as the SDK would: what has another type is dropped, with a warning."""
-    for value in attributes.values():
-        if type(value) not in SIMPLE:
-            return dict(BoundedAttributes(attributes=attributes, immutable=False))
-    return dict(attributes)
+    """Return a copy with attributes that can be exported; the SDK converts or drops the others, with a warning."""
+    simple = SIMPLE.issuperset(map(type, attributes.values())) and NAMES.issuperset(map(type, attributes))
+    return dict(attributes if simple and "" not in attributes else BoundedAttributes(attributes=attributes))
+
+
+def _warn_ended(method: str) -> None:
+    log.warning("call on an ended span", extra={"fields": {"method": method}})
+
+
+class _SpanBlock:
+    """What start_as_current_span returns: a context manager, and a decorator that starts a span at each call."""
+
+    def __init__(
+        self, start: Callable[[], trace.Span], record_exception: bool, set_status_on_exception: bool, end_on_exit: bool
+    ) -> None:
+        self._start = start
+        self._options = record_exception, set_status_on_exception
+        self._end_on_exit = end_on_exit
+
+    def __enter__(self) -> trace.Span:
+        self._span = span = self._start()
+        self._token = contexts.attach(trace.set_span_in_context(span))
+        return span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traced: TracebackType | None
+    ) -> None:
+        contexts.detach(self._token)
+        span = self._span
+        if isinstance(error, Exception) and isinstance(span, FastSpan) and span.end_time is None:
+            span.fail(error, *self._options)
+        if self._end_on_exit:
+            span.end()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def block() -> "_SpanBlock":
+            return _SpanBlock(self._start, *self._options, self._end_on_exit)
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def traced_coroutine(*args: Any, **kwargs: Any) -> Any:
+                with block():
+                    return await function(*args, **kwargs)
+
+            return traced_coroutine
+
+        @functools.wraps(function)
+        def traced(*args: Any, **kwargs: Any) -> Any:
+            with block():
+                return function(*args, **kwargs)
+
+        return traced
 
 
 class FastTracer(trace.Tracer):
@@ -166,8 +302,8 @@ class FastTracer(trace.Tracer):
         self.resource = stock.resource
         self.scope = scope
         self.processor = processor
-        # A span below a recorded one of this process is recorded, by every "parentbased" sampler that can be named.
-        self._children_are_sampled = type(stock.sampler) is ParentBased
+        # With the SDK's "parentbased" samplers, a child of a sampled span of this process is sampled, without asking.
+        self._children_are_sampled = stock.sampler.get_description().endswith(SAMPLES_CHILDREN)
 
     def start_span(  # noqa: PLR0917 - the API's signature
         self,
@@ -177,13 +313,14 @@ class FastTracer(trace.Tracer):
         attributes: Attributes = None,
         links: Sequence[Link] | None = (),
         start_time: int | None = None,
-        record_exception: bool = True,  # noqa: ARG002 - the API's signature; use_span() applies both
-        set_status_on_exception: bool = True,  # noqa: ARG002
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
     ) -> trace.Span:
         """Start a span below the current one of `context`; see the API."""
         above = trace.get_current_span(context)
         parent: SpanContext | None = above.get_span_context()
-        if parent is not None and self._children_are_sampled and type(above) is FastSpan:
+        local = self._children_are_sampled and type(above) is FastSpan
+        if local and parent is not None and parent.trace_flags.sampled:
             trace_id, flags, state = parent.trace_id, parent.trace_flags, parent.trace_state
         else:
             if parent is not None and parent.is_valid:
@@ -198,7 +335,10 @@ class FastTracer(trace.Tracer):
             if result.decision is Decision.DROP:
                 return NonRecordingSpan(SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state))
         own = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state)
-        span = FastSpan(name, own, parent, kind, attributes, links, start_time or time_ns(), self)
+        start = time_ns() if start_time is None else start_time
+        span = FastSpan(
+            name, own, parent, kind, attributes, links, start, self, (record_exception, set_status_on_exception)
+        )
         self.processor.on_start(span, context)  # type: ignore[arg-type]  # annotated as the SDK's own class of spans
         return span
 
@@ -215,14 +355,8 @@ class FastTracer(trace.Tracer):
         end_on_exit: bool = True,
     ) -> Any:
         """Start a span and make it the current one of the block; see the API."""
-        span = self.start_span(name, context, kind, attributes, links, start_time)
-        using: AbstractContextManager[trace.Span] | Iterator[trace.Span] = trace.use_span(
-            span,
-            end_on_exit=end_on_exit,
-            record_exception=record_exception,
-            set_status_on_exception=set_status_on_exception,
-        )
-        return using
+        start = functools.partial(self.start_span, name, context, kind, attributes, links, start_time)
+        return _SpanBlock(start, record_exception, set_status_on_exception, end_on_exit)
 
 
 class FastTracerProvider(trace.TracerProvider):

@@ -1,6 +1,7 @@
 """Fast spans are exported as the SDK's own spans are."""
 
-import logging
+import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
@@ -8,8 +9,18 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    TraceState,
+)
 
 from common.fast.spans import FastSpan, FastTracerProvider
 
@@ -93,27 +104,146 @@ def test_what_the_sampler_drops_is_not_recorded(sampler: Sampler) -> None:
     assert child.get_span_context().trace_id == root.get_span_context().trace_id
 
 
-def test_an_ended_span_does_not_change() -> None:
-    """The processors are given the span itself, so nothing may change it after its end."""
+def test_an_ended_span_does_not_change(caplog: pytest.LogCaptureFixture) -> None:
+    """The processors get the span itself, so nothing may change it after its end; each attempt is logged."""
 
     def late(tracer: Tracer) -> None:
         span = tracer.start_span("s")
         span.end(7)
-        logging.disable()
-        try:
-            span.set_attribute("late", 1)
-            span.set_attributes({"late": 1})
-            span.add_event("late")
-            span.update_name("late")
-            span.set_status(StatusCode.ERROR)
-            span.end(8)
-        finally:
-            logging.disable(logging.NOTSET)
+        span.set_attribute("late", 1)
+        span.set_attributes({"late": 1})
+        span.add_event("late")
+        span.add_link(REMOTE)
+        span.update_name("late")
+        span.set_status(StatusCode.ERROR)
+        span.end(8)
 
     (span,) = _recorded(_fast, late)
 
-    assert (span.name, dict(span.attributes or {}), span.events, span.end_time) == ("s", {}, (), 7)
+    assert (span.name, dict(span.attributes or {}), span.events, span.links, span.end_time) == ("s", {}, (), (), 7)
     assert span.status.status_code is StatusCode.UNSET
+    assert len(caplog.records) == 7
+
+
+def _a_failure_of_a_plain_block(tracer: Tracer) -> None:
+    with pytest.raises(ValueError, match="no"), tracer.start_span("failing"):
+        raise ValueError("no")
+    with pytest.raises(ValueError, match="no"), tracer.start_span("quiet", None, SpanKind.CLIENT, None, (), 0, False):
+        raise ValueError("no")
+
+
+def _an_exit(tracer: Tracer) -> None:
+    with pytest.raises(SystemExit), tracer.start_as_current_span("leaving"):
+        raise SystemExit(3)
+
+
+def _one_that_goes_on(tracer: Tracer) -> None:
+    with tracer.start_as_current_span("s", end_on_exit=False) as span:
+        pass
+    assert span.is_recording()
+    span.end(0)
+
+
+def _too_much(tracer: Tracer) -> None:
+    links = [Link(SpanContext(number, 1, is_remote=False)) for number in range(1, 140)]
+    span = tracer.start_span("s", attributes={f"key{number}": number for number in range(130)}, links=links)
+    span.set_attributes({f"late{number}": number for number in range(5)})
+    for number in range(131):
+        span.add_event(f"event{number}", {f"key{each}": each for each in range(130)}, number)
+    span.add_link(REMOTE, {f"key{each}": each for each in range(130)})
+    span.end()
+
+
+def _odd_links(tracer: Tracer) -> None:
+    unknown = SpanContext(0, 0, is_remote=False)
+    state = SpanContext(0, 0, is_remote=False, trace_state=TraceState([("vendor", "x")]))
+    tracer.start_span("s", links=[Link(unknown, {"why": ["because"]}), Link(state), Link(unknown)]).end()
+
+
+def _odd_names(tracer: Tracer) -> None:
+    span = tracer.start_span("s", attributes={"": 1, "fine": 2})
+    span.set_attribute("", 1)
+    span.set_attributes({"": 1, "also fine": 2})
+    span.end()
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        _a_failure_of_a_plain_block,
+        _an_exit,
+        _one_that_goes_on,
+        _too_much,
+        _odd_links,
+    ],
+)
+def test_the_edges_are_the_same_too(work: Callable[[Tracer], object]) -> None:
+    """Exceptions that leave a block, the default limits, links to nothing."""
+    assert [_told(span) for span in _recorded(_fast, work)] == [_told(span) for span in _recorded(_stock, work)]
+
+
+def test_attributes_without_a_usable_name_are_treated_as_by_the_sdk() -> None:
+    """An empty name is dropped."""
+    (fast,), (stock,) = _recorded(_fast, _odd_names), _recorded(_stock, _odd_names)
+    assert dict(fast.attributes or {}) == dict(stock.attributes or {})
+    assert "" not in (fast.attributes or {})
+
+
+def _decorated(tracer: Tracer) -> None:
+    @tracer.start_as_current_span("called", attributes={"a": 1})
+    def work() -> bool:
+        return trace.get_current_span().is_recording()
+
+    @tracer.start_as_current_span("awaited")
+    async def later() -> bool:
+        await asyncio.sleep(0)
+        return trace.get_current_span().is_recording()
+
+    assert [work(), work(), asyncio.run(later()), asyncio.run(later())] == [True] * 4
+
+
+def test_as_a_decorator_it_makes_a_span_for_each_call() -> None:
+    """Of functions and of coroutines, as the API documents."""
+    fast, stock = _recorded(_fast, _decorated), _recorded(_stock, _decorated)
+    assert [span.name for span in fast] == ["called", "called", "awaited", "awaited"]
+    assert [_told(span) for span in fast] == [_told(span) for span in stock]
+
+
+def test_a_fast_span_can_be_printed() -> None:
+    """ConsoleSpanExporter, which many add first, prints spans as JSON."""
+    child, _ = (json.loads(span.to_json()) for span in _recorded(_fast, _a_family))
+    stock, _ = (json.loads(span.to_json()) for span in _recorded(_stock, _a_family))
+    assert child.keys() == stock.keys()
+    assert (child["name"], child["kind"], len(child["links"])) == ("child", "SpanKind.CLIENT", 1)
+
+
+class _RecordOnly(Sampler):
+    """Records every span and samples none."""
+
+    def should_sample(self, *_: object, **__: object) -> SamplingResult:
+        """Decide."""
+        return SamplingResult(Decision.RECORD_ONLY)
+
+    def get_description(self) -> str:
+        """Return the name."""
+        return "RecordOnly"
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [ParentBased(_RecordOnly()), ParentBased(DEFAULT_ON, local_parent_sampled=ALWAYS_OFF)],
+    ids=["recorded only", "children dropped"],
+)
+def test_the_sampler_is_asked_where_it_may_decide_otherwise(sampler: Sampler) -> None:
+    """A child is sampled without asking only below a sampled span, and where the sampler always says so."""
+    recording = []
+    for kind in (_fast, _stock):
+        tracer = kind(TracerProvider(sampler, shutdown_on_exit=False)).get_tracer("test")
+        with tracer.start_as_current_span("root") as root:
+            child = tracer.start_span("child")
+        recording.append((root.get_span_context().trace_flags, child.is_recording()))
+    assert recording[0] == recording[1]
+    assert not recording[0][1]
 
 
 def _odd_values(tracer: Tracer) -> None:
