@@ -1,4 +1,4 @@
-"""Questions over HTTP, and the counters of a Prometheus page."""
+"""HTTP requests, and the samples of a Prometheus text page."""
 
 import http.client
 import json
@@ -16,26 +16,26 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 class NoAnswer(Exception):
-    """Nobody answered, or not as was to be expected; the text says how."""
+    """No response, or an unexpected one; the text describes it."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """An answer: its status and its text."""
+    """A response: its status and its text."""
 
     status: int
     text: str
 
     def json(self) -> Any:
-        """Return what it holds. Raises NoAnswer if it is no JSON."""
+        """Return the parsed JSON. Raises NoAnswer if it is not JSON."""
         try:
             return json.loads(self.text)
         except ValueError:
-            raise NoAnswer(f"the answer is no JSON: {self.text[:60]!r}") from None
+            raise NoAnswer(f"the response is not JSON: {self.text[:60]!r}") from None
 
 
 def ask(address: str, body: object = None, **query: str | int) -> Page:
-    """Get `address`, or post `body` to it as JSON. Raises NoAnswer if nobody answers within five seconds."""
+    """GET a URL, or POST `body` to it as JSON. Raises NoAnswer if there is no response within five seconds."""
     full = address + ("?" + urllib.parse.urlencode(query) if query else "")
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(full, data, {"Content-Type": "application/json"})  # noqa: S310 - http, by our callers
@@ -45,13 +45,13 @@ def ask(address: str, body: object = None, **query: str | int) -> Page:
     except urllib.error.HTTPError as refusal:
         return Page(refusal.code, refusal.read().decode(errors="replace"))
     except http.client.HTTPException as error:
-        raise NoAnswer(f"the answer is no HTTP, or breaks off ({type(error).__name__})") from None
+        raise NoAnswer(f"the response is not HTTP, or is truncated ({type(error).__name__})") from None
     except (OSError, ValueError) as error:
         raise NoAnswer(str(getattr(error, "reason", error))) from None
 
 
 def asked_for_json(address: str, body: object = None, **query: str | int) -> Any:
-    """Return the JSON of an answer. Raises NoAnswer if it is a refusal."""
+    """Return the JSON of a response. Raises NoAnswer if its status is not 200."""
     page = ask(address, body, **query)
     if page.status != 200:  # noqa: PLR2004 - OK
         raise NoAnswer(f"it answers {page.status}: {page.text.strip()[:80]}")
@@ -59,12 +59,12 @@ def asked_for_json(address: str, body: object = None, **query: str | int) -> Any
 
 
 def asked_of_mimir(mimir: str, query: str) -> Any:
-    """Return the series of a query in PromQL, as of now. Raises NoAnswer; KeyError or TypeError if it is no Mimir."""
+    """Return the series of an instant PromQL query. Raises NoAnswer; KeyError or TypeError if it is not Mimir."""
     return asked_for_json(f"{mimir}/prometheus/api/v1/query", query=query)["data"]["result"]
 
 
 def total(page: str, name: str, **wanted: str) -> float:
-    """Return the sum of a metric's samples that have these labels; a label given as "*" has to be there."""
+    """Return the sum of a metric's samples with these labels; "*" matches any value of a label that is present."""
     found = 0.0
     for sample in SAMPLE.finditer(page):
         if sample[1] == name:
