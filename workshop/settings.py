@@ -1,4 +1,4 @@
-"""Where the three services are, who keeps their signals, and where the page listens."""
+"""Settings: URLs of the services, the gateway and the backends, and the address of the fault page."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Settings:
-    """Where services (by their short names), gateway and back ends are; host and port of the page."""
+    """URLs of the services (by their short names), the gateway and the backends; host and port of the fault page."""
 
     services: dict[str, str]
     gateway: str
@@ -21,12 +21,12 @@ class Settings:
 
     @property
     def page(self) -> str:
-        """The page's address."""
+        """The URL of the fault page."""
         return f"http://{LOOPBACK}:{self.page_port}"
 
 
 def load(env: Env) -> Settings:
-    """Read them; the ports of the run without Docker count, unless an address is given. Raises SettingsError."""
+    """Read the settings; the defaults are the ports of `make demo`. Raises SettingsError."""
     return Settings(
         services={
             "server": env.url("WORKSHOP_SERVER", f"http://{LOOPBACK}:{env.port('DEMO_SERVER_PORT', 4000)}"),
@@ -46,5 +46,5 @@ def load(env: Env) -> Settings:
 
 
 def _published(env: Env, name: str, port: int) -> str:
-    """Give where a back end is: at its address, or at the port that compose publishes."""
+    """Return the URL of a backend; the default is the port that compose publishes."""
     return env.url(f"WORKSHOP_{name}", f"http://{LOOPBACK}:{env.port(f'{name}_PORT', port)}").rstrip("/")

@@ -3,26 +3,25 @@
 import pytest
 
 from common.faults import Fault
-from workshop import runner, scenario
-from workshop.errors import WorkshopError
+from workshop import WorkshopError, runner, scenario
+from workshop.fault_client import FaultClient, FaultState
 from workshop.runner import Runner
-from workshop.switches import State, Switches
 
 
-class Slow(Switches):
-    """Switches of which the first `answered` settings are taken, and no other."""
+class Slow(FaultClient):
+    """A client whose first `answered` settings succeed, and no other."""
 
     def __init__(self, answered: int) -> None:
         super().__init__({})
         self._answered = answered
         self.asked = 0
 
-    def states(self) -> list[State]:
+    def states(self) -> list[FaultState]:
         """None that matters here."""
         return []
 
     def set(self, fault: Fault, strength: float, seconds: float, *, blind: bool = False) -> None:  # noqa: ARG002
-        """Take it, or not."""
+        """Succeed or fail."""
         self.asked += 1
         if self.asked > self._answered:
             raise WorkshopError("the server does not answer")

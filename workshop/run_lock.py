@@ -1,4 +1,4 @@
-"""One scenario at a time: a lock that says which one runs, and that the kernel lets go of however a run ends."""
+"""A lock that lets one scenario run at a time and names it; the kernel releases it however the run ends."""
 
 import fcntl
 import json
@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from workshop.errors import WorkshopError
+from workshop import WorkshopError
 
 STOP_S = 15.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """The scenario that runs: its name, whether its name is to be guessed, and the process that runs it."""
+    """The running scenario: its name, whether the name is hidden, and the process that runs it."""
 
     name: str
     blind: bool
@@ -26,26 +26,26 @@ class Run:
 
 
 def lock_file(environ: Mapping[str, str]) -> Path:
-    """Give the file of the lock: in MYTHICAL_STATE, or in var/ of the checkout."""
-    named = environ.get("MYTHICAL_STATE", "").strip()
-    folder = Path(named) if named else Path(__file__).resolve().parents[1] / "var"
+    """Return the path of the lock file, in MYTHICAL_STATE or in var/ of the checkout. Raises WorkshopError."""
+    configured = environ.get("MYTHICAL_STATE", "").strip()
+    folder = Path(configured) if configured else Path(__file__).resolve().parents[1] / "var"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkshopError(f"{folder} cannot be made ({error.strerror}); set MYTHICAL_STATE to a folder") from error
+        raise WorkshopError(f"{folder} cannot be created ({error.strerror}); set MYTHICAL_STATE to a folder") from error
     return folder / "scenario.lock"
 
 
 @contextmanager
-def only_one(path: Path, name: str, *, blind: bool) -> Iterator[None]:
-    """Hold the lock while a scenario runs; raises WorkshopError if another one does."""
+def run_lock(path: Path, name: str, *, blind: bool) -> Iterator[None]:
+    """Hold the lock while a scenario runs. Raises WorkshopError if another one is running."""
     with _opened(path) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = running(path)
             what = "another scenario" if other is None or other.blind else f"the scenario {other.name}"
-            raise WorkshopError(f"{what} runs already; end it: python -m workshop scenario stop") from None
+            raise WorkshopError(f"{what} is already running; stop it: python -m workshop scenario stop") from None
         lock.truncate(0)
         lock.write(json.dumps(asdict(Run(name, blind, os.getpid()))))
         lock.flush()
@@ -60,37 +60,37 @@ def _opened(path: Path) -> TextIO:
         return path.open("a+", encoding="utf-8")
     except OSError as error:
         raise WorkshopError(
-            f"{path} cannot be written ({error.strerror}); set MYTHICAL_STATE to a folder of your own"
+            f"{path} cannot be written ({error.strerror}); set MYTHICAL_STATE to a folder that you can write"
         ) from error
 
 
 def running(path: Path) -> Run | None:
-    """Give the scenario that runs, if one does."""
+    """Return the running scenario, or None."""
     try:
         with path.open("r", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return Run(**json.loads(lock.read()))
-    except (OSError, ValueError, TypeError):  # there is no file, or its holder is just about to write it
+    except (OSError, ValueError, TypeError):  # there is no file, or its holder has not written it yet
         return None
     return None
 
 
 def stop(path: Path) -> Run:
-    """End the scenario that runs and give it; raises WorkshopError."""
+    """Stop the running scenario and return it. Raises WorkshopError."""
     run = running(path)
     if run is None:
-        raise WorkshopError("no scenario runs; start one: python -m workshop scenario run NAME")
+        raise WorkshopError("no scenario is running; start one: python -m workshop scenario run NAME")
     try:
         os.kill(run.pid, signal.SIGTERM)
     except ProcessLookupError:
-        return run  # it ended meanwhile
+        return run  # it has ended in the meantime
     except PermissionError:
-        raise WorkshopError(f"another user runs the scenario, in the process {run.pid}; end it as that user") from None
+        raise WorkshopError(f"another user runs the scenario in process {run.pid}; stop it as that user") from None
     deadline = time.monotonic() + STOP_S
     while running(path) == run:
         if time.monotonic() > deadline:
-            raise WorkshopError(f"the scenario did not end within {STOP_S:.0f} s; its process is {run.pid}")
+            raise WorkshopError(f"the scenario did not stop within {STOP_S:.0f} s; its process is {run.pid}")
         time.sleep(0.05)
     return run
