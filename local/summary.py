@@ -1,20 +1,11 @@
 """What has arrived at the gateway, as it tells in GET /api/summary, and what is missing of the whole."""
 
-import http.client
-import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
-SIGNALS = ("traces", "metrics", "logs", "profiles")
-HOPS = (
-    ("mythical-requester", "mythical-server"),
-    ("mythical-server", "postgresql"),
-    ("mythical-requester", "rabbitmq"),
-    ("rabbitmq", "mythical-recorder"),
-)
+from tools.query import QueryError, get_json
+from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
 # A signal that came once and then no more is broken too. The three flow all the time; profiles are pushed each ten
 # seconds, and not at all while a process sleeps.
@@ -41,13 +32,15 @@ class Summary:
 
     def missing_cells(self) -> list[Key]:
         """Return each (service, signal) of the suite of which nothing arrived."""
-        return [(service, signal) for service in SERVICES for signal in SIGNALS if (service, signal) not in self.cells]
+        return [
+            (service, signal) for service in SERVICE_NAMES for signal in SIGNALS if (service, signal) not in self.cells
+        ]
 
     def stopped_cells(self) -> list[Key]:
         """Return each (service, signal) that arrived once but not of late."""
         return [
             (service, signal)
-            for service in SERVICES
+            for service in SERVICE_NAMES
             for signal in SIGNALS
             if (cell := self.cells.get((service, signal))) and cell.age_s > FRESH_S[signal]
         ]
@@ -58,7 +51,9 @@ class Summary:
 
     def rate(self, signal: str) -> float:
         """Return the rate of `signal` over the three services, per second."""
-        return sum(self.cells[service, signal].rate_per_s for service in SERVICES if (service, signal) in self.cells)
+        return sum(
+            self.cells[service, signal].rate_per_s for service in SERVICE_NAMES if (service, signal) in self.cells
+        )
 
 
 def parse(answer: dict[str, Any]) -> Summary:
@@ -70,11 +65,10 @@ def parse(answer: dict[str, Any]) -> Summary:
 
 
 def fetch(page: str, timeout_s: float = 1.0) -> Summary | None:
-    """Ask the gateway whose page is at `page`; None if it does not answer in time, or if somebody else does."""
+    """Return the summary of the gateway whose page is at `page`; None if a gateway does not answer there in time."""
     try:
-        with urllib.request.urlopen(f"{page}/api/summary", timeout=timeout_s) as answer:  # noqa: S310 - our own gateway
-            return parse(json.load(answer))
-    except (OSError, ValueError, http.client.HTTPException, AttributeError, KeyError, TypeError):
+        return parse(get_json(f"{page}/api/summary", timeout_s=timeout_s))
+    except (QueryError, AttributeError, KeyError, TypeError):
         return None
 
 

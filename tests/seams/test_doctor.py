@@ -7,9 +7,9 @@ import pytest
 from doctor.containers import known
 from doctor.service import GIVEN_UP, SWITCHED_OFF
 from doctor.ways import FED, PORTS, SERVICES, WAYS
-from local import summary
 from tests.seams.compose_files import dotenv, everything, text
 from tests.seams.tree import ROOT
+from tools import suite
 
 ALLOY = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "alloy").glob("*.alloy")))
 SETTINGS = text("docs/reference/settings.md")
@@ -29,10 +29,10 @@ def test_every_hop_of_a_signal_is_there(signal: str) -> None:
 
 def test_the_services_are_those_of_the_suite() -> None:
     """As the run without Docker counts them, each with its port."""
-    assert set(SERVICES) == set(summary.SERVICES) == set(PORTS)
+    assert set(SERVICES) == set(suite.SERVICE_NAMES) == set(PORTS)
     assert set(PORTS.values()) <= set(dotenv())
     assert set(FED) < set(SERVICES)
-    assert set(WAYS) == set(summary.SIGNALS)
+    assert set(WAYS) == set(suite.SIGNALS)
 
 
 def test_every_container_is_known() -> None:

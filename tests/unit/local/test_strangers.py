@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from doctor.ask import NoAnswer, ask
-from local.program import answers_ok
 from local.summary import fetch
+from tools.query import is_up
 from workshop.errors import WorkshopError
 from workshop.gateway import Gateway
 from workshop.scenario import Look
@@ -45,7 +45,7 @@ def _greet(server: socket.socket, said: bytes) -> None:
 @pytest.mark.parametrize("stranger", [GREETING], indirect=True)
 def test_who_speaks_no_http_does_not_answer(stranger: str) -> None:
     """Whether the demo, the doctor or the workshop asks."""
-    assert not answers_ok(stranger)
+    assert not is_up(stranger)
     assert not answers(stranger)
     assert not Gateway(stranger).answers()
     assert not Stack(Backends(*[stranger] * 4)).answers()
