@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from tools.query import QueryError, get_json
 from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
+CELLS = tuple(product(SERVICE_NAMES, SIGNALS))
 # A signal that came once and then no more is broken too. The three flow all the time; profiles are pushed each ten
 # seconds, and not at all while a process sleeps.
 FRESH_S = {"traces": 15.0, "metrics": 15.0, "logs": 15.0, "profiles": 60.0}
@@ -32,18 +34,11 @@ class Summary:
 
     def missing_cells(self) -> list[Key]:
         """Return each (service, signal) of the suite of which nothing arrived."""
-        return [
-            (service, signal) for service in SERVICE_NAMES for signal in SIGNALS if (service, signal) not in self.cells
-        ]
+        return [cell for cell in CELLS if cell not in self.cells]
 
     def stopped_cells(self) -> list[Key]:
         """Return each (service, signal) that arrived once but not of late."""
-        return [
-            (service, signal)
-            for service in SERVICE_NAMES
-            for signal in SIGNALS
-            if (cell := self.cells.get((service, signal))) and cell.age_s > FRESH_S[signal]
-        ]
+        return [cell for cell in CELLS if cell in self.cells and self.cells[cell].age_s > FRESH_S[cell[1]]]
 
     def missing_hops(self) -> list[Key]:
         """Return each (from, to) of the suite that no span showed."""
@@ -51,9 +46,7 @@ class Summary:
 
     def rate(self, signal: str) -> float:
         """Return the rate of `signal` over the three services, per second."""
-        return sum(
-            self.cells[service, signal].rate_per_s for service in SERVICE_NAMES if (service, signal) in self.cells
-        )
+        return sum(seen.rate_per_s for cell, seen in self.cells.items() if cell in CELLS and cell[1] == signal)
 
 
 def parse(answer: dict[str, Any]) -> Summary:
