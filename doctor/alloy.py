@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from doctor.ask import NoAnswer, ask, asked_for_json, total
+from doctor.metrics_text import total
 from doctor.report import BROKEN, Fault, Finding
 from doctor.signal_paths import SignalPath
+from tools.query import OK, QueryError, get_json, send
 
 HEALTHY = "healthy"
 
@@ -23,21 +24,21 @@ class Alloy:
     def examine(cls, address: str, container_state: str = "") -> "Alloy":
         """Query Alloy at a URL; `container_state` is empty or the state of its stopped container."""
         try:
-            ready = ask(f"{address}/-/ready")
-            if ready.status != 200:  # noqa: PLR2004 - OK
+            ready = send(f"{address}/-/ready")
+            if ready.status != OK:
                 return cls(
                     address,
                     no_answer=ready.text.strip()[:100] or f"status {ready.status}",
                     container_state=container_state,
                 )
-            listed = asked_for_json(f"{address}/api/v0/web/components")
-            metrics = ask(f"{address}/metrics").text
+            listed = get_json(f"{address}/api/v0/web/components")
+            metrics = send(f"{address}/metrics").text
             unhealthy = [
                 (each["localID"], each["health"].get("message", ""))
                 for each in listed
                 if each["health"]["state"] != HEALTHY
             ]
-        except NoAnswer as error:
+        except QueryError as error:
             return cls(address, no_answer=str(error), container_state=container_state)
         except (KeyError, TypeError, AttributeError):
             return cls(address, no_answer="what answers there is not Alloy", container_state=container_state)

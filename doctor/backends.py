@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 
-from doctor.ask import NoAnswer, asked_for_json, asked_of_mimir
 from doctor.containers import RUNNING, Container
 from doctor.report import BROKEN, Finding
+from tools.query import QueryError, get_json, query_mimir
+from tools.suite import CPU_PROFILE
 
 # How far each query looks back.
 LOOK_BACK_S = 3600
-CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 # The requester's TIMESHIFT makes its log lines claim to be 40 minutes old; no other service has it.
 SHIFTED, SHIFT_S = "mythical-requester", 2400
 
@@ -20,7 +20,7 @@ def traces(tempo: str, service: str) -> float | None:
     """Return the seconds since the start of the latest trace with a span of the service; None if there is none."""
     now = int(time.time())
     query = f'{{resource.service.name="{service}"}} with (most_recent=true)'
-    found = asked_for_json(f"{tempo}/api/search", q=query, start=now - LOOK_BACK_S, end=now + 1, limit=1)
+    found = get_json(f"{tempo}/api/search", q=query, start=now - LOOK_BACK_S, end=now + 1, limit=1)
     began = [int(trace["startTimeUnixNano"]) / 1e9 for trace in found.get("traces", [])]
     return _age(began)
 
@@ -30,14 +30,14 @@ def metrics(mimir: str, service: str) -> float | None:
     series = f'process_memory_usage_bytes{{group="mythical",service="{service}"}}'
     # Exact to a second while it is fresh, to 15 seconds afterwards.
     query = f"max(timestamp({series})) or max(max_over_time(timestamp({series})[{LOOK_BACK_S}s:15s]))"
-    return _age([float(series["value"][1]) for series in asked_of_mimir(mimir, query)])
+    return _age([float(series["value"][1]) for series in query_mimir(mimir, query)])
 
 
 def logs(loki: str, service: str) -> float | None:
     """Return the seconds since the latest log line, without TIMESHIFT's offset; None if there is none."""
     start = int((time.time() - LOOK_BACK_S) * 1e9)
     query = f'{{service_name="{service}"}}'
-    found = asked_for_json(f"{loki}/loki/api/v1/query_range", query=query, start=start, limit=1)
+    found = get_json(f"{loki}/loki/api/v1/query_range", query=query, start=start, limit=1)
     latest = [int(value[0]) / 1e9 for stream in found["data"]["result"] for value in stream["values"]]
     age = _age(latest)
     return age - SHIFT_S if service == SHIFTED and age is not None and age >= SHIFT_S else age
@@ -47,13 +47,13 @@ def profiles(pyroscope: str, service: str) -> float | None:
     """Return the seconds since the latest CPU profile; None if there is none."""
     now = int(time.time() * 1000)
     body = {
-        "profileTypeID": CPU,
+        "profileTypeID": CPU_PROFILE,
         "labelSelector": f'{{service_name="{service}"}}',
         "start": now - 900_000,
         "end": now,
         "step": 5.0,
     }
-    found = asked_for_json(f"{pyroscope}/querier.v1.QuerierService/SelectSeries", body)
+    found = get_json(f"{pyroscope}/querier.v1.QuerierService/SelectSeries", body=body)
     points = [point for series in found.get("series", []) for point in series.get("points", [])]
     return _age([int(point["timestamp"]) / 1000 for point in points if point.get("value")])
 
@@ -78,9 +78,9 @@ CONTAINERS = {"postgres": "mythical-database", "rabbitmq": "mythical-queue", "ho
 def failed_targets(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
     """Report scrape targets that failed for a minute although their container runs; empty if Mimir does not answer."""
     try:
-        down = {series["metric"]["service"] for series in asked_of_mimir(mimir, TARGETS_DOWN)}
-        login_fails = bool(asked_of_mimir(mimir, POSTGRES_DOWN))
-    except (NoAnswer, KeyError, TypeError):
+        down = {series["metric"]["service"] for series in query_mimir(mimir, TARGETS_DOWN)}
+        login_fails = bool(query_mimir(mimir, POSTGRES_DOWN))
+    except (QueryError, KeyError, TypeError):
         return []  # the cells of the metrics report the cause
     found = []
     for name in sorted(down):

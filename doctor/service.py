@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from doctor.ask import NoAnswer, Page, ask, total
+from doctor.metrics_text import total
 from doctor.report import Fault
-from doctor.signal_paths import INPUT_OF, PATHS
+from doctor.signal_paths import PATHS
+from tools import suite
+from tools.query import OK, Answer, NoAnswer, QueryError, send
 
-OK = 200
+# Services that are idle while the requester sends nothing, and what they wait for.
+INPUT_OF = {service.name: service.input for service in suite.SERVICES if service.input}
 REQUESTER = "mythical-requester"
 # Counters of dropped data on its /metrics endpoint, by signal. docs/reference/telemetry.md lists the names.
 DROP_COUNTERS: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {
@@ -40,13 +43,13 @@ class Service:
     start: str
     environment: Mapping[str, str] | None = None
     container_state: str = ""
-    _pages: dict[str, Page | str] = field(default_factory=dict)
+    _pages: dict[str, Answer | str] = field(default_factory=dict)
 
-    def page(self, path: str) -> Page | str:
+    def page(self, path: str) -> Answer | str:
         """Return the response of an endpoint, or the error text."""
         if path not in self._pages:
             try:
-                self._pages[path] = ask(self.address + path)
+                self._pages[path] = send(self.address + path)
             except NoAnswer as error:
                 self._pages[path] = str(error)
         return self._pages[path]
@@ -54,7 +57,7 @@ class Service:
     def down(self) -> Fault | None:
         """Return a fault if it does not answer."""
         page = self.page("/healthz")
-        if isinstance(page, Page) and page.status == OK:
+        if isinstance(page, Answer) and page.status == OK:
             return None
         why = self.container_state or (page if isinstance(page, str) else f"status {page.status}")
         return Fault(self.name, f"it does not answer at {self.address}: {why}", self.start)
@@ -66,7 +69,7 @@ class Service:
             return None
         try:
             waits = ", ".join(f"{name} ({why})" for name, why in page.json()["missing"].items())
-        except (NoAnswer, KeyError, AttributeError):
+        except (QueryError, KeyError, AttributeError):
             waits = page.text[:60]
         return Fault(self.name, f"it is not ready: it waits for {waits}", f"fix that dependency; its log: {self.log}")
 

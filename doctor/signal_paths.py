@@ -2,12 +2,6 @@
 
 from dataclasses import dataclass
 
-SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
-# The variable with the port that Docker publishes for each service.
-PORTS = dict(zip(SERVICES, ("REQUESTER_PORT", "SERVER_PORT", "RECORDER_PORT"), strict=True))
-# Services that are idle while the requester sends nothing, and what they wait for.
-INPUT_OF = {"mythical-server": "HTTP requests", "mythical-recorder": "messages"}
-
 
 @dataclass(frozen=True)
 class SignalPath:

@@ -6,12 +6,13 @@ from functools import cached_property
 from doctor import backends
 from doctor import containers as docker
 from doctor.alloy import Alloy
-from doctor.ask import NoAnswer, ask
 from doctor.containers import RUNNING, Container
 from doctor.env_files import port
 from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
-from doctor.service import OK, Service, service_fault
-from doctor.signal_paths import PATHS, PORTS, SERVICES
+from doctor.service import Service, service_fault
+from doctor.signal_paths import PATHS
+from tools import suite
+from tools.query import OK, NoAnswer, QueryError, send
 
 HOST = "http://127.0.0.1"
 # The layer with the Collector: it publishes no endpoint to query, and logs and profiles do not go through it.
@@ -27,7 +28,7 @@ class SuiteWithDocker:
     def __init__(self, variables: Mapping[str, str], boxes: Mapping[str, Container]) -> None:
         self._variables = variables
         self._boxes = boxes
-        self._services = {name: self._service(name) for name in SERVICES}
+        self._services = {service.name: self._service(service) for service in suite.SERVICES}
 
     def report(self) -> Report:
         """Check everything. Raises Unusable if a port in .env is invalid."""
@@ -35,13 +36,16 @@ class SuiteWithDocker:
         if "alloy" in self._boxes:
             findings += self._alloy.findings()
         findings += backends.failed_targets(self._backend_url("metrics"), self._boxes)
-        return Report("docker", findings, [self._cell(name, signal) for name in SERVICES for signal in PATHS])
+        return Report(
+            "docker", findings, [self._cell(name, signal) for name in suite.SERVICE_NAMES for signal in PATHS]
+        )
 
-    def _service(self, name: str) -> Service:
+    def _service(self, service: suite.Service) -> Service:
+        name = service.name
         box = self._boxes.get(name)
         return Service(
             name,
-            f"{HOST}:{port(self._variables, PORTS[name])}",
+            f"{HOST}:{port(self._variables, service.port_variable)}",
             log=f"docker compose logs --tail 20 {name}",
             start=_start(name),
             environment=box.environment if box else None,
@@ -66,7 +70,7 @@ class SuiteWithDocker:
             return self._cell_without_backend(service, signal)
         try:
             age = backends.AGES[signal](self._backend_url(signal), service)
-        except (NoAnswer, KeyError, TypeError, AttributeError, ValueError):
+        except (QueryError, KeyError, TypeError, AttributeError, ValueError):
             age = None  # another program may answer there; the checks of the path report it
         if age is not None and age <= backends.LATE_S[signal]:
             return Cell(service, signal, FRESH, age)
@@ -111,7 +115,7 @@ class SuiteWithDocker:
     def _backend_fault(self, signal: str) -> Fault | None:
         name, url = PATHS[signal].backend, self._backend_url(signal)
         try:
-            page = ask(f"{url}/ready")
+            page = send(f"{url}/ready")
             said = "" if page.status == OK else f"it is not ready: {page.text.strip()[:80]}"
         except NoAnswer as error:
             said = f"{name} does not answer at {url}: {self._stopped(name) or error}"

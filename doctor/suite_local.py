@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
 from doctor.service import Service, service_fault
-from doctor.signal_paths import PATHS, SERVICES
+from doctor.signal_paths import PATHS
 from local.addresses import Ports
 from local.ports import LOOPBACK
 from local.summary import FRESH_S, Summary, fetch
+from tools.suite import SERVICE_NAMES
 
 RESTART = "stop make demo and start it again"
 
@@ -19,7 +20,7 @@ class SuiteWithoutDocker:
     def __init__(self, environ: Mapping[str, str]) -> None:
         ports = Ports.read(Env(environ))
         self.page = f"http://{LOOPBACK}:{ports['gateway page']}"
-        self._services = {name: _service(name, ports) for name in SERVICES}
+        self._services = {name: _service(name, ports) for name in SERVICE_NAMES}
 
     def summary(self) -> Summary | None:
         """Return the gateway's summary; None if it does not run."""
@@ -36,7 +37,7 @@ class SuiteWithoutDocker:
             Finding(f"{one} → {other}", "no span shows this hop", BROKEN, remedy)
             for one, other in summary.missing_hops()
         ]
-        return Report("local", hops, [self._cell(summary, name, signal) for name in SERVICES for signal in PATHS])
+        return Report("local", hops, [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS])
 
     def _cell(self, summary: Summary, service: str, signal: str) -> Cell:
         seen = summary.cells.get((service, signal))

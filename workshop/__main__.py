@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from common.core.cli import OneLineArgumentParser
 from common.core.env import Env, SettingsError
 from common.faults.state import FaultRefused, check_strength
+from tools.query import is_up
 from workshop import WorkshopError, scenario_command
-from workshop.fault_client import FaultClient, FaultState, find_fault, format_duration, is_up, parse_lease
+from workshop.fault_client import FaultClient, FaultState, find_fault, format_duration, parse_lease
 from workshop.gateway import Gateway
 from workshop.run_lock import lock_file
 from workshop.settings import Settings, load
@@ -127,7 +128,7 @@ def overview(settings: Settings, client: FaultClient) -> list[str]:
         suite = f"The suite is running; {len(changed) or 'none'} of its faults differ from their default."
     except WorkshopError as error:
         suite = f"The suite is not ready: {error}"
-    page = settings.page if is_up(settings.page) else f"not running; start it: {COMMAND} page"
+    page = settings.page if is_up(f"{settings.page}/readyz") else f"not running; start it: {COMMAND} page"
     return [
         suite,
         f"The fault page: {page}",

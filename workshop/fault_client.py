@@ -1,16 +1,13 @@
 """A client of the fault API that each service serves at `/faults`, and the durations that its commands accept."""
 
-import http.client
-import json
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from common.faults import PLANTED, Fault
 from common.faults.state import LEAST_LEASE_S, LONGEST_LEASE_S
+from tools.query import FIRST_ERROR, Answer, QueryError, send
 from workshop import WorkshopError
 
 TIMEOUT_S = 3.0
@@ -56,42 +53,25 @@ class FaultClient:
             self._request(service, "DELETE", f"/{fault.name}" if fault else "")
 
     def _request(self, service: str, method: str = "GET", path: str = "", body: object = None) -> Any:
-        address = self._services[service]
-        request = urllib.request.Request(  # noqa: S310 - the address is checked to be http
-            f"{address.rstrip('/')}/faults{quote(path)}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={} if body is None else {"Content-Type": "application/json"},
-        )
+        address = self._services[service].rstrip("/")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - as above
-                text = answer.read()
-            return json.loads(text) if text else None
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                raise WorkshopError(_error_text(service, refusal.code, refusal.read())) from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            answer = send(f"{address}/faults{quote(path)}", method=method, body=body, timeout_s=TIMEOUT_S)
+            if answer.status < FIRST_ERROR:
+                return answer.json() if answer.body else None
+        except QueryError as error:
             raise WorkshopError(
                 f"the {service} does not answer at {address}; start the suite: make demo, or docker compose up"
             ) from error
+        raise WorkshopError(_error_text(service, answer))
 
 
-def _error_text(service: str, status: int, body: bytes) -> str:
-    if status == NOT_FOUND and b"faults" not in body and b"fault" not in body:
+def _error_text(service: str, answer: Answer) -> str:
+    if answer.status == NOT_FOUND and b"fault" not in answer.body:
         return f"fault injection is disabled on the {service}; start it with FAULTS_CONTROL=true"
     try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"the {service} answered {status}; is it a service of this suite?"
-
-
-def is_up(url: str) -> bool:
-    """Return whether a service or the page answers at a URL."""
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310 - made from a port
-            return True
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
+        return str(answer.json()["detail"])
+    except (QueryError, KeyError, TypeError):
+        return f"the {service} answered {answer.status}; is it a service of this suite?"
 
 
 def find_fault(name: str) -> Fault:

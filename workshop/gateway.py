@@ -1,19 +1,15 @@
 """Check for symptoms at the local gateway: values computed from its latest spans, log lines, metrics and profiles."""
 
-import http.client
 import json
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from typing import Any
-from urllib.parse import urlencode
 
+from tools.query import OK, QueryError, send
 from workshop import WorkshopError
 from workshop.scenario import GatewayQuery
 
 Json = dict[str, Any]
-TIMEOUT_S = 5.0
 NOT_FOUND = 404
 LIMIT = 3_000
 PROFILE_S = 12.0  # one is pushed every ten seconds, with the time at which it started
@@ -121,18 +117,16 @@ class Gateway:
             return 0.0
         return 100 * _time_in(tree, query.of["function"]) / tree["value"] if tree["value"] else 0.0
 
-    def _get(self, path: str, **query: object) -> Any:
-        address = f"{self._page}/api/{path}?{urlencode(query)}"
+    def _get(self, path: str, **query: Any) -> Any:
         try:
-            with urllib.request.urlopen(address, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked to be http
-                return json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                if refusal.code == NOT_FOUND:
-                    raise FileNotFoundError(path) from None
-                raise WorkshopError(f"{self._page} answered {refusal.code}; is it the gateway of this suite?") from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            answer = send(f"{self._page}/api/{path}", **query)
+            if answer.status == OK:
+                return answer.json()
+        except QueryError as error:
             raise WorkshopError(f"no gateway answers at {self._page}; make demo starts one") from error
+        if answer.status == NOT_FOUND:
+            raise FileNotFoundError(path)
+        raise WorkshopError(f"{self._page} answered {answer.status}; is it the gateway of this suite?")
 
 
 def _has(attributes: Json, wanted: Json | None) -> bool:

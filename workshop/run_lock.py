@@ -1,16 +1,16 @@
 """A lock that lets one scenario run at a time and names it; the kernel releases it however the run ends."""
 
-import fcntl
 import json
 import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
 
+from tools.run_lock import AlreadyLocked, lock_note
+from tools.run_lock import run_lock as exclusive_lock
 from workshop import WorkshopError
 
 STOP_S = 15.0
@@ -39,25 +39,18 @@ def lock_file(environ: Mapping[str, str]) -> Path:
 @contextmanager
 def run_lock(path: Path, name: str, *, blind: bool) -> Iterator[None]:
     """Hold the lock while a scenario runs. Raises WorkshopError if another one is running."""
-    with _opened(path) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = running(path)
-            what = "another scenario" if other is None or other.blind else f"the scenario {other.name}"
-            raise WorkshopError(f"{what} is already running; stop it: python -m workshop scenario stop") from None
-        lock.truncate(0)
-        lock.write(json.dumps(asdict(Run(name, blind, os.getpid()))))
-        lock.flush()
-        try:
-            yield
-        finally:
-            lock.truncate(0)
+    with ExitStack() as held:
+        _acquire(held, path, Run(name, blind, os.getpid()))
+        yield
 
 
-def _opened(path: Path) -> TextIO:
+def _acquire(stack: ExitStack, path: Path, run: Run) -> None:
     try:
-        return path.open("a+", encoding="utf-8")
+        stack.enter_context(exclusive_lock(path, json.dumps(asdict(run))))
+    except AlreadyLocked as locked:
+        other = _parsed(locked.note)
+        what = "another scenario" if other is None or other.blind else f"the scenario {other.name}"
+        raise WorkshopError(f"{what} is already running; stop it: python -m workshop scenario stop") from None
     except OSError as error:
         raise WorkshopError(
             f"{path} cannot be written ({error.strerror}); set MYTHICAL_STATE to a folder that you can write"
@@ -66,15 +59,14 @@ def _opened(path: Path) -> TextIO:
 
 def running(path: Path) -> Run | None:
     """Return the running scenario, or None."""
+    return _parsed(lock_note(path) or "")
+
+
+def _parsed(note: str) -> Run | None:
     try:
-        with path.open("r", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return Run(**json.loads(lock.read()))
-    except (OSError, ValueError, TypeError):  # there is no file, or its holder has not written it yet
+        return Run(**json.loads(note))
+    except (ValueError, TypeError):  # no scenario is running, or its process has not written the note yet
         return None
-    return None
 
 
 def stop(path: Path) -> Run:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from common.core.env import Env
+from tools.suite import SERVICES
 from workshop.stack import Backends
 
-SERVICES = ("server", "requester", "recorder")
 LOOPBACK = "127.0.0.1"
 
 
@@ -29,9 +29,11 @@ def load(env: Env) -> Settings:
     """Read the settings; the defaults are the ports of `make demo`. Raises SettingsError."""
     return Settings(
         services={
-            "server": env.url("WORKSHOP_SERVER", f"http://{LOOPBACK}:{env.port('DEMO_SERVER_PORT', 4000)}"),
-            "requester": env.url("WORKSHOP_REQUESTER", f"http://{LOOPBACK}:{env.port('DEMO_REQUESTER_PORT', 4001)}"),
-            "recorder": env.url("WORKSHOP_RECORDER", f"http://{LOOPBACK}:{env.port('DEMO_RECORDER_PORT', 4002)}"),
+            service.short: env.url(
+                f"WORKSHOP_{service.short.upper()}",
+                f"http://{LOOPBACK}:{env.port(f'DEMO_{service.port_variable}', service.port)}",
+            )
+            for service in SERVICES
         },
         gateway=env.url("WORKSHOP_GATEWAY", f"http://{LOOPBACK}:{env.port('DEMO_PAGE_PORT', 12347)}"),
         stack=Backends(

@@ -1,22 +1,18 @@
 """Check for symptoms in the stack: by queries to Mimir, Loki and Tempo, and by a profile from Pyroscope."""
 
-import http.client
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
+from tools.query import QueryError, UnexpectedAnswer, get_json
+from tools.suite import CPU_PROFILE
 from workshop import WorkshopError
 from workshop.scenario import GatewayQuery, Symptom
 
 TIMEOUT_S = 10.0
 # How far back traces and profiles are searched; they arrive in batches, profiles every ten seconds.
 WINDOW_S = 30
-CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 
 
 @dataclass(frozen=True)
@@ -74,27 +70,23 @@ class Stack:
         """Return the percentage of CPU time in a function."""
         now = int(time.time() * 1000)
         asked = {
-            "profileTypeID": CPU,
+            "profileTypeID": CPU_PROFILE,
             "labelSelector": f'{{service_name="{query.of["service"]}"}}',
             "start": now - WINDOW_S * 1000,
             "end": now,
         }
         address = f"{self._at.pyroscope}/querier.v1.QuerierService/SelectMergeStacktraces"
-        flame = self._get(address, json.dumps(asked).encode()).get("flamegraph") or {}
+        flame = self._get(address, asked).get("flamegraph") or {}
         total = int(flame.get("total", 0))
         return 100 * time_in(flame, query.of["function"]) / total if total else 0.0
 
-    def _get(self, address: str, body: bytes | None = None, **query: object) -> Any:
-        asked = f"{address}?{urlencode(query)}" if query else address
-        request = urllib.request.Request(asked, body, {"Content-Type": "application/json"})  # noqa: S310 - checked: http
+    def _get(self, address: str, body: object = None, **query: object) -> Any:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - as above
-                return json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                said = refusal.read().decode(errors="replace")[:200].strip()
-            raise WorkshopError(f"{address} answered {refusal.code}: {said}") from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            return get_json(address, body=body, timeout_s=TIMEOUT_S, **query)
+        except UnexpectedAnswer as error:
+            said = error.answer.text.strip()[:200]
+            raise WorkshopError(f"{address} answered {error.answer.status}: {said}") from None
+        except QueryError as error:
             raise WorkshopError(f"nothing answers at {address}; docker compose up starts the stack") from error
 
 

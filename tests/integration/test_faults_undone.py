@@ -25,7 +25,8 @@ from tests.integration.service_support import (
     requests_to,
     run,
 )
-from workshop.fault_client import FaultClient, find_fault, is_up
+from tools.query import is_up
+from workshop.fault_client import FaultClient, find_fault
 from workshop.run_lock import running
 from workshop.runner import LEASE_S
 
@@ -256,7 +257,7 @@ def test_the_page_switches_faults(addresses: dict[str, str], switches: FaultClie
     )
     try:
         base = f"http://{LOOPBACK}:{port}"
-        eventually(lambda: is_up(base))
+        eventually(lambda: is_up(f"{base}/readyz"))
         assert b"page.js" in ask(base, "/").body
         assert ask(base, "/icon.svg").status == 200  # an icon within the page would be refused by its policy
         second = subprocess.run(

@@ -6,10 +6,10 @@ import pytest
 
 from doctor.containers import known
 from doctor.service import DROP_COUNTERS, SWITCHED_OFF
-from doctor.signal_paths import INPUT_OF, PATHS, PORTS, SERVICES
-from local import summary
+from doctor.signal_paths import PATHS
 from tests.seams.compose_files import dotenv, everything, text
 from tests.seams.tree import ROOT
+from tools import suite
 
 ALLOY = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "alloy").glob("*.alloy")))
 SETTINGS = text("docs/reference/settings.md")
@@ -29,10 +29,8 @@ def test_every_hop_of_a_signal_is_there(signal: str) -> None:
 
 def test_the_services_are_those_of_the_suite() -> None:
     """As the run without Docker counts them, each with its port."""
-    assert set(SERVICES) == set(summary.SERVICES) == set(PORTS)
-    assert set(PORTS.values()) <= set(dotenv())
-    assert set(INPUT_OF) < set(SERVICES)
-    assert set(PATHS) == set(summary.SIGNALS)
+    assert {service.port_variable for service in suite.SERVICES} <= set(dotenv())
+    assert set(PATHS) == set(suite.SIGNALS)
 
 
 def test_every_container_is_known() -> None:

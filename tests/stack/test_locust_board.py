@@ -16,11 +16,11 @@ from grafana.source.reading import Asked, asked, filled
 from local.ports import LOOPBACK, free_port
 from local.postgres import Postgres
 from local.process import Process
-from local.program import answers_ok
 from tests.integration.load_support import environment, needs_locust, run_load
 from tests.stack import alloy_running, mimir_running
 from tests.stack.backends import Backends, eventually
 from tests.stack.dashboards_asking import ask, metric
+from tools.query import is_up
 
 pytestmark = [needs_locust, alloy_running.needs_alloy, mimir_running.needs_mimir]
 
@@ -78,7 +78,7 @@ class _Server:
 
     def __enter__(self) -> str:
         self._process.launch()
-        self._process.wait_ready(lambda: answers_ok(f"{self._address}/readyz"), 60)
+        self._process.wait_ready(lambda: is_up(f"{self._address}/readyz"), 60)
         return self._address
 
     def __exit__(self, *_: object) -> None:

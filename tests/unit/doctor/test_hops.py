@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from doctor.alloy import Alloy
-from doctor.ask import total
+from doctor.metrics_text import total
 from doctor.service import Service, service_fault
-from doctor.signal_paths import PATHS, SERVICES
+from doctor.signal_paths import PATHS
 from local.ports import free_port
 from tests.unit.services.http_server import Server
+from tools.suite import SERVICE_NAMES
 
 PAGE = """# HELP otelcol_receiver_refused_spans_total Refused.
 otelcol_receiver_refused_spans_total{component_id="otelcol.receiver.otlp.applications",transport="grpc"} 7
@@ -45,7 +46,7 @@ def at(server: Server | int, name: str = "mythical-server", **told: str) -> Serv
 
 def suite(**those: Service) -> dict[str, Service]:
     """All three, well unless given."""
-    return {name: those.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICES}
+    return {name: those.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICE_NAMES}
 
 
 def test_samples_are_summed_by_name_and_labels() -> None:

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from doctor.ask import NoAnswer, ask
-from local.program import answers_ok
 from local.summary import fetch
+from tools.query import NoAnswer, is_up, send
 from workshop import WorkshopError
-from workshop.fault_client import FaultClient, is_up
+from workshop.fault_client import FaultClient
 from workshop.gateway import Gateway
 from workshop.scenario import GatewayQuery
 from workshop.stack import Backends, Stack
@@ -45,12 +44,11 @@ def _greet(server: socket.socket, said: bytes) -> None:
 @pytest.mark.parametrize("stranger", [GREETING], indirect=True)
 def test_who_speaks_no_http_does_not_answer(stranger: str) -> None:
     """Whether the demo, the doctor or the workshop asks."""
-    assert not answers_ok(stranger)
     assert not is_up(stranger)
     assert not Gateway(stranger).answers()
     assert not Stack(Backends(*[stranger] * 4)).answers()
     with pytest.raises(NoAnswer, match="not HTTP"):
-        ask(stranger)
+        send(stranger)
     with pytest.raises(WorkshopError, match="the server does not answer"):
         FaultClient({"server": stranger}).states()
 
