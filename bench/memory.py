@@ -6,8 +6,6 @@ from bench.report import Figure
 from bench.stage import Stage
 from bench.usage import usage
 
-SERVICES = ("server", "requester", "recorder")
-
 
 def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
     """Run the three services together; give each one's memory at the end, supervising process included.
@@ -22,13 +20,13 @@ def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
             "requester", signals=True, MYTHICAL_SERVER_HOST_PORT=f"127.0.0.1:{port}", REQUESTER_START="0"
         ) as (requester, _),
     ):
-        pids = dict(zip(SERVICES, (server, requester, recorder), strict=True))
+        pids = {"server": server, "requester": requester, "recorder": recorder}
         before = {name: usage(pid).cpu_s for name, pid in pids.items()}
         time.sleep(seconds)  # a length of load, not a wait for something
         used = {name: usage(pid) for name, pid in pids.items()}
     figures = [
         Figure(f"{name}_rss_mb", round(used[name].pss_mb, 1), "MB", f"{name}: memory under the default load")
-        for name in SERVICES
+        for name in pids
     ]
     cores = [
         Figure(
@@ -37,7 +35,7 @@ def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
             "cores",
             f"{name}: CPU under the default load",
         )
-        for name in SERVICES
+        for name in pids
     ]
     largest = max(use.pss_mb for use in used.values())
     return [*figures, Figure("rss_mb", round(largest, 1), "MB", "largest service: memory"), *cores]

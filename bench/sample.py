@@ -1,7 +1,5 @@
 """One look at the running suite: memory, open files, table sizes, queue and latency."""
 
-import json
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +8,7 @@ import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.usage import descendants, usage
+from tools.query import get_json, send
 
 LARGEST_TABLE = """
     SELECT coalesce(max((xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I', tablename),
@@ -78,8 +77,7 @@ def open_files(pid: int) -> int:
 
 def _metrics(port: int) -> dict[str, float]:
     """Sum each metric over its labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        page = answer.read().decode()
+    page = send(f"http://127.0.0.1:{port}/metrics", timeout_s=10).text
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
@@ -89,8 +87,7 @@ def _metrics(port: int) -> dict[str, float]:
 
 def _window_full(port: int) -> float:
     """Of spans, lines and profiles; metric series are as many as there are, not as many as come."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/summary", timeout=10) as answer:
-        memory = json.load(answer)["memory"]
+    memory = get_json(f"http://127.0.0.1:{port}/api/summary", timeout_s=10)["memory"]
     return min(_full(memory[name]) for name in ("spans", "lines", "profiles"))
 
 

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from local.arrivals import Arrivals
 from local.plan import Plan
-from local.summary import HOPS, SERVICES, SIGNALS, Figures, Summary
+from local.summary import Figures, Summary
 from local.supervisor import Progress
+from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
 UNITS = {"traces": "spans/s", "metrics": "points/s", "logs": "lines/s", "profiles": "profiles/s"}
 NOTHING = "-"
@@ -41,9 +42,9 @@ def arrivals(seen: Arrivals, progress: Mapping[str, Progress]) -> RenderableType
 def plain_line(summary: Summary, running_s: float) -> str:
     """Return all that in one line without colours, for a log."""
     rates = "  ".join(f"{rate(summary.rate(signal))} {unit}" for signal, unit in UNITS.items())
-    cells = len(SERVICES) * len(SIGNALS) - len(summary.missing_cells())
+    cells = len(SERVICE_NAMES) * len(SIGNALS) - len(summary.missing_cells())
     hops = len(HOPS) - len(summary.missing_hops())
-    return f"{running_s:5.0f} s  {rates}  signals {cells}/{len(SERVICES) * len(SIGNALS)}  hops {hops}/{len(HOPS)}"
+    return f"{running_s:5.0f} s  {rates}  signals {cells}/{len(SERVICE_NAMES) * len(SIGNALS)}  hops {hops}/{len(HOPS)}"
 
 
 def rate(per_s: float) -> str:
@@ -57,7 +58,7 @@ def _services(summary: Summary) -> Table:
     for signal in SIGNALS:
         table.add_column(UNITS[signal], justify="right", no_wrap=True)
     table.add_column("last", justify="right", no_wrap=True, min_width=7)
-    for service in SERVICES:
+    for service in SERVICE_NAMES:
         cells = [summary.cells.get((service, signal)) for signal in SIGNALS]
         table.add_row(Text(service, "bold"), *(_cell(cell) for cell in cells), _last([c for c in cells if c]))
     return table

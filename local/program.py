@@ -1,10 +1,9 @@
 """A program of the suite as the demo runs it: a process and the address that tells when it is ready."""
 
-import http.client
-import urllib.request
 from typing import Protocol
 
 from local.process import GRACE_S, Process
+from tools.query import is_up
 
 
 class Unit(Protocol):
@@ -46,17 +45,8 @@ class Program:
 
     def is_ready(self) -> bool:
         """Tell whether it answers now, with no complaint."""
-        return answers_ok(self.ready_url)
+        return is_up(self.ready_url)
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Stop it in good order, or kill it after `grace_s` seconds."""
         self.process.stop(grace_s)
-
-
-def answers_ok(url: str, timeout_s: float = 1.0) -> bool:
-    """Tell whether GET `url` answers in time with a status below 400."""
-    try:
-        with urllib.request.urlopen(url, timeout=timeout_s):  # noqa: S310 - our own processes
-            return True
-    except (OSError, ValueError, http.client.HTTPException):
-        return False

@@ -1,21 +1,14 @@
 """What has arrived at the gateway, as it tells in GET /api/summary, and what is missing of the whole."""
 
-import http.client
-import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
-SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
-SIGNALS = ("traces", "metrics", "logs", "profiles")
-HOPS = (
-    ("mythical-requester", "mythical-server"),
-    ("mythical-server", "postgresql"),
-    ("mythical-requester", "rabbitmq"),
-    ("rabbitmq", "mythical-recorder"),
-)
+from tools.query import QueryError, get_json
+from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
+CELLS = tuple(product(SERVICE_NAMES, SIGNALS))
 # A signal that came once and then no more is broken too. The three flow all the time; profiles are pushed each ten
 # seconds, and not at all while a process sleeps.
 FRESH_S = {"traces": 15.0, "metrics": 15.0, "logs": 15.0, "profiles": 60.0}
@@ -41,16 +34,11 @@ class Summary:
 
     def missing_cells(self) -> list[Key]:
         """Return each (service, signal) of the suite of which nothing arrived."""
-        return [(service, signal) for service in SERVICES for signal in SIGNALS if (service, signal) not in self.cells]
+        return [cell for cell in CELLS if cell not in self.cells]
 
     def stopped_cells(self) -> list[Key]:
         """Return each (service, signal) that arrived once but not of late."""
-        return [
-            (service, signal)
-            for service in SERVICES
-            for signal in SIGNALS
-            if (cell := self.cells.get((service, signal))) and cell.age_s > FRESH_S[signal]
-        ]
+        return [cell for cell in CELLS if cell in self.cells and self.cells[cell].age_s > FRESH_S[cell[1]]]
 
     def missing_hops(self) -> list[Key]:
         """Return each (from, to) of the suite that no span showed."""
@@ -58,7 +46,7 @@ class Summary:
 
     def rate(self, signal: str) -> float:
         """Return the rate of `signal` over the three services, per second."""
-        return sum(self.cells[service, signal].rate_per_s for service in SERVICES if (service, signal) in self.cells)
+        return sum(seen.rate_per_s for cell, seen in self.cells.items() if cell in CELLS and cell[1] == signal)
 
 
 def parse(answer: dict[str, Any]) -> Summary:
@@ -70,11 +58,10 @@ def parse(answer: dict[str, Any]) -> Summary:
 
 
 def fetch(page: str, timeout_s: float = 1.0) -> Summary | None:
-    """Ask the gateway whose page is at `page`; None if it does not answer in time, or if somebody else does."""
+    """Return the summary of the gateway whose page is at `page`; None if a gateway does not answer there in time."""
     try:
-        with urllib.request.urlopen(f"{page}/api/summary", timeout=timeout_s) as answer:  # noqa: S310 - our own gateway
-            return parse(json.load(answer))
-    except (OSError, ValueError, http.client.HTTPException, AttributeError, KeyError, TypeError):
+        return parse(get_json(f"{page}/api/summary", timeout_s=timeout_s))
+    except (QueryError, AttributeError, KeyError, TypeError):
         return None
 
 

@@ -10,8 +10,10 @@ from local.arrivals import Arrivals
 from local.display import PlainDisplay, TerminalDisplay
 from local.liveview import addresses, arrivals, plain_line, rate
 from local.plan import Entry, Plan
-from local.summary import HOPS, SERVICES, SIGNALS, Summary, parse
+from local.summary import Summary, parse
 from local.supervisor import Progress
+from tools.suite import HOPS, SIGNALS
+from tools.suite import SERVICE_NAMES as SERVICES
 
 
 def complete() -> dict[str, Any]:
