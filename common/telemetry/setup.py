@@ -106,7 +106,7 @@ def start_telemetry(
         extra={
             "fields": {
                 "otlp": f"{settings.collector.host}:{settings.collector.port}",
-                "logs": settings.logs.way,
+                "logs": settings.logs.destination,
                 "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
             }
         },

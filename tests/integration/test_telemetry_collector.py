@@ -220,7 +220,7 @@ def test_lines_that_the_collector_rejects_are_counted_and_reported(
         eventually(counted)
         log = server.process.log.read_text(encoding="utf-8")
         assert end(server) == 0
-    assert re.search(r'msg="\d+ log lines lost: Failed to export logs', log)
+    assert re.search(r'msg="\d+ log lines dropped: Failed to export logs', log)
 
 
 def test_profiles_that_the_collector_rejects_are_reported_once(started: Fleet) -> None:
