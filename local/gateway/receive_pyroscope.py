@@ -15,7 +15,7 @@ PATH = "/push.v1.PusherService/Push"
 
 
 class PyroscopeReceiver:
-    """Puts pushed profiles into the window."""
+    """Adds pushed profiles to the window."""
 
     def __init__(self, window: Window, reader: PprofReader) -> None:
         self._window = window
@@ -31,8 +31,8 @@ class PyroscopeReceiver:
         try:
             push = PushRequest.FromString(request.body)
         except DecodeError:
-            raise Refusal(400, "the body is no push.v1.PushRequest in protobuf") from None
-        # All are read before the first is kept: a refused push must not have been taken in part.
+            raise Refusal(400, "the body is not a push.v1.PushRequest in protobuf") from None
+        # All are read before the first is kept: a rejected push must not be accepted in part.
         records = [self._record(each.labels, sample) for each in push.series for sample in each.samples]
         for record in records:
             self._window.add_profile(record)

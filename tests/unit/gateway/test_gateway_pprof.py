@@ -8,7 +8,7 @@ import pytest
 from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.flames import flame_json, profiled_spans_json, profiles_json
 from local.gateway.limits import Limits
-from local.gateway.pprof import DEPTH, LONGEST_TEXT, MOST_TYPES, Flame, PprofReader
+from local.gateway.pprof import DEPTH, LONGEST_TEXT, MAX_TYPES, Flame, PprofReader
 from local.gateway.push_pb2 import PushRequest
 from local.gateway.receive_pyroscope import PyroscopeReceiver
 from local.gateway.refusal import Refusal
@@ -152,7 +152,7 @@ def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> Non
     profile.sample.add(location_id=[1] * 1000, value=[1] * 1000)
     read = reader.read(profile.SerializeToString())
     [stack] = read.stacks
-    assert (len(stack.frames), len(stack.values), len(read.types)) == (DEPTH, MOST_TYPES, MOST_TYPES)
+    assert (len(stack.frames), len(stack.values), len(read.types)) == (DEPTH, MAX_TYPES, MAX_TYPES)
     assert max(map(len, (*stack.frames, *read.types[0]))) <= 2 * LONGEST_TEXT + len(" ()")
 
 
