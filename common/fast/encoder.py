@@ -32,7 +32,7 @@ ATTRIBUTE_CACHE_SIZE = 8192
 
 
 def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
-    """Return the encoded ExportTraceServiceRequest for a batch of spans, the same message as the SDK's encoder makes."""
+    """Return the encoded ExportTraceServiceRequest for a batch of spans, the same message as the SDK's encoder."""
     groups: dict[tuple[int, int], list[ReadableSpan]] = {}
     for span in spans:
         groups.setdefault((id(span.resource), id(span.instrumentation_scope)), []).append(span)
