@@ -7,7 +7,7 @@ the SDK: that would cost it 40 MB.
 from dataclasses import dataclass
 
 from common.core.env import Env
-from common.telemetry.logs.settings import LogSettings, log_settings
+from common.telemetry.logs.setup import LogSettings, log_settings
 from common.telemetry.otlp import Collector, collector
 from common.telemetry.semconv import Conventions, conventions
 from common.telemetry.standard_variables import check_standard_variables

@@ -101,7 +101,6 @@ def start_telemetry(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
-        meter=meter,
         memory=settings.profiles_memory,
     )
     tracers = _tracers(described, fast=fast)
@@ -123,7 +122,7 @@ def start_telemetry(
         extra={
             "fields": {
                 "otlp": f"{settings.collector.host}:{settings.collector.port}",
-                "logs": settings.logs.way,
+                "logs": settings.logs.destination,
                 "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
                 "layer": "fast" if fast else "stock",
             }

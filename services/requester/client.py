@@ -11,7 +11,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import BROKEN_PROPAGATION, Faults
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, Conventions
 
@@ -32,7 +32,7 @@ class Client:
     def __init__(
         self,
         server: tuple[str, int],
-        catalogue: Catalogue,
+        catalogue: EndpointSet,
         tracer: Tracer,
         meter: Meter,
         *,

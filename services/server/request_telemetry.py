@@ -13,7 +13,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import StatusCode
 from opentelemetry.util.types import AttributeValue
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.telemetry.baggage import SYNTHETIC, synthetic_attributes
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, HTTP_METHODS, OTHER, Conventions
 
@@ -53,8 +53,8 @@ class RequestState:
 class RequestTelemetry:
     """Describes the requests of an app in spans, metrics and the log."""
 
-    def __init__(self, meter: Meter, catalogue: Catalogue, conventions: Conventions) -> None:
-        self._catalogue = catalogue
+    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions) -> None:
+        self._endpoints = endpoints
         self._conventions = conventions
         # No unit: it would become part of the name in Prometheus, and the name is one that dashboards rely on.
         self._times = meter.create_histogram(
@@ -83,7 +83,7 @@ class RequestTelemetry:
         state = self._state(environ)
         attributes: dict[str, AttributeValue] = {"http.route": state.route, **state.synthetic}
         if state.beast != UNKNOWN:
-            attributes[self._catalogue.tag] = state.beast
+            attributes[self._endpoints.tag] = state.beast
         if self._conventions.new_http:
             attributes |= _new(state, environ)
         if self._conventions.old_http:
@@ -102,7 +102,7 @@ class RequestTelemetry:
             state = environ[STATE] = RequestState(
                 method=method if method in HTTP_METHODS else OTHER,
                 route=rule.rule if rule else UNKNOWN,
-                beast=beast if beast in self._catalogue.danger else UNKNOWN,
+                beast=beast if beast in self._endpoints.danger else UNKNOWN,
                 synthetic=synthetic_attributes(),
             )
         return state
@@ -112,7 +112,7 @@ class RequestTelemetry:
         state = self._state(environ)
         duration_s = time.perf_counter() - state.start
         self._set_status_attributes(trace.get_current_span(), status)
-        times = {"method": state.method, "status": str(status), self._catalogue.tag: state.beast}
+        times = {"method": state.method, "status": str(status), self._endpoints.tag: state.beast}
         labels: dict[str, AttributeValue] = {
             "http.request.method": state.method,
             "http.response.status_code": status,
@@ -153,7 +153,7 @@ class RequestTelemetry:
             fields["error"] = g.get("error", response.status)
         if state.synthetic:
             fields[SYNTHETIC] = state.synthetic[SYNTHETIC]
-        tags = {} if state.beast == UNKNOWN else {self._catalogue.tag: state.beast}
+        tags = {} if state.beast == UNKNOWN else {self._endpoints.tag: state.beast}
         level = logging.ERROR if response.status_code >= SERVER_FAILURE else logging.INFO
         log.log(level, "request served", extra={"fields": fields, "tags": tags})
 

@@ -509,7 +509,7 @@ def test_a_line_has_its_labels_and_leads_to_its_trace(service: str, suite: Suite
     ("service", "level", "error"),
     [
         ("mythical-requester", "error", "the server answered 400"),
-        ("mythical-server", "info", 'The body has no usable name; send {"name": "..."}.'),
+        ("mythical-server", "info", 'The body has no usable name. Send {"name": "..."}.'),
     ],
 )
 def test_a_failure_is_told_in_the_log(service: str, level: str, error: str, suite: Suite) -> None:

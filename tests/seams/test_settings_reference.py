@@ -57,7 +57,7 @@ def asked(service: str) -> dict[str, str]:
     """What a service reads when nothing is set: name and default."""
     env = Env({})
     LOADS[service](env)
-    return env.asked
+    return env.variables_read
 
 
 @pytest.mark.parametrize("service", LOADS)
@@ -142,7 +142,7 @@ def test_the_variables_of_the_demo_are_documented() -> None:
     told = {words(row["Variable"])[0]: row["Default"] for row in rows(SECTIONS[DEMO])}
     env = Env({})
     Ports.read(env)
-    for variable, default in env.asked.items():
+    for variable, default in env.variables_read.items():
         assert words(told[variable]) == [default]
     named = {
         variable

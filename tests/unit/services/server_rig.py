@@ -1,4 +1,4 @@
-"""The server's Flask application over a store that is a dictionary, and what it told."""
+"""The server's Flask application over a store that is a dictionary, and its telemetry."""
 
 import os
 import random
@@ -21,20 +21,20 @@ from tests.unit.services.recorded import Recorded, attributes
 
 
 class FakeStore:
-    """Names of beasts in memory, newest first; away when told so."""
+    """Names of beasts in memory, newest first; `is_down` makes every call fail."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
-        self.away = False
+        self.is_down = False
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
-        """Give a page, as Store does."""
+        """Return a page, as Store does."""
         self._ask()
         rows = list(enumerate(self.names.get(table, []), start=1))[::-1]
         return [row for row in rows if before is None or row[0] < before][:limit]
 
     def add(self, table: str, name: str | None) -> None:
-        """Keep a name, as Store does."""
+        """Add a name, as Store does."""
         self._ask()
         if name is None:
             raise NullNameRejected("null value in column name")
@@ -43,13 +43,13 @@ class FakeStore:
         self.names[table].append(name)
 
     def remove(self, table: str, name: str) -> None:
-        """Forget a name, as Store does."""
+        """Delete a name, as Store does."""
         self._ask()
         self.names[table] = [other for other in self.names.get(table, []) if other != name]
 
     def _ask(self) -> None:
-        if self.away:
-            raise DatabaseUnavailable("the database is away")
+        if self.is_down:
+            raise DatabaseUnavailable("the database is unavailable")
 
 
 class Rig:
@@ -61,12 +61,12 @@ class Rig:
         config = load(Env(settings or {}))
         os.environ[VARIABLE] = (settings or {}).get(VARIABLE) or BOTH  # where the stock instrumentation looks
         self.told, self.store = Recorded(sampler), FakeStore()
-        self.upkeep = SimpleNamespace(wiping=False, ready=True)
+        self.maintenance = SimpleNamespace(is_recreating=False, ready=True)
         app = create_app(
             config,
             cast(Telemetry, self.told),
             cast(Store, self.store),
-            cast(TableMaintenance, self.upkeep),
+            cast(TableMaintenance, self.maintenance),
             Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
             meter=self.told.meter,
         )

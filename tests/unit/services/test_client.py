@@ -10,7 +10,7 @@ from opentelemetry import baggage, context, propagate
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import SpanKind, StatusCode
 
-from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import Faults
 from common.telemetry.semconv import Conventions
 from services.requester.client import Client, RequestFailed
@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
 
 @contextmanager
 def client(
-    told: Recorded, address: tuple[str, int], conventions: Conventions = BOTH, of: Catalogue = MYTHICAL
+    told: Recorded, address: tuple[str, int], conventions: Conventions = BOTH, of: EndpointSet = MYTHICAL
 ) -> Iterator[Client]:
     """A client of that server, closed at the end."""
     made = Client(address, of, told.tracer, told.meter, connections=1, conventions=conventions, faults=NO_FAULTS)
