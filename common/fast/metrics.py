@@ -14,6 +14,7 @@ from time import time_ns
 from typing import Any
 
 from opentelemetry import metrics, trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackT
 from opentelemetry.sdk.metrics import Exemplar, MeterProvider
@@ -34,6 +35,8 @@ from opentelemetry.util.types import Attributes
 # The SDK's default. Source: OpenTelemetry specification, metrics SDK, "Explicit Bucket Histogram Aggregation".
 DEFAULT_BOUNDARIES = (0, 5, 10, 25, 50, 75, 100, 250, 500, 750, 1000, 2500, 5000, 7500, 10000)
 
+SIMPLE = frozenset({str, int, float, bool})
+
 
 class _Series:
     """The buckets of one set of attributes."""
@@ -41,7 +44,7 @@ class _Series:
     __slots__ = ("attributes", "counts", "exemplars", "least", "lock", "most", "start", "sum")
 
     def __init__(self, attributes: Mapping[str, Any], buckets: int) -> None:
-        self.attributes = dict(attributes)
+        self.attributes = attributes
         self.counts = [0] * buckets
         self.exemplars: list[tuple[float, int, SpanContext] | None] = [None] * buckets
         self.lock = Lock()
@@ -70,25 +73,31 @@ class _Series:
 
 
 class FastHistogram(metrics.Histogram):
-    """A histogram with explicit buckets; the latest sampled span of each bucket is its exemplar."""
+    """A histogram with explicit buckets; the latest sampled span of each bucket is its exemplar.
 
-    def __init__(self, name: str, unit: str, description: str, boundaries: Sequence[float]) -> None:
+    `stock` is the SDK's histogram of the same name. It records nothing, but its rules for amounts apply.
+    """
+
+    def __init__(
+        self, stock: metrics.Histogram, name: str, unit: str, description: str, boundaries: Sequence[float]
+    ) -> None:
         self.name, self.unit, self.description = name, unit, description
+        self._stock = stock
         self._boundaries = tuple(boundaries)
         self._series: dict[object, _Series] = {}  # by the attributes
         self._found: dict[object, _Series] = {}  # the same by the attributes in the order of a call, which is quicker
 
     def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
-        """Record a finite amount of 0 or more; others are ignored, as by the SDK."""
+        """Record a finite amount of 0 or more; others are ignored, with a warning."""
+        if not 0 <= amount < math.inf:
+            self._stock.record(amount, attributes, context)  # which ignores it
+            return
         # With the types: 1, 1.0 and True are equal in Python and different attributes.
         key = (*attributes.items(), *map(type, attributes.values())) if attributes else ()
-        series = self._found.get(key)
-        if series is None:
-            made = _Series(attributes or {}, len(self._boundaries) + 1)
-            unordered = frozenset((name, type(value), value) for name, value in made.attributes.items())
-            series = self._found[key] = self._series.setdefault(unordered, made)
-        if not 0 <= amount < math.inf:
-            return
+        try:
+            series = self._found[key]
+        except (KeyError, TypeError):  # the first time, or one of them is a list
+            series = self._find(attributes or {}, key)
         span = trace.get_current_span(context).get_span_context()
         bucket = bisect_left(self._boundaries, amount)
         with series.lock:
@@ -99,11 +108,27 @@ class FastHistogram(metrics.Histogram):
             if span.trace_flags.sampled:
                 series.exemplars[bucket] = (amount, time_ns(), span)
 
+    def _find(self, attributes: Mapping[str, Any], key: object) -> _Series:
+        cleaned = dict(BoundedAttributes(attributes=attributes))  # by the rules of the SDK
+        series = self._series.setdefault(_identity(cleaned), _Series(cleaned, len(self._boundaries) + 1))
+        if SIMPLE.issuperset(map(type, attributes.values())):
+            self._found[key] = series
+        return series
+
     def collect(self, now: int) -> Metric | None:
         """Return the histogram at `now` (ns since 1970), None where nothing was recorded."""
         points = [series.collect(self._boundaries, now) for series in list(self._series.values()) if any(series.counts)]
         data = Histogram(points, AggregationTemporality.CUMULATIVE)
         return Metric(self.name, self.description, self.unit, data) if points else None
+
+
+def _identity(value: object) -> object:
+    """Return a key that is the same for equal attribute values of the same types, whatever their order."""
+    if isinstance(value, Mapping):
+        return "mapping", frozenset((key, _identity(of)) for key, of in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "sequence", tuple(_identity(each) for each in value)
+    return type(value), value
 
 
 class FastMeter(metrics.Meter):
@@ -112,7 +137,7 @@ class FastMeter(metrics.Meter):
     def __init__(self, stock: metrics.Meter, scope: InstrumentationScope) -> None:
         super().__init__(scope.name, scope.version, scope.schema_url)
         self.scope = scope
-        self.histograms: dict[str, FastHistogram] = {}
+        self.histograms: dict[metrics.Histogram, FastHistogram] = {}
         self._stock = stock
 
     def create_histogram(
@@ -123,10 +148,12 @@ class FastMeter(metrics.Meter):
         *,
         explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
     ) -> metrics.Histogram:
-        """Return the histogram of that name, made at the first call."""
+        """Return the histogram of that name, unit and description, made at the first call."""
+        # The SDK checks the name, warns of conflicts, and returns the same object for the same histogram.
         advised = explicit_bucket_boundaries_advisory
+        stock = self._stock.create_histogram(name, unit, description, explicit_bucket_boundaries_advisory=advised)
         boundaries = DEFAULT_BOUNDARIES if advised is None else advised
-        return self.histograms.setdefault(name.lower(), FastHistogram(name, unit, description, boundaries))
+        return self.histograms.setdefault(stock, FastHistogram(stock, name, unit, description, boundaries))
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> metrics.Counter:
         """Return the SDK's."""

@@ -1,4 +1,4 @@
-"""What the process itself costs: CPU time, memory, threads and open files."""
+"""Metrics of the process: CPU time, memory, threads and open files."""
 
 import os
 import resource
@@ -12,8 +12,8 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 def observe_process(meter: Meter) -> None:
     """Register the process instruments of the OpenTelemetry conventions.
 
-    Source: OpenTelemetry semantic conventions, "Process metrics". Where there is no /proc (macOS), the present memory
-    is not to be had cheaply and the peak stands in for it, and open files are left out.
+    Source: OpenTelemetry semantic conventions, "Process metrics". Without /proc (macOS), memory is the peak instead of
+    the current value, and open files are not counted.
     """
     meter.create_observable_counter("process.cpu.time", [_cpu_time], unit="s", description="CPU time used.")
     meter.create_observable_up_down_counter(

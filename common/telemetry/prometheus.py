@@ -1,4 +1,4 @@
-"""The /metrics page: what OpenTelemetry measured, in the OpenMetrics or the Prometheus text format.
+"""Renders OpenTelemetry metrics for /metrics, in the OpenMetrics or the Prometheus text format.
 
 Names and units follow the OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility": dots become
 underscores, the unit is spelled out at the end, a monotonic sum ends in _total, the resource becomes target_info.
@@ -26,19 +26,19 @@ UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "%": "percent"}
 
 
 def expose(data: MetricsData | None, accept: str) -> tuple[bytes, str]:
-    """Render the metrics in the format that the Accept header asks for; give the page and its content type.
+    """Return the metrics in the format that the Accept header prefers, and the content type.
 
-    Exemplars appear in the OpenMetrics format only: the older text format has no place for them.
+    Only the OpenMetrics format has exemplars.
     """
     try:
         encoder, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # the library trips over versions that are none
+    except (TypeError, ValueError):  # the library fails on a version that is not a number
         encoder, content_type = choose_encoder("")
     return encoder(_Collected(_families(data) if data else ())), content_type
 
 
 class _Collected(Collector):
-    """What prometheus_client renders: anything with a collect()."""
+    """Adapts metric families to the collector interface that prometheus_client renders."""
 
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
@@ -50,7 +50,7 @@ class _Collected(Collector):
 def _families(data: MetricsData) -> Iterator[Family]:
     families: dict[str, Family] = {}
     for resource_metrics in data.resource_metrics:
-        info = Family("target", "The resource: who is measured.", "info")
+        info = Family("target", "The resource: the process that is measured.", "info")
         info.add_sample("target_info", _labels(resource_metrics.resource.attributes), 1)
         families["target"] = info
         for scope in resource_metrics.scope_metrics:
@@ -63,7 +63,7 @@ def _add(families: dict[str, Family], metric: Metric) -> None:
     name, kind = _name(metric), _kind(metric)
     family = families.setdefault(name, Family(name, metric.description or metric.name, kind))
     if family.type != kind:
-        return  # two instruments of one name and different kinds: a page with both would not be readable
+        return  # instruments of the same name and different kinds: a page with both would not be valid
     for point in metric.data.data_points:
         if isinstance(point, HistogramDataPoint):
             _add_histogram(family, point)

@@ -1,4 +1,4 @@
-"""The resource: who it is that all four signals speak of."""
+"""The resource: the attributes that identify this process in all four signals."""
 
 import os
 import platform
@@ -12,9 +12,9 @@ VERSION = "0.1.0"
 
 
 def resource(service: str, namespace: str) -> Resource:
-    """Describe this process by the OpenTelemetry resource conventions.
+    """Return the resource of this process.
 
-    OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say the last word. The command line stays out: it may hold secrets.
+    OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence. The command line is left out: it may hold secrets.
     Source: OpenTelemetry semantic conventions, resource attributes for service, deployment, host, os and process.
     """
     known: dict[str, AttributeValue] = {
@@ -22,7 +22,7 @@ def resource(service: str, namespace: str) -> Resource:
         "service.namespace": namespace,
         "service.version": VERSION,
         "deployment.environment.name": namespace,
-        "deployment.environment": namespace,  # the name before the conventions settled; older dashboards ask for it
+        "deployment.environment": namespace,  # the old name, which existing dashboards query
         "host.name": socket.gethostname(),
         "host.arch": _architecture(),
         "os.type": sys.platform,

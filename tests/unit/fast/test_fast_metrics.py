@@ -1,8 +1,10 @@
 """Fast histograms are exported as the SDK's own histograms are."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
@@ -15,10 +17,12 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from common.fast.metrics import FastMeterProvider
 
 ATTRIBUTES = st.dictionaries(
-    st.sampled_from(["method", "status"]), st.sampled_from(["GET", "POST", 1, True, 1.0, "1"]), max_size=2
+    st.sampled_from(["method", "status"]),
+    st.sampled_from(["GET", "POST", 1, True, 1.0, "1", ["a", "b"], (1,), (True,), {"a": 1, "b": 2}, {"b": 2, "a": 1}]),
+    max_size=2,
 )
 # On a boundary, beside it, and anywhere; a negative amount is ignored.
-AMOUNTS = st.sampled_from([-1.0, 0.0, 1.0, 1.1, 10.0, 50.0, 50.1]) | st.floats(0, 100)
+AMOUNTS = st.sampled_from([-1.0, math.inf, math.nan, 0.0, 1.0, 1.1, 10.0, 50.0, 50.1]) | st.floats(0, 100)
 MEASURED = st.lists(st.tuples(AMOUNTS, ATTRIBUTES | st.none(), st.booleans()), max_size=20)
 BOUNDARIES = (1, 10, 50)
 
@@ -46,7 +50,7 @@ class Meters:
 
 def described(point: HistogramDataPoint | NumberDataPoint) -> tuple[object, ...]:
     """Attributes with their types, the values, and the latest exemplar of each bucket."""
-    attributes = frozenset((key, type(value), value) for key, value in (point.attributes or {}).items())
+    attributes = repr(sorted((point.attributes or {}).items()))
     exemplars = tuple((each.trace_id, each.span_id, each.value) for each in point.exemplars)
     if isinstance(point, HistogramDataPoint):
         return attributes, tuple(point.bucket_counts), point.count, round(point.sum, 6), point.min, point.max, exemplars
@@ -74,7 +78,7 @@ def recorded(
         context = trace.set_span_in_context(span)
         histogram.record(amount, attributes, context)
         default.record(amount, attributes, context)
-        if amount >= 0:
+        if 0 <= amount < math.inf:
             counter.add(amount, attributes, context)
         if number in (len(measured) // 2, len(measured)):
             points = meters.collect()
@@ -108,6 +112,19 @@ def test_one_name_is_one_histogram() -> None:
         meters.provider.get_meter("test").create_histogram("times").record(1)
     (point,) = meters.collect()["times"]
     assert point.count == 2
+
+
+def test_names_are_checked_by_the_sdk(caplog: pytest.LogCaptureFixture) -> None:
+    """One that is not valid raises; a negative amount is ignored with a warning; two units make two histograms."""
+    meters = Meters(fast=True)
+    meter = meters.provider.get_meter("test")
+    with pytest.raises(Exception, match="ASCII"):
+        meter.create_histogram("1 st")
+    meter.create_histogram("times", "s").record(1)
+    meter.create_histogram("times", "ms").record(-1)
+    assert len(caplog.records) == 1
+    meter.create_histogram("times", "ms").record(2)
+    assert [point.sum for point in meters.collect()["times"]] == [2]  # the later of two metrics of that name
 
 
 def test_the_current_span_is_the_exemplar_where_no_context_is_given() -> None:
