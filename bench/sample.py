@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.usage import descendants, usage
+from bench.usage import usage
 from tools.query import get_json, send
 
 LARGEST_TABLE = """
@@ -54,13 +53,14 @@ class Sample:
 
 def take(parts: Parts) -> Sample:
     """Look at everything once."""
+    used = {name: usage(pid) for name, pid in parts.pids.items()}
     served, recorded = _metrics(parts.server_port), _metrics(parts.recorder_port)
     with psycopg.connect(parts.dsn) as connection:
         rows = (connection.execute(LARGEST_TABLE).fetchone() or (0,))[0]
         size = (connection.execute(ON_DISK).fetchone() or (0,))[0]
     return Sample(
-        memory_mb={name: usage(pid).own_mb for name, pid in parts.pids.items()},
-        files={name: open_files(pid) for name, pid in parts.pids.items()},
+        memory_mb={name: each.own_mb for name, each in used.items()},
+        files={name: each.files for name, each in used.items()},
         largest_table=float(rows),
         database_mb=float(size or 0) / 1_000_000,
         waiting=recorded.get("mythical_queue_messages", 0),
@@ -68,11 +68,6 @@ def take(parts: Parts) -> Sample:
         request_ms=served.get("mythical_request_times_sum", 0),
         window_full=_window_full(parts.gateway_page),
     )
-
-
-def open_files(pid: int) -> int:
-    """Count the file descriptors of a process and its descendants."""
-    return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in [pid, *descendants(pid)])
 
 
 def _metrics(port: int) -> dict[str, float]:

@@ -6,9 +6,8 @@ from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
 from doctor.service import Service, within
 from doctor.ways import SERVICES, WAYS
-from local.addresses import Ports
-from local.ports import LOOPBACK
-from local.summary import FRESH_S, Summary, fetch
+from local.display.summary import FRESH_S, Summary, fetch
+from local.ports import LOOPBACK, Ports
 
 WAKE = "end make demo and start it anew"
 

@@ -9,7 +9,7 @@ from opentelemetry.sdk import environment_variables
 from opentelemetry.util import http
 
 from common.core.env import Env, SettingsError
-from local.addresses import Ports
+from local.ports import Ports
 from services.recorder import config as recorder
 from services.requester import config as requester
 from services.server import config as server

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from doctor.ask import NoAnswer, ask
-from local.summary import fetch
+from local.display.summary import fetch
 from tools.query import is_up
 from workshop.errors import WorkshopError
 from workshop.gateway import Gateway
