@@ -1,7 +1,10 @@
-"""What a process and its descendants use: CPU time, memory and open files."""
+"""What a process and its descendants use: CPU time, memory and open files; and each service under the default load."""
 
+import time
 from dataclasses import dataclass
 
+from bench.report import Figure
+from bench.stage import Stage
 from local.processes.record import process_tree
 
 
@@ -32,3 +35,37 @@ def usage(pid: int) -> Usage:
         own_mb=sum(area.pss for area in areas if area.path.startswith("[")) / 2**20,
         files=sum(process.num_fds() for process in tree),
     )
+
+
+def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
+    """Run the three services together; return each one's memory at the end, its supervising process included.
+
+    The figure is the proportional set size: pages that the two processes of a service share count once, as they do
+    against a container's limit.
+    """
+    with (
+        stage.service("server", signals=True) as (server, port),
+        stage.service("recorder", signals=True) as (recorder, _),
+        stage.service(
+            "requester", signals=True, MYTHICAL_SERVER_HOST_PORT=f"127.0.0.1:{port}", REQUESTER_START="0"
+        ) as (requester, _),
+    ):
+        pids = {"server": server, "requester": requester, "recorder": recorder}
+        before = {name: usage(pid).cpu_s for name, pid in pids.items()}
+        time.sleep(seconds)  # the length of the load, not a wait for something
+        used = {name: usage(pid) for name, pid in pids.items()}
+    figures = [
+        Figure(f"{name}_rss_mb", round(used[name].pss_mb, 1), "MB", f"{name}: memory under the default load")
+        for name in pids
+    ]
+    cores = [
+        Figure(
+            f"{name}_cores",
+            round((used[name].cpu_s - before[name]) / seconds, 3),
+            "cores",
+            f"{name}: CPU under the default load",
+        )
+        for name in pids
+    ]
+    largest = max(use.pss_mb for use in used.values())
+    return [*figures, Figure("rss_mb", round(largest, 1), "MB", "largest service: memory"), *cores]
