@@ -20,14 +20,14 @@ MOST_S = 3600.0
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure what was asked for: exit status 0, 1 if something could not be measured, 2 if a figure is none."""
+    """Run all benchmarks; exit status 0, 1 if something could not be measured, 2 for an argument that is not valid."""
     arguments = _arguments(words)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="mythical-bench-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
         try:
             with Stage(Path(folder)) as stage:
-                _say("server: CPU per request with all signals on and off")
+                _say("server: CPU per request with telemetry off, by the plain SDK and by the fast layer")
                 figures += server_cost(stage, rounds=arguments.rounds, seconds=arguments.seconds)
                 _say("messages: publisher to recorder, against pika alone")
                 figures += message_rates(stage, count=arguments.messages)
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=_count, default=3, help="pairs of off and on (default 3)")
+    parser.add_argument("--rounds", type=_count, default=3, help="rounds of off, stock and fast (default 3)")
     parser.add_argument("--seconds", type=_length, default=8, help="length of one measurement (default 8)")
     parser.add_argument("--messages", type=_count, default=6000, help="messages to send (default 6000)")
     return parser.parse_args(words)

@@ -29,7 +29,7 @@ Side = Callable[[str, int, int, Clock], None]
 def message_rates(stage: Stage, *, count: int) -> list[Figure]:
     """Measure both, each side in its own process, from the first publish to the last message consumed.
 
-    Ours: persistent messages on a quorum queue, confirmed, consumed by workers and acknowledged after the work. Pika
+    Ours: persistent messages on a durable queue, confirmed, consumed by workers and acknowledged after the work. Pika
     alone: transient messages on a classic queue, neither confirmed nor acknowledged: the limit that the client sets.
     """
     broker = stage.rabbitmq
@@ -62,7 +62,8 @@ def _parts() -> dict[str, Any]:
 
 def _publish(host: str, port: int, count: int, clock: Clock) -> None:
     publisher = Publisher(Broker(host=host, port=port), max_in_flight=count, confirm_timeout_s=LIMIT_S, **_parts())
-    publisher.wait_ready(LIMIT_S)
+    while not publisher.ready:
+        time.sleep(0.01)
     clock[0] = time.monotonic()
     for future in [publisher.publish(TEXT) for _ in range(count)]:
         future.result(LIMIT_S)

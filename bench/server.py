@@ -1,4 +1,4 @@
-"""What a request costs the server, with all four signals on and with all of them off."""
+"""What a request costs the server: with telemetry off, with the plain SDK, and with the fast layer."""
 
 from statistics import median
 
@@ -10,28 +10,37 @@ from bench.usage import usage
 CONNECTIONS = 16
 WARM_UP_S = 2.0
 
+# What the JSON line calls each variant, whether its four signals are on, and its telemetry layer.
+VARIANTS = {"off": (False, "fast"), "stock": (True, "stock"), "on": (True, "fast")}
+
 
 def server_cost(stage: Stage, *, rounds: int, seconds: float) -> list[Figure]:
-    """Measure off and on in turn, so that a machine that slows down slows both; give medians and their ratio."""
-    off, on = [], []
+    """Measure the three variants in turns, so that a machine that slows down slows all; return medians and ratios."""
+    runs: dict[str, list[tuple[float, float, float]]] = {variant: [] for variant in VARIANTS}
     for _ in range(rounds):
-        off.append(_measure(stage, signals=False, seconds=seconds))
-        on.append(_measure(stage, signals=True, seconds=seconds))
-    cpu_off, cpu_on = (median(cpu for cpu, _, _ in runs) for runs in (off, on))
-    ratio = median(a[0] / b[0] for a, b in zip(on, off, strict=True))
+        for variant, (signals, layer) in VARIANTS.items():
+            runs[variant].append(_measure(stage, signals=signals, layer=layer, seconds=seconds))
+    cpu, rps, p99 = ({variant: median(run[part] for run in of) for variant, of in runs.items()} for part in range(3))
+
+    def ratio(variant: str) -> float:
+        return round(median(a[0] / b[0] for a, b in zip(runs[variant], runs["off"], strict=True)), 2)
+
     return [
-        Figure("server_cpu_ms_off", round(cpu_off, 3), "ms", "server: CPU per request, signals off"),
-        Figure("server_cpu_ms_on", round(cpu_on, 3), "ms", "server: CPU per request, signals on"),
-        Figure("server_cpu_ratio", round(ratio, 2), "", "server: CPU on ÷ off, median of pairs"),
-        Figure("server_rps_off", round(median(r for _, r, _ in off)), "/s", "server: requests/s, signals off"),
-        Figure("server_rps_on", round(median(r for _, r, _ in on)), "/s", "server: requests/s, signals on"),
-        Figure("server_p99_ms_on", round(median(p for _, _, p in on), 1), "ms", "server: p99 latency, signals on"),
+        Figure("server_cpu_ms_off", round(cpu["off"], 3), "ms", "server: CPU per request, signals off"),
+        Figure("server_cpu_ms_stock", round(cpu["stock"], 3), "ms", "server: CPU per request, plain SDK"),
+        Figure("server_cpu_ms_on", round(cpu["on"], 3), "ms", "server: CPU per request, fast layer"),
+        Figure("server_cpu_ratio_stock", ratio("stock"), "", "server: CPU plain SDK ÷ off, median of rounds"),
+        Figure("server_cpu_ratio", ratio("on"), "", "server: CPU fast layer ÷ off, median of rounds"),
+        Figure("server_rps_off", round(rps["off"]), "/s", "server: requests/s, signals off"),
+        Figure("server_rps_stock", round(rps["stock"]), "/s", "server: requests/s, plain SDK"),
+        Figure("server_rps_on", round(rps["on"]), "/s", "server: requests/s, fast layer"),
+        Figure("server_p99_ms_on", round(p99["on"], 1), "ms", "server: p99 latency, fast layer"),
     ]
 
 
-def _measure(stage: Stage, *, signals: bool, seconds: float) -> tuple[float, float, float]:
-    """Give CPU per request (ms), requests/s and p99 (ms) of the CRUD cycle."""
-    with stage.service("server", signals=signals, ALWAYS_SUCCEED="true") as (pid, port):
+def _measure(stage: Stage, *, signals: bool, layer: str, seconds: float) -> tuple[float, float, float]:
+    """Return CPU per request (ms), requests/s and p99 (ms) of the CRUD cycle."""
+    with stage.service("server", signals=signals, ALWAYS_SUCCEED="true", TELEMETRY_LAYER=layer) as (pid, port):
         crud(port, connections=CONNECTIONS, seconds=WARM_UP_S)
         before = usage(pid).cpu_s
         load = crud(port, connections=CONNECTIONS, seconds=seconds)

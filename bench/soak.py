@@ -80,9 +80,7 @@ def main() -> int:
     """Run the load and print a table; the exit status is 1 if something grew, 2 for an invalid setting."""
     minutes = _minutes(os.environ.get("SOAK_MINUTES", "30"))
     if minutes is None:
-        print(
-            f"settings: SOAK_MINUTES must be a number of minutes, {SHORTEST_MIN:g} to {LONGEST_MIN:g}", file=sys.stderr
-        )
+        print(f"SOAK_MINUTES must be a number of minutes, {SHORTEST_MIN:g} to {LONGEST_MIN:g}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="mythical-soak-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it

@@ -16,7 +16,6 @@ GIVEN_UP: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {
         ("otel_sdk_exporter_span_exported_total", {"error_type": "*"}),
     ),
     "logs": (("mythical_log_lines_dropped_total", {}),),
-    "profiles": (("mythical_profiles_dropped_total", {}),),
 }
 # Settings by which a signal is not sent, with the value that does it. Empty: nothing says where to.
 SWITCHED_OFF: Mapping[str, tuple[tuple[str, str], ...]] = {

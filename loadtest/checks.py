@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 # What the server says of its planted fault `null_name`; another 500 is none that was planted.
-PLANTED_STATUS, PLANTED_TEXT = 500, "The name was lost on its way to the database."
+PLANTED_STATUS, PLANTED_TEXT = 500, "Could not store the name."
 PLANTED = "planted fault null_name: the name was lost on its way (500)"
 
 

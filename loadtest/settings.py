@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.core.endpoints import Catalogue, catalogue
+from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env, SettingsError
 from loadtest.shapes import SHAPES
 
@@ -24,7 +24,7 @@ class Settings:
     shape: str
     seed: str
     run_id: str
-    catalogue: Catalogue
+    catalogue: EndpointSet
     beasts: tuple[str, ...]
     weights: dict[str, int]
     tolerate_planted: bool
@@ -42,7 +42,7 @@ class Settings:
 
 def load(env: Env) -> Settings:
     """Read the settings; raises SettingsError, one line that names the variable and what it may hold."""
-    words = catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
+    words = endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
     return Settings(
         host=env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/"),
         users=env.integer("LOAD_USERS", 10, 1, MOST_USERS),
@@ -108,7 +108,7 @@ def _collector(env: Env) -> str:
     return (standard if standard and speaks == "http/protobuf" else ours).rstrip("/")
 
 
-def _beasts(env: Env, words: Catalogue) -> tuple[str, ...]:
+def _beasts(env: Env, words: EndpointSet) -> tuple[str, ...]:
     asked = [beast.strip() for beast in env.text("LOAD_BEASTS", ",".join(words.names)).split(",") if beast.strip()]
     unknown = [beast for beast in asked if beast not in words.names]
     if unknown or not asked:

@@ -17,8 +17,9 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
+from common.telemetry.baggage import SHAPE, SYNTHETIC, USER_KIND
 from common.telemetry.process_metrics import observe_process
-from common.telemetry.synthetic import SHAPE, SYNTHETIC, USER_KIND
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"
@@ -31,9 +32,7 @@ AGENT = f"{SERVICE}/{VERSION} (synthetic; locust)"
 PUSH_TIMEOUT_S = 2
 METRICS_EVERY_MS = 5000
 
-# OpenTelemetry semantic conventions, metric http.client.request.duration: the advised bucket boundaries, in seconds,
-# and 0.3, which the checks ask for.
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+BUCKETS_S = tuple(sorted({*HTTP_DURATION_BUCKETS_S, 0.3}))  # 0.3 s is what the checks ask for
 
 Labels = dict[str, str | int]
 

@@ -2,7 +2,7 @@
 
 import re
 
-from common.faults.state import LEAST_LEASE_S, LONGEST_LEASE_S
+from common.faults.state import MAX_LEASE_S, MIN_LEASE_S
 from workshop.errors import WorkshopError
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -20,8 +20,8 @@ def seconds(text: str) -> float:
 def lease(text: str) -> float:
     """Read for how long a fault is set; raises WorkshopError for a time that no service would accept."""
     lasts_s = seconds(text)
-    if not LEAST_LEASE_S <= lasts_s <= LONGEST_LEASE_S:
-        raise WorkshopError(f"--for {text} is out of range; give {LEAST_LEASE_S:.0f}s to {LONGEST_LEASE_S / 3600:.0f}h")
+    if not MIN_LEASE_S <= lasts_s <= MAX_LEASE_S:
+        raise WorkshopError(f"--for {text} is out of range; give {MIN_LEASE_S:.0f}s to {MAX_LEASE_S / 3600:.0f}h")
     return lasts_s
 
 

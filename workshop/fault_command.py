@@ -1,6 +1,6 @@
 """The command `fault`: list, set, clear."""
 
-from common.faults.state import FaultRefused, check_strength
+from common.faults.state import InvalidFaultSetting, check_strength
 from workshop.durations import lease, written
 from workshop.errors import WorkshopError
 from workshop.switches import State, Switches, fault_named
@@ -14,7 +14,7 @@ def list_faults(switches: Switches) -> list[str]:
 def _line(state: State) -> str:
     left = "" if state.seconds_left is None else f" for {written(state.seconds_left)} more"
     sign = "*" if state.strength != state.fault.default else " "
-    amount = f"{state.strength:g} of {state.fault.most:g}{left}"
+    amount = f"{state.strength:g} of {state.fault.max_strength:g}{left}"
     return f"{sign} {state.fault.name:18} {state.fault.service:9} {amount:14} {state.fault.sentence}"
 
 
@@ -25,8 +25,8 @@ def set_fault(switches: Switches, name: str, strength: str, lasts: str) -> list[
         wanted = float(strength)
         check_strength(fault, wanted)
     except ValueError:
-        raise WorkshopError(f"strength {strength!r} is not a number; give 0 to {fault.most:g}") from None
-    except FaultRefused as refusal:
+        raise WorkshopError(f"strength {strength!r} is not a number; give 0 to {fault.max_strength:g}") from None
+    except InvalidFaultSetting as refusal:
         raise WorkshopError(str(refusal)) from refusal
     switches.set(fault, wanted, lasts_s)
     return [f"{fault.name} is {wanted:g} for {written(lasts_s)}: {fault.sentence}"]

@@ -14,9 +14,9 @@ from pathlib import Path
 from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.faults.state import FaultRefused, check_strength, finite
+from common.faults.state import InvalidFaultSetting, check_strength, finite
 from common.web.cross_site import reject_cross_site
-from common.web.problems import Problem, answer, register_error_handlers
+from common.web.problems import Problem, problem_response, register_error_handlers
 from common.web.read_deadline import RequestDeadlineMixin
 from workshop.errors import WorkshopError
 from workshop.settings import Settings
@@ -43,7 +43,7 @@ def create_app(switches: Switches) -> Flask:
     @app.errorhandler(WorkshopError)
     def _away(error: WorkshopError) -> Response:
         # Not raised: in a handler of errors, a Problem would be answered with 500.
-        return answer(HTTPStatus.BAD_GATEWAY, str(error))
+        return problem_response(HTTPStatus.BAD_GATEWAY, str(error))
 
     @app.before_request
     def _guard() -> None:
@@ -75,7 +75,7 @@ def create_app(switches: Switches) -> Flask:
             fault = fault_named(name)
             strength = _strength()
             check_strength(fault, strength)
-        except (WorkshopError, FaultRefused) as wrong:
+        except (WorkshopError, InvalidFaultSetting) as wrong:
             raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
         switches.set(fault, strength, LEASE_S)
         return Response(status=HTTPStatus.NO_CONTENT)
@@ -153,6 +153,6 @@ def _told(state: State) -> dict[str, object]:
         "strength": state.strength,
         "at_start": state.at_start,
         "default": fault.default,
-        "most": fault.most,
+        "most": fault.max_strength,
         "seconds_left": state.seconds_left,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.faults import Fault
-from common.faults.state import FaultRefused, check_strength
+from common.faults.state import InvalidFaultSetting, check_strength
 from workshop.durations import seconds
 from workshop.errors import WorkshopError
 from workshop.switches import fault_named
@@ -74,7 +74,7 @@ def read(name: str) -> Scenario:
     path = FOLDER / f"{name}.toml"
     try:
         return _made(name, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, FaultRefused) as wrong:
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, InvalidFaultSetting) as wrong:
         raise WorkshopError(f"workshop/scenarios/{path.name} cannot be used: {type(wrong).__name__} {wrong}") from wrong
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from common.faults import PLANTED, Fault
+from common.faults import ALL_FAULTS, Fault
 from workshop.errors import WorkshopError
 
 TIMEOUT_S = 3.0
@@ -36,7 +36,7 @@ class Switches:
         told = {each["name"]: each for service in self._services for each in self._ask(service)["faults"]}
         return [
             State(fault, told[fault.name]["strength"], told[fault.name]["at_start"], told[fault.name]["seconds_left"])
-            for fault in PLANTED
+            for fault in ALL_FAULTS
             if fault.name in told
         ]
 
@@ -90,7 +90,7 @@ def answers(page: str) -> bool:
 
 def fault_named(name: str) -> Fault:
     """Give the fault of a name; raises WorkshopError."""
-    for fault in PLANTED:
+    for fault in ALL_FAULTS:
         if fault.name == name.lower().replace("-", "_"):
             return fault
-    raise WorkshopError(f"there is no fault {name!r}; there are {', '.join(fault.name for fault in PLANTED)}")
+    raise WorkshopError(f"there is no fault {name!r}; there are {', '.join(fault.name for fault in ALL_FAULTS)}")

@@ -1,1 +1,1 @@
-"""Shared by every part: the environment, the endpoints, command lines."""
+"""Shared by all parts: environment variables, endpoints, command lines."""

@@ -1,15 +1,15 @@
-"""Command lines whose mistakes are told in one line."""
+"""ArgumentParser with one-line errors."""
 
 import argparse
 from typing import NoReturn
 
-UNUSABLE = 2
+USAGE_ERROR = 2
 
 
 class OneLineArgumentParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, with exit status 2; so are those of the parsers below it."""
+    """A parser that reports an error in one line and exits with status 2; its subparsers do the same."""
 
     def error(self, message: str) -> NoReturn:
-        """End with the complaint."""
+        """Exit with the error."""
         name = self.prog.removeprefix("python -m ").split()[0]
-        self.exit(UNUSABLE, f"{name}: {message}; python -m {name} --help says what there is\n")
+        self.exit(USAGE_ERROR, f"{name}: {message}; for usage run: python -m {name} --help\n")

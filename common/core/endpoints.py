@@ -1,14 +1,15 @@
-"""The beasts: what the API serves, in the order that deletes go by, each with its danger level."""
+"""The endpoints of the API: the beasts, each with its danger level."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """A set of endpoints and the names that tell of them in telemetry.
+class EndpointSet:
+    """A set of endpoints, and their names in telemetry.
 
-    `danger` maps each endpoint to its danger level and keeps their order; `tag` is the span attribute, the metric
-    label and the Loki label that carry the endpoint; `prefix` starts the Loki label `job`.
+    `danger` maps each endpoint to its danger level; the requester's deletes depend on the order. `tag` is the span
+    attribute, metric label and Loki label that has the endpoint as its value; the Loki label `job` begins with
+    `prefix`.
     """
 
     danger: dict[str, int]
@@ -21,20 +22,20 @@ class Catalogue:
         return tuple(self.danger)
 
 
-MYTHICAL = Catalogue(
+MYTHICAL = EndpointSet(
     danger={"unicorn": 1, "manticore": 23, "illithid": 13, "owlbear": 32, "beholder": 153},
     tag="beast",
     prefix="mythical",
 )
 
-# For audiences to whom a beholder is one surprise too many: the same suite in the words of a shop.
-BORING = Catalogue(
+# For audiences that prefer a web shop to mythical beasts.
+BORING = EndpointSet(
     danger={"login": 1, "payment": 4, "account": 5, "cart": 2, "health": 3, "fastcache": 6},
     tag="endpoint",
     prefix="eStore",
 )
 
 
-def catalogue(endpoint_type: str) -> Catalogue:
-    """Give the catalogue for the setting ENDPOINT_TYPE: BORING or, for anything else, the beasts."""
+def endpoints_for(endpoint_type: str) -> EndpointSet:
+    """Return the set for the setting ENDPOINT_TYPE: BORING, or the beasts for any other value."""
     return BORING if endpoint_type == "BORING" else MYTHICAL

@@ -1,1 +1,1 @@
-"""The optional fast layer; see README.md in this folder."""
+"""The optional fast layer; README.md says what each part saves. Only common/telemetry/setup.py imports it."""

@@ -1,8 +1,7 @@
-"""Spans to OTLP, quickly: what repeats from span to span is encoded once.
+"""Encodes spans for OTLP: what repeats from span to span is encoded once.
 
-The exporter's own encoder builds a protobuf object per attribute: 105 µs for a span with 20 attributes, which
-made it the dearest part of a traced request. Here an attribute that was seen before costs one look-up, the same span
-27 µs. The result is the same message; a test holds the two encoders against each other.
+The SDK's encoder builds a protobuf object per attribute: about 120 µs for a span with 21 attributes. Here an attribute
+that was encoded before costs one look-up, the same span 26 µs. The result is the same message; a test compares both.
 
 Source: opentelemetry-proto, trace.proto and common.proto; Protocol Buffers, "Encoding".
 """
@@ -29,18 +28,18 @@ MESSAGE_IN_STATUS, CODE_IN_STATUS = b"\x12", b"\x18"
 # Span.flags: bit 8 says that bit 9 is meaningful, bit 9 that the parent is in another process.
 IS_REMOTE_KNOWN, IS_REMOTE = 0x100, 0x200
 
-# Attributes that differ each time (an id, say) push others out; this many keep what repeats well inside.
-REMEMBERED = 8192
+# Attributes that differ each time, such as an ID, evict others; this many keep what repeats.
+ATTRIBUTE_CACHE_SIZE = 8192
 
 
 def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    """Give the export request for a batch of spans, as the exporter's own encoder does."""
+    """Return the export request for a batch of spans, the same as the SDK's encoder returns."""
     groups: dict[tuple[int, int], list[ReadableSpan]] = {}
     for span in spans:
         groups.setdefault((id(span.resource), id(span.instrumentation_scope)), []).append(span)
     request = ExportTraceServiceRequest()
     for group in groups.values():
-        # The thorough encoder describes resource and scope, and the first span; the others are added to it.
+        # The SDK's encoder describes resource, scope and the first span; the others are added to it.
         encoded = sdk_encode_spans(group[:1])
         rest = b"".join(_delimited(SPAN_IN_SCOPE, _span(span)) for span in group[1:])
         encoded.resource_spans[0].scope_spans[0].MergeFromString(rest)
@@ -51,7 +50,7 @@ def encode_spans(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
 def _span(span: ReadableSpan) -> bytes:
     context = span.get_span_context()
     if context is None or span.events or context.trace_state or span.dropped_attributes or span.dropped_links:
-        return _thoroughly(span)
+        return _by_the_sdk(span)
     parts = [
         TRACE_ID,
         context.trace_id.to_bytes(16, "big"),
@@ -73,12 +72,12 @@ def _span(span: ReadableSpan) -> bytes:
         parts += [_attribute(key, value) for key, value in (span.attributes or {}).items()]
         parts += [_link(link) for link in span.links]
     except (TypeError, ValueError):  # a list, a mapping, a lone surrogate: nothing that repeats, or nothing simple
-        return _thoroughly(span)
+        return _by_the_sdk(span)
     parts += (_status(span), FLAGS, _flags(span.parent))
     return b"".join(parts)
 
 
-def _thoroughly(span: ReadableSpan) -> bytes:
+def _by_the_sdk(span: ReadableSpan) -> bytes:
     message: SpanMessage = sdk_encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
     return message.SerializeToString()
 
@@ -92,7 +91,7 @@ def _link(link: Link) -> bytes:
     return _delimited(LINK, b"".join((*parts, FLAGS_OF_LINK, _flags(context))))
 
 
-@lru_cache(REMEMBERED, typed=True)
+@lru_cache(ATTRIBUTE_CACHE_SIZE, typed=True)
 def _attribute(key: str, value: object) -> bytes:
     match value:
         case bool():

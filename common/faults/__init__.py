@@ -1,6 +1,7 @@
-"""Planted faults: what they are (catalogue.py), how strong they are now (strengths.py), who may change that."""
+"""Injected faults: the list of them (registry.py), their current strengths (state.py), the HTTP API (http_api.py)."""
 
 from common.faults.registry import (
+    ALL_FAULTS,
     BROKEN_PROPAGATION,
     CLOCK_SHIFT,
     CPU_BURN,
@@ -14,7 +15,6 @@ from common.faults.registry import (
     N_PLUS_ONE,
     NEW_VERSION_FAILS,
     NULL_NAME,
-    PLANTED,
     POISON_MESSAGES,
     POOL_TOO_SMALL,
     REQUEST_WAVES,
@@ -26,11 +26,12 @@ from common.faults.registry import (
     SLOW_QUERY,
     STUCK_CONSUMER,
     Fault,
-    shown_by,
+    faults_of,
 )
-from common.faults.state import Faults, strengths
+from common.faults.state import Faults, configured_strengths
 
 __all__ = [
+    "ALL_FAULTS",
     "BROKEN_PROPAGATION",
     "CLOCK_SHIFT",
     "CPU_BURN",
@@ -44,7 +45,6 @@ __all__ = [
     "NEW_VERSION_FAILS",
     "NULL_NAME",
     "N_PLUS_ONE",
-    "PLANTED",
     "POISON_MESSAGES",
     "POOL_TOO_SMALL",
     "REQUEST_WAVES",
@@ -57,6 +57,6 @@ __all__ = [
     "STUCK_CONSUMER",
     "Fault",
     "Faults",
-    "shown_by",
-    "strengths",
+    "configured_strengths",
+    "faults_of",
 ]

@@ -1,4 +1,4 @@
-"""Work that a fault does by itself, beside the requests: while it is on, and to clear up after it."""
+"""Faults that do work of their own in a thread, apart from requests, and clean up afterwards."""
 
 import logging
 import threading
@@ -9,14 +9,13 @@ from common.faults.state import Change, Faults
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 1.0
+RETRY_S = 1.0
 
 
 class BackgroundFault:
-    """Calls `step` again and again while a fault is on, then `undo` until that succeeds; without a thread while off.
+    """Calls `step` repeatedly while a fault is on, then `undo` until it succeeds; there is no thread while it is off.
 
-    `step` is given the strength and returns how many seconds to pause. Both are called on a thread of their own, and
-    may raise: they are called again a second later.
+    `step` receives the strength and returns the seconds to pause. If either raises, it is called again after a second.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class BackgroundFault:
         faults.on_change(self._changed)
 
     def start(self) -> None:
-        """Begin, if the fault is on."""
+        """Start the thread, if the fault is on."""
         with self._lock:
             if self._on and self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._fault.name, daemon=True)
@@ -41,7 +40,7 @@ class BackgroundFault:
         self._wake.set()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Stop and clear up, for at most `timeout_s` seconds; may be called again, to wait longer."""
+        """Stop and clean up, waiting at most `timeout_s` seconds; call it again to wait longer."""
         self._closing = True
         self._wake.set()
         if thread := self._thread:
@@ -66,24 +65,24 @@ class BackgroundFault:
                         self._thread = None
                         return
             else:
-                self._wake.wait(AGAIN_S)
+                self._wake.wait(RETRY_S)
                 self._wake.clear()
 
     def _try_step(self) -> float:
         try:
             return self._step(self._faults.strength(self._fault))
-        except Exception as error:  # whatever it is, the fault must end when it is told to
-            self._tell(error)
-            return AGAIN_S
+        except Exception as error:  # of any kind: the thread must survive to clean up later
+            self._log(error)
+            return RETRY_S
 
     def _try_undo(self) -> bool:
         try:
             self._undo()
         except Exception as error:  # as above
-            self._tell(error)
+            self._log(error)
             return False
         return True
 
-    def _tell(self, error: Exception) -> None:
+    def _log(self, error: Exception) -> None:
         name = self._faults.public_name(self._fault)
-        log.warning("planted fault has to wait", extra={"fields": {"fault": name, "error": str(error)}})
+        log.warning("injected fault failed", extra={"fields": {"fault": name, "error": str(error)}})

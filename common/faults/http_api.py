@@ -1,11 +1,11 @@
-"""The switch of the planted faults: `/faults` on each service, for this machine alone."""
+"""HTTP API for faults, `/faults` on each service; rejects cross-site requests."""
 
 from http import HTTPStatus
 
 from flask import Flask, Response, jsonify, request
 
 from common.faults.registry import Fault
-from common.faults.state import FaultRefused, Faults, NoSuchFault, finite
+from common.faults.state import Faults, InvalidFaultSetting, UnknownFault, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem
 
@@ -14,23 +14,23 @@ DEFAULT_LEASE_S = 600.0
 PATH = "/faults"
 
 
-def add_fault_pages(app: Flask, faults: Faults) -> None:
+def add_fault_routes(app: Flask, faults: Faults) -> None:
     """Register `GET /faults`, `PUT /faults/<name>`, `DELETE /faults/<name>` and `DELETE /faults`."""
 
     @app.get(PATH)
     def _list() -> Response:
         reject_cross_site(request)
-        return jsonify(faults=[_told(faults, fault) for fault in faults.shown])
+        return jsonify(faults=[_described(faults, fault) for fault in faults.supported])
 
     @app.put(f"{PATH}/<name>")
     def _set(name: str) -> Response:
         reject_cross_site(request)
-        strength, seconds, blind = _asked()
+        strength, seconds, blind = _parse()
         try:
             faults.set(name, strength, seconds, blind=blind)
-        except FaultRefused as refusal:
-            raise _problem(refusal) from refusal
-        return jsonify(_told(faults, faults.named(name)))
+        except InvalidFaultSetting as error:
+            raise _problem(error) from error
+        return jsonify(_described(faults, faults.get(name)))
 
     @app.delete(PATH, defaults={"name": None})
     @app.delete(f"{PATH}/<name>")
@@ -38,33 +38,33 @@ def add_fault_pages(app: Flask, faults: Faults) -> None:
         reject_cross_site(request)
         try:
             faults.clear(name)
-        except FaultRefused as refusal:
-            raise _problem(refusal) from refusal
+        except InvalidFaultSetting as error:
+            raise _problem(error) from error
         return Response(status=HTTPStatus.NO_CONTENT)
 
 
-def _told(faults: Faults, fault: Fault) -> dict[str, object]:
-    """What is told of a fault; one that was set blind looks as if it was not set."""
+def _described(faults: Faults, fault: Fault) -> dict[str, object]:
+    """Return the JSON form of a fault; one that is set blind looks as if it were not set."""
     lease = faults.lease(fault)
     open_lease = lease if lease and not lease.blind else None
     return {
         "name": fault.name,
         "sentence": fault.sentence,
-        "strength": open_lease.strength if open_lease else faults.at_start(fault),
-        "at_start": faults.at_start(fault),
+        "strength": open_lease.strength if open_lease else faults.configured_strength(fault),
+        "at_start": faults.configured_strength(fault),
         "default": fault.default,
-        "most": fault.most,
+        "most": fault.max_strength,
         "seconds_left": round(faults.seconds_left(open_lease), 1) if open_lease else None,
     }
 
 
-def _asked() -> tuple[float, float, bool]:
-    """Give strength, seconds and blind of the body; raises Problem."""
+def _parse() -> tuple[float, float, bool]:
+    """Return strength, seconds and blind from the body; raise Problem."""
     if not request.is_json:
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, 'Send {"strength": 1}, with Content-Type: application/json.')
     body = request.get_json(silent=True)
     if not isinstance(body, dict) or set(body) - {"strength", "seconds", "blind"}:
-        raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1, "seconds": 600}, and nothing else.')
+        raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1, "seconds": 600}, without any other field.')
     blind = body.get("blind", False)
     if not isinstance(blind, bool):
         raise Problem(HTTPStatus.BAD_REQUEST, "blind must be true or false.")
@@ -78,6 +78,6 @@ def _number(body: dict[str, object], name: str, default: float | None) -> float:
     return number
 
 
-def _problem(refusal: FaultRefused) -> Problem:
-    status = HTTPStatus.NOT_FOUND if isinstance(refusal, NoSuchFault) else HTTPStatus.BAD_REQUEST
-    return Problem(status, f"{str(refusal)[:1].upper()}{str(refusal)[1:]}.")
+def _problem(error: InvalidFaultSetting) -> Problem:
+    status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownFault) else HTTPStatus.BAD_REQUEST
+    return Problem(status, f"{str(error)[:1].upper()}{str(error)[1:]}.")

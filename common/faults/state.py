@@ -1,4 +1,4 @@
-"""The strengths in force in one process: as at start, or set for a while from outside."""
+"""The strengths of the faults in one process: as configured at startup, or set at runtime for a limited time."""
 
 import math
 import random
@@ -8,24 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from common.core.env import Env
-from common.faults.registry import PLANTED, Fault
+from common.faults.registry import ALL_FAULTS, Fault
 
-Told = Callable[["Change"], None]
+MIN_LEASE_S, MAX_LEASE_S = 1.0, 86_400.0
 
-LEAST_LEASE_S, LONGEST_LEASE_S = 1.0, 86_400.0
-
-
-class FaultRefused(Exception):
-    """A strength or a lease that cannot be; its text is one line that says what can."""
+# The public name of a blind fault.
+UNNAMED = "unnamed"
 
 
-class NoSuchFault(FaultRefused):
-    """A name that is none of this service's faults."""
+class InvalidFaultSetting(Exception):
+    """A strength or a duration that is not allowed; the text is one line with the allowed values."""
+
+
+class UnknownFault(InvalidFaultSetting):
+    """A name that is not one of this service's faults."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A strength for a while: until `ends`, by the monotonic clock; `blind` keeps its name out of what is told."""
+    """A strength until `ends`, in seconds of the monotonic clock; `blind` hides the fault's name from learners."""
 
     strength: float
     ends: float
@@ -34,141 +35,138 @@ class Lease:
 
 @dataclass(frozen=True)
 class Change:
-    """A fault is set otherwise now: its new strength, and the name that may be told of it."""
+    """A change of strength; `public_name` is the name to show."""
 
     fault: Fault
     strength: float
     public_name: str
 
 
-# What a blind fault is called, so that it marks itself without giving itself away.
-UNNAMED = "unnamed"
-
-
 class Faults:
-    """The strengths in force in one process, and the dice that decide.
+    """The current strengths in one process, and the random numbers that decide when a fault triggers.
 
-    To ask for a strength is one look-up: a lease that ends puts the strength back by a timer of its own.
+    Reading a strength is one dictionary look-up, because a timer restores the strength when its lease ends.
     """
 
     def __init__(
-        self, strengths: Mapping[str, float], dice: random.Random, clock: Callable[[], float] = time.monotonic
+        self, strengths: Mapping[str, float], rng: random.Random, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._at_start = dict(strengths)
-        self._now = dict(strengths)
-        self._dice = dice
+        self._configured = dict(strengths)
+        self._current = dict(strengths)
+        self._rng = rng
         self._clock = clock
         self._leases: dict[str, Lease] = {}
         self._timers: dict[str, threading.Timer] = {}
         self._lock = threading.RLock()
-        self._told: list[Told] = []
+        self._listeners: list[Callable[[Change], None]] = []
 
     @property
-    def shown(self) -> tuple[Fault, ...]:
-        """The faults that this process can show."""
-        return tuple(fault for fault in PLANTED if fault.name in self._at_start)
+    def supported(self) -> tuple[Fault, ...]:
+        """The faults that this process supports."""
+        return tuple(fault for fault in ALL_FAULTS if fault.name in self._configured)
 
     def strength(self, fault: Fault) -> float:
-        """Give the fault's strength, 0 when it is off."""
-        return self._now.get(fault.name, 0.0)
+        """Return the fault's current strength, 0 if it is off."""
+        return self._current.get(fault.name, 0.0)
 
     def should_trigger(self, fault: Fault) -> bool:
-        """Throw the dice: true in that share of calls that is the fault's strength."""
-        strength = self._now.get(fault.name, 0.0)
-        return strength > 0 and self._dice.random() < strength
+        """Return True at random, with the fault's strength as the probability."""
+        strength = self._current.get(fault.name, 0.0)
+        return strength > 0 and self._rng.random() < strength
 
-    def seconds(self, fault: Fault, least: float, most: float) -> float:
-        """Give a time between least and most seconds, times the fault's strength; 0 when it is off."""
-        strength = self._now.get(fault.name, 0.0)
-        return strength * self._dice.uniform(least, most) if strength > 0 else 0.0
+    def random_delay(self, fault: Fault, low: float, high: float) -> float:
+        """Return a random time from low to high seconds, times the fault's strength; 0 if it is off."""
+        strength = self._current.get(fault.name, 0.0)
+        return strength * self._rng.uniform(low, high) if strength > 0 else 0.0
 
-    def at_start(self, fault: Fault) -> float:
-        """Give the strength that is in force without a lease."""
-        return self._at_start.get(fault.name, 0.0)
+    def configured_strength(self, fault: Fault) -> float:
+        """Return the startup strength, which applies without a lease."""
+        return self._configured.get(fault.name, 0.0)
 
     def lease(self, fault: Fault) -> Lease | None:
-        """Give the lease of a fault that was set from outside."""
+        """Return the lease of a fault that was set at runtime."""
         return self._leases.get(fault.name)
 
     def seconds_left(self, lease: Lease) -> float:
-        """Give how long a lease still lasts."""
+        """Return the remaining seconds of a lease."""
         return max(lease.ends - self._clock(), 0.0)
 
     def public_name(self, fault: Fault) -> str:
-        """Give the name by which the fault may be told of now."""
+        """Return the name to show: `unnamed` while the fault is set blind."""
         lease = self._leases.get(fault.name)
         return UNNAMED if lease and lease.blind else fault.name
 
-    def on_change(self, told: Told) -> None:
-        """Have `told` called after each change, on the thread that made it."""
-        self._told.append(told)
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` after each change, on the thread that made it."""
+        self._listeners.append(listener)
 
-    def named(self, name: str) -> Fault:
-        """Give the fault of a name; raises NoSuchFault."""
-        for fault in self.shown:
+    def get(self, name: str) -> Fault:
+        """Return the fault with that name; raise UnknownFault."""
+        for fault in self.supported:
             if fault.name == name:
                 return fault
-        raise NoSuchFault(f"there is no fault {name[:40]!r} here; there are {', '.join(f.name for f in self.shown)}")
+        raise UnknownFault(f"unknown fault {name[:40]!r}; use one of {', '.join(f.name for f in self.supported)}")
 
     def set(self, name: str, strength: float, seconds: float, *, blind: bool = False) -> None:
-        """Set a fault for so many seconds, in place of an earlier lease; raises FaultRefused."""
-        fault = self.named(name)
+        """Set a fault's strength for some seconds, replacing an earlier lease; raise InvalidFaultSetting."""
+        fault = self.get(name)
         check_strength(fault, strength)
-        if not LEAST_LEASE_S <= seconds <= LONGEST_LEASE_S:
-            raise FaultRefused(f"seconds={seconds:g} is out of range; give {LEAST_LEASE_S:g} to {LONGEST_LEASE_S:g}")
+        if not MIN_LEASE_S <= seconds <= MAX_LEASE_S:
+            raise InvalidFaultSetting(f"seconds={seconds:g} is out of range; use {MIN_LEASE_S:g} to {MAX_LEASE_S:g}")
         lease = Lease(strength, self._clock() + seconds, blind)
         with self._lock:
             self._leases[fault.name] = lease
-            self._time(fault, lease, seconds)
-            self._put(fault, strength, self.public_name(fault))
+            self._start_timer(fault, lease, seconds)
+            self._apply(fault, strength, self.public_name(fault))
 
     def clear(self, name: str | None = None) -> None:
-        """Put a fault, or all, back to the strength at start; raises NoSuchFault."""
-        for fault in self.shown if name is None else (self.named(name),):
+        """Restore the startup strength of a fault, or of all; raise UnknownFault."""
+        for fault in self.supported if name is None else (self.get(name),):
             if lease := self._leases.get(fault.name):
                 self._end(fault, lease)
 
     def _end(self, fault: Fault, lease: Lease) -> None:
-        """End a lease, unless another one has taken its place."""
+        """End a lease, unless another one has replaced it."""
         with self._lock:
             if self._leases.get(fault.name) is lease:
                 public_name = self.public_name(fault)
                 del self._leases[fault.name]
                 self._timers.pop(fault.name).cancel()
-                self._put(fault, self.at_start(fault), public_name)
+                self._apply(fault, self.configured_strength(fault), public_name)
 
-    def _time(self, fault: Fault, lease: Lease, seconds: float) -> None:
-        """Have the lease end in time; the timer of the one before would wait for nothing, in a thread of its own."""
-        if before := self._timers.pop(fault.name, None):
-            before.cancel()
+    def _start_timer(self, fault: Fault, lease: Lease, seconds: float) -> None:
+        """Schedule the end of a lease; cancel the timer of the previous one, which would keep a thread for nothing."""
+        if previous := self._timers.pop(fault.name, None):
+            previous.cancel()
         timer = self._timers[fault.name] = threading.Timer(seconds, self._end, (fault, lease))
         timer.daemon = True
         timer.start()
 
-    def _put(self, fault: Fault, strength: float, public_name: str) -> None:
-        before = self._now.get(fault.name, 0.0)
-        self._now[fault.name] = strength
+    def _apply(self, fault: Fault, strength: float, public_name: str) -> None:
+        before = self._current.get(fault.name, 0.0)
+        self._current[fault.name] = strength
         if strength != before:
-            for told in self._told:
-                told(Change(fault, strength, public_name))
+            for listener in self._listeners:
+                listener(Change(fault, strength, public_name))
 
 
 def finite(value: object) -> float | None:
-    """Give a number of a JSON body, or None for what is none: a truth value, NaN, a whole number beyond all floats."""
+    """Return a number from a JSON body; None for booleans, NaN, infinities and integers too large for a float."""
     try:
         if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
             return float(value)
     except OverflowError:
-        pass  # of 400 digits: JSON has them, floats have not
+        pass  # JSON allows integers of 400 digits
     return None
 
 
 def check_strength(fault: Fault, strength: float) -> None:
-    """Raise FaultRefused for a strength that the fault cannot have."""
-    if not 0 <= strength <= fault.most:
-        raise FaultRefused(f"strength {strength:g} of {fault.name} is out of range; give 0 to {fault.most:g}")
+    """Raise InvalidFaultSetting for a strength that the fault does not allow."""
+    if not 0 <= strength <= fault.max_strength:
+        limit = fault.max_strength
+        raise InvalidFaultSetting(f"strength {strength:g} of {fault.name} is out of range; use 0 to {limit:g}")
 
 
-def strengths(env: Env, *wanted: Fault) -> dict[str, float]:
-    """Read the strengths of the faults that a service can show."""
-    return {fault.name: env.number(fault.variable, fault.default, 0, fault.most) for fault in wanted}
+def configured_strengths(env: Env, *faults: Fault) -> dict[str, float]:
+    """Read the startup strengths of a service's faults."""
+    return {fault.name: env.number(fault.variable, fault.default, 0, fault.max_strength) for fault in faults}

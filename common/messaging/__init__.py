@@ -1,20 +1,20 @@
 """Messages over RabbitMQ that are not lost: confirmed publishing, acknowledged work, retries, dead letters."""
 
-from common.messaging.broker import Broker
 from common.messaging.consumer import Consumer
 from common.messaging.errors import (
     BrokerBlocked,
     BrokerUnavailable,
     MessagingError,
     NotConfirmed,
-    Poison,
+    PoisonMessage,
     PublisherClosed,
     QueueMismatch,
     TooManyInFlight,
     Unroutable,
 )
-from common.messaging.message import Message
+from common.messaging.headers import Message
 from common.messaging.publisher import Publisher
+from common.messaging.settings import Broker
 
 __all__ = [
     "Broker",
@@ -24,7 +24,7 @@ __all__ = [
     "Message",
     "MessagingError",
     "NotConfirmed",
-    "Poison",
+    "PoisonMessage",
     "Publisher",
     "PublisherClosed",
     "QueueMismatch",

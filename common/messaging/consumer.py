@@ -4,38 +4,50 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
+from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Tracer
+from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import headers, metrics
-from common.messaging.broker import Broker
-from common.messaging.depth import DepthProbe
-from common.messaging.errors import MessagingError
-from common.messaging.inbox import Inbox
-from common.messaging.intake import Intake
-from common.messaging.message import Delivery, Message
-from common.messaging.outbox import Outbox, Outgoing
-from common.messaging.owner import Owner
-from common.messaging.processing import Processing, Verdict
-from common.messaging.readiness import LOOK_EVERY_S, wait_until_ready
-from common.messaging.topology import dead_name, dead_queue, retry_name, retry_queue
-from common.messaging.workers import Workers
+from common.messaging import telemetry
+from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff
+from common.messaging.errors import MessagingError, QueueMismatch
+from common.messaging.handler import Disposition, InstrumentedHandler
+from common.messaging.headers import Delivery, Message, copied
+from common.messaging.publisher import ConfirmedSender, Outgoing
+from common.messaging.settings import Broker
+from common.messaging.topology import dead_name, dead_queue, retry_queue, work_queue
 
 log = logging.getLogger(__name__)
 
-# A move that the broker neither confirms nor refuses is worth a line in the log, and another try.
+POLL_INTERVAL_S = 0.01
+
+# After this time a copy that the broker neither confirms nor rejects is logged and sent again.
 MOVE_TIMEOUT_S = 30.0
-MOVE_AGAIN_S = 1.0
+MOVE_RETRY_S = 1.0
+# Shorter: the message has not been worked on yet, and is then handled without being counted.
+COUNT_TIMEOUT_S = 5.0
+
+# High: a delivery counts when its consumer dies before the acknowledgement, also for the messages that only waited in
+# its prefetch. A low limit would dead-letter good messages merely because the consumer was restarted often.
+MAX_REDELIVERIES = 100
+
+T = TypeVar("T")
 
 
 class Consumer:
     """Calls `handle` for each message of a queue, on `concurrency` threads, and survives the broker's restarts.
 
     A message is acknowledged after `handle` returned. If it raises, the message waits `retry_delay_s` seconds in
-    `<queue>.retry` and is tried again, `attempts` times in all, then it goes to `<queue>.dead`; Poison goes there at
-    once. The original is acknowledged only when the broker has confirmed the move. Every message is handled at least
-    once: a lost connection, here or there, makes a duplicate rather than a gap.
+    `<queue>.retry` and is tried again, `attempts` times in all, then it goes to `<queue>.dead`; a PoisonMessage goes
+    there at once, and so does a message that was delivered again more than `max_redeliveries` times because its
+    consumers died. The original is acknowledged only when the broker has confirmed the copy. Every message is handled
+    at least once: a lost connection, on either side, makes a duplicate rather than a gap.
 
     Two connections on one thread: a broker whose alarm is on stops reading from connections that publish, and
     acknowledgements on the same one would be stuck as well.
@@ -52,102 +64,240 @@ class Consumer:
         concurrency: int = 16,
         prefetch: int | None = None,
         attempts: int = 5,
+        max_redeliveries: int = MAX_REDELIVERIES,
         retry_delay_s: float = 5.0,
         max_body_bytes: int = 64 * 1024,
         depth_interval_s: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._queue = queue
-        self._owner = Owner("consumer")
-        self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")
-        self._depth = DepthProbe(self._owner, [queue, retry_name(queue), dead_name(queue)], depth_interval_s)
-        self._intake = Intake(
-            self._owner, broker, queue, prefetch=prefetch or 2 * concurrency, take=self._workers.give, depth=self._depth
-        )
-        self._moves = Outbox(
-            self._owner, broker, "consumer moves", [retry_queue(queue, retry_delay_s), dead_queue(queue)]
-        )
-        self._processing = Processing(
+        self._dead = dead_name(queue)
+        self._handler = InstrumentedHandler(
             broker,
             queue,
             handle,
             tracer=tracer,
             meter=meter,
             attempts=attempts,
+            max_redeliveries=max_redeliveries,
             max_body_bytes=max_body_bytes,
             clock=clock,
         )
-        self._settled: Inbox[tuple[Delivery, Verdict]] = Inbox(self._owner, self._settle)
-        self._retried = metrics.retried(meter)
-        self._dead_lettered = metrics.dead_lettered(meter)
-        self._labels = {"messaging.system": "rabbitmq", "messaging.destination.name": queue}
-        metrics.depths(meter, lambda: self._depth.depths)
+        self._thread = IOLoopThread("consumer")
+        self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")
+        self._receiver = DeliveryReceiver(
+            self._thread, broker, queue, prefetch=prefetch or 2 * concurrency, on_delivery=self._workers.submit
+        )
+        self._mover = ConfirmedSender(
+            self._thread, broker, "consumer moves", [retry_queue(queue, retry_delay_s), dead_queue(queue)]
+        )
+        self._handled = ThreadHandoff(self._thread, self._acknowledge_or_move)
+        self._retried = telemetry.messages_retried(meter)
+        self._dead_lettered = telemetry.messages_dead_lettered(meter)
+        self._labels = telemetry.queue_labels(queue)
+        self._depth_interval_s = depth_interval_s
+        telemetry.observe_depths(meter, lambda: self.depths)
         self._workers.start()
-        self._owner.start(self._intake.link, self._moves.link)
-        self._owner.call(self._intake.link.open)
-        self._owner.call(self._moves.link.open)
+        self._thread.start()
+        self._thread.call_soon_threadsafe(self._refresh_depths)
 
     @property
     def ready(self) -> bool:
-        """Whether messages are taken now, and can be put aside where that is needed."""
-        return self._intake.ready and self._moves.ready
+        """Whether messages are consumed now, and can be moved to the retry and dead-letter queues."""
+        return self._receiver.ready and self._mover.ready
 
     @property
-    def trouble(self) -> MessagingError | None:
+    def last_error(self) -> MessagingError | None:
         """Why it is not ready: BrokerUnavailable or QueueMismatch; None when it is."""
-        return self._intake.link.trouble or self._moves.link.trouble
+        return self._receiver.last_error or self._mover.last_error
 
     @property
     def depths(self) -> Mapping[str, int]:
-        """Ready messages per queue as last heard from the broker; empty while it is away."""
-        return self._depth.depths
-
-    def wait_ready(self, timeout_s: float) -> None:
-        """Return when ready; raise QueueMismatch at once, or what the trouble is after `timeout_s` seconds."""
-        wait_until_ready(self, timeout_s)
+        """Ready messages per queue as last reported by the broker; without those of a connection that is lost."""
+        return {**self._receiver.depths, **self._mover.depths}
 
     def close(self, timeout_s: float) -> int:
-        """Take no more, finish what is in hand, and return how many were not finished within `timeout_s` seconds.
+        """Stop consuming, finish what is unacknowledged, and return how many were not finished within `timeout_s`.
 
-        Those will be delivered again, to this consumer's successor.
+        The broker delivers those again, to another consumer.
         """
         deadline = time.monotonic() + timeout_s
         stopped = threading.Event()
-        self._owner.call(lambda: self._intake.stop(stopped.set))
+        self._thread.call_soon_threadsafe(lambda: self._receiver.stop(stopped.set))
         stopped.wait(timeout_s)
-        while self._intake.in_hand and time.monotonic() < deadline:
-            time.sleep(LOOK_EVERY_S)
-        left = self._intake.in_hand
+        while self._receiver.unacked and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL_S)
+        left = self._receiver.unacked
         if left:
             log.warning("messages not finished at close", extra={"fields": {"count": left}})
         self._workers.stop(max(deadline - time.monotonic(), 0))
-        self._owner.stop(max(deadline - time.monotonic(), 0.5))
+        self._thread.stop(max(deadline - time.monotonic(), 0.5))
         return left
 
+    def _refresh_depths(self) -> None:
+        """Declare the queues again: the answers have the number of ready messages. Not while nothing is answered."""
+        for connection in (self._receiver, self._mover):
+            if not connection.blocked:
+                connection.declare_again(lambda: None)
+        self._thread.call_later(self._depth_interval_s, self._refresh_depths)
+
     def _work(self, delivery: Delivery) -> None:
-        """On a worker's thread; skips what the broker will deliver again anyway, since its connection is gone."""
-        if self._intake.holds(delivery):
-            self._settled.put((delivery, self._processing.process(delivery)))
+        """On a worker's thread; skip what the broker will deliver again anyway, because its connection is lost."""
+        if not self._receiver.can_acknowledge(delivery):
+            return
+        if delivery.redelivered and self._can_count():
+            disposition = self._handler.count_redelivery(delivery)
+        else:
+            disposition = self._handler.process(delivery)
+        self._handled.put((delivery, disposition))
 
-    def _settle(self, outcome: tuple[Delivery, Verdict]) -> None:
-        delivery, verdict = outcome
-        if verdict.move_to is None:
-            self._intake.acknowledge(delivery)
-        elif self._intake.holds(delivery):
-            self._move(delivery, verdict.move_to, verdict.reason)
+    def _can_count(self) -> bool:
+        """Whether copies can be sent; otherwise redelivered messages are handled uncounted, or the queue would stop."""
+        return not (self._mover.blocked or isinstance(self._mover.last_error, QueueMismatch))
 
-    def _move(self, delivery: Delivery, queue: str, reason: str) -> None:
-        """Send the message on, and acknowledge the original when the broker has the copy: never neither."""
+    def _acknowledge_or_move(self, handled: tuple[Delivery, Disposition]) -> None:
+        delivery, disposition = handled
+        if disposition.move_to is None:
+            self._receiver.acknowledge(delivery)
+        elif self._receiver.can_acknowledge(delivery):
+            self._move(delivery, disposition.move_to, disposition)
+
+    def _move(self, delivery: Delivery, queue: str, disposition: Disposition) -> None:
+        """Send a copy, and acknowledge the original when the broker has confirmed the copy: it is never lost."""
 
         def done(error: MessagingError | None) -> None:
             if error is None:
-                counter = self._dead_lettered if queue == dead_name(self._queue) else self._retried
-                counter.add(1, self._labels)
-                self._intake.acknowledge(delivery)
-            elif self._intake.holds(delivery):
-                log.warning("message could not be put aside", extra={"fields": {"queue": queue, "reason": str(error)}})
-                self._owner.later(MOVE_AGAIN_S, lambda: self._move(delivery, queue, reason))
+                if queue == self._dead:
+                    self._dead_lettered.add(1, self._labels)
+                elif not disposition.redelivery:
+                    self._retried.add(1, self._labels)
+                self._receiver.acknowledge(delivery)
+            elif self._receiver.can_acknowledge(delivery):
+                fields = {"queue": queue, "reason": str(error)}
+                log.warning("could not requeue or dead-letter the message", extra={"fields": fields})
+                retry = partial(self._workers.submit, delivery)  # to decide again whether it can be counted
+                if not disposition.redelivery:
+                    retry = partial(self._move, delivery, queue, disposition)
+                self._thread.call_later(MOVE_RETRY_S, retry)
 
-        properties = headers.moved(delivery.properties, delivery.attempt, reason)
-        deadline = time.monotonic() + MOVE_TIMEOUT_S
-        self._moves.send(Outgoing(queue, delivery.body, properties, deadline, done))
+        properties = copied(
+            delivery,
+            attempts=delivery.attempt - disposition.redelivery,
+            redeliveries=delivery.redeliveries + disposition.redelivery,
+            reason=disposition.reason,
+        )
+        deadline = time.monotonic() + (COUNT_TIMEOUT_S if disposition.redelivery else MOVE_TIMEOUT_S)
+        self._mover.send(Outgoing(queue, delivery.body, properties, deadline, done))
+
+
+class DeliveryReceiver(ReconnectingConnection):
+    """Receives messages and acknowledges them; on the loop's thread, except `unacked` and `can_acknowledge`.
+
+    After each reconnect it consumes again, and the broker delivers again what was not acknowledged.
+    """
+
+    def __init__(
+        self,
+        thread: IOLoopThread,
+        broker: Broker,
+        queue: str,
+        *,
+        prefetch: int,
+        on_delivery: Callable[[Delivery], None],
+    ) -> None:
+        super().__init__(thread, broker, "consumer", [work_queue(queue)])
+        self._queue = queue
+        self._prefetch = prefetch
+        self._on_delivery = on_delivery
+        self._channel: Channel | None = None
+        self._consumer_tag = ""
+        self._unacked: set[int] = set()
+        self._stopping = False
+        self._on_stopped: Callable[[], None] = lambda: None
+
+    @property
+    def unacked(self) -> int:
+        """How many messages were received over the present connection and not acknowledged yet."""
+        return len(self._unacked)
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether messages arrive, or are not wanted any more."""
+        return self.ready or self._stopping
+
+    def can_acknowledge(self, delivery: Delivery) -> bool:
+        """Whether the delivery's channel is still open; if not, the broker delivers the message again."""
+        return delivery.channel is self._channel
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Acknowledge the message, unless its channel is lost."""
+        if self.can_acknowledge(delivery):
+            delivery.channel.basic_ack(delivery.tag)
+            self._unacked.discard(delivery.tag)
+
+    def stop(self, on_stopped: Callable[[], None]) -> None:
+        """Consume no more; what was received can still be acknowledged. `on_stopped` may be called twice."""
+        self._stopping = True
+        self._on_stopped = on_stopped
+        if self.ready and self._channel is not None and self._channel.is_open:
+            self.ready = False
+            self._channel.basic_cancel(self._consumer_tag, callback=lambda _cancelled: on_stopped())
+        else:
+            on_stopped()
+
+    def on_channel_open(self, channel: Channel) -> None:
+        """Consume, with at most `prefetch` unacknowledged messages."""
+        if self._stopping:
+            return
+        self._channel = channel
+        channel.add_on_cancel_callback(lambda _frame: self.reconnect("the queue was deleted or moved"))
+        channel.basic_qos(prefetch_count=self._prefetch)
+        self._consumer_tag = channel.basic_consume(
+            self._queue, self._on_message, callback=lambda _consuming: self._on_consuming()
+        )
+
+    def on_channel_lost(self) -> None:
+        """Forget the deliveries of the lost channel; a stop() that waits for the broker's answer is complete."""
+        self._channel = None
+        self._unacked.clear()
+        self._on_stopped()
+
+    def _on_consuming(self) -> None:
+        self.ready = True
+
+    def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
+        self._unacked.add(method.delivery_tag)
+        self._on_delivery(Delivery(channel, method.delivery_tag, method.redelivered, properties, body))
+
+
+class Workers(Generic[T]):
+    """`count` daemon threads that call `work` on each item; `work` must not raise.
+
+    Not concurrent.futures: the interpreter waits for its threads at exit, so one handler that hangs would keep the
+    process from ending.
+    """
+
+    def __init__(self, count: int, work: Callable[[T], None], name: str) -> None:
+        self._work = work
+        self._items: SimpleQueue[T | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(count)]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, item: T) -> None:
+        """Have the next free thread work on an item. The consumer's prefetch bounds how many wait."""
+        self._items.put(item)
+
+    def stop(self, timeout_s: float) -> None:
+        """End the threads after the items submitted so far; wait at most `timeout_s` seconds."""
+        deadline = time.monotonic() + timeout_s
+        for _ in self._threads:
+            self._items.put(None)
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    def _run(self) -> None:
+        while (item := self._items.get()) is not None:
+            self._work(item)

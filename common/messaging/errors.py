@@ -1,4 +1,4 @@
-"""The named ways in which messaging fails, and one line for each cause."""
+"""The errors of messaging, and one line for each cause."""
 
 import socket
 
@@ -18,7 +18,7 @@ from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no p
 )
 
 ACCESS_REFUSED = 403  # AMQP 0-9-1 reply code "access-refused"
-LONGEST_LINE = 300
+MAX_LINE_LENGTH = 300
 
 _REFUSED = "access refused for user '{user}', check name and password"
 _SILENT = "no answer in time"
@@ -27,57 +27,57 @@ _KNOWN: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, _SILENT),
     (AMQPConnectorStackTimeout, _SILENT),
     (ConnectionOpenAborted, _SILENT),
-    (IncompatibleProtocolError, "hung up before it spoke AMQP, is it a RabbitMQ that is up?"),
+    (IncompatibleProtocolError, "closed the connection before the AMQP handshake, is it a RabbitMQ that is running?"),
     (socket.gaierror, "host name not found"),
     (ProbableAuthenticationError, _REFUSED),
     (ProbableAccessDeniedError, "user '{user}' may not use the virtual host"),
-    (StreamLostError, "connection cut"),
+    (StreamLostError, "connection lost"),
 )
 
 
 class MessagingError(Exception):
-    """Whatever this package raises or puts into a future."""
+    """Base class of what this package raises or puts into a future."""
 
 
 class BrokerUnavailable(MessagingError):
-    """No connection to the broker: the message was never handed over, sending it again cannot double it."""
+    """No connection to the broker: the message was never sent, so sending it again cannot duplicate it."""
 
 
 class BrokerBlocked(BrokerUnavailable):
-    """Connected, but the broker takes no messages: its memory or disk alarm is on."""
+    """Connected, but the broker blocks publishers: its memory or disk alarm is on."""
 
 
 class QueueMismatch(MessagingError):
-    """The queue exists, declared otherwise by someone else."""
+    """The queue exists but is declared differently."""
 
 
 class TooManyInFlight(MessagingError):
-    """As many messages as allowed wait for their confirm already; refused at once."""
+    """As many messages as allowed are waiting for their confirm; rejected at once."""
 
 
 class Unroutable(MessagingError):
-    """The broker had no such queue and returned the message."""
+    """The broker has no such queue and returned the message."""
 
 
 class NotConfirmed(MessagingError):
-    """Handed over but not confirmed in time, or refused: it may or may not be in the queue."""
+    """Sent but not confirmed in time, or rejected: it may or may not be in the queue."""
 
 
 class PublisherClosed(MessagingError):
     """Published after close()."""
 
 
-class Poison(MessagingError):
-    """Raised by a handler for a message that no retry can help: it goes to the dead-letter queue at once."""
+class PoisonMessage(MessagingError):
+    """Raised by a handler for a message that no retry can fix: it goes to the dead-letter queue at once."""
 
 
-def again(error: MessagingError) -> MessagingError:
-    """A new exception of the same kind and text, since one instance must not be raised in two threads."""
+def copy_error(error: MessagingError) -> MessagingError:
+    """Return a new exception of the same class and text; one instance must not be raised in two threads."""
     return type(error)(*error.args)
 
 
 def explain(error: BaseException, user: str) -> str:
-    """One line that says why a connection failed or ended, from whatever pika reports; `user` is the login name."""
+    """Return one line that says why a connection failed or ended, from what pika reports; `user` is the login name."""
     cause = _innermost(error)
     for kind, line in _KNOWN:
         if isinstance(cause, kind):
@@ -90,12 +90,12 @@ def explain(error: BaseException, user: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text on a single line of bounded length, fit for a log or a header."""
-    return " ".join(text.split())[:LONGEST_LINE]
+    """Return the text as a single line of bounded length, for a log or a header."""
+    return " ".join(text.split())[:MAX_LINE_LENGTH]
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The cause inside pika's nested workflow exceptions; the last attempt's, where it tried several addresses."""
+    """Return the cause inside pika's nested exceptions; that of the last attempt, if it tried several addresses."""
     while True:
         if isinstance(error, AMQPConnectionWorkflowFailed) and error.exceptions:
             error = error.exceptions[-1]

@@ -1,27 +1,23 @@
-"""The three queues: their names, what they promise, and how they are declared."""
+"""The three queues: their names, what they guarantee, and how they are declared."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.frame import Method  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.errors import QueueMismatch, one_line
 
-Arguments = dict[str, str | int]
-
-# RabbitMQ 4 gives up on a message after 20 deliveries, and 3.10 never does. A delivery counts when its consumer dies
-# with it in hand, so a low limit would dead-letter good messages merely because the consumer was restarted often.
-DELIVERY_LIMIT = 100
-MOST_DEAD = 10_000
-MOST_DEAD_BYTES = 64 * 1024 * 1024
+MAX_DEAD = 10_000
+MAX_DEAD_BYTES = 64 * 1024 * 1024
 
 RESOURCE_LOCKED = 405  # AMQP 0-9-1 reply code: an exclusive queue of another connection
 PRECONDITION_FAILED = 406  # AMQP 0-9-1 reply code: declared with other properties
 MISMATCH_CODES = frozenset({RESOURCE_LOCKED, PRECONDITION_FAILED})
 
-# RabbitMQ's text: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': received the
-# value 'quorum' of type 'longstr' but current is none
+# RabbitMQ's text: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': received
+# none but current is the value 'quorum' of type 'longstr'
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for queue '(?P<queue>[^']+)'"
     r".*?: received (?P<wanted>.+) but current is (?P<found>.+)",
@@ -36,40 +32,34 @@ class Queue:
     """A durable queue of the default exchange with its x-arguments."""
 
     name: str
-    arguments: Arguments = field(default_factory=dict)
+    arguments: dict[str, str | int] = field(default_factory=dict)
 
 
 def retry_name(name: str) -> str:
-    """Where a failed message of queue `name` waits before its next attempt."""
+    """Return the queue where a failed message of queue `name` waits before its next attempt."""
     return f"{name}.retry"
 
 
 def dead_name(name: str) -> str:
-    """Where a message of queue `name` ends that nobody could process."""
+    """Return the dead-letter queue of queue `name`."""
     return f"{name}.dead"
 
 
 def work_queue(name: str) -> Queue:
-    """The queue that is worked from: replicated, never drops, and hands what it gives up on to the dead-letter queue.
+    """Return the queue that is consumed: durable and without arguments, as any other AMQP client declares it.
 
-    At-least-once dead-lettering (RabbitMQ 3.10 and later) needs `reject-publish`; with the default strategy a message
-    would be lost if the broker stopped between removing it here and storing it there.
+    The broker rejects a second declaration with other arguments, so these would be part of the interface. What they
+    would add is done by the consumer (retry, dead letters, the limit of redeliveries) or by an operator's policy.
     """
-    return Queue(
-        name,
-        {
-            "x-queue-type": "quorum",
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": dead_name(name),
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",
-        },
-    )
+    return Queue(name)
 
 
 def retry_queue(name: str, delay_s: float) -> Queue:
-    """The waiting room of queue `name`: nobody consumes it, after `delay_s` the broker puts the message back."""
+    """Return the delay queue of queue `name`: nothing consumes it, after `delay_s` the broker moves the message back.
+
+    At-least-once dead-lettering (RabbitMQ 3.10 and later) needs a quorum queue with `reject-publish`; with the default
+    strategy a message would be lost if the broker stopped between removing it here and storing it there.
+    """
     return Queue(
         retry_name(name),
         {
@@ -84,47 +74,52 @@ def retry_queue(name: str, delay_s: float) -> Queue:
 
 
 def dead_queue(name: str) -> Queue:
-    """The dead-letter queue of `name`: bounded, the oldest go first, since nobody may look for weeks."""
+    """Return the dead-letter queue of `name`: bounded, the oldest are dropped first, as it may be unread for weeks."""
     return Queue(
         dead_name(name),
         {
             "x-queue-type": "quorum",
-            "x-max-length": MOST_DEAD,
-            "x-max-length-bytes": MOST_DEAD_BYTES,
+            "x-max-length": MAX_DEAD,
+            "x-max-length-bytes": MAX_DEAD_BYTES,
             "x-overflow": "drop-head",
         },
     )
 
 
-def declare(channel: Channel, queues: Sequence[Queue], on_done: Callable[[], None]) -> None:
-    """Declare the queues in order, then call `on_done`; after a mismatch the broker closes the channel instead."""
+def declare(
+    channel: Channel, queues: Sequence[Queue], on_depth: Callable[[str, int], None], on_done: Callable[[], None]
+) -> None:
+    """Declare the queues in order, then call `on_done`; after a mismatch the broker closes the channel instead.
+
+    `on_depth` is called with the name of each and the number of its ready messages, which the broker's answer has.
+    """
     if not queues:
         on_done()
         return
     first, *rest = queues
-    channel.queue_declare(
-        first.name,
-        durable=True,
-        arguments=dict(first.arguments),
-        callback=lambda _declared: declare(channel, rest, on_done),
-    )
+
+    def declared(frame: Method) -> None:
+        on_depth(first.name, frame.method.message_count)
+        declare(channel, rest, on_depth, on_done)
+
+    channel.queue_declare(first.name, durable=True, arguments=dict(first.arguments), callback=declared)
 
 
 def mismatch(reply_text: str) -> QueueMismatch:
-    """The broker's refusal as one line: which queue, what differs, what to do."""
+    """Return the broker's rejection as one line: which queue, what differs, what to do."""
     found = _INEQUIVALENT.search(_TYPED_VALUE.sub(r"\1", reply_text))
     if not found:
-        return QueueMismatch(one_line(f"a queue is held or declared otherwise by someone else: {reply_text}"))
+        return QueueMismatch(one_line(f"a queue is declared differently or locked by another client: {reply_text}"))
     delay = _MILLISECONDS.fullmatch(found["found"]) if found["argument"] == "x-message-ttl" else None
     remedy = (
-        f"set the retry delay to {int(delay[1]) / 1000:g} s again, or delete it once it is empty"
+        f"set the retry delay back to {int(delay[1]) / 1000:g} s, or delete the queue once it is empty"
         if delay
-        else "empty and delete it"
+        else "delete it once it is empty"
     )
     return QueueMismatch(
         one_line(
-            f"queue '{found['queue']}' exists but was declared otherwise: "
-            f"{found['argument']} is {found['found']}, not {found['wanted']}; "
-            f"{remedy} (rabbitmqctl delete_queue {found['queue']}) or use another virtual host"
+            f"queue '{found['queue']}' exists but is declared differently: "
+            f"{found['argument']} is {found['found']}, expected {found['wanted']}; "
+            f"{remedy} (rabbitmqctl delete_queue {found['queue']}), or use another virtual host"
         )
     )

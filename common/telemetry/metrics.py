@@ -1,70 +1,123 @@
-"""Metrics: one set of instruments, pushed over OTLP and shown on /metrics from the same collection."""
+"""Metrics: one set of instruments, pushed over OTLP and served at /metrics from the same collection."""
 
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics import (
+    Counter,
+    Histogram,
+    MeterProvider,
+    ObservableCounter,
+    ObservableUpDownCounter,
+    UpDownCounter,
+)
 from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
     InMemoryMetricReader,
     MetricExporter,
+    MetricExportResult,
     MetricReader,
     MetricsData,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 
-from common.fast.exemplars import exemplar_view
-from common.fast.metrics import shorten_the_way
-from common.faults.silence import Silent
-from common.telemetry.otlp import Collector
+LatestMetrics = Callable[[], MetricsData | None]
+AddPoints = Callable[[MetricsData | None], MetricsData | None]
 
-Snapshot = Callable[[], MetricsData | None]
+# Source: OpenTelemetry specification, "OTLP metrics exporter", the temporality that each preference stands for.
+TEMPORALITY: dict[str, tuple[type, ...]] = {
+    "cumulative": (),
+    "delta": (Counter, Histogram, ObservableCounter),
+    "lowmemory": (Counter, Histogram),
+}
+HISTOGRAM_AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 
 
-class CachingMetricReader(PeriodicExportingMetricReader):
-    """Pushes each collection and keeps the last one for /metrics.
+class CachingMetricExporter(MetricExporter):
+    """Passes each collection to another exporter, and keeps it as the latest one for /metrics.
 
-    A second reader would make the SDK aggregate every measurement twice: some 5 µs for each on the path of a request.
+    A second reader would aggregate each measurement twice, at about 5 µs each. `add_points` adds what the SDK did not
+    measure; while `silent()` is true, an injected fault, collections are kept and not exported.
     """
 
-    def __init__(self, exporter: MetricExporter, interval_ms: float, silent: Silent) -> None:
+    def __init__(
+        self, exporter: MetricExporter, temporality: str, add_points: AddPoints, silent: Callable[[], bool]
+    ) -> None:
+        delta, totals = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
+        kinds = (Counter, Histogram, ObservableCounter, UpDownCounter, ObservableUpDownCounter)
+        exponential = os.environ.get(HISTOGRAM_AGGREGATION, "").strip().lower() == "base2_exponential_bucket_histogram"
+        super().__init__(
+            preferred_temporality={kind: delta if kind in TEMPORALITY[temporality] else totals for kind in kinds},
+            preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()} if exponential else None,
+        )
+        self.latest: MetricsData | None = None
+        self._exporter = exporter
+        self._add_points = add_points
         self._silent = silent
-        self._last: MetricsData | None = None
-        super().__init__(exporter, export_interval_millis=interval_ms)
+        self._keeping = threading.local()
 
-    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
-        self._last = metrics_data
-        if not self._silent():
-            super()._receive_metrics(metrics_data, timeout_millis, **kwargs)
+    def keep_only(self, collect: Callable[[], None]) -> None:
+        """Call `collect`, and keep what it collects without exporting it."""
+        self._keeping.on = True
+        try:
+            collect()
+        finally:
+            self._keeping.on = False
 
-    def snapshot(self) -> MetricsData | None:
-        """Give the metrics as last pushed: at most one interval old. Before the first push, as they are now."""
-        if self._last is not None:
-            return self._last
-        # Not by collect(), which pushes: the page would wait ten seconds for a collector that does not answer.
-        look: Any = self._collect  # the SDK's own types tell less than there is
-        now: MetricsData | None = look(self)
-        return now
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> MetricExportResult:
+        """Keep the collection and export it."""
+        self.latest = data = self._add_points(metrics_data) or metrics_data
+        if self._silent() or getattr(self._keeping, "on", False):
+            return MetricExportResult.SUCCESS
+        return self._exporter.export(data, timeout_millis, **kwargs)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        """Shut the exporter down."""
+        self._exporter.shutdown(timeout_millis, **kwargs)
 
 
 def meter_provider(
-    resource: Resource, collector: Collector | None, *, interval_ms: float, delta: bool, silent: Silent | None = None
-) -> tuple[MeterProvider, Snapshot]:
-    """Make the source of meters, and the function that gives what it measured in cumulative form.
+    resource: Resource,
+    exporter: MetricExporter | None,
+    *,
+    interval_ms: float,
+    temporality: str,
+    add_points: AddPoints = lambda data: data,
+    silent: Callable[[], bool] = lambda: False,
+) -> tuple[MeterProvider, LatestMetrics]:
+    """Return the SDK's provider of meters, and the function that returns the latest metrics, as totals.
 
-    Without a collector, or where the push is in delta form, /metrics gets a reader of its own. `silent` is the planted
-    fault silent_telemetry: nothing is pushed while it says so.
+    Metrics are exported every `interval_ms` milliseconds; the latest are at most that old. Without an exporter, or
+    where it prefers differences to totals, /metrics has a reader of its own.
     """
     readers: list[MetricReader] = []
-    snapshot: Snapshot
-    if collector:
-        shared = CachingMetricReader(collector.metric_exporter(), interval_ms, silent or (lambda: False))
-        readers.append(shared)
-        snapshot = shared.snapshot
-    if not collector or delta:
+    if exporter:
+        cache = CachingMetricExporter(exporter, temporality, add_points, silent)
+        reader = PeriodicExportingMetricReader(cache, export_interval_millis=interval_ms)
+        readers.append(reader)
+    if exporter and temporality == "cumulative":
+
+        def latest() -> MetricsData | None:
+            # Before the first export nothing is there, and the first request should not wait for the collector.
+            if cache.latest is None:
+                cache.keep_only(reader.collect)
+                found, cache.latest = cache.latest, None
+                return found
+            return cache.latest
+
+    else:
         own = InMemoryMetricReader()
         readers.append(own)
-        snapshot = own.get_metrics_data
-    provider = MeterProvider(metric_readers=readers, resource=resource, views=[exemplar_view()], shutdown_on_exit=False)
-    shorten_the_way(provider)
-    return provider, snapshot
+
+        def latest() -> MetricsData | None:
+            return add_points(own.get_metrics_data())
+
+    return MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False), latest

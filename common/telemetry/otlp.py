@@ -19,53 +19,48 @@ PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 
 @dataclass(frozen=True)
 class Collector:
-    """The OTLP collector: `host` and `port` speak `protocol`; the standard OTEL_EXPORTER_OTLP_* variables win."""
+    """The OTLP collector, for all signals; the standard OTEL_EXPORTER_OTLP_* variables take precedence."""
 
     host: str
     port: int
     protocol: str
 
     def endpoint(self, signal: Signal) -> str | None:
-        """Give the address for a signal; None where a standard variable names it, which the exporter reads itself."""
+        """Return the endpoint for a signal; None where a standard variable names it: the exporter reads that."""
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
             if os.environ.get(name):
                 return None
-        path = f"/v1/{signal}" if _of_signal(signal, self.protocol) == "http/protobuf" else ""
+        path = f"/v1/{signal}" if self.protocol_of(signal) == "http/protobuf" else ""
         return f"http://{self.host}:{self.port}{path}"
 
+    def protocol_of(self, signal: Signal) -> str:
+        """Return the signal's own protocol, read as leniently as collector() checked it, or that of all signals."""
+        return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip().lower() or self.protocol
+
     def span_exporter(self) -> "SpanExporter":
-        """Give an exporter of spans."""
+        """Return an exporter of spans."""
         exporter: SpanExporter = self._exporter("traces", "trace_exporter", "OTLPSpanExporter")
         return exporter
 
     def metric_exporter(self) -> "MetricExporter":
-        """Give an exporter of metrics."""
+        """Return an exporter of metrics."""
         exporter: MetricExporter = self._exporter("metrics", "metric_exporter", "OTLPMetricExporter")
         return exporter
 
     def log_exporter(self) -> "LogRecordExporter":
-        """Give an exporter of log records."""
+        """Return an exporter of log records."""
         exporter: LogRecordExporter = self._exporter("logs", "_log_exporter", "OTLPLogExporter")
         return exporter
 
     def _exporter(self, signal: Signal, module: str, name: str) -> Any:
         # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
-        protocol = PROTOCOLS[_of_signal(signal, self.protocol)]
+        protocol = PROTOCOLS[self.protocol_of(signal)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
-        if hasattr(exporters, "encode_spans"):
-            from common.fast.encoder import encode_spans
-
-            vars(exporters)["encode_spans"] = encode_spans  # where the exporter looks it up for each batch
         return getattr(exporters, name)(endpoint=self.endpoint(signal))
 
 
-def _of_signal(signal: Signal, protocol: str) -> str:
-    """The signal's own protocol, read as leniently as collector() checked it."""
-    return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip().lower() or protocol
-
-
 def collector(env: Env) -> Collector:
-    """Read the collector's settings; raises SettingsError for a protocol that Python cannot speak."""
+    """Read the collector's settings; raises SettingsError for a protocol that the SDK for Python lacks."""
     protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", tuple(PROTOCOLS))
     for signal in ("TRACES", "METRICS", "LOGS"):
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))

@@ -1,23 +1,31 @@
 """Continuous profiles, pushed to a Pyroscope server by pyroscope-io."""
 
 import logging
+import os
 import threading
 from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from opentelemetry.metrics import Meter
+import requests
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from common.telemetry.profile_labels import ProfileLabelProcessor
-from common.telemetry.profile_pushes import ProfilePushes, no_proxy
 
-LOGGER = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# To connect and to read, in seconds: together less than the ten seconds between two checks.
+CHECK_TIMEOUT_S = (2.0, 7.0)
 
 
 class Profiles:
-    """The pushing of this process's profiles, running or not; there can be one in a process."""
+    """The profiler of this process, running or not; the library allows one per process."""
 
-    def __init__(self, *, running: bool, pushes: ProfilePushes | None = None) -> None:
+    def __init__(self, *, running: bool, health: "_ServerHealth | None" = None) -> None:
         self.running = running
-        self._pushes = pushes
+        self._health = health
 
     @classmethod
     def start(
@@ -26,49 +34,43 @@ class Profiles:
         server_address: str,
         tags: Mapping[str, str],
         *,
-        meter: Meter,
         sample_rate: int = 100,
         memory: bool = False,
         upload_interval_s: int = 10,
     ) -> "Profiles":
-        """Begin to sample and push under the service's name; with an empty address nothing is begun.
+        """Start to sample and push under the service's name; with an empty address nothing is started.
 
         `server_address` is a URL, `tags` become labels of each profile, `sample_rate` is in Hz. Threads on the CPU
-        that hold the interpreter lock are sampled, so a process in which nothing runs pushes nothing at all. `memory`
-        adds allocation profiles, which make code that allocates much about 30 % slower.
+        that hold the interpreter lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation
+        profiles, which slow code that allocates much by about 30 %.
 
-        A server that is away costs nothing: a push that fails, or has no answer in nine seconds, is given up with a
-        line on standard error, and counted: `mythical_profiles_dropped`, by `reason`. To be called in the process that
-        does the work, after any fork: the sampler is a thread and does not survive one.
+        A profile whose push fails is lost. Call it in the process that does the work, after any fork: the sampler is a
+        thread and does not survive one.
         """
         if not server_address:
             return cls(running=False)
-        lost = meter.create_counter(
-            "mythical_profiles_dropped", unit="{profile}", description="Pushes of profiles given up, by reason."
-        )
-        import pyroscope  # here, for its native library costs memory that nobody needs without profiles
+        import pyroscope  # here, as its native library needs memory that a process without profiles can save
 
-        # The library asks its logger for a level once, and then writes to standard error by itself, past logging: of
-        # errors only, it is one line for each push that failed.
+        _bypass_proxies_on_loopback(server_address)
+        # The library logs natively to standard error, one line for each push that failed: every ten seconds while the
+        # server is unavailable. Those are for debugging; `_ServerHealth` logs the changes of state.
         logging.getLogger("pyroscope").setLevel(logging.ERROR)
-        pushes = ProfilePushes(server_address, lambda number, reason: lost.add(number, {"reason": reason}))
-        with no_proxy():
-            running = pyroscope.configure(
-                application_name=service,
-                server_address=pushes.address,
-                tags=dict(tags),
-                sample_rate=sample_rate,
-                upload_interval=upload_interval_s,
-                mem_enabled=memory,
-                enable_logging=True,
-            )
+        running = pyroscope.configure(
+            application_name=service,
+            server_address=server_address,
+            tags=dict(tags),
+            sample_rate=sample_rate,
+            upload_interval=upload_interval_s,
+            mem_enabled=memory,
+            enable_logging=log.isEnabledFor(logging.DEBUG),
+        )
         if not running:
-            pushes.close()
-            LOGGER.warning("Profiles are not pushed: this process pushes profiles already.")
-        return cls(running=running, pushes=pushes)
+            log.warning("Profiles are not pushed: this process pushes profiles already.")
+            return cls(running=False)
+        return cls(running=True, health=_ServerHealth(server_address, upload_interval_s))
 
     def span_processor(self) -> ProfileLabelProcessor | None:
-        """Give what ties spans to these profiles, or None where no profiles are taken."""
+        """Return the processor that labels samples with spans, or None if no profiles are taken."""
         if not self.running:
             return None
         import pyroscope
@@ -76,21 +78,71 @@ class Profiles:
         return ProfileLabelProcessor(pyroscope.add_thread_tag, pyroscope.remove_thread_tag)
 
     def close(self, timeout_s: float) -> bool:
-        """Push what was sampled last and stop; False when that was not done in time.
+        """Push the last samples and stop; return False if that took longer than `timeout_s`.
 
-        The library's own shutdown waits up to half a minute for a server that takes the connection and never answers,
-        hence a thread that may be left behind.
+        The library's own shutdown waits up to half a minute for a server that accepts the connection and never
+        responds, hence a daemon thread that is left behind.
         """
         if not self.running:
             return True
         import pyroscope
 
         self.running = False
+        if self._health:
+            self._health.close()
         last_push = threading.Thread(target=pyroscope.shutdown, name="profiles-close", daemon=True)
         last_push.start()
         last_push.join(timeout_s)
-        if last_push.is_alive():
-            return False
-        if self._pushes:
-            self._pushes.close()
-        return True
+        return not last_push.is_alive()
+
+
+class _ServerHealth:
+    """Checks at each interval whether the server responds, and logs one line when that changes.
+
+    Any response below 500 counts: what is at the root differs between Pyroscope and its receivers. A push that is
+    rejected while the server is healthy shows in the library's own lines, with LOG_LEVEL=DEBUG.
+    """
+
+    def __init__(self, server_address: str, interval_s: float) -> None:
+        self._address = server_address
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        threading.Thread(target=self._run, name="profiles-health", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop checking; a request under way ends by itself."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        failed = False
+        while not self._stop.wait(self._interval_s):
+            problem = self._problem()
+            if self._stop.is_set() or failed == bool(problem):
+                continue
+            failed = bool(problem)
+            if failed:
+                log.warning(
+                    "profile server unavailable", extra={"fields": {"profiles": self._address, "error": problem}}
+                )
+            else:
+                log.info("profile server available again", extra={"fields": {"profiles": self._address}})
+
+    def _problem(self) -> str:
+        """Return why the server is unavailable, or an empty string."""
+        try:
+            with suppress_instrumentation():  # not part of any request: no span
+                response = requests.get(self._address, timeout=CHECK_TIMEOUT_S, allow_redirects=False)
+        except requests.RequestException as error:
+            return type(error).__name__
+        return "" if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else f"status {response.status_code}"
+
+
+def _bypass_proxies_on_loopback(address: str) -> None:
+    """Add the host to NO_PROXY if it is this machine: a proxy would look for it on its own.
+
+    The library has no parameter for it, and reads the variable in either case of its name, once, in configure().
+    """
+    host = urlsplit(address).hostname or ""
+    if host in LOOPBACK and getproxies():
+        bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{bypassed},{host}".lstrip(",")

@@ -1,16 +1,23 @@
-"""Which generation of the semantic conventions spans speak: the old names, the new ones, or both."""
+"""OpenTelemetry semantic conventions: which generation of names spans have, and the values that the HTTP ones fix."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from common.core.env import Env
 
 VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
-# The old names are what existing dashboards ask for, the new ones what the field has moved to.
+# Existing dashboards query the old names; the new ones are stable.
 BOTH = "http/dup,database/dup"
+
+# The advised bucket boundaries, in seconds. Source: semantic conventions, metrics http.server.request.duration and
+# http.client.request.duration.
+HTTP_DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+
+# Any other method becomes OTHER, since a caller could create label values with made-up ones.
+# Source: semantic conventions, attribute http.request.method.
+HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+OTHER = "_OTHER"
 
 
 @dataclass(frozen=True)
@@ -37,23 +44,9 @@ def conventions(env: Env) -> Conventions:
     )
 
 
-@contextmanager
-def pin_semconv_mode(chosen: Conventions) -> Iterator[None]:
-    """Have the instrumentations that are switched on inside the block work with one generation of HTTP names.
+def set_default_conventions() -> None:
+    """Make our default that of the instrumentation libraries as well.
 
-    They name the schema of their spans by it, and give no metrics twice. They read the variable once per process, when
-    the first of them starts.
+    They read the variable once per process, when the first of them starts: call this before that.
     """
-
-    from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
-
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "http" if chosen.new_http else "default"
-    Stability._initialize()  # type: ignore[no-untyped-call]  # reads the variable, once
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+    os.environ[VARIABLE] = os.environ.get(VARIABLE) or BOTH

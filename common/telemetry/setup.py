@@ -1,56 +1,67 @@
-"""Telemetry: the four signals of one process, started together and flushed together."""
+"""Starts the four signals of a process, registers their providers globally, and flushes them. Read this first."""
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from opentelemetry.metrics import Meter
+from flask import Flask
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import CarrierT, Getter, default_getter
+from opentelemetry.sdk import version
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Tracer
+from opentelemetry.sdk.trace.export import SpanExporter
 
-from common.faults.clock_skew import ClockSkew, ClockSkewFilter
-from common.faults.silence import Silent
+from common.fast import flask as fast_flask
+from common.fast.exporter import plaintext_grpc_exporter
+from common.fast.metrics import FastMeterProvider
+from common.fast.spans import FastTracerProvider
+from common.faults.exporters import ClockSkew, ClockSkewFilter, FaultySpanExporter, Silent
+from common.telemetry import flask as stock_flask
+from common.telemetry.flask import StartAttributes
 from common.telemetry.logs.setup import start_logs
-from common.telemetry.metrics import meter_provider
+from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter_provider
+from common.telemetry.otlp import Collector
 from common.telemetry.process_metrics import observe_process
 from common.telemetry.profiles import Profiles
 from common.telemetry.resource import resource
+from common.telemetry.semconv import set_default_conventions
 from common.telemetry.settings import TelemetrySettings
-from common.telemetry.traces import tracer_provider
+from common.telemetry.standard_variables import LIMITS, remove_unset
+from common.telemetry.traces import batch_processor
 
 log = logging.getLogger(__name__)
 
-# The four flush side by side and are given this long: with what else has to end, a service whose partners all hang is
-# gone in five seconds. Docker waits ten before it kills.
+# The four signals flush side by side and have this long: with everything else that ends, a service whose partners all
+# hang is gone in five seconds. Docker waits ten before it kills.
 CLOSE_S = 3.0
+
+# The minor release of the SDK that the tests compare the fast layer with.
+TESTED_SDK = "1.45"
 
 
 @dataclass(frozen=True)
 class Telemetry:
-    """The running signals: a tracer and a meter to work with, a snapshot for /metrics, and close() at the end."""
+    """The running signals of a process."""
 
     settings: TelemetrySettings
-    tracer_provider: TracerProvider
-    meter_provider: MeterProvider
-    tracer: Tracer
-    meter: Meter
-    snapshot: Callable[[], MetricsData | None]
+    latest_metrics: LatestMetrics
+    instrument_flask: Callable[[Flask, StartAttributes], None]
     handler: logging.Handler
     profiles: Profiles
+    shutdown: tuple[Callable[[], object], ...]
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Flush all four signals side by side and stop; returns after timeout_s seconds at the latest."""
+        """Flush all four signals side by side and stop; return after `timeout_s` seconds at the latest."""
         self.handler.flush()
-        endings: tuple[Callable[[], object], ...] = (
-            self.tracer_provider.shutdown,
-            self.meter_provider.shutdown,
-            self.handler.close,
-            lambda: self.profiles.close(timeout_s),
-        )
+        endings = (*self.shutdown, self.handler.close, lambda: self.profiles.close(timeout_s))
         threads = [threading.Thread(target=ending, name="flush", daemon=True) for ending in endings]
         for thread in threads:
             thread.start()
@@ -63,62 +74,122 @@ def start_telemetry(
     settings: TelemetrySettings,
     *,
     job: str,
-    scope: str,
     clock_skew_s: ClockSkew | None = None,
     silent: Silent | None = None,
 ) -> Telemetry:
-    """Start the signals of this process. Called once, in the process that does the work, never before a fork.
+    """Start the signals of this process and register their providers globally.
 
-    `job` is the Loki label of that name; `scope` names the instrumentation in spans and metrics. `clock_skew_s` and
-    `silent` are the planted faults clock_shift and silent_telemetry, for a service that shows them.
+    Call it once, in the process that does the work, never before a fork: threads don't survive one. From then on
+    `trace.get_tracer(__name__)` and `metrics.get_meter(__name__)` record in every module, instrumentation libraries
+    included. `job` is the Loki label of that name. `clock_skew_s` and `silent` are the injected faults clock_shift and
+    silent_telemetry, for a service that has them.
     """
-    who = resource(settings.service, settings.namespace)
-    spans_to = settings.collector if settings.enabled and settings.traces else None
-    metrics_to = settings.collector if settings.enabled and settings.metrics else None
-    name = str(who.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it: all four signals have to agree
-    labels = {"service_name": name, "job": job, "namespace": settings.namespace}
+    remove_unset(os.environ)
+    set_default_conventions()
+    described = resource(settings.service, settings.namespace)
+    name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
+    fast, reason = _fast_layer(settings)
+    stock_meters, meters, latest_metrics = _meters(settings, described, silent or (lambda: False), fast=fast)
+    metrics.set_meter_provider(meters)
+    meter = metrics.get_meter(__name__)
 
-    meters, snapshot = meter_provider(
-        who, metrics_to, interval_ms=settings.metric_interval_ms, delta=settings.metric_delta, silent=silent
-    )
-    meter = meters.get_meter(scope)
-    handler = start_logs(settings.logs, labels=labels, resource=who, collector=settings.collector, meter=meter)
+    labels = {"service_name": name, "job": job, "namespace": settings.namespace}
+    handler = start_logs(settings.logs, labels=labels, resource=described, collector=settings.collector, meter=meter)
     if clock_skew_s:
         handler.addFilter(ClockSkewFilter(clock_skew_s))
     profiles = Profiles.start(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
-        meter=meter,
         memory=settings.profiles_memory,
     )
-    span_profiles = profiles.span_processor()
-    tracers = tracer_provider(
-        who,
-        spans_to,
-        *([span_profiles] if span_profiles else []),
-        meters=meters,
-        clock_skew_s=clock_skew_s,
-        silent=silent,
-    )
+    tracers = _tracers(described, fast=fast)
+    if profile_labels := profiles.span_processor():
+        tracers.add_span_processor(profile_labels)
+    if settings.enabled and settings.traces:
+        exporter = _span_exporter(settings.collector, fast=fast)
+        if silent or clock_skew_s:
+            exporter = FaultySpanExporter(exporter, silent, clock_skew_s)
+        tracers.add_span_processor(batch_processor(exporter, stock_meters))
+    trace.set_tracer_provider(tracers)
+    if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
+        propagate.set_global_textmap(_NoPropagator([]))
     observe_process(meter)
+    if reason:
+        log.warning("fast telemetry layer not used", extra={"fields": {"reason": reason}})
     log.info(
         "telemetry started",
         extra={
             "fields": {
                 "otlp": f"{settings.collector.host}:{settings.collector.port}",
-                "logs": settings.logs.way,
+                "logs": settings.logs.destination,
                 "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
+                "layer": "fast" if fast else "stock",
             }
         },
     )
     return Telemetry(
         settings=settings,
-        tracer_provider=tracers,
-        meter_provider=meters,
-        tracer=tracers.get_tracer(scope),
-        meter=meter,
-        snapshot=snapshot,
+        latest_metrics=latest_metrics,
+        instrument_flask=fast_flask.instrument_flask if fast else stock_flask.instrument_flask,
         handler=handler,
         profiles=profiles,
+        shutdown=(tracers.shutdown, meters.shutdown),
     )
+
+
+def _fast_layer(settings: TelemetrySettings) -> tuple[bool, str]:
+    """Return whether the fast layer can do what is set, and a reason that is worth a warning if not."""
+    if settings.layer != "fast" or not settings.enabled or any(os.environ.get(limit) for limit in LIMITS):
+        return False, ""
+    if not version.__version__.startswith(f"{TESTED_SDK}."):
+        return False, f"opentelemetry-sdk {version.__version__} is installed, and the layer is tested with {TESTED_SDK}"
+    return True, ""
+
+
+def _meters(
+    settings: TelemetrySettings, described: Resource, silent: Silent, *, fast: bool
+) -> tuple[MeterProvider, FastMeterProvider | MeterProvider, LatestMetrics]:
+    """Return the SDK's provider, the one to register, and the function that returns the latest metrics."""
+    exporter = settings.collector.metric_exporter() if settings.enabled and settings.metrics else None
+    start = partial(
+        meter_provider,
+        described,
+        exporter,
+        interval_ms=settings.metric_interval_ms,
+        temporality=settings.metric_temporality,
+        silent=silent,
+    )
+    # Its histograms have explicit buckets, totals, and exemplars of sampled spans; another choice is the SDK's to make.
+    others = (HISTOGRAM_AGGREGATION, "OTEL_METRICS_EXEMPLAR_FILTER")
+    if not fast or settings.metric_temporality != "cumulative" or any(os.environ.get(name) for name in others):
+        stock, latest = start()
+        return stock, stock, latest
+    meters = FastMeterProvider(described)
+    meters.stock, latest = start(add_points=meters.add_points)
+    return meters.stock, meters, latest
+
+
+def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerProvider:
+    stock = TracerProvider(resource=described, shutdown_on_exit=False)
+    return FastTracerProvider(stock) if fast else stock
+
+
+def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:
+    exporter = None
+    if fast and collector.protocol_of("traces") == "grpc":
+        exporter = plaintext_grpc_exporter(collector.endpoint("traces"))
+    return exporter or collector.span_exporter()
+
+
+class _NoPropagator(CompositePropagator):
+    """The SDK's for OTEL_PROPAGATORS=none, but for a context where the caller has none: the SDK's returns nothing."""
+
+    def extract(
+        self,
+        carrier: CarrierT,  # noqa: ARG002 - the API's signature
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,  # noqa: ARG002
+    ) -> Context:
+        """Return the context as it is."""
+        return Context() if context is None else context

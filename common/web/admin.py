@@ -1,7 +1,7 @@
-"""The pages for machines: health, readiness, metrics and profiles, the same in each service.
+"""Admin endpoints: health, readiness, metrics, profiles and faults, the same in each service.
 
-They are an application of their own beside the service's: its instrumentation never sees them, so that no health
-check and no scrape makes a span.
+They are an application separate from the service's: its instrumentation never sees them, so no health check and no
+scrape makes a span.
 """
 
 import threading
@@ -14,23 +14,22 @@ from flask import Flask, Response, jsonify, request
 
 from common.faults import Faults
 from common.faults.http_api import PATH as FAULTS
-from common.faults.http_api import add_fault_pages
+from common.faults.http_api import add_fault_routes
 from common.telemetry.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
 from common.telemetry.prometheus import expose
 from common.telemetry.setup import Telemetry
 from common.web.cross_site import reject_cross_origin
-from common.web.problems import Problem, register_error_handlers
-from common.web.whole_requests import LARGEST_BODY
+from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", FAULTS})
 
 ONE_FAULT = f"{FAULTS}/"
 
-# A part of the service that has to be there, and what to say when it is not; None means ready.
+# Return what the service still waits for, None if this part of it is ready.
 Check = Callable[[], str | None]
 
 
-def operations(
+def create_admin_app(
     telemetry: Telemetry,
     checks: dict[str, Check],
     *,
@@ -38,33 +37,33 @@ def operations(
     stop_event: threading.Event,
     faults: Faults | None = None,
 ) -> Flask:
-    """Make the application; `checks` decide on /readyz, `debug` opens the profile pages, `faults` their switch.
+    """Create the application: `checks` decide on /readyz, `debug` adds the profiles, `faults` the switches of faults.
 
-    A profile ends early once `stop_event` is set: the service would otherwise wait for it, and be killed.
+    A profile ends early once `stop_event` is set, or it would delay the stop of the service.
     """
-    app = Flask("operations", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app = Flask("admin", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     register_error_handlers(app)
 
     @app.get("/healthz")
     def _healthz() -> Response:
-        """Alive: the process answers. A service whose database is away is alive, and must not be restarted."""
+        """Alive: the process answers. A service whose database is down is alive, and must not be restarted."""
         return jsonify(status="alive")
 
     @app.get("/readyz")
     def _readyz() -> tuple[Response, int]:
-        missing = {name: said for name, check in checks.items() if (said := check())}
+        missing = {name: problem for name, check in checks.items() if (problem := check())}
         status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
         return jsonify(status="waiting" if missing else "ready", missing=missing), status
 
     @app.get("/metrics")
     def _metrics() -> Response:
-        page, content_type = expose(telemetry.snapshot(), request.headers.get("Accept", ""))
+        page, content_type = expose(telemetry.latest_metrics(), request.headers.get("Accept", ""))
         return Response(page, content_type=content_type)
 
     @app.before_request
     def _guard() -> None:
-        # A picture on a page elsewhere could have a profile taken, again and again: each slows the service down.
+        # An image on another site's page could start profiles, one after the other, each of which slows the service.
         if request.path.startswith("/debug/"):
             reject_cross_origin(request)
 
@@ -79,7 +78,7 @@ def operations(
             return _profile(partial(heap_profile, stop=stop_event), default=1)
 
     if faults:
-        add_fault_pages(app, faults)
+        add_fault_routes(app, faults)
 
     return app
 
@@ -95,18 +94,18 @@ def _profile(take: Callable[[float], bytes], default: float) -> Response:
 
 
 def _seconds(default: float) -> float:
-    told = request.args.get("seconds", str(default))
+    text = request.args.get("seconds", str(default))
     try:
-        return float(told if told.isascii() and "_" not in told else "")
+        return float(text if text.isascii() and "_" not in text else "")
     except ValueError:
         raise Problem(HTTPStatus.BAD_REQUEST, "seconds must be a number, as in seconds=10.") from None
 
 
-def beside(service: WSGIApplication, operation: WSGIApplication) -> WSGIApplication:
-    """Join the two applications: the pages for machines by their paths, the rest is the service's."""
+def dispatch_by_path(service: WSGIApplication, admin: WSGIApplication) -> WSGIApplication:
+    """Return an application that passes the admin endpoints' paths to `admin` and all others to `service`."""
 
-    def choose(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        return (operation if path in PATHS or path.startswith(ONE_FAULT) else service)(environ, start_response)
+        return (admin if path in PATHS or path.startswith(ONE_FAULT) else service)(environ, start_response)
 
-    return choose
+    return dispatch

@@ -1,100 +1,134 @@
-"""ConcurrencyLimiter: few requests are worked on at a time, some wait a moment, and all others are refused at once.
+"""ConcurrencyLimiter: process a few requests at a time, let some wait a moment, reject all others at once.
 
-Without it every request would wait its turn in one queue that grows for as long as more come than can be served: all of
-them would be late, and most of those that are answered at last would have been given up by their callers.
+Without it, every request would wait in one queue that grows for as long as more arrive than can be processed: all of
+them would be late, and the callers of most would no longer wait for the response.
 """
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from common.web.problems import answer
-from common.web.refusals import RejectedRequests
+from opentelemetry.metrics import Meter
+
+from common.web.problems import problem_response
+
+log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
+LOG_INTERVAL_S = 5.0
 
 
-class Turns:
-    """`working` turns, given in the order asked for; at most `waiting` callers wait for one.
+class FairSemaphore:
+    """`permits` permits, granted in the order in which they were asked for; at most `max_queue` callers wait for one.
 
-    A turn goes from who had it straight to who has waited longest. With a plain semaphore whoever comes by as it is
-    released takes it, and those that wait are served late or never.
+    A permit passes directly to the caller that has waited longest. With a plain semaphore, a caller that arrives as it
+    is released acquires it, and those that wait are served late or never.
     """
 
-    def __init__(self, working: int, waiting: int) -> None:
-        self._free = working
-        self._most = waiting
-        self._waiting: deque[threading.Lock] = deque()
+    def __init__(self, permits: int, max_queue: int) -> None:
+        self._free = permits
+        self._max_queue = max_queue
+        self._queue: deque[threading.Lock] = deque()
         self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:
-        """How many callers wait now."""
-        return len(self._waiting)
+        """The number of callers that wait."""
+        return len(self._queue)
 
-    def take(self, patience_s: float) -> str | None:
-        """Return None with a turn, or why there is none, at the latest after `patience_s` seconds."""
+    def acquire(self, timeout_s: float) -> str | None:
+        """Return None with a permit, else the reason: `queue_full` at once, `waited_too_long` after the timeout."""
         with self._lock:
             if self._free:
                 self._free -= 1
                 return None
-            if len(self._waiting) >= self._most:
+            if len(self._queue) >= self._max_queue:
                 return "queue_full"
-            called = threading.Lock()
-            called.acquire()
-            self._waiting.append(called)
-        if called.acquire(timeout=patience_s):
+            granted = threading.Lock()
+            granted.acquire()
+            self._queue.append(granted)
+        if granted.acquire(timeout=timeout_s):
             return None
         with self._lock:
-            if called in self._waiting:
-                self._waiting.remove(called)
+            if granted in self._queue:
+                self._queue.remove(granted)
                 return "waited_too_long"
-        return None  # called in the very moment of giving up: the turn is ours, and has to be given back
+        return None  # granted at the moment of the timeout: the caller has the permit and has to release it
 
-    def give(self) -> None:
-        """Pass a turn on."""
+    def release(self) -> None:
+        """Return a permit."""
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
+            if self._queue:
+                self._queue.popleft().release()
             else:
                 self._free += 1
 
 
 class ConcurrencyLimiter:
-    """A WSGI application around another one, of which `working` requests run side by side.
+    """WSGI middleware that processes at most `max_concurrency` requests at a time.
 
-    Up to `waiting` more wait for their turn, each at most `patience_s` seconds. What comes on top or loses patience is
-    answered with 503 and Retry-After before it costs anything: no span, no database, no framework.
+    Up to `max_queue` more wait, each at most `queue_timeout_s` seconds. Any other request is answered with 503 and
+    Retry-After before it costs anything (no span, no database, no framework), and counted.
     """
 
     def __init__(
         self,
-        service: WSGIApplication,
-        refusals: RejectedRequests,
+        app: WSGIApplication,
+        meter: Meter,
         *,
-        working: int,
-        waiting: int,
-        patience_s: float = 1.0,
+        max_concurrency: int,
+        max_queue: int,
+        queue_timeout_s: float = 1.0,
     ) -> None:
-        self._service = service
-        self._patience_s = patience_s
-        self.turns = Turns(working, waiting)
-        self._refusals = refusals
-        refusal = answer(503, "Come again: more requests came than can be served.", retry_after_s=RETRY_AFTER_S)
-        self._headers, self._body = refusal.headers.to_wsgi_list(), refusal.get_data()
+        self._app = app
+        self._queue_timeout_s = queue_timeout_s
+        self.semaphore = FairSemaphore(max_concurrency, max_queue)
+        self._rejected = meter.create_counter(
+            "mythical_requests_refused",
+            unit="{request}",
+            description="Requests rejected because too many were in progress.",
+        )
+        self._log = RateLimitedLog()
+        response = problem_response(
+            503, f"Too many requests in progress. Retry after {RETRY_AFTER_S} second.", retry_after_s=RETRY_AFTER_S
+        )
+        self._headers, self._body = response.headers.to_wsgi_list(), response.get_data()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve the request in its turn, or refuse it."""
-        refusal = self.turns.take(self._patience_s)
-        if refusal is not None:
-            return self._refuse(start_response, refusal)
+        """Process the request in its turn, or reject it."""
+        reason = self.semaphore.acquire(self._queue_timeout_s)
+        if reason is not None:
+            return self._reject(start_response, reason)
         try:
-            return self._service(environ, start_response)
+            return self._app(environ, start_response)
         finally:
-            self.turns.give()
+            self.semaphore.release()
 
-    def _refuse(self, start_response: StartResponse, reason: str) -> Iterable[bytes]:
-        self._refusals.full(reason)
+    def _reject(self, start_response: StartResponse, reason: str) -> Iterable[bytes]:
+        self._rejected.add(1, {"reason": reason})
+        if count := self._log.should_log():
+            log.warning("requests rejected, too many are in progress", extra={"fields": {"count": count}})
         start_response("503 Service Unavailable", self._headers)
         return [self._body]
+
+
+class RateLimitedLog:
+    """Decides when to write one log line for many events: a line for each would cost more than to serve them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._next = 0.0
+
+    def should_log(self) -> int:
+        """Count an event; return how many a line has to report now, 0 if it is too early for one."""
+        with self._lock:
+            self._count += 1
+            now = time.monotonic()
+            if now < self._next:
+                return 0
+            count, self._count, self._next = self._count, 0, now + LOG_INTERVAL_S
+        return count

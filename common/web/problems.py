@@ -1,23 +1,25 @@
-"""RejectedRequests: named errors of the API and their one translation into an answer, by RFC 9457 (problem+json)."""
+"""Named errors of the API, and their one translation into a response, by RFC 9457 (problem+json)."""
 
 import contextlib
 import json
 import logging
 from http import HTTPStatus
-from wsgiref.types import WSGIEnvironment
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
 
-LONGEST_LENGTH = 5  # digits of a Content-Length: a body with more of them is cut off
+# The largest body that a service accepts, in bytes.
+MAX_BODY_BYTES = 16 * 1024
+
+INTERNAL_ERROR = "Internal error. See the service log for details."
 
 
 class Problem(Exception):
-    """A request that is not served: status, a sentence for the caller, seconds to wait where that helps.
+    """A request that is rejected: status, a sentence for the caller, seconds to wait if that helps.
 
-    `title` names the kind of problem; what went wrong inside stays inside, in the log.
+    `detail` must not contain internals; those belong in the log.
     """
 
     def __init__(self, status: HTTPStatus, detail: str, *, retry_after_s: int | None = None) -> None:
@@ -27,8 +29,10 @@ class Problem(Exception):
         self.retry_after_s = retry_after_s
 
 
-def answer(status: int, detail: str, *, retry_after_s: int | None = None, allow: str | None = None) -> Response:
-    """Give the answer for a problem. Source: RFC 9457, "Problem Details for HTTP APIs"."""
+def problem_response(
+    status: int, detail: str, *, retry_after_s: int | None = None, allow: str | None = None
+) -> Response:
+    """Return the response for a problem. Source: RFC 9457, "Problem Details for HTTP APIs"."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     response = Response(json.dumps(body), status=status, content_type="application/problem+json")
     if retry_after_s is not None:
@@ -38,38 +42,28 @@ def answer(status: int, detail: str, *, retry_after_s: int | None = None, allow:
     return response
 
 
-def drain_body(environ: WSGIEnvironment) -> None:
-    """Read a small body that nobody wants: unread, it has the connection cut before the caller sees our answer."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    if length.isascii() and length.isdecimal() and len(length) < LONGEST_LENGTH:
-        environ["wsgi.input"].read(int(length))
-
-
-def _read_away_the_rest() -> None:
-    """Read what the view has not read. Some servers wait for ever when a body is read beyond its end."""
-    begun = vars(request._get_current_object()).get("stream")  # type: ignore[attr-defined]  # werkzeug's proxy
-    if begun is None:
-        drain_body(request.environ)
-    else:
-        with contextlib.suppress(HTTPException):  # longer than it may be, which the answer says already
-            begun.read()
+def _drain_body() -> None:
+    """Drain a small unread body, or the connection is reset before the client reads the response."""
+    if (request.content_length or 0) <= MAX_BODY_BYTES:
+        with contextlib.suppress(HTTPException):  # too long or truncated, which the response says already
+            request.stream.read()
 
 
 def register_error_handlers(app: Flask) -> None:
-    """Answer every error of the app as a problem: ours with their sentence, Flask's own, any other as a bare 500."""
+    """Answer every error of the app as a problem: ours with their detail, Flask's own, any other as a bare 500."""
 
     @app.errorhandler(Problem)
-    def _ours(problem: Problem) -> Response:
-        _read_away_the_rest()
-        return answer(problem.status, problem.detail, retry_after_s=problem.retry_after_s)
+    def _problem(problem: Problem) -> Response:
+        _drain_body()
+        return problem_response(problem.status, problem.detail, retry_after_s=problem.retry_after_s)
 
     @app.errorhandler(HTTPException)
-    def _flasks(error: HTTPException) -> Response:
-        _read_away_the_rest()
+    def _http_exception(error: HTTPException) -> Response:
+        _drain_body()
         allow = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-        return answer(error.code or 500, error.description or "", allow=allow or None)
+        return problem_response(error.code or 500, error.description or "", allow=allow or None)
 
     @app.errorhandler(Exception)
-    def _unforeseen(error: Exception) -> Response:
-        log.error("unforeseen error", exc_info=error)
-        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "The service made a mistake; its log says which.")
+    def _unhandled(error: Exception) -> Response:
+        log.error("unhandled exception", exc_info=error)
+        return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR)

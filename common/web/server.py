@@ -1,206 +1,218 @@
-"""Serving: one worker process that holds many connections with a few threads, and ends without losing a request."""
+"""Run a service: granian with one worker process and a few threads, which stops without losing a request."""
 
 import ctypes
 import ipaddress
 import logging
 import multiprocessing
 import os
+import pkgutil
+import select
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import partial
+from typing import NoReturn, Protocol
 from wsgiref.types import WSGIApplication
 
+from granian import Granian
 from granian.constants import HTTPModes, Interfaces
-from granian.server import MPServer
+from granian.log import LogLevels
 
 from common.core.env import Env, SettingsError
-from common.web.granian_worker import Take
-from common.web.granian_worker import work as work_on_requests
 
-# From linux/prctl.h: the signal that a process gets when its parent dies.
+# From linux/prctl.h: the signal that a process receives when its parent dies.
 PR_SET_PDEATHSIG = 1
 
-# Beside the threads that work and those that hold a waiting request: these refuse, and answer the pages for machines.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# Threads in addition to those that work or hold a waiting request: they reject requests and serve the admin endpoints.
 SPARE_THREADS = 4
+
+# How long a stop waits for requests in progress. With the shutdown hooks, which take at most 4.5 s, it stays below the
+# ten seconds after which Docker kills a container.
+DRAIN_TIMEOUT_S = 4.5
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a service listens, how many requests it works on at a time, how many connections it holds.
+    """Where a service listens, how many requests it processes at a time, how many connections it holds.
 
-    `waiting` more requests may be in its hands, for whoever puts ConcurrencyLimiter before the service.
+    `max_queue` is the number of requests that may wait in a ConcurrencyLimiter; each needs a thread.
     """
 
     host: str
     port: int
     threads: int
     backlog: int
-    waiting: int = 0
+    max_queue: int = 0
 
 
 def address(env: Env, port: int) -> Address:
-    """Read the address. Loopback unless told otherwise: the pages for machines are not for everyone."""
+    """Read the address. Binds to loopback by default: the admin endpoints have no authentication."""
     return Address(
-        host=_in_numbers("HTTP_HOST", env.text("HTTP_HOST", "127.0.0.1")),
+        host=_ip_address("HTTP_HOST", env.text("HTTP_HOST", "127.0.0.1")),
         port=env.port("HTTP_PORT", port),
         threads=env.integer("HTTP_THREADS", 4, 1, 256),
         backlog=env.integer("HTTP_BACKLOG", 1024, 128, 65535),
     )
 
 
-def _in_numbers(name: str, host: str) -> str:
-    """Give the address; granian takes no names."""
+def _ip_address(name: str, host: str) -> str:
+    """Validate that `host` is an IP address; granian does not resolve names."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise SettingsError(f"{name}={host!r} is no address in numbers, as 127.0.0.1 and 0.0.0.0 are") from None
+        raise SettingsError(f"{name}={host!r} isn't an IP address such as 127.0.0.1 or 0.0.0.0") from None
     return host
 
 
 def loopback(where: Address) -> bool:
-    """Tell whether only this machine can reach the address; elsewhere the debug pages stay shut unless asked for."""
+    """Return whether only this machine can reach the address; elsewhere the debug endpoints are off by default."""
     return where.host in ("127.0.0.1", "::1")
 
 
 def check_free(where: Address) -> None:
-    """Raise SettingsError where nobody can listen: granian would say so in fifty lines."""
+    """Raise SettingsError if the port is taken: granian would report it in fifty lines."""
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as trial:
-        # As granian does, but without SO_REUSEPORT, which it sets besides: so a second service would listen beside one
-        # that was forgotten, and get every other request.
+        # As granian does, but without SO_REUSEPORT, which granian sets as well: with it, a second service would listen
+        # next to a forgotten one and receive every other request.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((where.host, where.port))
         except OSError as error:
             raise SettingsError(
-                f"HTTP_HOST={where.host!r} with HTTP_PORT={where.port} cannot be listened on: {error.strerror}; "
-                "end the program that does, or choose another port"
+                f"cannot listen on HTTP_HOST={where.host!r} with HTTP_PORT={where.port}: {error.strerror}; "
+                "stop the program that does, or choose another port"
             ) from None
 
 
-class Running:
-    """What a service has running: its WSGI application, and what has to be ended, in order, when it stops.
+class ServiceRuntime:
+    """A running service: its WSGI application, and the hooks that stop its parts, called in order."""
 
-    `late` is called for each request whose body did not come in time.
-    """
-
-    def __init__(
-        self, app: WSGIApplication, *closing: Callable[[], object], late: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, app: WSGIApplication, *shutdown_hooks: Callable[[], object]) -> None:
         self.app = app
-        self.late = late
-        self._closing = closing
+        self._shutdown_hooks = shutdown_hooks
 
     def close(self) -> None:
-        """End everything; one part that fails to end does not keep the next from it."""
-        for close in self._closing:
+        """Call every hook; one that raises does not keep the next from being called."""
+        for hook in self._shutdown_hooks:
             try:
-                close()
+                hook()
             except Exception:
-                logging.getLogger(__name__).exception("could not end a part of the service")
+                logging.getLogger(__name__).exception("shutdown hook failed")
 
 
-def serve(where: Address, start: Callable[[threading.Event], Running]) -> None:
-    """Serve until SIGTERM or SIGINT; then answer what is under way, close what runs, and return.
+class Config(Protocol):
+    """The settings of a service, of which only the address matters here."""
 
-    `start` is called in the worker process: threads and connections do not survive a fork. The event it is given is set
-    when the signal comes, for whatever would keep the last answers waiting. Granian's supervising
-    process stays outside; it imports nothing of the service and costs a few megabytes of its own. Raises SettingsError
-    where the port is taken.
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+
+
+def run_service(load: Callable[[Env], Config], start: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Read the settings with `load`, serve until SIGTERM or SIGINT, and exit: 0, or 2 for an invalid setting.
+
+    `start` is the import path, as in `services.server.app:start`, of a function that accepts the settings and the stop
+    event and returns a ServiceRuntime. It is imported in the worker only: what the supervising process does not import,
+    it does not hold in memory. Arguments are rejected, or a service that ignored `--help` would start.
     """
+    if sys.argv[1:] if arguments is None else arguments:
+        sys.exit(_reject("a service takes no arguments; its settings are environment variables, see docs/reference"))
+    try:
+        config = load(Env(os.environ))
+        serve(config.address, lambda stop_event: pkgutil.resolve_name(start)(config, stop_event))
+    except SettingsError as error:
+        sys.exit(_reject(str(error)))
+    sys.exit(0)
 
+
+def _reject(text: str) -> int:
+    print(f"settings: {text}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+    return 2
+
+
+def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) -> None:
+    """Serve until SIGTERM or SIGINT; then answer the requests in progress, call the shutdown hooks, and return.
+
+    `start` is called in the worker process, since threads and connections do not survive a fork. Its event is set on
+    the first signal, for whatever would delay the last responses. Raises SettingsError if the port is taken.
+    """
     check_free(where)
-    # With the fork method, the worker inherits `start` as it is; the other methods would have to pickle it.
+    # With the fork method the worker inherits `start` as it is; the other methods would have to pickle it.
     multiprocessing.set_start_method("fork", force=True)
+    supervisor = os.getpid()
 
-    def work(worker: int, name: str, _load: object, *rest: Any) -> None:
-        _die_with(os.getppid())
-        running: list[Running] = []
-        stop_event = _told_to_stop()
+    # Granian calls this in the worker once it has configured logging, which closes all existing handlers: a service
+    # that started earlier would never send a log line.
+    def load_app() -> WSGIApplication:
+        _die_with(supervisor)
+        from common.web.wsgi import buffered  # Flask, which the supervising process does not need
 
-        def load() -> Take:
-            # Imported here: what the supervising process does not load, it does not hold in memory.
-            from common.web.whole_requests import WholeRequests
+        signals = _signal_pipe()
+        stop_event = threading.Event()
+        runtime = start(stop_event)
+        threading.Thread(target=_stop, args=(signals, stop_event, runtime), name="stop").start()
+        if select.select([signals], [], [], 0)[0]:
+            sys.exit(0)  # stopped while it started: granian does not handle signals yet
+        return buffered(runtime.app)
 
-            # Granian calls this once it has set up its own logging, which closes every handler there is by then: a
-            # service that was started any earlier would never send a line.
-            running.append(start(stop_event))
-            return WholeRequests(running[0].app, running[0].late).take
+    # A signal that reaches the worker before it can note it would be lost; it is pending instead.
+    os.register_at_fork(
+        before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOP_SIGNALS),
+        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS),
+    )
 
-        try:
-            work_on_requests(worker, name, load, *rest)
-        finally:
-            for each in running:
-                each.close()
-
-    logging.getLogger("_granian").addFilter(_not_about_threads)
-    server = MPServer(
+    # Granian warns of many threads at each start; most of ours only hold a request that waits.
+    logging.getLogger("_granian").addFilter(lambda record: "Python threads" not in record.getMessage())
+    Granian(
         "service",
         address=where.host,
         port=where.port,
-        interface=Interfaces.WSGI,  # for any other, granian allows one thread
-        # A request of HTTP/2 may have a body that no header tells of, and one connection many requests.
-        http=HTTPModes.http1,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,  # with HTTP/2, one connection may hold many threads
         workers=1,
-        blocking_threads=where.threads + (where.waiting + SPARE_THREADS if where.waiting else 0),
+        blocking_threads=where.threads + where.max_queue + SPARE_THREADS,
         backlog=where.backlog,
-        log_level="warning",  # type: ignore[arg-type]  # an enum of strings
-        workers_kill_timeout=9,
-    )
-    server.serve(spawn_target=work, target_loader=_nothing, wrap_loader=False)
+        log_level=LogLevels.warning,
+        # No workers_kill_timeout: with one, granian now and then reports that it kills a worker that has already
+        # exited, as two of its threads wait for the same process. `_stop` limits the time instead.
+    ).serve(target_loader=load_app, wrap_loader=False)
 
 
-def _not_about_threads(record: logging.LogRecord) -> bool:
-    """Keep back granian's warning of many threads at each start: most of ours only hold a request that waits."""
-    return "Python threads" not in record.getMessage()
-
-
-def _told_to_stop() -> threading.Event:
-    """Give an event that is set by the first signal. The signals' handlers are granian's, so a wake-up pipe tells."""
-    event = threading.Event()
+def _signal_pipe() -> int:
+    """Return a file descriptor that becomes readable on a signal; the signal handlers are granian's."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-
-    def wait() -> None:
-        os.read(reading, 1)
-        event.set()
-
-    threading.Thread(target=wait, name="stop-signal", daemon=True).start()
-    return event
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    return reading
 
 
-def _nothing() -> Any:
-    """Granian loads an application by name; ours is made by `start`, in the worker."""
+def _stop(signals: int, stop_event: threading.Event, runtime: ServiceRuntime) -> None:
+    """Set the event on the first signal, wait for the requests in progress, close the runtime.
+
+    Runs in a thread that Python waits for when the worker's main thread, in which granian serves, has ended. That
+    does not happen while a caller holds back the body of a request: after a timeout the process kills itself.
+    """
+    serving = threading.main_thread()
+    while serving.is_alive() and not select.select([signals], [], [], 1.0)[0]:
+        pass  # granian may end without a signal, after an error of its own
+    stop_event.set()
+    serving.join(DRAIN_TIMEOUT_S)
+    runtime.close()
+    if serving.is_alive():
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel end this process, gently, when the supervising one dies: an orphan would hold the port."""
+    """Have the kernel send SIGTERM to this process when the supervising one dies: an orphan would hold the port."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(1)  # it died before we could ask
-
-
-def main(run: Callable[[Env], None], arguments: Sequence[str]) -> NoReturn:
-    """Run a service's main function with the environment; a wrong setting ends it with one line and status 2.
-
-    Arguments are refused: there are none, and a service that ignored `--help` would start.
-    """
-    if arguments:
-        sys.exit(_refuse("a service takes no arguments; its settings are environment variables, see docs/reference"))
-    try:
-        run(Env(os.environ))
-    except SettingsError as error:
-        sys.exit(_refuse(str(error)))
-    sys.exit(0)
-
-
-def _refuse(text: str) -> int:
-    print(f"settings: {text}", file=sys.stderr)  # noqa: T201 - before there is any logging
-    return 2

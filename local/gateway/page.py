@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from common.web.own_host import is_own_host
+from common.web.cross_site import is_trusted_host
 from local.gateway.http_error import HttpError
 from local.gateway.web import Answer, Request, Route
 
@@ -57,5 +57,5 @@ def _file(path: Path, kind: str, _: Request) -> Answer:
 
 def reject_other_hosts(host: str) -> None:
     """Raise HttpError 403 unless the Host header names this machine: other sites could read the telemetry otherwise."""
-    if not is_own_host(host):
+    if not is_trusted_host(host):
         raise HttpError(403, "use localhost, an IP address or the name of this machine")

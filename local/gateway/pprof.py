@@ -1,7 +1,4 @@
-"""Reads pprof profiles and merges them into the tree of a flame graph.
-
-Source of the format: profile.proto of github.com/google/pprof, whose field names and numbers are declared below.
-"""
+"""Reads pprof profiles and merges them into the tree of a flame graph."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,22 +7,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.compression import gunzip
 from local.gateway.http_error import HttpError
-from local.gateway.messages import message_classes
 
-# The text table is declared as bytes: a profiler may put any file name there, and one that is no UTF-8 must not cost
-# the whole profile. What the flame graph does not need (mappings, addresses) is not declared and so is skipped.
-FIELDS = {
-    "Profile": "1:sample_type:ValueType* 2:sample:Sample* 4:location:Location* 5:function:Function* "
-    "6:string_table:bytes* 9:time_nanos:int64 10:duration_nanos:int64 11:period_type:ValueType",
-    "ValueType": "1:type:int64 2:unit:int64",
-    "Sample": "1:location_id:uint64* 2:value:int64* 3:label:Label*",
-    "Label": "1:key:int64 2:str:int64 3:num:int64",
-    "Location": "1:id:uint64 4:line:Line*",
-    "Line": "1:function_id:uint64 2:line:int64",
-    "Function": "1:id:uint64 2:name:int64 4:filename:int64",
-}
 # Deeper stacks lose their innermost frames: JSON cannot nest much further, and no one reads a graph that deep.
 DEPTH = 200
 # A few bytes can refer to the same long text, or to all lines of a place, again and again: without an end to each, a
@@ -62,48 +47,47 @@ class Pprof:
 
 
 class PprofReader:
-    """Reads profiles of at most `limit` bytes; make one and keep it, as it builds the message classes."""
+    """Reads profiles of at most `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._profile = message_classes("gateway.pprof", FIELDS)["Profile"]
 
     def read(self, raw: bytes) -> Pprof:
         """Decode `raw`, gzipped or not; raises HttpError if it is no pprof profile or too large."""
         if raw.startswith(b"\x1f\x8b"):
             raw = gunzip(raw, self._limit)
         try:
-            message = self._profile.FromString(raw)
+            profile = Profile.FromString(raw)
         except DecodeError:
             raise HttpError(400, "raw_profile is no pprof profile (profile.proto, gzipped or not)") from None
-        return _pprof(message)
+        return _pprof(profile)
 
 
-def _pprof(message: Any) -> Pprof:
-    texts = [text[:LONGEST_TEXT].decode("utf-8", "replace") for text in message.string_table]
+def _pprof(profile: Profile) -> Pprof:
+    texts = [text[:LONGEST_TEXT].decode("utf-8", "replace") for text in profile.string_table]
 
     def text(index: int) -> str:
         return texts[index] if 0 <= index < len(texts) else ""
 
-    names = {each.id: _frame(text(each.name), text(each.filename)) for each in message.function}
+    names = {each.id: _frame(text(each.name), text(each.filename)) for each in profile.function}
     # A location with several lines is a function inlined into the next one, innermost first.
     frames = {
         each.id: tuple(names.get(line.function_id, "?") for line in reversed(each.line)) or ("?",)
-        for each in message.location
+        for each in profile.location
     }
-    types = tuple((text(each.type), text(each.unit)) for each in message.sample_type[:MOST_TYPES])
+    types = tuple((text(each.type), text(each.unit)) for each in profile.sample_type[:MOST_TYPES])
     return Pprof(
         types=types,
-        period_type=(text(message.period_type.type), text(message.period_type.unit)),
-        time_unix_nano=message.time_nanos,
-        duration_s=message.duration_nanos / 1e9,
+        period_type=(text(profile.period_type.type), text(profile.period_type.unit)),
+        time_unix_nano=profile.time_nanos,
+        duration_s=profile.duration_nanos / 1e9,
         stacks=[
             Stack(
                 frames=tuple(islice(_stack(each.location_id, frames), DEPTH)),
                 values=tuple(each.value)[: len(types)],
                 labels={text(label.key): text(label.str) for label in each.label if label.str},
             )
-            for each in message.sample
+            for each in profile.sample
         ],
     )
 

@@ -1,27 +1,17 @@
-"""Takes profiles as Pyroscope's push service does.
+"""Accepts profiles as Pyroscope's push service does (see push.proto); the response is an empty PushResponse."""
 
-Source of the format: push.proto and types.proto of github.com/grafana/pyroscope (api/push/v1, api/types/v1), whose
-field names and numbers are declared below; answered with an empty PushResponse.
-"""
-
-from typing import Any
+from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
 from local.gateway.http_error import HttpError
-from local.gateway.messages import message_classes
 from local.gateway.pprof import LONGEST_TEXT, Pprof, PprofReader
+from local.gateway.push_pb2 import LabelPair, PushRequest, RawSample
 from local.gateway.records import LONGEST_NAME, ProfileRecord
 from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Answer, Request, Route
 
 PATH = "/push.v1.PusherService/Push"
-FIELDS = {
-    "PushRequest": "1:series:RawProfileSeries*",
-    "RawProfileSeries": "1:labels:LabelPair* 2:samples:RawSample*",
-    "LabelPair": "1:name:string 2:value:string",
-    "RawSample": "1:raw_profile:bytes 2:ID:string",
-}
 
 
 class PyroscopeReceiver:
@@ -30,7 +20,6 @@ class PyroscopeReceiver:
     def __init__(self, window: TelemetryStore, reader: PprofReader) -> None:
         self._window = window
         self._reader = reader
-        self._request = message_classes("gateway.push", FIELDS)["PushRequest"]
 
     def routes(self) -> list[Route]:
         """The one route of the port."""
@@ -40,7 +29,7 @@ class PyroscopeReceiver:
         if request.content_type not in {"application/proto", "application/x-protobuf"}:
             raise HttpError(415, "profiles come as a push.v1.PushRequest with Content-Type application/proto")
         try:
-            push = self._request.FromString(request.body)
+            push = PushRequest.FromString(request.body)
         except DecodeError:
             raise HttpError(400, "the body is no push.v1.PushRequest in protobuf") from None
         # All are read before the first is kept: a refused push must not have been taken in part.
@@ -49,7 +38,7 @@ class PyroscopeReceiver:
             self._window.add_profile(record)
         return Answer(content_type="application/proto")
 
-    def _record(self, label_pairs: Any, sample: Any) -> ProfileRecord:
+    def _record(self, label_pairs: Iterable[LabelPair], sample: RawSample) -> ProfileRecord:
         labels = {pair.name: pair.value for pair in label_pairs}
         profile = self._reader.read(sample.raw_profile)
         return ProfileRecord(

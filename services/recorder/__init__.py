@@ -1,1 +1,1 @@
-"""The recorder: takes messages from the queue, works on each for a moment, and counts it."""
+"""The recorder: consumes messages from the queue, processes each for a moment, and counts it."""

@@ -1,73 +1,72 @@
-"""The recorder's wiring: what it is made of, and in which order that ends."""
+"""The recorder's wiring: its parts, and the order in which they are closed."""
 
 import random
 import threading
 
 from flask import Flask
+from opentelemetry import metrics, trace
 
 from common.faults import CLOCK_SHIFT, Faults
-from common.faults.clock_skew import skewed_clock
-from common.faults.metrics import mark
+from common.faults.exporters import skewed_clock
+from common.faults.metrics import register_fault_telemetry
 from common.messaging import Consumer
 from common.telemetry.setup import start_telemetry
-from common.web.admin import beside, operations
+from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers
-from common.web.refusals import RejectedRequests
-from common.web.server import Running
+from common.web.server import ServiceRuntime
 from services.recorder.config import Config
 from services.recorder.message_handler import MessageHandler
 
-# What a stop waits for: messages in hand, of which the slowest takes 1.55 s, then telemetry that nobody takes. Together
-# it has to stay below five seconds; a message that is not finished goes back to the queue.
-FINISH_S, TELL_S = 2.0, 2.5
+# Shutdown timeouts: messages in progress, of which the slowest takes 1.55 s, then telemetry. Their sum must stay below
+# five seconds; an unfinished message returns to the queue.
+FINISH_S, TELEMETRY_S = 2.0, 2.5
 
 
-def start(config: Config, stop_event: threading.Event) -> Running:
-    """Start the recorder in this process; `stop_event` is set when it is to end."""
-    faults = Faults(config.faults, random.Random())  # noqa: S311 - dice, not secrets
+def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
+    """Start the recorder in this process; `stop_event` is set when it has to stop."""
+    faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
 
     def clock_skew_s() -> float:
         return faults.strength(CLOCK_SHIFT)
 
     telemetry = start_telemetry(
         config.telemetry,
-        job=f"{config.catalogue.prefix}-recorder",
-        scope="mythical.recorder",
+        job=f"{config.endpoints.prefix}-recorder",
         clock_skew_s=clock_skew_s,
     )
-    mark(faults, telemetry.meter)
-    recording = MessageHandler(config.catalogue, telemetry.meter, faults)
+    tracer, meter = trace.get_tracer("mythical.recorder"), metrics.get_meter("mythical.recorder")
+    register_fault_telemetry(faults, meter)
+    handler = MessageHandler(config.endpoints, meter, faults)
     consumer = Consumer(
         config.broker,
-        recording.record,
-        tracer=telemetry.tracer,
-        meter=telemetry.meter,
+        handler.handle,
+        tracer=tracer,
+        meter=meter,
         concurrency=config.concurrency,
         attempts=config.attempts,
         retry_delay_s=config.retry_delay_s,
         clock=skewed_clock(clock_skew_s),
     )
-    machines = operations(
+    admin = create_admin_app(
         telemetry,
-        {"broker": lambda: _missing(consumer)},
+        {"broker": lambda: _readiness_problem(consumer)},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
-    return Running(
-        beside(create_app(), machines),
+    return ServiceRuntime(
+        dispatch_by_path(create_app(), admin),
         lambda: consumer.close(FINISH_S),
-        lambda: telemetry.close(TELL_S),
-        late=RejectedRequests(telemetry.meter).slow,
+        lambda: telemetry.close(TELEMETRY_S),
     )
 
 
 def create_app() -> Flask:
-    """Make the Flask application: the recorder is reached through the queue, so it answers 404 to everything."""
+    """Return the Flask application: the recorder's input is the queue, so it responds with 404 to everything."""
     app = Flask("recorder", static_folder=None)
     register_error_handlers(app)
     return app
 
 
-def _missing(consumer: Consumer) -> str | None:
-    return None if consumer.ready else str(consumer.trouble or "the broker is being asked")
+def _readiness_problem(consumer: Consumer) -> str | None:
+    return None if consumer.ready else str(consumer.last_error or "connecting to the broker")

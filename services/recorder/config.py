@@ -2,52 +2,36 @@
 
 from dataclasses import dataclass
 
-from common import faults
-from common.core.endpoints import Catalogue, catalogue
 from common.core.env import Env
-from common.messaging.broker import Broker
-from common.messaging.settings import broker
-from common.telemetry.settings import TelemetrySettings, telemetry_settings
-from common.web.server import Address, address, loopback
+from common.messaging.settings import Broker, broker
+from services.config import ServiceConfig, load_shared
 
 SERVICE = "mythical-recorder"
 PORT = 4002
 
 
 @dataclass(frozen=True)
-class Config:
-    """All that the recorder is told.
+class Config(ServiceConfig):
+    """The shared settings, the broker, and how messages are processed.
 
-    `concurrency` messages are worked on at a time. With the default the queue waves: the burst brings about 160
-    messages/s for 12 s, the slow beasts keep a worker for a second, 16 workers record about 37/s; so some 1,500 wait
-    when the burst ends, and they are gone a minute later, well inside the quiet phase. A message that fails is tried
-    `attempts` times, `retry_delay_s` seconds apart.
+    At most `concurrency` messages are processed at a time. With the default, the queue length rises and falls: the
+    burst brings about 160 messages/s for 12 s, messages about slow beasts occupy a worker for a second, and 16 workers
+    record about 37/s. So about 1,500 messages wait when the burst ends, and a minute later, well within the quiet
+    phase, none does. A failing message is attempted `attempts` times, `retry_delay_s` seconds apart.
     """
 
-    address: Address
-    telemetry: TelemetrySettings
-    catalogue: Catalogue
     broker: Broker
     concurrency: int
     attempts: int
     retry_delay_s: float
-    faults: dict[str, float]
-    faults_control: bool
-    debug: bool
 
 
 def load(env: Env) -> Config:
-    """Read the settings; raises SettingsError."""
-    where = address(env, PORT)
+    """Read the settings; raise SettingsError for a value that is not allowed."""
     return Config(
-        address=where,
-        telemetry=telemetry_settings(env, SERVICE),
-        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        **vars(load_shared(env, SERVICE, PORT)),
         broker=broker(env, SERVICE),
         concurrency=env.integer("RECORDER_CONCURRENCY", 16, 1, 256),
         attempts=env.integer("RECORDER_ATTEMPTS", 5, 1, 100),
         retry_delay_s=env.number("RECORDER_RETRY_DELAY", 5, 0.1, 3600),
-        faults=faults.strengths(env, *faults.shown_by("recorder")),
-        faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
-        debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )

@@ -1,4 +1,4 @@
-"""MessageHandler: what is done with one message."""
+"""MessageHandler: processes one message."""
 
 import logging
 import random
@@ -9,11 +9,10 @@ from collections.abc import Callable
 from opentelemetry import trace
 from opentelemetry.metrics import Meter
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import SLOW_BEASTS, SLOW_CONSUMER, SLOW_PROCESSING, Faults
-from common.messaging import Message, Poison
-from services.recorder.faults.leak import Leak
-from services.recorder.faults.stuck import Stuck
+from common.messaging import Message, PoisonMessage
+from services.recorder.faults import MemoryLeak, StuckConsumer
 
 log = logging.getLogger(__name__)
 
@@ -24,30 +23,30 @@ _TEXT = re.compile(r"(?P<method>GET|POST|DELETE) /(?P<beast>[A-Za-z]+)(?: .*)?",
 
 
 class MessageHandler:
-    """Works on messages and counts them; used from many threads at once."""
+    """Processes messages and counts them; thread-safe."""
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        endpoints: EndpointSet,
         meter: Meter,
         faults: Faults,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._catalogue = catalogue
+        self._endpoints = endpoints
         self._faults = faults
         self._sleep = sleep
-        self._leak = Leak(faults)
-        self._stuck = Stuck(faults)
-        # The suffix _total is added on the way to Prometheus.
+        self._leak = MemoryLeak(faults)
+        self._stuck = StuckConsumer(faults)
+        # The exporter to Prometheus adds the suffix _total.
         self._recorded = meter.create_counter("mythical_messages_recorded", description="Messages recorded.")
 
-    def record(self, message: Message) -> None:
-        """Record one message; raises Poison for a text that is none of the three forms, which no retry can mend."""
-        method, beast = self._read(message.text)
-        trace.get_current_span().set_attribute(self._catalogue.tag, beast)
+    def handle(self, message: Message) -> None:
+        """Record a message; raise PoisonMessage for a text in none of the three forms: no retry can help."""
+        method, beast = self._parse(message.text)
+        trace.get_current_span().set_attribute(self._endpoints.tag, beast)
         self._stuck.hold()
-        # Simulated: a real recorder would store the message; this one only takes the time for it.
-        self._sleep(random.uniform(*WORK_S) + self._slowness(beast))  # noqa: S311 - dice, not secrets
+        # Simulated: a real recorder would store the message; this one only waits as long.
+        self._sleep(random.uniform(*WORK_S) + self._delay_s(beast))  # noqa: S311 - not for secrets
         self._recorded.add(1)
         self._leak.keep()
         fields = {
@@ -55,16 +54,16 @@ class MessageHandler:
             "endpoint": beast,
             "status": "SUCCESS",
             "attempt": message.attempt,
-            "message_id": message.message_id,  # by which a message that came twice is told from two messages
+            "message_id": message.message_id,  # distinguishes a message delivered twice from two messages
         }
-        log.info("message recorded", extra={"fields": fields, "tags": {self._catalogue.tag: beast}})
+        log.info("message recorded", extra={"fields": fields, "tags": {self._endpoints.tag: beast}})
 
-    def _slowness(self, beast: str) -> float:
-        of_beast = self._faults.seconds(SLOW_PROCESSING, 0.5, 1.5) if beast in SLOW_BEASTS else 0.0
-        return of_beast + self._faults.seconds(SLOW_CONSUMER, 0.4, 0.6)
+    def _delay_s(self, beast: str) -> float:
+        of_beast = self._faults.random_delay(SLOW_PROCESSING, 0.5, 1.5) if beast in SLOW_BEASTS else 0.0
+        return of_beast + self._faults.random_delay(SLOW_CONSUMER, 0.4, 0.6)
 
-    def _read(self, text: str) -> tuple[str, str]:
+    def _parse(self, text: str) -> tuple[str, str]:
         match = _TEXT.fullmatch(text)
-        if not match or match["beast"] not in self._catalogue.danger:
-            raise Poison("the message is not about a beast")
+        if not match or match["beast"] not in self._endpoints.danger:
+            raise PoisonMessage("the message is not about a beast")
         return match["method"], match["beast"]

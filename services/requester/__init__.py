@@ -1,1 +1,1 @@
-"""The requester: four loops of random requests to the server, each told to the recorder through the queue."""
+"""The requester: sends random requests to the server, and a message about each to the recorder through the queue."""

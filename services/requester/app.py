@@ -1,83 +1,84 @@
-"""The requester's wiring: what it is made of, and in which order that ends."""
+"""The requester's wiring: its parts, and the order in which they are closed."""
 
 import logging
 import random
 import threading
 
 from flask import Flask
+from opentelemetry import metrics, trace
 
 from common.faults import SILENT_TELEMETRY, Faults
-from common.faults.metrics import mark
+from common.faults.metrics import register_fault_telemetry
 from common.messaging import Publisher
 from common.telemetry.setup import start_telemetry
-from common.web.admin import beside, operations
+from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers
-from common.web.refusals import RejectedRequests
-from common.web.server import Running
+from common.web.server import ServiceRuntime
 from services.requester.client import Client
 from services.requester.config import Config
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from services.requester.request_round import RequestRound
-from services.requester.traffic_plan import Plan
+from services.requester.traffic_plan import TrafficPlan
 from services.requester.workers import WorkerThreads
 
 log = logging.getLogger(__name__)
 
-# What a stop waits for when nobody answers: rounds under way, messages without a confirm, telemetry. Together it has to
-# stay below five seconds; a server that hangs is given up, though a request to it may take that long by itself.
-ROUNDS_S, FLUSH_S, TELL_S = 1.0, 1.0, 2.5
+# Shutdown timeouts: current rounds, unconfirmed messages, telemetry. Their sum must stay below five seconds, which a
+# request to a server that hangs would take by itself.
+ROUNDS_S, FLUSH_S, TELEMETRY_S = 1.0, 1.0, 2.5
 
 
-def start(config: Config, stop_event: threading.Event) -> Running:
-    """Start the requester in this process; `stop_event` is set when it is to end."""
-    faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - dice, not secrets
+def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
+    """Start the requester in this process; `stop_event` is set when it has to stop."""
+    faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - not for secrets
     telemetry = start_telemetry(
         config.telemetry,
-        job=f"{config.catalogue.prefix}-requester",
-        scope="mythical.requester",
+        job=f"{config.endpoints.prefix}-requester",
         silent=lambda: faults.strength(SILENT_TELEMETRY) > 0,
     )
-    mark(faults, telemetry.meter)
-    danger = Danger()
-    danger.observe(telemetry.meter)
-    publisher = Publisher(config.broker, tracer=telemetry.tracer, meter=telemetry.meter)
+    tracer, meter = trace.get_tracer("mythical.requester"), metrics.get_meter("mythical.requester")
+    register_fault_telemetry(faults, meter)
+    danger = DangerGauge()
+    danger.observe(meter)
+    publisher = Publisher(config.broker, tracer=tracer, meter=meter)
     client = Client(
         config.server,
-        config.catalogue,
-        telemetry.tracer,
-        telemetry.meter,
+        config.endpoints,
+        tracer,
+        meter,
         connections=config.loops,
         conventions=config.telemetry.conventions,
         faults=faults,
     )
-    plan = Plan(config.catalogue, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
-    journey = RequestRound(config.catalogue, client, publisher, danger, faults, timeshift_min=config.timeshift_min)
-    loops = WorkerThreads(plan, journey, count=config.loops, start_s=config.start_s)
-    machines = operations(
+    plan = TrafficPlan(config.endpoints, faults, seed=config.seed, rate=config.rate, error_odds=config.error_odds)
+    request_round = RequestRound(
+        config.endpoints, client, publisher, danger, faults, timeshift_min=config.timeshift_min
+    )
+    workers = WorkerThreads(plan, request_round, count=config.loops, start_s=config.start_s)
+    admin = create_admin_app(
         telemetry,
-        {"broker": lambda: _missing(publisher)},
+        {"broker": lambda: _readiness_problem(publisher)},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
     )
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
-    loops.start()
-    return Running(
-        beside(create_app(), machines),
-        lambda: loops.close(ROUNDS_S),
+    workers.start()
+    return ServiceRuntime(
+        dispatch_by_path(create_app(), admin),
+        lambda: workers.close(ROUNDS_S),
         client.close,
         lambda: publisher.close(FLUSH_S),
-        lambda: telemetry.close(TELL_S),
-        late=RejectedRequests(telemetry.meter).slow,
+        lambda: telemetry.close(TELEMETRY_S),
     )
 
 
 def create_app() -> Flask:
-    """Make the Flask application: the requester asks and is not asked, so it answers 404 to everything."""
+    """Return the Flask application: the requester has no API, so it responds with 404 to everything."""
     app = Flask("requester", static_folder=None)
     register_error_handlers(app)
     return app
 
 
-def _missing(publisher: Publisher) -> str | None:
-    return str(publisher.trouble) if publisher.trouble else None
+def _readiness_problem(publisher: Publisher) -> str | None:
+    return str(publisher.last_error) if publisher.last_error else None

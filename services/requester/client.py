@@ -1,55 +1,38 @@
-"""One request to the server over a connection that is kept, with the CLIENT span that tells of it."""
+"""Requests to the server over kept connections, each with its CLIENT span."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import urllib3
-from opentelemetry import propagate
+from opentelemetry import propagate, trace
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import BROKEN_PROPAGATION, Faults
-from common.telemetry.semconv import Conventions
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, Conventions
 
 FAILURE = 400
 
-# OpenTelemetry semantic conventions, metric http.client.request.duration: the advised bucket boundaries, in seconds.
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-
 
 class RequestFailed(Exception):
-    """The server could not be asked or did not do what it was asked; `kind` is a status or the name of an error."""
+    """No answer, or one that is an error or unreadable; `kind` is a status or the name of an error."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """A request that is being made: its span, and how to send it."""
-
-    span: Span
-    client: "Client"
-    method: str
-    beast: str
-
-    def send(self, body: dict[str, str] | None = None) -> list[dict[str, str]]:
-        """Send it and give the names in the answer, if any; raises RequestFailed."""
-        return self.client.send(self, body)
-
-
 class Client:
-    """Talks to the server at `server` (host, port), with at most `connections` connections."""
+    """Sends requests to the server at `server` (host, port), over at most `connections` connections."""
 
     def __init__(
         self,
         server: tuple[str, int],
-        catalogue: Catalogue,
+        catalogue: EndpointSet,
         tracer: Tracer,
         meter: Meter,
         *,
@@ -67,19 +50,19 @@ class Client:
             self._port,
             maxsize=connections,
             block=False,
-            retries=False,  # a second try would be a second request: the journey decides, not the transport
+            retries=False,  # a retry would be a second request, which is for the caller to decide
             timeout=urllib3.Timeout(connect=1.0, read=5.0),
         )
         self._duration = meter.create_histogram(
             "http.client.request.duration",
             unit="s",
             description="Duration of HTTP client requests.",
-            explicit_bucket_boundaries_advisory=BUCKETS_S,
+            explicit_bucket_boundaries_advisory=HTTP_DURATION_BUCKETS_S,
         )
 
     @contextmanager
-    def exchange(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Exchange]:
-        """Open the span `requester` of a request, linked to the one before it. An error in the block marks the span.
+    def span(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Span]:
+        """Start the span `requester` of a request, linked to the one before it. An error in the block marks the span.
 
         It is a span of its own trace, and the only CLIENT span of the request: a second one around or inside it would
         count double in span metrics and keep the service graph from pairing client and server.
@@ -93,14 +76,14 @@ class Client:
             set_status_on_exception=False,
         ) as span:
             try:
-                yield Exchange(span, self, method, beast)
+                yield span
             except RequestFailed as failure:
                 span.set_attribute("error.type", failure.kind)
                 span.set_status(Status(StatusCode.ERROR, str(failure)))
                 raise
 
-    def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
-        """Make the request of an exchange; see Exchange.send."""
+    def send(self, method: str, beast: str, body: dict[str, str] | None = None) -> list[dict[str, str]]:
+        """Send a request inside the block of its span. Return the names in the answer, if any; raise RequestFailed."""
         headers: dict[str, str] = {}
         if not self._faults.should_trigger(BROKEN_PROPAGATION):
             propagate.inject(headers)
@@ -108,38 +91,34 @@ class Client:
         if body is not None:
             headers["Content-Type"] = "application/json"
             payload = json.dumps(body)
-        labels: dict[str, str | int] = {
-            "http.request.method": exchange.method,
+        labels: dict[str, AttributeValue] = {
+            "http.request.method": method,
             "server.address": self._host,
             "server.port": self._port,
         }
         start = time.perf_counter()
         try:
-            answer = self._http.request(exchange.method, f"/{exchange.beast}", body=payload, headers=headers)
-            self._note(exchange.span, answer.status)
+            answer = self._http.request(method, f"/{beast}", body=payload, headers=headers)
             labels["http.response.status_code"] = answer.status
+            self._set_status_attributes(trace.get_current_span(), answer.status)
             if answer.status >= FAILURE:
                 raise RequestFailed(str(answer.status), f"the server answered {answer.status}")
-            return _names(answer.data) if exchange.method == "GET" else []
+            return _names(answer.data) if method == "GET" else []
         except urllib3.exceptions.HTTPError as error:
-            raise self._failed(error, labels) from error
+            labels["error.type"] = kind = type(error).__name__
+            raise RequestFailed(kind, f"the server at {self._host}:{self._port} cannot be reached") from error
         except RequestFailed as failure:
             labels["error.type"] = failure.kind
             raise
         finally:
             self._duration.record(time.perf_counter() - start, labels)
 
-    def _failed(self, error: Exception, labels: dict[str, str | int]) -> RequestFailed:
-        kind = type(error).__name__
-        labels["error.type"] = kind
-        return RequestFailed(kind, f"the server at {self._host}:{self._port} cannot be reached")
-
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
 
-    def _attributes(self, method: str, beast: str) -> dict[str, str | int]:
-        attributes: dict[str, str | int] = {self._catalogue.tag: beast, "peer.service": "mythical-server"}
+    def _attributes(self, method: str, beast: str) -> dict[str, AttributeValue]:
+        attributes: dict[str, AttributeValue] = {self._catalogue.tag: beast, "peer.service": "mythical-server"}
         url = f"http://{self._host}:{self._port}/{beast}"
         if self._conventions.old_http:
             attributes |= {
@@ -158,7 +137,7 @@ class Client:
             }
         return attributes
 
-    def _note(self, span: Span, status: int) -> None:
+    def _set_status_attributes(self, span: Span, status: int) -> None:
         if self._conventions.old_http:
             span.set_attribute("http.status_code", status)
         if self._conventions.new_http:
@@ -166,7 +145,7 @@ class Client:
 
 
 def _names(body: bytes) -> list[dict[str, str]]:
-    """Read the answer to a GET: something else than the server may listen at its address."""
+    """Read the answer to a GET; raise RequestFailed, since something else may listen at the server's address."""
     try:
         names = json.loads(body)
     except (ValueError, RecursionError):

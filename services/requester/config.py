@@ -3,30 +3,23 @@
 import random
 from dataclasses import dataclass
 
-from common import faults
-from common.core.endpoints import Catalogue, catalogue
 from common.core.env import Env, SettingsError
-from common.messaging.broker import Broker
-from common.messaging.settings import broker
-from common.telemetry.settings import TelemetrySettings, telemetry_settings
-from common.web.server import Address, address, loopback
+from common.messaging.settings import Broker, broker
+from services.config import ServiceConfig, load_shared
 
 SERVICE = "mythical-requester"
 PORT = 4001
 
 
 @dataclass(frozen=True)
-class Config:
-    """All that the requester is told.
+class Config(ServiceConfig):
+    """The shared settings, the broker, the server's host and port, and the traffic to generate.
 
-    `loops` run side by side, the first after `start_s` seconds, each next one a second later; `rate` divides the
-    pauses between requests; `error_odds` is the share of requests that are made wrong on purpose; one `seed` gives
-    one sequence of beasts, methods, names and pauses; `timeshift_min` sets log times back.
+    `loops` threads send requests, the first after `start_s` seconds and each other one a second later. `rate` divides
+    the pauses between requests. `error_odds` is the share of malformed requests. The same `seed` produces the same
+    sequence of beasts, methods, names and pauses. `timeshift_min` is subtracted from the times in log lines.
     """
 
-    address: Address
-    telemetry: TelemetrySettings
-    catalogue: Catalogue
     broker: Broker
     server: tuple[str, int]
     loops: int
@@ -35,18 +28,12 @@ class Config:
     error_odds: float
     seed: int
     timeshift_min: int
-    faults: dict[str, float]
-    faults_control: bool
-    debug: bool
 
 
 def load(env: Env) -> Config:
-    """Read the settings; raises SettingsError."""
-    where = address(env, PORT)
+    """Read the settings; raise SettingsError for a value that is not allowed."""
     return Config(
-        address=where,
-        telemetry=telemetry_settings(env, SERVICE),
-        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        **vars(load_shared(env, SERVICE, PORT)),
         broker=broker(env, SERVICE),
         server=env.host_port("MYTHICAL_SERVER_HOST_PORT", "mythical-server:4000"),
         loops=env.integer("REQUESTER_LOOPS", 4, 1, 64),
@@ -55,9 +42,6 @@ def load(env: Env) -> Config:
         error_odds=env.number("REQUESTER_ERROR_ODDS", 0, 0, 1),
         seed=_seed(env),
         timeshift_min=_timeshift(env),
-        faults=faults.strengths(env, *faults.shown_by("requester")),
-        faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
-        debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )
 
 
@@ -72,5 +56,5 @@ def _seed(env: Env) -> int:
 
 
 def _timeshift(env: Env) -> int:
-    """TIMESHIFT set to anything but a word for "no" puts log times 40 minutes into the past."""
+    """Return 40 minutes if TIMESHIFT is set to anything but `false`, `0`, `no` or `off`, else 0."""
     return 0 if env.text("TIMESHIFT", "false").lower() in ("false", "0", "no", "off") else 40

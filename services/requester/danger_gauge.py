@@ -1,4 +1,4 @@
-"""The danger gauge: how much danger was raised in the last 30 seconds."""
+"""The danger gauge: the danger raised in the last 30 seconds."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 WINDOW_S = 30
 
 
-class Danger:
+class DangerGauge:
     """A sum over a sliding window, kept per second so that its memory does not grow with the rate."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -19,15 +19,15 @@ class Danger:
         self._lock = threading.Lock()
 
     def add(self, danger: int) -> None:
-        """Raise the danger now."""
+        """Add danger now."""
         with self._lock:
-            now = int(self._clock())  # in here, or a second might come twice: as two entries, of which there are 30
+            now = int(self._clock())  # inside the lock, or two threads could append the same second twice
             if self._seconds and self._seconds[-1][0] == now:
                 danger += self._seconds.pop()[1]
             self._seconds.append((now, danger))
 
     def level(self) -> int:
-        """Give the danger raised in the last 30 seconds."""
+        """Return the danger raised in the last 30 seconds."""
         since = int(self._clock()) - WINDOW_S
         with self._lock:
             return sum(danger for second, danger in self._seconds if second > since)

@@ -1,4 +1,4 @@
-"""Names for beasts: four words each, so that some six million different ones can be given."""
+"""Names for beasts: four words each, about six million combinations."""
 
 import random
 
@@ -23,6 +23,6 @@ ANIMALS = (
 PLACES = "bog brook cave cliff coast creek dale delta dune fen field ford glen grove heath hill isle lake marsh".split()
 
 
-def random_name(dice: random.Random) -> str:
-    """Give a name such as `russet_sly_otter_glen`."""
-    return "_".join(dice.choice(words) for words in (COLOURS, TEMPERS, ANIMALS, PLACES))
+def random_name(rng: random.Random) -> str:
+    """Return a name such as `russet_sly_otter_glen`."""
+    return "_".join(rng.choice(words) for words in (COLOURS, TEMPERS, ANIMALS, PLACES))

@@ -1,55 +1,55 @@
-"""The journey: what one round of requests does, from the request to the message about it."""
+"""One round of the requester: a request, or two, and the message about each."""
 
 import json
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanContext
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
 from common.messaging import MessagingError, Publisher
 from services.requester.client import Client, RequestFailed
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from services.requester.traffic_plan import Round
 
 log = logging.getLogger(__name__)
 
-# The two releases that requests pretend to come from, half of them each: something to compare in a dashboard.
+# The two releases that requests claim to come from, half of them each, so that a dashboard can compare them.
 OLD_RELEASE, NEW_RELEASE = "1.9.2", "2.0.0"
 EVEN = 0.5
 
 
 class RequestRound:
-    """Makes the requests of a round and publishes a message for each that succeeded."""
+    """Sends the requests of a round and publishes a message about each that succeeds."""
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        endpoints: EndpointSet,
         client: Client,
         publisher: Publisher,
-        danger: Danger,
+        danger: DangerGauge,
         faults: Faults,
         *,
         timeshift_min: int,
     ) -> None:
-        self._catalogue = catalogue
+        self._endpoints = endpoints
         self._client = client
         self._publisher = publisher
         self._danger = danger
         self._faults = faults
         self._timeshift = timedelta(minutes=timeshift_min)
-        self._previous: SpanContext | None = None  # of any loop: links lead through all requests in their order
+        self._previous: SpanContext | None = None  # of any thread: links connect all requests in order
 
-    def make(self, planned: Round) -> None:
-        """Make one round: the request and, after a GET, perhaps the deletion of a name it found."""
-        self._danger.add(self._catalogue.danger[planned.beast])
-        if planned.wrong:
-            self._request(planned, "POST", {})  # no name: the server has to answer 400
+    def run(self, planned: Round) -> None:
+        """Run one round: the request and, after a GET, perhaps the deletion of a name that it returned."""
+        self._danger.add(self._endpoints.danger[planned.beast])
+        if planned.malformed:
+            self._request(planned, "POST", {})  # without a name: the server has to respond with 400
         elif planned.method == "POST":
             self._request(planned, "POST", {"name": planned.name})
         else:
@@ -58,19 +58,19 @@ class RequestRound:
                 self._request(planned, "DELETE", {"name": found[0]["name"]})
 
     def _request(self, planned: Round, method: str, body: dict[str, str] | None) -> list[dict[str, str]]:
-        """Make one request and give the names it found; one that fails is logged, never raised."""
+        """Send a request and return the names it found; log a failure and return no names."""
         start = time.perf_counter()
         try:
-            with self._client.exchange(method, planned.beast, self._previous) as exchange:
-                self._previous = exchange.span.get_span_context()
+            with self._client.span(method, planned.beast, self._previous) as span:
+                self._previous = span.get_span_context()
                 try:
-                    found = exchange.send(body)
+                    found = self._client.send(method, planned.beast, body)
                 except RequestFailed as failure:
                     share = max(EVEN, self._faults.strength(NEW_VERSION_FAILS))
-                    exchange.span.set_attribute("service.version", _release(planned.version, share))
+                    span.set_attribute("service.version", _release(planned.version, share))
                     self._log(method, planned.beast, start, error=str(failure))
                     raise
-                exchange.span.set_attribute("service.version", _release(planned.version, EVEN))
+                span.set_attribute("service.version", _release(planned.version, EVEN))
                 self._publish(_message(method, planned.beast, body), planned.beast)
                 self._log(method, planned.beast, start)
                 return found
@@ -78,22 +78,19 @@ class RequestRound:
             return []
 
     def _publish(self, message: str, beast: str) -> None:
-        """Hand the message over without waiting; if the broker never confirms it, that is logged under this trace."""
-        delay_s = self._faults.seconds(SLOW_PUBLISH, 0.5, 2.5) if beast in SLOW_BEASTS else 0.0
+        """Publish the message without waiting; if the broker never confirms it, log that with this trace id."""
+        delay_s = self._faults.random_delay(SLOW_PUBLISH, 0.5, 2.5) if beast in SLOW_BEASTS else 0.0
         if self._faults.should_trigger(POISON_MESSAGES):
             message = message.replace(" /", " ", 1)
         future = self._publisher.publish(message, delay_s=delay_s)
-        future.add_done_callback(self._told(trace.get_current_span(), beast))
+        future.add_done_callback(partial(self._log_unpublished, trace.get_current_span(), beast))
 
-    def _told(self, span: trace.Span, beast: str) -> Callable[[Future[None]], None]:
-        def told(future: Future[None]) -> None:
-            error = future.exception()
-            if isinstance(error, MessagingError):
-                token = context.attach(trace.set_span_in_context(span))
-                log.error("message not published", extra=self._extra(beast, status="FAILURE", error=str(error)))
-                context.detach(token)
-
-        return told
+    def _log_unpublished(self, span: trace.Span, beast: str, future: Future[None]) -> None:
+        error = future.exception()
+        if isinstance(error, MessagingError):
+            token = context.attach(trace.set_span_in_context(span))
+            log.error("message not published", extra=self._extra(beast, status="FAILURE", error=str(error)))
+            context.detach(token)
 
     def _log(self, method: str, beast: str, start: float, error: str | None = None) -> None:
         extra = self._extra(
@@ -110,7 +107,7 @@ class RequestRound:
 
     def _extra(self, beast: str, **fields: str | None) -> dict[str, object]:
         now = (datetime.now(UTC) - self._timeshift).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"fields": {**fields, "loggedtime": now}, "tags": {self._catalogue.tag: beast}}
+        return {"fields": {**fields, "loggedtime": now}, "tags": {self._endpoints.tag: beast}}
 
 
 def _release(chance: float, share_of_new: float) -> str:
@@ -118,7 +115,7 @@ def _release(chance: float, share_of_new: float) -> str:
 
 
 def _message(method: str, beast: str, body: dict[str, str] | None) -> str:
-    """Give the text of the message about a request, in the form that recorders have always read."""
+    """Return the text of the message about a request, in the original's format."""
     if body is None:
         return f"{method} /{beast}"
     return f"{method} /{beast} {json.dumps(body) if method == 'POST' else body['name']}"

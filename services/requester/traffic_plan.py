@@ -1,16 +1,16 @@
-"""The plan: what is requested when, as one sequence that a seed decides."""
+"""The plan: a sequence of requests and pauses, determined by a seed."""
 
 import random
 import threading
 from dataclasses import dataclass
 from typing import Literal
 
-from common.core.endpoints import Catalogue
+from common.core.endpoints import EndpointSet
 from common.faults import REQUEST_WAVES, Faults
 from services.requester.names import random_name
 
-CYCLE, BURST = 3000, 2000  # requests in a wave, and how many of them come quickly
-QUICK_S, SLOW_S = (0.0, 0.05), (0.1, 1.1)  # pauses of one loop in the burst and in the quiet after it
+CYCLE, BURST = 3000, 2000  # requests in a wave, and how many of them in its burst
+QUICK_S, SLOW_S = (0.0, 0.05), (0.1, 1.1)  # pauses of one thread in the burst and in the quiet phase after it
 
 # The same number of requests in the same time, without waves: the mean pause over a whole cycle.
 EVEN_S = (BURST * sum(QUICK_S) / 2 + (CYCLE - BURST) * sum(SLOW_S) / 2) / CYCLE
@@ -18,53 +18,53 @@ EVEN_S = (BURST * sum(QUICK_S) / 2 + (CYCLE - BURST) * sum(SLOW_S) / 2) / CYCLE
 
 @dataclass(frozen=True)
 class Round:
-    """One request to make: what it asks of which beast, whether a name is deleted after it, and the pause after."""
+    """One request to send: its method and beast, whether to delete a name after it, and the pause that follows."""
 
     method: Literal["GET", "POST"]
     beast: str
     name: str
-    wrong: bool
+    malformed: bool
     then_delete: bool
     version: float
     pause_s: float
 
 
-class Plan:
-    """Gives the rounds in order to whichever loop asks; the same seed gives the same rounds."""
+class TrafficPlan:
+    """Generates the rounds for all threads, in order; the same seed generates the same rounds."""
 
-    def __init__(self, catalogue: Catalogue, faults: Faults, *, seed: int, rate: float, error_odds: float) -> None:
-        self._catalogue = catalogue
+    def __init__(self, endpoints: EndpointSet, faults: Faults, *, seed: int, rate: float, error_odds: float) -> None:
+        self._endpoints = endpoints
         self._faults = faults
         self._rate = rate
         self._error_odds = error_odds
-        self._dice = random.Random(seed)  # noqa: S311 - dice, not secrets
+        self._rng = random.Random(seed)  # noqa: S311 - not for secrets
         self._count = 0
         self._lock = threading.Lock()
 
     def next(self) -> Round:
-        """Give the next round.
+        """Return the next round.
 
-        Every round throws the same dice in the same order, whatever comes of them: were the name drawn for a POST
-        only, one changed choice would change all that follow.
+        Every round draws the same random numbers in the same order. If the name were drawn for a POST only, one
+        changed choice would change all rounds after it.
         """
         with self._lock:
-            dice, names = self._dice, self._catalogue.names
-            method: Literal["GET", "POST"] = "GET" if dice.random() < 0.5 else "POST"  # noqa: PLR2004 - equally likely
-            index = dice.randrange(len(names))
+            rng, names = self._rng, self._endpoints.names
+            method: Literal["GET", "POST"] = "GET" if rng.random() < 0.5 else "POST"  # noqa: PLR2004 - equally likely
+            index = rng.randrange(len(names))
             planned = Round(
                 method=method,
                 beast=names[index],
-                name=random_name(dice),
-                wrong=dice.random() < self._error_odds,
-                then_delete=dice.random() < index / len(names) and method == "GET",
-                version=dice.random(),
-                pause_s=self._pause_s(dice.random()) / self._rate,
+                name=random_name(rng),
+                malformed=rng.random() < self._error_odds,
+                then_delete=rng.random() < index / len(names) and method == "GET",
+                version=rng.random(),
+                pause_s=self._pause_s(rng.random()) / self._rate,
             )
             self._count = (self._count + 1) % CYCLE
             return planned
 
     def _pause_s(self, chance: float) -> float:
-        """Simulated: real users do not come in waves of 3,000, but waves make better graphs."""
+        """Return the pause for a random number from 0 to 1. Simulated: real users do not arrive in waves of 3,000."""
         least, most = QUICK_S if self._count < BURST else SLOW_S
         wave = least + chance * (most - least)
         even = 2 * EVEN_S * chance

@@ -1,21 +1,21 @@
-"""The loops: threads that make one round after another, at the plan's pace."""
+"""The worker threads: each runs one round after another, at the pace of the plan."""
 
 import logging
 import threading
 import time
 
 from services.requester.request_round import RequestRound
-from services.requester.traffic_plan import Plan
+from services.requester.traffic_plan import TrafficPlan
 
 log = logging.getLogger(__name__)
 
 
 class WorkerThreads:
-    """Runs `count` loops; the first starts after `start_s` seconds, each next one a second later."""
+    """`count` threads; the first starts after `start_s` seconds, each other one a second later."""
 
-    def __init__(self, plan: Plan, journey: RequestRound, *, count: int, start_s: float) -> None:
+    def __init__(self, plan: TrafficPlan, request_round: RequestRound, *, count: int, start_s: float) -> None:
         self._plan = plan
-        self._journey = journey
+        self._round = request_round
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(start_s + number,), name=f"loop-{number}", daemon=True)
@@ -23,12 +23,12 @@ class WorkerThreads:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Stop after the rounds that are under way; those that take longer than timeout_s seconds are given up."""
+        """Stop after the current rounds, or after timeout_s seconds."""
         self._stop.set()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
@@ -41,9 +41,9 @@ class WorkerThreads:
             planned = self._plan.next()
             began = time.monotonic()
             try:
-                self._journey.make(planned)
-            except Exception:  # a loop that dies would go unnoticed: fewer requests, and no error anywhere
-                log.exception("a round failed")
-            # The pace counts from start to start, as with the timers of the original: what a request took is not
-            # added to the pause.
+                self._round.run(planned)
+            except Exception:  # a dead thread would go unnoticed: fewer requests, and no error anywhere
+                log.exception("request round failed")
+            # The pause is measured from start to start, as by the timers of the original: the duration of a request
+            # is not added to it.
             self._stop.wait(max(0.0, planned.pause_s - (time.monotonic() - began)))

@@ -1,33 +1,33 @@
-"""A circuit breaker: a statement that waited in vain for a lock is not tried again for a moment, and then once.
+"""A circuit breaker: after a lock timeout, a statement is rejected for a moment and then tried once.
 
-Without it one locked table takes the server with it: each request for that table waits a second for the lock, and holds
-one of the few turns and connections meanwhile, until none is left for the tables that nobody locked. The pattern is
-Michael Nygard's (Release It!, 2007): closed it lets all through, open none, half-open one that tries.
+Without it, one locked table takes the server down: each request for that table waits a second for the lock and occupies
+a thread and a connection meanwhile, until none is left for the tables that are not locked. The pattern is Michael
+Nygard's (Release It!, 2007): a closed circuit lets all calls through, an open one none, a half-open one a single trial.
 """
 
 import threading
 import time
 from collections.abc import Callable
 
-# As long as Retry-After asks callers to stay away.
+# The same as Retry-After.
 OPEN_S = 1.0
 
 
-class Breaker:
-    """One circuit for each statement: reading may go on where writing waits. `try_s` is the longest that one takes.
+class CircuitBreaker:
+    """One circuit per statement, so reads continue where writes are blocked.
 
-    `clock` gives seconds.
+    `try_s` is the longest that a trial takes, in seconds. `clock` returns seconds.
     """
 
     def __init__(self, try_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._try_s = try_s
         self._clock = clock
-        self._open: dict[str, float] = {}  # until when, by the text of the statement
+        self._open: dict[str, float] = {}  # when the next trial is due, by the text of the statement
         self._lock = threading.Lock()
 
-    def refuses(self, text: str) -> bool:
-        """Whether a statement is better not tried now; whoever is told False after a trip tries it for all others."""
-        if not self._open:  # as good as always, and all that a request then pays
+    def is_open(self, text: str) -> bool:
+        """Return whether to reject a statement. After a failure, one caller gets False: its call is the trial."""
+        if not self._open:  # the usual case, without a lock
             return False
         with self._lock:
             until = self._open.get(text)
@@ -36,16 +36,16 @@ class Breaker:
             now = self._clock()
             if now < until:
                 return True
-            self._open[text] = now + self._try_s  # should nothing be heard of this try, the next one is due then
+            self._open[text] = now + self._try_s  # if this trial reports no result, the next one is due then
             return False
 
-    def trip(self, text: str) -> None:
-        """It waited in vain: refuse it for a moment."""
+    def record_failure(self, text: str) -> None:
+        """Open the circuit: the statement timed out waiting for a lock."""
         with self._lock:
             self._open[text] = self._clock() + OPEN_S
 
-    def reset(self, text: str) -> None:
-        """It went through: let all through again."""
+    def record_success(self, text: str) -> None:
+        """Close the circuit."""
         if text in self._open:
             with self._lock:
                 self._open.pop(text, None)

@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common import faults
-from common.core.endpoints import Catalogue, catalogue
 from common.core.env import Env, SettingsError
-from common.telemetry.settings import TelemetrySettings, telemetry_settings
-from common.web.server import Address, address, loopback
+from common.faults import NULL_NAME
+from services.config import ServiceConfig, load_shared
 
 SERVICE = "mythical-server"
 PORT = 4000
@@ -16,7 +14,7 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Database:
-    """How to reach Postgres, how many connections to hold, and how long anything may take there (milliseconds)."""
+    """Where Postgres listens, how to log in, and how many connections to keep; the timeout is in milliseconds."""
 
     host: str
     port: int
@@ -28,7 +26,7 @@ class Database:
 
     @property
     def address(self) -> dict[str, Any]:
-        """Where it is and who asks, in the words of the driver."""
+        """The connection parameters under psycopg's names."""
         return {
             "host": self.host,
             "port": self.port,
@@ -39,44 +37,33 @@ class Database:
 
 
 @dataclass(frozen=True)
-class Config:
-    """All that the server is told."""
+class Config(ServiceConfig):
+    """The shared settings, the database, the period after which tables are recreated, and the rows each may hold."""
 
-    address: Address
-    telemetry: TelemetrySettings
-    catalogue: Catalogue
     database: Database
     teardown_timeout_ms: float
     table_rows: int
-    faults: dict[str, float]
-    faults_control: bool
-    debug: bool
 
 
 def load(env: Env) -> Config:
-    """Read the settings; raises SettingsError."""
-    where = replace(address(env, PORT), waiting=env.integer("HTTP_QUEUE", 128, 1, 1024))
-    strengths = faults.strengths(env, *faults.shown_by("server"))
+    """Read the settings; raise SettingsError for a value that is not allowed."""
+    shared = load_shared(env, SERVICE, PORT)
     if env.flag("ALWAYS_SUCCEED", default=False):
-        strengths[faults.NULL_NAME.name] = 0.0
+        shared.faults[NULL_NAME.name] = 0.0
+    shared = replace(shared, address=replace(shared.address, max_queue=env.integer("HTTP_QUEUE", 128, 1, 1024)))
     return Config(
-        address=where,
-        telemetry=telemetry_settings(env, SERVICE),
-        catalogue=catalogue(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING"))),
+        **vars(shared),
         database=Database(
             host=env.text("MYTHICAL_DATABASE_HOST", "mythical-database"),
             port=env.port("MYTHICAL_DATABASE_HOST_PORT", 5432),
             user=env.text("MYTHICAL_DATABASE_USER", "postgres"),
             password=env.secret("MYTHICAL_DATABASE_PASSWORD", "mythical"),
             name=env.text("MYTHICAL_DATABASE_NAME", "postgres"),
-            connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", where.threads, 1, 256),
+            connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", shared.address.threads, 1, 256),
             statement_timeout_ms=env.integer("MYTHICAL_DATABASE_STATEMENT_TIMEOUT", 2000, 10, 60_000),
         ),
         teardown_timeout_ms=_teardown_timeout(env),
         table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),
-        faults=strengths,
-        faults_control=env.flag("FAULTS_CONTROL", default=loopback(where)),
-        debug=env.flag("DEBUG_ENDPOINTS", default=loopback(where)),
     )
 
 
@@ -84,5 +71,5 @@ def _teardown_timeout(env: Env) -> float:
     name = "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT"
     timeout_ms = env.number(name, DAY_MS, 1, DAY_MS)
     if timeout_ms == 1:
-        raise SettingsError(f"{name}=1 is out of range; give milliseconds above 1, at most {DAY_MS}")
+        raise SettingsError(f"{name}=1 is out of range; use milliseconds above 1, at most {DAY_MS}")
     return timeout_ms

@@ -1,36 +1,25 @@
 """Spans and metrics of SQL, by the old and the new database conventions.
 
-Written by hand: it costs two thirds of what the driver's instrumentation does, and keeps values out of telemetry,
-which that one lets through in the status text (`Key (name)=(...) already exists`).
+The stock alternative is opentelemetry-instrumentation-psycopg. It is not used, since it puts the text of a database
+error, with its values, into the span's status (`Key (name)=(...) already exists`), and no table into the span's name.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.util.types import AttributeValue
 from psycopg import Error
 from psycopg_pool import ConnectionPool
 
-from common.fast.metrics import Series
 from common.telemetry.semconv import Conventions
 from services.server.config import Database
 from services.server.statements import Statement
 
 # OpenTelemetry semantic conventions, metric db.client.operation.duration: the advised bucket boundaries, in seconds.
 BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
-
-
-@dataclass(frozen=True)
-class _Described:
-    """What telemetry says of a statement each time it runs."""
-
-    name: str
-    attributes: dict[str, str | int]
-    labels: dict[str, str]
-    times: Series
 
 
 class StatementTracer:
@@ -40,7 +29,6 @@ class StatementTracer:
         self._tracer = tracer
         self._database = database
         self._conventions = conventions
-        self._described: dict[Statement, _Described] = {}
         self._duration = meter.create_histogram(
             "db.client.operation.duration",
             unit="s",
@@ -49,29 +37,33 @@ class StatementTracer:
         )
 
     @contextmanager
-    def span(self, statement: Statement) -> Iterator[None]:
-        """Tell of the statement that runs inside the block; a database error marks the span with its SQLSTATE."""
-        described = self._described.get(statement)
-        if described is None:
-            described = self._described[statement] = self._describe(statement)
-        # Not made the current span: nothing starts below it, and the switch would cost as much as the span does.
-        span = self._tracer.start_span(described.name, kind=SpanKind.CLIENT, attributes=described.attributes)
-        start = time.perf_counter()
-        times = described.times
-        try:
-            yield
-        except Error as error:
-            code = error.sqlstate or type(error).__name__
-            times = Series(self._duration, {**described.labels, "error.type": code})
-            span.set_attributes({"error.type": code, "db.response.status_code": code})
-            span.set_status(Status(StatusCode.ERROR, type(error).__name__))
-            raise
-        finally:
-            times.record(time.perf_counter() - start, span)
-            span.end()
+    def trace(self, statement: Statement) -> Iterator[None]:
+        """Trace the statement that runs inside the block; a database error marks the span with its SQLSTATE."""
+        labels = {
+            "db.system.name": "postgresql",
+            "db.operation.name": statement.operation,
+            "db.collection.name": statement.table,
+        }
+        with self._tracer.start_as_current_span(
+            f"{statement.operation} {statement.table}",
+            kind=SpanKind.CLIENT,
+            attributes=self._attributes(statement),
+            record_exception=False,  # its text may hold values
+            set_status_on_exception=False,
+        ) as span:
+            start = time.perf_counter()
+            try:
+                yield
+            except Error as error:
+                code = labels["error.type"] = error.sqlstate or type(error).__name__
+                span.set_attributes({"error.type": code, "db.response.status_code": code})
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                raise
+            finally:
+                self._duration.record(time.perf_counter() - start, labels)
 
-    def _describe(self, statement: Statement) -> _Described:
-        database, attributes = self._database, dict[str, str | int]()
+    def _attributes(self, statement: Statement) -> dict[str, AttributeValue]:
+        database, attributes = self._database, dict[str, AttributeValue]()
         if self._conventions.old_database:
             attributes |= {
                 "db.system": "postgresql",
@@ -91,13 +83,7 @@ class StatementTracer:
                 "server.address": database.host,
                 "server.port": database.port,
             }
-        labels = {
-            "db.system.name": "postgresql",
-            "db.operation.name": statement.operation,
-            "db.collection.name": statement.table,
-        }
-        name = f"{statement.operation} {statement.table}"
-        return _Described(name, attributes, labels, Series(self._duration, labels))
+        return attributes
 
 
 def observe_pool(meter: Meter, pool: ConnectionPool, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The statements of the store: composed once per beast from the catalogue, never from a request."""
+"""The SQL statements of the store: composed once per beast, never from a request."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,7 +8,7 @@ from psycopg import sql
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement with what its span says: the operation, the table, and the text with placeholders for values."""
+    """A statement and what its span reports: the operation, the table, and the text with placeholders for values."""
 
     operation: str
     table: str
@@ -17,7 +17,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Statements:
-    """What is asked of one beast's table."""
+    """The statements about one beast's table."""
 
     newest: Statement
     older: Statement
@@ -34,7 +34,7 @@ class Statements:
 
 
 def statements(table: str) -> Statements:
-    """Compose the statements for a table."""
+    """Return the statements for a table."""
 
     def statement(operation: str, text: str) -> Statement:
         composed = sql.SQL(text).format(table=sql.Identifier(table))
@@ -43,22 +43,22 @@ def statements(table: str) -> Statements:
     return Statements(
         newest=statement("SELECT", "SELECT id, name FROM {table} ORDER BY id DESC LIMIT %s"),
         older=statement("SELECT", "SELECT id, name FROM {table} WHERE id < %s ORDER BY id DESC LIMIT %s"),
-        # Simulated: the planted fault slow_query. Postgres sleeps once per statement, whatever the table holds.
+        # Simulated: the injected fault slow_query. Postgres sleeps once per statement, however many rows there are.
         slow_newest=statement("SELECT", "SELECT id, name FROM pg_sleep(%s) AS slow, {table} ORDER BY id DESC LIMIT %s"),
         slow_older=statement(
             "SELECT", "SELECT id, name FROM pg_sleep(%s) AS slow, {table} WHERE id < %s ORDER BY id DESC LIMIT %s"
         ),
-        # For the planted fault n_plus_one.
+        # For the injected fault n_plus_one.
         ids=statement("SELECT", "SELECT id FROM {table} ORDER BY id DESC LIMIT %s"),
         older_ids=statement("SELECT", "SELECT id FROM {table} WHERE id < %s ORDER BY id DESC LIMIT %s"),
         by_id=statement("SELECT", "SELECT id, name FROM {table} WHERE id = %s"),
-        # A name that exists is an answer, not an error: no exception here and no line in the database's log.
+        # A duplicate name is not an error here: it raises no exception and writes no line to the database's log.
         add=statement("INSERT", "INSERT INTO {table} (name) VALUES (%s) ON CONFLICT (name) DO NOTHING"),
         remove=statement("DELETE", "DELETE FROM {table} WHERE name = %s"),
         create=statement("CREATE TABLE", _create()),
         drop=statement("DROP TABLE", "DROP TABLE IF EXISTS {table}"),
         trim=statement(
-            # Ids below 0 are those of the planted fault missing_index, which clears up by itself.
+            # Ids below 0 belong to the injected fault missing_index, which deletes them itself.
             "DELETE",
             "DELETE FROM {table} WHERE id > 0 AND id <= (SELECT id FROM {table} ORDER BY id DESC OFFSET %s LIMIT 1)",
         ),

@@ -1,7 +1,7 @@
-"""TableMaintenance: the tables are there, stay small, and are dropped and made anew when their time is over.
+"""TableMaintenance: creates, trims and periodically recreates the tables.
 
-Any number of replicas may do this at once: an advisory lock lets one at a time, and the time of the last wipe is kept
-in the database, so that one wipe happens per period, not one per replica.
+Several replicas may run it at once. An advisory lock admits one at a time, and the time of the last recreation is
+stored in the database, so the tables are recreated once per period and not once per replica.
 """
 
 import logging
@@ -13,12 +13,11 @@ from opentelemetry.trace import Status, StatusCode, Tracer
 from psycopg import Connection, Error, sql
 
 from common.faults import DAILY_WIPE, Faults
-from services.server.connection_health import Row
-from services.server.store import DatabaseUnavailable, Store
+from services.server.store import DatabaseUnavailable, Row, Store
 
 log = logging.getLogger(__name__)
 
-# Any number will do; it only has to be the same in every replica and used for nothing else in this database.
+# An arbitrary number, the same in every replica and used for nothing else in this database.
 LOCK = 0x6D797468
 
 TRIM_EVERY_S = 60.0
@@ -30,21 +29,21 @@ FIRST_WIPE = f"INSERT INTO {WIPES} SELECT clock_timestamp() WHERE NOT EXISTS (SE
 WIPE_DUE = f"SELECT extract(epoch FROM clock_timestamp() - last) * 1000 >= %s FROM {WIPES}"  # noqa: S608
 WIPED = f"UPDATE {WIPES} SET last = clock_timestamp()"  # noqa: S608
 
-# The index by which the newest rows are found; a run that ended in the midst of the fault missing_index left none.
+# The index that finds the newest rows. It is missing after a process died while the fault missing_index was on.
 HAS_INDEX = "SELECT 1 FROM pg_index WHERE indrelid = to_regclass(quote_ident(%s)) AND indisprimary"
 ADD_INDEX = "ALTER TABLE {table} ADD PRIMARY KEY (id)"
 
 
 def add_index(connection: Connection[Row], table: str) -> None:
-    """Give a table its index on the id, if it has none."""
+    """Add the index on the id, if the table has none."""
     if not connection.execute(HAS_INDEX.encode(), (table,)).fetchone():
         connection.execute(sql.SQL(ADD_INDEX).format(table=sql.Identifier(table)))
 
 
 class TableMaintenance:
-    """A thread that keeps the tables, and by doing so knows how the database is.
+    """A thread that maintains the tables; its last attempt also shows whether the database answers.
 
-    `ready` while the tables exist and the database answers, `wiping` while they are made anew.
+    `ready` is true while the tables exist and the database answers, `is_recreating` while they are recreated.
     """
 
     def __init__(
@@ -64,17 +63,17 @@ class TableMaintenance:
         self._faults = faults
         self._trim_every_s = trim_every_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="table-maintenance", daemon=True)
         self._created = False
         self.ready = False
-        self.wiping = False
+        self.is_recreating = False
 
     def start(self) -> None:
-        """Begin; while the database is away, it is asked again each second."""
+        """Start the thread; it retries every second while the database is unavailable."""
         self._thread.start()
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Stop after what is under way; after timeout_s seconds it is given up, and the database takes it back."""
+        """Stop after the current task, or after timeout_s seconds; the database then rolls the task back."""
         self._stop.set()
         self._thread.join(timeout_s)
 
@@ -91,22 +90,22 @@ class TableMaintenance:
             self._stop.wait(self._pause_s())
 
     def _pause_s(self) -> float:
-        """A twentieth of the time between wipes, so that none comes later than that, but no less often than 1/s."""
+        """Return a twentieth of the period, so that no recreation is later than that, but at most one second."""
         return min(RETRY_S, max(self._wipe_after_ms / 20_000, 0.01))
 
-    def _attempt(self, what: str, action: Callable[[Connection[Row]], None]) -> bool:
-        """Do it in one transaction, alone among the replicas; True when the database answered."""
+    def _attempt(self, task: str, action: Callable[[Connection[Row]], None]) -> bool:
+        """Run the action in one transaction, unless another replica runs one; return whether the database answered."""
         try:
             with self._store.connection() as connection, connection.transaction():
                 if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK,)).fetchone() == (True,):
                     action(connection)
             return True
-        except DatabaseUnavailable as away:
-            log.warning("upkeep has to wait", extra={"fields": {"upkeep": what, "error": str(away)}})
+        except DatabaseUnavailable as error:
+            log.warning("maintenance postponed", extra={"fields": {"task": task, "error": str(error)}})
         except Error:
-            log.exception("upkeep failed", extra={"fields": {"upkeep": what}})
+            log.exception("maintenance failed", extra={"fields": {"task": task}})
         finally:
-            self.wiping = False
+            self.is_recreating = False
         return False
 
     def _create(self, connection: Connection[Row]) -> None:
@@ -114,7 +113,7 @@ class TableMaintenance:
             self._create_tables(connection)
             connection.execute(CREATE_WIPES.encode())
             connection.execute(FIRST_WIPE.encode())
-            log.info("tables are there", extra={"fields": {"tables": len(self._store.statements)}})
+            log.info("tables ready", extra={"fields": {"tables": len(self._store.statements)}})
         self._created = True
         self._store.tables_missing.clear()
 
@@ -129,7 +128,7 @@ class TableMaintenance:
         if connection.execute(WIPE_DUE.encode(), (self._wipe_after_ms,)).fetchone() != (True,):
             return
         with self._tracer.start_as_current_span("server") as span:
-            self.wiping = True
+            self.is_recreating = True
             log.info("dropping tables")
             try:
                 for of in self._store.statements.values():
@@ -139,7 +138,7 @@ class TableMaintenance:
             except Error as error:
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))
                 raise
-            log.info("tables made anew")
+            log.info("tables recreated")
 
     def _trim(self, connection: Connection[Row]) -> None:
         for of in self._store.statements.values():

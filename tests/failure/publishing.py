@@ -15,6 +15,7 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from common.messaging import Broker, Publisher
 from local.servers.rabbitmq import RabbitMQ
+from tests.integration.messaging_support import wait_ready
 
 # A recorder's own line for each message, written to its log file before the message is acknowledged: it outlives the
 # process, as a counter in memory does not.
@@ -81,7 +82,7 @@ def publishing(rabbitmq: RabbitMQ, *, rate: float, confirm_timeout_s: float = 10
         meter=NoOpMeterProvider().get_meter("test"),
         confirm_timeout_s=confirm_timeout_s,
     )
-    publisher.wait_ready(30)
+    wait_ready(publisher, 30)
     load = Publishing(publisher, rate)
     try:
         yield load

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Self
 
 ANSWER_S = 30.0
-LENGTH = 20  # bytes announced, of which at most half are ever sent
+LENGTH = 21  # bytes announced, of which at most half are sent before `finish`
 
 
 class SlowBodies:
@@ -44,24 +44,41 @@ class SlowBodies:
         for connection in self._connections:
             connection.close()
 
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def leave(self, count: int = 1) -> None:
+        """Close so many of the connections, the last ones."""
+        for _ in range(count):
+            self._connections.pop().close()
+
+    def finish(self) -> Counter[int]:
+        """Send the bodies at last, each with a name of its own; return the statuses of the responses, 0 for none.
+
+        For silent ones only.
+        """
+        for number, connection in enumerate(self._connections):
+            connection.sendall(f'{{"name": "slow-{number:04}"}}'.encode())
+        return self.endings()
+
     def endings(self) -> Counter[int]:
-        """Wait until the server has ended each connection; give the statuses of its answers, 0 for none."""
+        """Wait until the server has closed each connection; return the statuses of its responses, 0 for none."""
         return Counter(_status(connection) for connection in self._connections)
 
     def _head(self, kind: str) -> bytes:
         length = "Transfer-Encoding: chunked" if kind == "chunked" else f"Content-Length: {LENGTH}"
         body = {"silent": "", "dripping": '{"n', "chunked": '3\r\n{"n\r\n'}[kind]
-        head = f"{self._method} {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{length}"
-        return f"{head}\r\n\r\n{body}".encode()
+        head = f"{self._method} {self._path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{length}\r\n"
+        return f"{head}Content-Type: application/json\r\n\r\n{body}".encode()
 
     def _drip(self) -> None:
         for _ in range(LENGTH // 2 - 3):
-            for number in range(self._count):
+            for number, connection in enumerate(self._connections.copy()):
                 if self._stop.wait(1.0 / self._count):
                     return
                 if self._kinds[number % len(self._kinds)] == "dripping":
-                    with contextlib.suppress(OSError):  # the server has lost patience with it
-                        self._connections[number].sendall(b"a")
+                    with contextlib.suppress(OSError):  # the server has closed it
+                        connection.sendall(b"a")
 
 
 def how_long(ask: Callable[[], int], times: int, wanted: int) -> list[float]:

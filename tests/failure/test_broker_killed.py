@@ -70,6 +70,6 @@ def test_every_confirmed_message_is_recorded_though_the_broker_is_killed_again_a
     assert load.slowest_call_s < 1.0
     # An outage is told when it begins and when it ends, by each of the two connections, with little between.
     assert log.count('msg="broker connected"') == 2 * (kills + 1)
-    assert log.count('msg="broker away"') < 12 * kills
+    assert log.count('msg="broker unavailable"') < 12 * kills
     assert "Traceback" not in log
     assert f"broker={LOOPBACK}:{broker.port}" in log

@@ -1,4 +1,4 @@
-"""Messages that nobody can work on, and queues that someone else declared: put aside or refused, and the rest flows."""
+"""Messages that cannot be processed, and queues with other arguments: dead-lettered or rejected, and the rest flows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,8 +32,8 @@ POISON = {
     b"GET /unicorn\x00": "not about a beast",
     b"\xff\xfe\x00GET": "not UTF-8",
     "GET /unicörn".encode("latin-1"): "not UTF-8",
-    b"x" * 65_537: "at most 65536",
-    b"GET /unicorn " + b"x" * 1_000_000: "at most 65536",  # 25 of them fit into the bounds of the dead-letter queue
+    b"x" * 65_537: "limit is 65536",
+    b"GET /unicorn " + b"x" * 1_000_000: "limit is 65536",  # 25 of them fit into the bounds of the dead-letter queue
 }
 MANY = 25
 
@@ -56,7 +56,7 @@ def dead(rabbitmq: RabbitMQ) -> list[tuple[Any, bytes]]:
     return taken
 
 
-def test_poison_of_every_kind_is_put_aside_under_load_and_the_rest_flows(
+def test_poison_of_every_kind_is_dead_lettered_under_load_and_the_rest_flows(
     started: Fleet, rabbitmq: RabbitMQ, measured: Measured
 ) -> None:
     """Each goes to the dead-letter queue once, with its body and the reason; every good message is recorded by id."""
@@ -70,14 +70,14 @@ def test_poison_of_every_kind_is_put_aside_under_load_and_the_rest_flows(
     eventually(lambda: ready_messages(rabbitmq, "messages.dead") == MANY * len(POISON), 60)
     eventually(lambda: load.confirmed <= set(recorded([recorder.process.log])))
     log = recorder.process.log.read_text(encoding="utf-8")
-    put_aside = dead(rabbitmq)
+    dead_letters = dead(rabbitmq)
     measured(
-        f"{len(put_aside)} of {MANY * len(POISON)} poison messages of {len(POISON)} kinds in messages.dead, "
+        f"{len(dead_letters)} of {MANY * len(POISON)} poison messages of {len(POISON)} kinds in messages.dead, "
         f"{len(load.confirmed)} good ones recorded meanwhile, none lost; {ready_messages(rabbitmq, 'messages')} left"
     )
-    for properties, body in put_aside:
+    for properties, body in dead_letters:
         assert POISON[body] in properties.headers["x-reason"]
-    assert log.count('msg="poison message"') == len(put_aside)
+    assert log.count('msg="poison message"') == len(dead_letters)
     eventually(lambda: log_of(recorder).count('msg="message recorded"') == len(load.confirmed) + MANY)
     assert ready_messages(rabbitmq, "messages") == ready_messages(rabbitmq, "messages.retry") == 0
     assert "Traceback" not in log
@@ -88,12 +88,12 @@ def log_of(service: Service) -> str:
     return service.process.log.read_text(encoding="utf-8")
 
 
-def test_a_queue_that_someone_else_declared_is_refused_with_the_remedy_until_it_is_gone(
+def test_a_queue_with_other_arguments_is_named_with_the_remedy_until_it_is_gone(
     started: Fleet, rabbitmq: RabbitMQ, measured: Measured
 ) -> None:
-    """Neither service touches it or ends; readiness and log say what differs and what to do; then both go on."""
+    """As earlier versions declared it: readiness and log say what differs and what to do; then both recover."""
     with channel(rabbitmq) as on:
-        on.queue_declare("messages", durable=True)
+        on.queue_declare("messages", durable=True, arguments={"x-queue-type": "quorum"})
         on.basic_publish("", "messages", b"someone else's")
     with recording_server() as server:
         recorder = started.launch("recorder", until="/healthz")
@@ -101,11 +101,11 @@ def test_a_queue_that_someone_else_declared_is_refused_with_the_remedy_until_it_
         started.ready()
         said = {}
         for name, service in (("recorder", recorder), ("requester", requester)):
-            eventually(lambda service=service: "declared otherwise" in ask(service.base_url, "/readyz").text)  # type: ignore[misc]
+            eventually(lambda service=service: "declared differently" in ask(service.base_url, "/readyz").text)  # type: ignore[misc]
             said[name] = ask(service.base_url, "/readyz").text
             assert "queue 'messages'" in said[name]
             assert "rabbitmqctl delete_queue messages" in said[name]
-            eventually(lambda service=service: "declared otherwise" in log_of(service))  # type: ignore[misc]
+            eventually(lambda service=service: "declared differently" in log_of(service))  # type: ignore[misc]
         asked = len(server.asked)
         eventually(lambda: len(server.asked) > asked + 20)
         assert ready_messages(rabbitmq, "messages") == 1
@@ -124,10 +124,10 @@ def test_another_retry_delay_than_the_queues_is_refused_with_the_delay_that_fits
     first = started.start("recorder", RECORDER_RETRY_DELAY="2.5")
     assert first.stop() == 0
     other = started.start("recorder", until="/healthz", RECORDER_RETRY_DELAY="4")
-    eventually(lambda: "declared otherwise" in ask(other.base_url, "/readyz").text)
+    eventually(lambda: "declared differently" in ask(other.base_url, "/readyz").text)
     said = ask(other.base_url, "/readyz").text
     measured(f"it says: {said.strip()}")
-    assert "set the retry delay to 2.5 s again, or delete it once it is empty" in said
+    assert "set the retry delay back to 2.5 s, or delete the queue once it is empty" in said
     assert "rabbitmqctl delete_queue messages.retry" in said
     with channel(rabbitmq) as on:
         on.queue_delete("messages.retry")

@@ -40,7 +40,7 @@ def test_five_times_the_capacity_is_served_in_part_and_refused_in_part(
         seen = offer(server.port, rate=TIMES * before.rate, seconds=MINUTE_S)
         eventually(lambda: ask(server.base_url, "/unicorn").status == 200, 10)
         after.in_turns(server, beside, TURNS, CALLERS)
-        refusals = server.process.log.read_text(encoding="utf-8").count("requests refused, too many are waiting")
+        refusals = server.process.log.read_text(encoding="utf-8").count("requests rejected, too many are in progress")
         page = ask(server.base_url, "/metrics").text
     kept = after.share / before.share
     served, refused = seen.statuses[200], seen.statuses[503]

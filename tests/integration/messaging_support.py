@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Broker, Consumer, Message, Publisher
+from common.messaging import Broker, Consumer, Message, Publisher, QueueMismatch
 from common.messaging.topology import dead_name, retry_name
 from local.servers.binaries import rabbitmq_binary
 from local.servers.rabbitmq import RabbitMQ
@@ -37,6 +37,17 @@ def until(look: Callable[[], object], timeout_s: float = 15.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not look():
         assert time.monotonic() < deadline, f"not so within {timeout_s} s"
+        time.sleep(0.01)
+
+
+def wait_ready(part: Publisher | Consumer, timeout_s: float) -> None:
+    """Return when it is ready; raise QueueMismatch at once, otherwise its last error after `timeout_s` seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not part.ready:
+        error = part.last_error
+        if error is not None and (isinstance(error, QueueMismatch) or time.monotonic() > deadline):
+            raise error
+        assert time.monotonic() < deadline + 1, f"not ready within {timeout_s} s, without an error"
         time.sleep(0.01)
 
 
@@ -146,7 +157,7 @@ class Rig:
     def _opened(self, part: Part, wait: bool) -> Part:
         self._open.append(part)
         if wait:
-            part.wait_ready(READY_S)
+            wait_ready(part, READY_S)
         self._declared_at = time.monotonic()
         return part
 

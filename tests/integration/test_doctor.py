@@ -44,7 +44,7 @@ def test_a_service_that_was_stopped_is_the_broken_hop(gateway: Gateway, service:
             signal for name, signal in found if name == "mythical-server" and found[name, signal]["age_s"]
         } == SIGNALS
 
-    # A trace begins with the upkeep of the tables, a profile comes each ten seconds.
+    # A trace begins with the maintenance of the tables, a profile comes each ten seconds.
     eventually(all_there, what="every signal of the server")
     server.ended_by_test = True
     assert server.process.stop(10) == 0
@@ -78,7 +78,7 @@ def test_what_cannot_be_used_is_one_line_and_status_2() -> None:
         [sys.executable, "-m", "doctor", "local"], env=told, capture_output=True, text=True, check=False, timeout=30
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "doctor: DEMO_PAGE_PORT='many' is not a whole number; give one from 1 to 65535\n"
+    assert done.stderr == "doctor: DEMO_PAGE_PORT='many' is not a whole number; use one from 1 to 65535\n"
     done = subprocess.run(
         [sys.executable, "-m", "doctor", "elsewhere"], capture_output=True, text=True, check=False, timeout=30
     )

@@ -1,6 +1,6 @@
-"""The planted faults at 0 and at 1, as a learner sees them: in answers, in spans and in the pace of requests.
+"""The injected faults at 0 and at 1, as a learner sees them: in responses, in spans and in the pace of requests.
 
-The wipe of the tables is shown with the other upkeep, in test_server_upkeep.py.
+test_table_maintenance.py covers the recreation of the tables.
 """
 
 import json
@@ -120,9 +120,9 @@ def publish_seconds(gateway: Gateway, namespace: str) -> dict[bool, list[float]]
 
 def test_slow_publish(started: Fleet, servers: dict[str, Service], gateway: Gateway) -> None:
     """Messages of the slow beasts reach the broker late, seen in the spans of publishing; at 0 none does."""
-    told = {"REQUESTER_RATE": "4", **requests_to(servers["0"])}
+    settings = {"REQUESTER_RATE": "4", **requests_to(servers["0"])}
     requesters = [
-        started.launch("requester", **told, FAULT_SLOW_PUBLISH=strength, NAMESPACE=f"slow-publish-{strength}")
+        started.launch("requester", **settings, FAULT_SLOW_PUBLISH=strength, NAMESPACE=f"slow-publish-{strength}")
         for strength in ("0", "1")
     ]
     started.ready()
@@ -167,10 +167,10 @@ def test_slow_processing(started: Fleet, rabbitmq: RabbitMQ, gateway: Gateway) -
 
 def test_new_version_fails(started: Fleet, servers: dict[str, Service], gateway: Gateway) -> None:
     """The share of failing requests that claim the new version: all at 1; at 0 as many as of the old one."""
-    told = {"REQUESTER_RATE": "10", "REQUESTER_ERROR_ODDS": "1", **requests_to(servers["0"])}
+    settings = {"REQUESTER_RATE": "10", "REQUESTER_ERROR_ODDS": "1", **requests_to(servers["0"])}
     strengths = ("0", "0.7", "1")
     requesters = [
-        started.launch("requester", **told, FAULT_NEW_VERSION_FAILS=strength, NAMESPACE=f"version-{strength}")
+        started.launch("requester", **settings, FAULT_NEW_VERSION_FAILS=strength, NAMESPACE=f"version-{strength}")
         for strength in strengths
     ]
     share = {}

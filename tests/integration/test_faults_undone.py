@@ -67,7 +67,7 @@ def switches(started: Fleet, server: Service) -> Switches:
 
 
 def counted(postgres: Postgres, statement: str, database: str) -> int:
-    """The one number that a statement gives."""
+    """The one number that a statement returns."""
     return int(run(postgres, statement, database)[0][0])
 
 
@@ -106,10 +106,10 @@ def test_connections_that_were_taken_come_back(server: Service, switches: Switch
 
 
 def test_no_fault_leaves_a_thread_or_a_lease(switches: Switches) -> None:
-    """All of them set at once and cleared at once, every service is as at start."""
+    """All of them set at once and cleared at once, every service has its startup strengths again."""
     before = switches.states()
     for state in before:
-        switches.set(state.fault, min(1, state.fault.most), 60)
+        switches.set(state.fault, min(1, state.fault.max_strength), 60)
     assert {state.fault.name for state in switches.states() if state.seconds_left is None} == set()
     switches.clear()
     assert switches.states() == before
@@ -117,8 +117,8 @@ def test_no_fault_leaves_a_thread_or_a_lease(switches: Switches) -> None:
 
 def command(switches_of: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[str]:
     """Start `python -m workshop` with these words."""
-    told = {f"WORKSHOP_{name.upper()}": address for name, address in switches_of.items()}
-    told |= {
+    settings = {f"WORKSHOP_{name.upper()}": address for name, address in switches_of.items()}
+    settings |= {
         "MYTHICAL_STATE": str(folder),
         "WORKSHOP_GATEWAY": f"http://{LOOPBACK}:1",
         "WORKSHOP_MIMIR": f"http://{LOOPBACK}:1",
@@ -128,7 +128,7 @@ def command(switches_of: dict[str, str], folder: Path, *words: str) -> subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | told,
+        env=os.environ | settings,
     )
 
 
@@ -168,8 +168,8 @@ def test_each_run_of_a_scenario_begins_with_its_first_hint(addresses: dict[str, 
     for _ in range(2):
         process = command(addresses, tmp_path, "scenario", "run", "slow-lists", "--for", "60s")
         eventually(lambda: running(tmp_path / "scenario.lock"))
-        told = [said(addresses, tmp_path, "scenario", "hint")[1][:6] for _ in range(4)]
-        assert told == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
+        hints = [said(addresses, tmp_path, "scenario", "hint")[1][:6] for _ in range(4)]
+        assert hints == ["Hint 1", "Hint 2", "Hint 3", "Hint 3"]
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=DEADLINE_S)
 
@@ -189,7 +189,7 @@ def test_a_blind_scenario_names_no_fault(addresses: dict[str, str], tmp_path: Pa
 def test_a_scenario_that_is_killed_leaves_nothing_for_longer_than_its_lease(
     addresses: dict[str, str], switches: Switches, tmp_path: Path
 ) -> None:
-    """Nobody is left to put anything back: the services do it by themselves, as the tests of leases show."""
+    """Nothing is left to restore them: the leases end in the services, as the tests of leases show."""
     process = command(addresses, tmp_path, "scenario", "run", "slow-lists", "--start", "0s", "--for", "10m")
 
     def left() -> list[float]:
@@ -231,7 +231,7 @@ def test_what_cannot_be_is_one_line_and_status_2(
 
 @pytest.mark.parametrize("words", [["fault", "list"], ["scenario", "run", "slow-lists"]])
 def test_without_a_suite_it_says_how_to_start_one(words: list[str], tmp_path: Path) -> None:
-    """And a service whose switch is shut is told from one that is not there."""
+    """And a service whose switch is shut is distinguished from one that does not run."""
     nobody = dict.fromkeys(("server", "requester", "recorder"), f"http://{LOOPBACK}:{free_port()}")
     status, _, complaint = said(nobody, tmp_path, *words)
     assert (status, complaint.count("\n")) == (2, 1)
@@ -239,7 +239,7 @@ def test_without_a_suite_it_says_how_to_start_one(words: list[str], tmp_path: Pa
 
 
 def test_a_service_whose_switch_is_shut_says_so(started: Fleet, addresses: dict[str, str], tmp_path: Path) -> None:
-    """On an address that others can reach, nobody switches faults unasked."""
+    """On an address that others can reach, faults cannot be set unless enabled."""
     shut = started.start("server", FAULTS_CONTROL="false")
     assert ask(shut.base_url, "/faults").status == 404
     status, _, complaint = said({**addresses, "server": shut.base_url}, tmp_path, "fault", "list")
@@ -250,9 +250,9 @@ def test_a_service_whose_switch_is_shut_says_so(started: Fleet, addresses: dict[
 def test_the_page_switches_faults(addresses: dict[str, str], switches: Switches) -> None:
     """For whoever has it open here, and for no page of another site."""
     port = free_port()
-    told = {f"WORKSHOP_{name.upper()}": address for name, address in addresses.items()}
+    settings = {f"WORKSHOP_{name.upper()}": address for name, address in addresses.items()}
     page = subprocess.Popen(
-        [sys.executable, "-m", "workshop", "page"], env=os.environ | told | {"DEMO_WORKSHOP_PORT": str(port)}
+        [sys.executable, "-m", "workshop", "page"], env=os.environ | settings | {"DEMO_WORKSHOP_PORT": str(port)}
     )
     try:
         base = f"http://{LOOPBACK}:{port}"
@@ -261,7 +261,7 @@ def test_the_page_switches_faults(addresses: dict[str, str], switches: Switches)
         assert ask(base, "/icon.svg").status == 200  # an icon within the page would be refused by its policy
         second = subprocess.run(
             [sys.executable, "-m", "workshop", "page"],
-            env=os.environ | told | {"DEMO_WORKSHOP_PORT": str(port)},
+            env=os.environ | settings | {"DEMO_WORKSHOP_PORT": str(port)},
             stderr=subprocess.PIPE,
             text=True,
             check=False,

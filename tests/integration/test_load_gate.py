@@ -98,12 +98,12 @@ def test_break_says_at_how_many_users_a_line_was_crossed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"LOAD_SHAPE": "wave"}, "LOAD_SHAPE='wave' is none of steady"),
+        ({"LOAD_SHAPE": "wave"}, "LOAD_SHAPE='wave' is not one of steady"),
         ({"LOAD_BEASTS": "phoenix"}, "phoenix is none of unicorn"),
         ({"LOAD_HOST": "127.0.0.1:4000"}, "must start with http://"),
         ({"LOAD_USERS": "0"}, "LOAD_USERS='0' is out of range"),
         ({}, "does not answer"),
-        ({"LOAD_ROLE": "boss"}, "LOAD_ROLE='boss' is none of alone, master, worker"),
+        ({"LOAD_ROLE": "boss"}, "LOAD_ROLE='boss' is not one of alone, master, worker"),
         ({"LOAD_ROLE": "master", "LOAD_PROCESSES": "2"}, "LOAD_PROCESSES is for those that make load"),
         ({"LOAD_RESULTS": "/proc/nowhere"}, "cannot be made"),
         ({"LOAD_GATE": "nowhere.toml"}, "nowhere.toml: No such file"),

@@ -9,12 +9,11 @@ from itertools import pairwise
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 from opentelemetry.trace import StatusCode
-from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Message, Poison, QueueMismatch
-from common.messaging.topology import DELIVERY_LIMIT, dead_name, retry_name
+from common.messaging import Message, PoisonMessage, QueueMismatch
+from common.messaging.topology import dead_name, retry_name
 from local.servers.rabbitmq import RabbitMQ
-from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until
+from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until, wait_ready
 
 
 class FarFuture(pika.BasicProperties):  # type: ignore[misc]  # pika ships no py.typed
@@ -154,7 +153,7 @@ def test_poison_does_not_hold_up_the_rest(rig: Rig) -> None:
 
     def refuse(message: Message) -> None:
         if message.text.startswith("poison"):
-            raise Poison("not about a beast")
+            raise PoisonMessage("not about a beast")
 
     recorder = Recorder(refuse)
     consumer = rig.consumer(recorder, concurrency=1)
@@ -164,15 +163,15 @@ def test_poison_does_not_hold_up_the_rest(rig: Rig) -> None:
     until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 10)
     until(lambda: len(recorder.messages) == 100)
     assert {message.attempt for message in recorder.messages} == {1}
-    assert {properties.headers["x-reason"] for properties, _ in rig.dead()} == {"Poison: not about a beast"}
+    assert {properties.headers["x-reason"] for properties, _ in rig.dead()} == {"PoisonMessage: not about a beast"}
 
 
 @pytest.mark.parametrize(
     ("body", "properties", "reason"),
     [
-        (b"\xff\xfe\x00", pika.BasicProperties(), "Poison: body is not UTF-8 at byte 0"),
-        (b"x" * 70_000, pika.BasicProperties(), "Poison: body of 70000 bytes, at most 65536 are taken"),
-        (b"text", FarFuture(), "Poison: headers that cannot be read"),
+        (b"\xff\xfe\x00", pika.BasicProperties(), "PoisonMessage: body is not UTF-8 at byte 0"),
+        (b"x" * 70_000, pika.BasicProperties(), "PoisonMessage: body of 70000 bytes, the limit is 65536"),
+        (b"text", FarFuture(), "PoisonMessage: headers that cannot be read"),
     ],
     ids=["not UTF-8", "too large", "unreadable headers"],
 )
@@ -222,26 +221,39 @@ def test_foreign_messages_are_handled_and_can_be_retried_and_given_up(
 
 
 def test_a_message_that_kills_its_consumers_ends_in_the_dead_letter_queue(rig: Rig) -> None:
-    """Never acknowledged, delivered again and again: the broker itself gives it up, without losing it."""
-    consumer = rig.consumer(Recorder())
-    consumer.close(5)
+    """Never acknowledged, delivered again and again: counted in its copies, dead-lettered, and not lost."""
     rig.publisher().publish("killer", message_id="m1").result(10)
-    with rig.channel() as channel:
-        for _ in range(DELIVERY_LIMIT + 1):
-            until(lambda: reject_one(channel, rig.queue))
-    until(lambda: ready_messages(rig, dead_name(rig.queue)) == 1)
+    gate, seen = Gate(), []
+    for _ in range(3):
+        dying = Recorder(gate)
+        consumer = rig.consumer(dying, max_redeliveries=2)
+        until(lambda dying=dying: dying.messages)  # type: ignore[misc]
+        seen += dying.messages
+        assert consumer.close(0.1) == 1
+    last = Recorder()
+    consumer = rig.consumer(last, max_redeliveries=2)
+    until(lambda: consumer.depths.get(dead_name(rig.queue)) == 1)
+    gate.open.set()
     ((properties, body),) = rig.dead()
     assert (body, properties.message_id) == (b"killer", "m1")
-    assert properties.headers["x-death"][0]["reason"] == "delivery_limit"
+    assert properties.headers["x-reason"] == "delivered again 2 times, never acknowledged"
+    assert last.messages == []
+    assert [(message.redelivered, message.attempt) for message in seen] == [(False, 1), (True, 1), (True, 1)]
 
 
-def reject_one(channel: BlockingChannel, queue: str) -> bool:
-    """Take a message and give it back, as the broker does for a consumer that vanished; False if there is none."""
-    method, _properties, _body = channel.basic_get(queue)
-    if method is None:
-        return False
-    channel.basic_reject(method.delivery_tag, requeue=True)
-    return True
+def test_a_redelivered_message_is_handled_uncounted_while_copies_cannot_be_sent(rig: Rig) -> None:
+    """The queue has to drain while the broker's alarm blocks publishers; otherwise the alarm would never end."""
+    rig.publisher().publish("drained", message_id="m1").result(10)
+    gate = Gate()
+    first = Recorder(gate)
+    consumer = rig.consumer(first)
+    until(lambda: first.messages)
+    assert consumer.close(0.1) == 1
+    recorder = Recorder()
+    other = rig.consumer(recorder, wait=False, retry_delay_s=2.0)  # not the retry queue's delay: nothing can be moved
+    until(lambda: recorder.texts == ["drained"])
+    assert isinstance(other.last_error, QueueMismatch)
+    gate.open.set()
 
 
 def test_a_deleted_queue_is_declared_again_and_consumed(rig: Rig) -> None:
@@ -264,28 +276,28 @@ def test_a_deleted_retry_queue_loses_nothing(rig: Rig) -> None:
             raise ValueError("planted")
 
     recorder = Recorder(fail_once)
-    rig.consumer(recorder)
+    rig.consumer(recorder, depth_interval_s=60)  # asking for the depth declares it as well
     with rig.channel() as channel:
         channel.queue_delete(retry_name(rig.queue))
     rig.publisher().publish("bad").result(10)
     until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
 
 
-def test_a_queue_declared_otherwise_is_refused_in_one_line(rig: Rig) -> None:
+def test_a_retry_queue_with_another_delay_is_named_in_one_line(rig: Rig) -> None:
     """Here the retry queue with another delay; the messages themselves are consumed all the same."""
     first = rig.consumer(Recorder(), retry_delay_s=1.0)
     first.close(5)
     recorder = Recorder()
     second = rig.consumer(recorder, wait=False, retry_delay_s=2.0)
     with pytest.raises(QueueMismatch, match=rf"queue '{rig.queue}\.retry' .*x-message-ttl.*1000.*2000.*delete_queue"):
-        second.wait_ready(10)
+        wait_ready(second, 10)
     assert not second.ready
     rig.publisher().publish("flows").result(10)
     until(lambda: recorder.texts == ["flows"])
 
 
-def test_depths_are_told_for_each_queue(rig: Rig) -> None:
-    """The gauge has the ready messages of the three queues, by queue name alone."""
+def test_depths_are_reported_for_each_queue(rig: Rig) -> None:
+    """The gauge has the ready messages of the three queues, labelled by queue name alone."""
     gate = Gate()
     recorder = Recorder(gate)
     consumer = rig.consumer(recorder, concurrency=1, prefetch=1)

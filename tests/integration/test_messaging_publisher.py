@@ -4,10 +4,11 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
+from opentelemetry import baggage, context
 from opentelemetry.trace import SpanKind, StatusCode
 
 from common.messaging import (
@@ -22,7 +23,7 @@ from common.messaging import (
     Unroutable,
 )
 from local.servers.rabbitmq import RabbitMQ
-from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until
+from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until, wait_ready
 
 
 @pytest.fixture
@@ -87,6 +88,24 @@ def test_one_producer_span_per_message_in_the_callers_trace(rig: Rig) -> None:
     }
 
 
+def test_baggage_crosses_the_queue_and_what_is_on_the_list_becomes_an_attribute(rig: Rig) -> None:
+    """Both context headers are those of the global propagator; any other member would let callers create labels."""
+    seen: list[Mapping[str, object]] = []
+    rig.consumer(lambda _message: seen.append(baggage.get_all()))
+    members = {"user_agent.synthetic.type": "test", "loadtest.shape": "spike", "customer": "secret"}
+    caller = context.Context()
+    for name, value in members.items():
+        caller = baggage.set_baggage(name, value, caller)
+    token = context.attach(caller)
+    rig.publisher().publish("GET /unicorn").result(10)
+    context.detach(token)
+    until(lambda: rig.spans("process_message"))
+    (span,) = rig.spans("process_message")
+    assert seen == [members]
+    found = {name: value for name, value in (span.attributes or {}).items() if name in members}
+    assert found == {"user_agent.synthetic.type": "test", "loadtest.shape": "spike"}
+
+
 def test_publishing_is_counted_and_timed_with_exemplars(rig: Rig) -> None:
     """One point per outcome; the labels are the queue's, never the message's; the histogram points at a trace."""
     publisher = rig.publisher()
@@ -139,7 +158,7 @@ def test_messages_wait_for_the_broker_within_a_bound(rig: Rig, nowhere: Broker) 
     assert wait(futures, 5).not_done == set()
     assert 0.4 < time.monotonic() - started < 2.5
     assert {type(future.exception()) for future in futures} == {BrokerUnavailable}
-    until(lambda: "connection refused" in str(publisher.trouble))
+    until(lambda: "connection refused" in str(publisher.last_error))
     assert (publisher.ready, publisher.blocked) == (False, False)
     span = rig.spans("publish_to_queue")[0]
     assert span.status.status_code is StatusCode.ERROR
@@ -178,9 +197,9 @@ def test_a_broker_that_is_away_is_one_line_in_the_log(
     with caplog.at_level(logging.INFO):
         publisher = rig.publisher(broker=nowhere, wait=False)
         with pytest.raises(BrokerUnavailable, match="connection refused"):
-            publisher.wait_ready(1.5)
+            wait_ready(publisher, 1.5)
     (record,) = caplog.records
-    assert (record.message, record.levelname, record.exc_info) == ("broker away", "WARNING", None)
+    assert (record.message, record.levelname, record.exc_info) == ("broker unavailable", "WARNING", None)
     assert record.__dict__["fields"]["reason"] == f"{nowhere.address}: connection refused, nothing listens there"
 
 
@@ -188,8 +207,8 @@ def test_a_wrong_password_is_told_and_not_shown(rig: Rig) -> None:
     """The line names the user and what to check."""
     stranger = Broker(rig.broker.host, rig.broker.port, "guest", "s3cret")
     publisher = rig.publisher(broker=stranger, wait=False)
-    until(lambda: "access refused for user 'guest'" in str(publisher.trouble))
-    assert "s3cret" not in str(publisher.trouble)
+    until(lambda: "access refused for user 'guest'" in str(publisher.last_error))
+    assert "s3cret" not in str(publisher.last_error)
 
 
 def test_too_many_in_flight_are_refused_at_once(rig: Rig) -> None:
@@ -210,18 +229,41 @@ def test_a_deleted_queue_is_told_and_declared_again(rig: Rig) -> None:
     until(lambda: publisher.publish("arrives").exception(10) is None)
 
 
-def test_a_queue_declared_otherwise_is_refused_in_one_line(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """Which queue, what differs, what to do; logged once though it is tried again; it mends when the queue is gone."""
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_any_client_shares_the_queue_whichever_declares_it_first(rig: Rig, ours_first: bool) -> None:
+    """amqplib's assertQueue('messages') and every other client declare it durable and without arguments."""
+    publisher = rig.publisher() if ours_first else None
     with rig.channel() as channel:
         channel.queue_declare(rig.queue, durable=True)
+        (publisher or rig.publisher()).publish("shared").result(10)
+        _method, _properties, body = channel.basic_get(rig.queue, auto_ack=True)
+        channel.queue_declare(rig.queue, durable=True)
+    assert body == b"shared"
+
+
+# How earlier versions of this package declared the queue.
+OLD_ARGUMENTS = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": 100,
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": "test.dead",
+    "x-dead-letter-strategy": "at-least-once",
+    "x-overflow": "reject-publish",
+}
+
+
+def test_a_queue_with_the_old_arguments_is_named_with_the_remedy(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Which queue, what differs, what to do; logged once though it is tried again; it works once the queue is gone."""
+    with rig.channel() as channel:
+        channel.queue_declare(rig.queue, durable=True, arguments=OLD_ARGUMENTS)
     with caplog.at_level(logging.WARNING):
         publisher = rig.publisher(wait=False, confirm_timeout_s=1.0)
         with pytest.raises(
-            QueueMismatch, match=rf"queue '{rig.queue}' .*: x-.* is none, not .*delete_queue {rig.queue}"
+            QueueMismatch, match=rf"queue '{rig.queue}' .*: x-.* is .*, expected none.*delete_queue {rig.queue}"
         ):
-            publisher.wait_ready(10)
+            wait_ready(publisher, 10)
         assert isinstance(publisher.publish("no").exception(10), QueueMismatch)
-    assert [record.message for record in caplog.records] == ["broker away"]
+    assert [record.message for record in caplog.records] == ["broker unavailable"]
     with rig.channel() as channel:
         channel.queue_delete(rig.queue)
     until(lambda: publisher.ready)
@@ -229,9 +271,10 @@ def test_a_queue_declared_otherwise_is_refused_in_one_line(rig: Rig, caplog: pyt
 
 
 def test_a_queue_that_is_full_refuses_and_the_caller_hears(rig: Rig) -> None:
-    """An operator's policy bounds the queue: Basic.Nack becomes NotConfirmed at once."""
+    """An operator's policy bounds the queue and rejects what is too much: Basic.Nack becomes NotConfirmed at once."""
     publisher = rig.publisher()
-    rabbitmqctl(rig.rabbitmq, "set_policy", rig.queue, f"^{rig.queue}$", '{"max-length": 5}', "--apply-to", "queues")
+    bound = '{"max-length": 5, "overflow": "reject-publish"}'
+    rabbitmqctl(rig.rabbitmq, "set_policy", rig.queue, f"^{rig.queue}$", bound, "--apply-to", "queues")
     try:
         until(lambda: isinstance(publisher.publish("more").exception(10), NotConfirmed))
     finally:

@@ -1,4 +1,4 @@
-"""A broker that keeps the connection and does not answer: it is asked anew, and the reason is told."""
+"""A broker that keeps the connection and does not answer: the client reconnects, and the reason is logged."""
 
 import logging
 import socket
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.messaging import link
+from common.messaging import connection
 from local.ports import LOOPBACK
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, until
@@ -99,7 +99,7 @@ def between(rabbitmq: RabbitMQ) -> Iterator[Between]:
 @pytest.fixture
 def rig(rabbitmq: RabbitMQ, between: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:  # noqa: ARG001 - to be closed before that
     """A queue of its own on the session's broker, and little patience."""
-    monkeypatch.setattr(link, "SET_UP_S", 0.5)
+    monkeypatch.setattr(connection, "SET_UP_S", 0.5)
     made = Rig(rabbitmq)
     yield made
     made.clear()
@@ -113,20 +113,20 @@ def rig(rabbitmq: RabbitMQ, between: object, monkeypatch: pytest.MonkeyPatch) ->
         pytest.param(CONFIRM_SELECT_OK, id="confirms"),
     ],
 )
-def test_a_publisher_that_gets_no_answer_connects_anew(
+def test_a_publisher_that_gets_no_answer_reconnects(
     rig: Rig, between: Between, answer: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Heartbeats alone would keep it waiting for ever."""
+    """Heartbeats alone would keep it waiting forever."""
     broker = between(answer)
     with caplog.at_level(logging.INFO, "common.messaging"):
         publisher = rig.publisher(broker=replace(rig.broker, port=broker.port), wait=False)
         publisher.publish("GET /unicorn").result(15)
     assert broker.kept_back == 1
-    reasons = [record.fields["reason"] for record in caplog.records if record.msg == "broker away"]  # type: ignore[attr-defined]
+    reasons = [record.fields["reason"] for record in caplog.records if record.msg == "broker unavailable"]  # type: ignore[attr-defined]
     assert [f"no answer about '{rig.queue}' within 0.5 s" in reason for reason in reasons] == [True]
 
 
-def test_a_consumer_that_gets_no_answer_connects_anew(rig: Rig, between: Between) -> None:
+def test_a_consumer_that_gets_no_answer_reconnects(rig: Rig, between: Between) -> None:
     """What waits in the queue is handled after all."""
     rig.publisher().publish("GET /unicorn", message_id="kept").result(15)
     broker = between(CONSUME_OK)

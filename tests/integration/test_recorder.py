@@ -1,4 +1,4 @@
-"""The recorder on a real broker: what it counts, what it puts aside, and what becomes of messages when things end."""
+"""The recorder on a real broker: what it counts, what it dead-letters, what happens to messages when a part ends."""
 
 import time
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def total(gateway: Gateway, started: Fleet, name: str) -> float:
 
 
 def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """The three forms, whatever the name in them, and from whoever sends no headers at all."""
+    """The three forms, whatever the name in them, and also without any headers."""
     started.start("recorder")
     bodies = (
         b"GET /unicorn",
@@ -66,7 +66,7 @@ def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway
     assert ready_messages(rabbitmq, "messages.dead") == 0
 
 
-def test_how_long_a_message_was_under_way_is_told(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
+def test_the_age_of_a_message_is_measured(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
     """From the timestamp that its sender gave it, whatever it waited for; one without a timestamp does not count."""
     started.start("recorder")
     publish(rabbitmq, b"GET /unicorn", timestamp=int(time.time()) - 40)
@@ -78,8 +78,8 @@ def test_how_long_a_message_was_under_way_is_told(started: Fleet, gateway: Gatew
     assert 40 <= point["sum"] < 40 + DEADLINE_S
 
 
-def test_poison_is_put_aside_while_the_rest_flows(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """What no retry can mend goes to the dead-letter queue at once, counted and told; the others are recorded."""
+def test_poison_is_dead_lettered_while_the_rest_flows(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
+    """What no retry can fix goes to the dead-letter queue at once, counted and logged; the others are recorded."""
     started.start("recorder", RECORDER_CONCURRENCY="2")
     poison = (b"nonsense", b"GET /dragon", b"\xff\xfe", b"", b"GET unicorn", b"x" * 2_000_000)
     good = [b"GET /unicorn"] * 40
@@ -93,7 +93,7 @@ def test_poison_is_put_aside_while_the_rest_flows(started: Fleet, gateway: Gatew
     spans = own(gateway.get("spans", name="process_message", limit=200), started.namespace)
     failed = [span for span in spans if span["status"]["code"] == "ERROR"]
     assert len(failed) == len(poison)
-    assert {span["attributes"]["error.type"] for span in failed} == {"Poison"}
+    assert {span["attributes"]["error.type"] for span in failed} == {"PoisonMessage"}
 
 
 def test_a_stop_in_the_middle_of_the_work_loses_no_message(

@@ -1,4 +1,4 @@
-"""The requester: its sequence and its pace, and what it does while the server or the broker is away."""
+"""The requester: its sequence and its pace, and what it does while the server or the broker is unavailable."""
 
 import re
 import time
@@ -38,7 +38,7 @@ Json = dict[str, Any]
 
 EVEN = {"FAULT_REQUEST_WAVES": "0", "REQUESTER_SEED": "1"}
 
-# Requesters that run side by side, each against a server of its own: their settings, and how many requests are awaited.
+# Requesters that run side by side, each against a separate server: their settings, and how many requests are awaited.
 RUNS: dict[str, tuple[dict[str, str], int]] = {
     "seed 7": ({"REQUESTER_SEED": "7", "REQUESTER_RATE": "10"}, 200),
     "seed 7 again": ({"REQUESTER_SEED": "7", "REQUESTER_RATE": "10"}, 200),
@@ -70,8 +70,8 @@ def runs(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         folder = tmp_path_factory.mktemp("requesters")
         started = stack.enter_context(fleet(folder, SILENT, broker_settings(rabbitmq), AT_ONCE))
         servers = {run: stack.enter_context(recording_server()) for run in RUNS}
-        for run, (told, _) in RUNS.items():
-            started.launch("requester", **servers[run].settings, **told)
+        for run, (settings, _) in RUNS.items():
+            started.launch("requester", **servers[run].settings, **settings)
         started.ready()
         for run, (_, count) in RUNS.items():
             eventually(lambda run=run, count=count: len(servers[run].asked) >= count)  # type: ignore[misc]
@@ -87,7 +87,7 @@ def runs(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def test_a_seed_decides_what_is_asked(runs: Runs) -> None:
-    """The same seed gives the same methods, beasts and names in the same order; another seed gives others."""
+    """The same seed produces the same methods, beasts and names in the same order; another seed produces others."""
     assert runs.first("seed 7") == runs.first("seed 7 again")
     assert runs.first("seed 7") != runs.first("seed 8")
 
@@ -105,7 +105,7 @@ def test_requests_are_those_of_the_interface(runs: Runs) -> None:
 
 
 def test_one_message_is_published_for_each_request(runs: Runs) -> None:
-    """None is lost when the requester is told to stop, and none comes twice."""
+    """None is lost when the requester is stopped, and none is sent twice."""
 
     def text(asked: Asked) -> str:
         said = {"GET": "", "POST": f" {asked.body}", "DELETE": " found"}[asked.method]
@@ -121,7 +121,7 @@ def test_the_rate_divides_the_pauses(runs: Runs) -> None:
     assert slow[-1].at - slow[0].at > 3 * (quick[-1].at - quick[0].at)
 
 
-def test_the_boring_catalogue_is_asked_for_in_the_same_way(runs: Runs) -> None:
+def test_the_boring_endpoints_are_requested_in_the_same_way(runs: Runs) -> None:
     """ENDPOINT_TYPE=BORING: the endpoints of a shop."""
     assert {each.path for each in runs.first("boring")} == {f"/{endpoint}" for endpoint in BORING.names}
 
@@ -155,7 +155,7 @@ def newest(gateway: Gateway, fleet: Fleet, name: str) -> list[Json]:
 
 
 def failed(span: Json) -> bool:
-    """Tell whether the span is marked as failed."""
+    """Return whether the span is marked as failed."""
     return bool(span["status"]["code"] == "ERROR")
 
 
@@ -194,8 +194,8 @@ def test_a_server_that_is_away_is_seen_and_survived(telling: Fleet, gateway: Gat
 def test_a_broker_that_is_away_does_not_stop_the_requests(gateway: Gateway, telling: Fleet) -> None:
     """Requests go on, and each message fails visibly."""
     with recording_server() as server:
-        told = {**server.settings, "MYTHICAL_QUEUE_HOST_PORT": str(free_port()), "REQUESTER_RATE": "20"}
-        requester = telling.start("requester", until="/healthz", **told)
+        settings = {**server.settings, "MYTHICAL_QUEUE_HOST_PORT": str(free_port()), "REQUESTER_RATE": "20"}
+        requester = telling.start("requester", until="/healthz", **settings)
         eventually(lambda: len(server.asked) >= 30)
         # A message is held for 10 s before it is given up, or until the end.
         assert requester.stop() == 0
@@ -205,7 +205,7 @@ def test_a_broker_that_is_away_does_not_stop_the_requests(gateway: Gateway, tell
     lines = own(gateway.get("logs", contains="message not published", limit=500), telling.namespace)
     assert lines
     assert all(line["labels"]["level"] == "error" for line in lines)
-    assert any("broker away" in line["line"] for line in own(gateway.get("logs", limit=500), telling.namespace))
+    assert any("broker unavailable" in line["line"] for line in own(gateway.get("logs", limit=500), telling.namespace))
 
 
 def test_a_requester_whose_partners_all_hang_ends_in_time(rabbitmq: RabbitMQ, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
-from common.web.whole_requests import LARGEST_BODY
+from common.web.problems import MAX_BODY_BYTES
 from local.ports import free_port
 from local.servers.postgres import Postgres
 from tests.integration.conftest import Service, eventually
@@ -52,7 +52,7 @@ def started(postgres: Postgres, database: str, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def server(started: Fleet) -> Service:
-    """A server whose planted fault is off."""
+    """A server whose injected fault is off."""
     return started.start("server", FAULT_NULL_NAME="0")
 
 
@@ -146,7 +146,7 @@ def test_each_beast_has_names_of_its_own(server: Service, beast: str) -> None:
 
 
 def test_delete_is_idempotent(server: Service, beast: str) -> None:
-    """Deleting what is not there succeeds: whoever repeats a request whose answer was lost is not told off."""
+    """Deleting what is not there succeeds: a client that repeats a request after losing the response gets no error."""
     assert add(server, beast, "gone soon").status == 201
     assert [remove(server, beast, "gone soon").status for _ in range(2)] == [204, 204]
     assert names(server, f"/{beast}") == []
@@ -187,11 +187,11 @@ def test_a_name_is_kept_exactly(name: str, server: Service, beast: str) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("", "not JSON"),
-        ("name=x", "not JSON"),
-        ('{"name": "x"', "not JSON"),
-        ("[" * 8000, "not JSON"),
-        (b"\xff\xfe{}", "not JSON"),
+        ("", "not valid JSON"),
+        ("name=x", "not valid JSON"),
+        ('{"name": "x"', "not valid JSON"),
+        ("[" * 8000, "not valid JSON"),
+        (b"\xff\xfe{}", "not valid JSON"),
         ("{}", "no usable name"),
         ("[]", "no usable name"),
         ("null", "no usable name"),
@@ -242,7 +242,7 @@ def test_a_page_that_does_not_exist_is_refused(query: str, server: Service, beas
 @pytest.mark.parametrize("path", ["/", "/hydra", "/Unicorn", "/unicorn/", "/unicorn/1", "/mythical_wipes", "/%00"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_what_is_not_a_beast_is_not_found(method: str, path: str, server: Service) -> None:
-    """No table but the catalogue's can be reached."""
+    """No other table can be reached."""
     assert ask(server.base_url, path, method, body='{"name": "x"}', headers=JSON).status == 404
 
 
@@ -282,8 +282,8 @@ def test_a_body_that_nobody_wants_does_not_cost_the_connection(server: Service, 
 def test_a_body_is_read_up_to_its_limit(server: Service, beast: str) -> None:
     """16 KiB exactly is taken, one byte more is not."""
     name = '{"name": "x"}'
-    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(LARGEST_BODY), headers=JSON).status == 201
-    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(LARGEST_BODY + 1), headers=JSON).status == 413
+    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(MAX_BODY_BYTES), headers=JSON).status == 201
+    assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(MAX_BODY_BYTES + 1), headers=JSON).status == 413
 
 
 def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> None:
@@ -291,7 +291,7 @@ def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> 
     status = chunked(server, f"/{beast}", [b'{"name": ', b'"in chunks"}'])
     assert status == 201
     assert names(server, f"/{beast}") == ["in chunks"]
-    assert chunked(server, f"/{beast}", [b'{"name": "x"}', b" " * LARGEST_BODY]) == 413
+    assert chunked(server, f"/{beast}", [b'{"name": "x"}', b" " * MAX_BODY_BYTES]) == 413
 
 
 def test_head_is_get_without_the_body(server: Service, beast: str) -> None:
@@ -304,7 +304,7 @@ def test_head_is_get_without_the_body(server: Service, beast: str) -> None:
 
 
 def test_no_answer_shows_what_is_inside(started: Fleet, server: Service, beast: str) -> None:
-    """Whoever is refused learns what to do, nothing of how the server is made or where its database is."""
+    """A rejection says what to do, and nothing about the implementation or the database."""
     faulty = started.launch("server", FAULT_NULL_NAME="1")
     stranded = started.launch("server", until="/healthz", MYTHICAL_DATABASE_HOST_PORT=str(free_port()))
     started.ready()
@@ -327,7 +327,7 @@ def test_no_answer_shows_what_is_inside(started: Fleet, server: Service, beast: 
         assert "python" not in (answer.headers["Server"] or "").lower()
 
 
-def test_the_boring_catalogue_is_served_in_the_same_way(started: Fleet, postgres: Postgres) -> None:
+def test_the_boring_endpoints_are_served_in_the_same_way(started: Fleet, postgres: Postgres) -> None:
     """With ENDPOINT_TYPE=BORING the tables are those of a shop, and there are no beasts."""
     with own_database(postgres) as name:
         shop = started.start("server", MYTHICAL_DATABASE_NAME=name, ENDPOINT_TYPE="BORING", FAULT_NULL_NAME="0")
@@ -339,7 +339,7 @@ def test_the_boring_catalogue_is_served_in_the_same_way(started: Fleet, postgres
 
 
 def test_a_slow_caller_does_not_hold_up_the_others(server: Service, beast: str) -> None:
-    """Many callers that never finish their request take no thread: the next one is served at once."""
+    """Many callers that never finish their request take no place among those that are processed: others are served."""
     where = urlsplit(server.base_url)
     assert where.hostname
     assert where.port
@@ -357,7 +357,7 @@ def test_a_slow_caller_does_not_hold_up_the_others(server: Service, beast: str) 
 
 
 def chunked(server: Service, path: str, chunks: list[bytes]) -> int:
-    """POST a body in chunks and give the status."""
+    """POST a body in chunks and return the status."""
     where = urlsplit(server.base_url)
     assert where.hostname
     with socket.create_connection((where.hostname, where.port or 80), timeout=10) as connection:

@@ -1,4 +1,4 @@
-"""What the server does while its database is away, busy or broken, and after: on a Postgres of the test's own."""
+"""What the server does while its database is unavailable, busy or broken, and afterwards, on a separate Postgres."""
 
 import json
 import time
@@ -14,8 +14,7 @@ from local.errors import LocalError
 from local.ports import LOOPBACK
 from local.servers.postgres import Postgres
 from services.server.config import Database
-from services.server.connection_health import Reach
-from services.server.store import CHECKOUT_S, make_pool
+from services.server.store import CHECKOUT_S, ConnectionHealth, make_pool
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,
@@ -46,14 +45,14 @@ def database(servers_folder: Path) -> Iterator[Postgres]:
 def started(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The servers of this module."""
     folder = tmp_path_factory.mktemp("servers")
-    told = {"FAULT_NULL_NAME": "0", "MYTHICAL_DATABASE_STATEMENT_TIMEOUT": f"{STATEMENT_S * 1000:.0f}"}
-    with fleet(folder, SILENT, database_settings(database), told) as servers:
+    settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_DATABASE_STATEMENT_TIMEOUT": f"{STATEMENT_S * 1000:.0f}"}
+    with fleet(folder, SILENT, database_settings(database), settings) as servers:
         yield servers
 
 
 @pytest.fixture(scope="module")
 def server(started: Fleet, database: Postgres) -> Service:
-    """A server that was started while its database was away."""
+    """A server that was started while its database was down."""
     assert not database.process.running
     return started.start("server", until="/healthz")
 
@@ -77,7 +76,7 @@ def start(database: Postgres) -> None:
 
 def requests(server: Service) -> list[Answer]:
     """One request of each kind."""
-    body = json.dumps({"name": "while away"})
+    body = json.dumps({"name": "while down"})
     return [
         ask(server.base_url, "/unicorn"),
         ask(server.base_url, "/unicorn", "POST", body=body, headers=JSON),
@@ -97,8 +96,8 @@ def assert_away(server: Service) -> None:
 
 
 def assert_refused_at_once(server: Service) -> None:
-    """Once the pool has found that it cannot connect, nobody waits for a connection: callers come by the dozen."""
-    eventually(lambda: b"the database is away" in ask(server.base_url, "/unicorn").body)
+    """Once the pool has found that it cannot connect, no request waits for a connection: many arrive at once."""
+    eventually(lambda: b"The database is unavailable. Retry after 1 second." in ask(server.base_url, "/unicorn").body)
     before = time.monotonic()
     answers = [ask(server.base_url, "/unicorn") for _ in range(20)]
     assert {answer.status for answer in answers} == {503}
@@ -114,7 +113,7 @@ def assert_back(server: Service, since: float) -> None:
 
 
 def test_the_server_starts_while_the_database_is_away_and_becomes_ready(server: Service, database: Postgres) -> None:
-    """Nobody has to start things in an order."""
+    """The order of starting does not matter."""
     assert_away(server)
     start(database)
     assert_back(server, time.monotonic())
@@ -152,7 +151,7 @@ def test_a_crash_of_the_database_under_load_loses_nothing_acknowledged(ready: Se
 
 
 def test_connections_that_were_cut_are_replaced(ready: Service, database: Postgres) -> None:
-    """Every session ended by the administrator: at worst, who finds a dead connection is told to come again."""
+    """Every session ended by the administrator: at worst, a request with a dead connection gets 503."""
     run(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mythical-server'")
     statuses = {answer.status for answer in requests(ready)}
     assert statuses <= {200, 201, 204, 503}
@@ -216,7 +215,7 @@ def test_a_server_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None:
 
 
 def test_tables_that_someone_dropped_are_made_anew(ready: Service, database: Postgres) -> None:
-    """Without a restart: the request that finds none is told to come again, and soon one is served."""
+    """Without a restart: a request without tables gets 503, and soon one is served."""
     run(database, "DROP TABLE unicorn, owlbear")
     assert ask(ready.base_url, "/owlbear").status == 503
     assert_back(ready, time.monotonic())
@@ -227,7 +226,7 @@ def test_callers_that_waited_in_vain_do_not_shut_the_pool(database: Postgres) ->
     """After an outage longer than its patience, with more callers than may wait, the pool connects again by itself."""
     database.stop()
     settings = Database(database.host, database.port, database.user, database.password, database.database, 1, 1000)
-    with make_pool(settings, Reach()) as pool:
+    with make_pool(settings, ConnectionHealth()) as pool:
         pool.reconnect_timeout, pool.timeout = 0.5, 0.02
 
         def reads() -> bool:

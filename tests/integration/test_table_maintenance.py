@@ -1,4 +1,4 @@
-"""How the server keeps its tables: they stay small, and are dropped and made anew once per period, under load."""
+"""How the server maintains its tables: they stay small, and are dropped and recreated once per period, under load."""
 
 import itertools
 import json
@@ -21,9 +21,8 @@ from common.faults import Faults
 from common.telemetry.semconv import conventions
 from local.servers.postgres import Postgres
 from services.server.config import DAY_MS, Database
-from services.server.connection_health import Reach
 from services.server.sql_telemetry import StatementTracer
-from services.server.store import Store, make_pool
+from services.server.store import ConnectionHealth, Store, make_pool
 from services.server.table_maintenance import WIPES, TableMaintenance
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import JSON, SILENT, ask, database_settings, fleet, own_database, run
@@ -44,38 +43,38 @@ NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
 
 
 @contextmanager
-def running_upkeep(postgres: Postgres, database: str, rows: int) -> Iterator[TableMaintenance]:
+def running_maintenance(postgres: Postgres, database: str, rows: int) -> Iterator[TableMaintenance]:
     """TableMaintenance that trims as often as it can, with all its parts but the service around it."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
-    reach = Reach()
-    with make_pool(settings, reach) as pool:
+    health = ConnectionHealth()
+    with make_pool(settings, health) as pool:
         spans = StatementTracer(NoOpTracer(), NoOpMeter("test"), settings, conventions(Env({})))
-        store = Store(pool, reach, spans, MYTHICAL.names, NO_FAULTS, statement_s=2.0)
-        upkeep = TableMaintenance(
+        store = Store(pool, health, spans, MYTHICAL.names, NO_FAULTS, statement_s=2.0)
+        maintenance = TableMaintenance(
             store, NoOpTracer(), rows=rows, wipe_after_ms=DAY_MS, faults=NO_FAULTS, trim_every_s=0
         )
-        upkeep.start()
+        maintenance.start()
         try:
-            yield upkeep
+            yield maintenance
         finally:
-            upkeep.close()
+            maintenance.close()
 
 
 def test_tables_keep_their_newest_rows_alone(postgres: Postgres, database: str) -> None:
     """However much is added, a table comes back to its bound, and what is lost is the oldest."""
-    with running_upkeep(postgres, database, rows=10) as upkeep:
-        eventually(lambda: upkeep.ready)
+    with running_maintenance(postgres, database, rows=10) as maintenance:
+        eventually(lambda: maintenance.ready)
         for beast in ("unicorn", "beholder"):
             run(postgres, f"INSERT INTO {beast} (name) SELECT 'n' || i FROM generate_series(1, 500) AS i", database)  # noqa: S608
         for beast in ("unicorn", "beholder"):
             names = f"SELECT name FROM {beast} ORDER BY id"  # noqa: S608 - a constant
             eventually(lambda names=names: len(run(postgres, names, database)) <= 10)  # type: ignore[misc]
             assert [name for (name,) in run(postgres, names, database)] == [f"n{i}" for i in range(491, 501)]
-        assert upkeep.ready
+        assert maintenance.ready
 
 
 class Load:
-    """Callers of a server that add, read and delete without pause until told to stop, and what they were answered."""
+    """Callers of a server that add, read and delete without pause until stopped, and the statuses they get."""
 
     def __init__(self, servers: list[Service]) -> None:
         self.statuses: Counter[int] = Counter()
@@ -108,9 +107,9 @@ class Load:
 
 
 def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres, database: str, tmp_path: Path) -> None:
-    """Under load: one wipe per period, whoever does it; each caller is served or told to come again; all rows go."""
-    told = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": f"{PERIOD_S * 1000:.0f}"}
-    with fleet(tmp_path, SILENT, database_settings(postgres, database), told) as started:
+    """Under load: one wipe per period in total; each caller is served or gets 503; all rows go."""
+    settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": f"{PERIOD_S * 1000:.0f}"}
+    with fleet(tmp_path, SILENT, database_settings(postgres, database), settings) as started:
         replicas = [started.launch("server"), started.launch("server")]
         started.ready()
         for beast in MYTHICAL.names:
@@ -126,17 +125,17 @@ def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres,
         assert load.statuses[503] < load.statuses[200]
         for beast in MYTHICAL.names:
             assert run(postgres, f"SELECT name FROM {beast} WHERE name = 'from before'", database) == []  # noqa: S608
-        told_of = sum(replica.process.log.read_text().count("tables made anew") for replica in replicas)
+        recreated = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
     gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes)]
     assert min(gaps) >= timedelta(seconds=PERIOD_S)
-    assert told_of in (WIPE_COUNT, WIPE_COUNT + 1)  # another one may have come while the load ended
+    assert recreated in (WIPE_COUNT, WIPE_COUNT + 1)  # another one may have come while the load ended
 
 
 def test_without_the_fault_nothing_is_wiped(postgres: Postgres, database: str, tmp_path: Path) -> None:
     """FAULT_DAILY_WIPE=0: however short the period, rows stay; with it, the same rows go at once."""
-    told = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": "50"}
+    settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": "50"}
     kept = "SELECT name FROM unicorn WHERE name = 'kept'"
-    with fleet(tmp_path, SILENT, database_settings(postgres, database), told) as started:
+    with fleet(tmp_path, SILENT, database_settings(postgres, database), settings) as started:
         without = started.start("server", FAULT_DAILY_WIPE="0")
         assert ask(without.base_url, "/unicorn", "POST", body='{"name": "kept"}', headers=JSON).status == 201
         (first,) = run(postgres, LAST, database)

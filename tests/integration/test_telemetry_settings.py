@@ -190,7 +190,7 @@ def test_a_disabled_sdk_sends_nothing(running: Running) -> None:
 
 
 WRONG = [
-    ("server", "OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is none of grpc, http/protobuf"),
+    ("server", "OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "is not one of grpc, http/protobuf"),
     ("server", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT", "1", "above 1"),
     ("requester", "REQUESTER_RATE", "fast", "is not a number"),
     ("requester", "MYTHICAL_SERVER_HOST_PORT", "server", "is not host:port"),

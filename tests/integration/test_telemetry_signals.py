@@ -53,14 +53,21 @@ class Suite:
         return eventually(lambda: look(self.received(what, **query)), 40, f"{what} {query}")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["fast", "stock"])
 def suite(
-    postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    postgres: Postgres,
+    rabbitmq: RabbitMQ,
+    gateway: Gateway,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Suite]:
-    """Requester, server and recorder with one loop of requests, some of them wrong, and no fault that takes time."""
+    """Requester, server and recorder with one loop of requests, some of them malformed, and no fault that takes time.
+
+    Each test runs with the fast layer and with the plain SDK.
+    """
     clear_queues(rabbitmq)
     folder = tmp_path_factory.mktemp("services")
-    told = {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE, "FAULT_NULL_NAME": "0.05"}
+    told = {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE, "FAULT_NULL_NAME": "0.05", "TELEMETRY_LAYER": request.param}
     with (
         own_database(postgres) as name,
         fleet(folder, gateway.settings, database_settings(postgres, name), broker_settings(rabbitmq), told) as started,
@@ -502,7 +509,7 @@ def test_a_line_has_its_labels_and_leads_to_its_trace(service: str, suite: Suite
     ("service", "level", "error"),
     [
         ("mythical-requester", "error", "the server answered 400"),
-        ("mythical-server", "info", 'The body has no usable name; send {"name": "..."}.'),
+        ("mythical-server", "info", 'The body has no usable name. Send {"name": "..."}.'),
     ],
 )
 def test_a_failure_is_told_in_the_log(service: str, level: str, error: str, suite: Suite) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from common.faults import NEW_VERSION_FAILS, PLANTED, SLOW_PROCESSING, SLOW_PUBLISH
+from common.faults import ALL_FAULTS, NEW_VERSION_FAILS, SLOW_PROCESSING, SLOW_PUBLISH
 from mimir.source.rules import alerts
 from tests.seams.source_reading import instruments, span_names
 from tests.seams.tree import ROOT
@@ -17,7 +17,7 @@ each_scenario = pytest.mark.parametrize("of", SCENARIOS, ids=lambda of: of.name)
 
 def test_there_is_a_scenario_for_each_fault_that_is_off_by_default() -> None:
     """And for the slow beasts and the version 2.0.0 of the original."""
-    wanted = {fault for fault in PLANTED if fault.default == 0} | {SLOW_PUBLISH, SLOW_PROCESSING, NEW_VERSION_FAILS}
+    wanted = {fault for fault in ALL_FAULTS if fault.default == 0} | {SLOW_PUBLISH, SLOW_PROCESSING, NEW_VERSION_FAILS}
     assert wanted <= {fault for of in SCENARIOS for fault in of.faults}
 
 

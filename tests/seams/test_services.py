@@ -47,15 +47,16 @@ def test_the_files_of_a_service_hold_what_they_hold_in_each(service: str) -> Non
     """Settings and how they are read; what is run; the wiring and the web application."""
     assert {"SERVICE", "PORT", "Config", "load"} <= defined(tree(service, "config.py"))
     assert {"start", "create_app"} <= defined(tree(service, "app.py"))
-    assert "run" in defined(tree(service, "__main__.py"))
+    main = (ROOT / "services" / service / "__main__.py").read_text(encoding="utf-8")
+    assert f'run_service(load, "services.{service}.app:start")' in main
 
 
 @pytest.mark.parametrize("service", services())
 def test_every_service_shows_the_pages_for_machines(service: str) -> None:
     """Health, readiness, metrics and profiles, from the one place that makes them."""
     wiring = (ROOT / "services" / service / "app.py").read_text(encoding="utf-8")
-    assert "operations(" in wiring
-    assert "beside(" in wiring
+    assert "create_admin_app(" in wiring
+    assert "dispatch_by_path(" in wiring
 
 
 @pytest.mark.parametrize("service", services())

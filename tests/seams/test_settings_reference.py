@@ -9,6 +9,7 @@ from opentelemetry.sdk import environment_variables
 from opentelemetry.util import http
 
 from common.core.env import Env, SettingsError
+from common.telemetry.standard_variables import CHECKS, UNSUPPORTED
 from local.ports import Ports
 from services.recorder import config as recorder
 from services.requester import config as requester
@@ -23,6 +24,9 @@ LOADS: dict[str, Callable[[Env], object]] = {
 SECTIONS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
 STANDARD = "Standard variables that the SDK reads itself"
 DEMO = "The run without Docker"
+# Of the API and of the instrumentations.
+OF_NO_CONSTANT = {"OTEL_PROPAGATORS", "OTEL_PYTHON_EXCLUDED_URLS", "OTEL_PYTHON_FLASK_EXCLUDED_URLS"}
+STANDARD_NAMES = {name for row in rows(SECTIONS[STANDARD]) for name in words(row["Variable"])}
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def asked(service: str) -> dict[str, str]:
     """What a service reads when nothing is set: name and default."""
     env = Env({})
     LOADS[service](env)
-    return env.asked
+    return env.variables_read
 
 
 @pytest.mark.parametrize("service", LOADS)
@@ -114,14 +118,19 @@ def test_each_variable_has_a_sentence(row: Row) -> None:
 def test_the_variables_of_the_sdk_are_ones_that_it_knows() -> None:
     """A name with a slip would be set and do nothing."""
     known = {value for of in (environment_variables, http) for value in vars(of).values() if isinstance(value, str)}
-    names = [words(row["Variable"])[0] for row in rows(SECTIONS[STANDARD])]
-    assert set(names) - known == set()
-    assert not set(names) & {row.name for row in ROWS}
+    assert STANDARD_NAMES - known - OF_NO_CONSTANT == set()
+    assert not STANDARD_NAMES & {row.name for row in ROWS}
+
+
+def test_every_standard_variable_that_is_checked_is_documented() -> None:
+    """Those that are rejected too, below the table."""
+    assert CHECKS.keys() <= STANDARD_NAMES
+    assert set(UNSUPPORTED) <= set(words(SECTIONS[STANDARD].rpartition("These are rejected")[2]))
 
 
 def test_what_is_read_past_the_settings_is_documented_as_the_sdks() -> None:
     """The code looks for a few standard variables only to leave them to the SDK."""
-    documented_names = {words(row["Variable"])[0] for row in rows(SECTIONS[STANDARD])} | {row.name for row in ROWS}
+    documented_names = STANDARD_NAMES | {row.name for row in ROWS} | set(UNSUPPORTED)
     for name, text in texts(".py"):
         if name.startswith(("common/", "services/")):
             for variable in re.findall(r'"(OTEL_[A-Z_]+)"', text):
@@ -133,7 +142,7 @@ def test_the_variables_of_the_demo_are_documented() -> None:
     told = {words(row["Variable"])[0]: row["Default"] for row in rows(SECTIONS[DEMO])}
     env = Env({})
     Ports.read(env)
-    for variable, default in env.asked.items():
+    for variable, default in env.variables_read.items():
         assert words(told[variable]) == [default]
     named = {
         variable
@@ -141,4 +150,4 @@ def test_the_variables_of_the_demo_are_documented() -> None:
         if name.startswith("local/")
         for variable in re.findall(r'"(DEMO_[A-Z_]+|MYTHICAL_STATE)"', text)
     }
-    assert named | set(env.asked) == set(told)
+    assert named | set(env.variables_read) == set(told)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import yaml
 
-from common.faults import PLANTED
+from common.faults import ALL_FAULTS
 from grafana.source.reading import boards
 from mimir.source.__main__ import FOLDER, TENANT, stale
 from mimir.source.causes import SERVICES
@@ -129,7 +129,7 @@ def test_the_settings_that_a_runbook_names_exist(alert: str) -> None:
 @EVERY_ALERT
 def test_the_faults_that_a_runbook_plants_exist(alert: str) -> None:
     """Under that name, and up to that strength."""
-    most = {fault.name: fault.most for fault in PLANTED}
+    most = {fault.name: fault.max_strength for fault in ALL_FAULTS}
     for name, strength in re.findall(
         r"fault set (\w+) ([\d.]+)", (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
     ):

@@ -1,17 +1,16 @@
-"""python-logging-loki made fit for production: lines leave in batches from a thread of their own.
+"""python-logging-loki made fit for production: a thread of its own sends lines in batches.
 
-The stock handler sends one blocking request per line, without a time limit. This one puts the record in a bounded
-queue (about 10 µs) and returns. Lines that cannot be kept are counted and told, never silently lost.
+The stock handler sends one blocking request per line, without a timeout. This one puts the record in a bounded queue
+(about 10 µs) and returns. Lines that do not fit are counted and reported, never lost silently.
 """
 
 import gzip
 import json
 import logging
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import requests
@@ -19,46 +18,46 @@ from logging_loki import LokiHandler
 from logging_loki.emitter import LokiEmitterV1
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+from common.core.backoff import Backoff
 from common.telemetry.logs import records
+from common.telemetry.logs.drops import Dropped, DropReporter
 from common.telemetry.logs.logfmt import logfmt
 
 QUEUE_LINES = 20_000
 BATCH_LINES = 1_000
 FLUSH_S = 1.0
-# To connect, to answer. As long as OTLP is given: whoever gives up on a slow Loki sends the same lines again, for ever.
+# To connect and to read. As long as OTLP's: a shorter timeout would resend batches that Loki has already accepted.
 TIMEOUT_S = (2.0, 10.0)
-BACKOFF_S = (0.5, 10.0)  # first, last
-CLOSE_S = 2.5  # less than the three seconds that all telemetry is given, for then nobody would hear what was lost
+BACKOFF_S = (0.5, 10.0)  # first, longest
+CLOSE_S = 2.5  # less than the three seconds for all telemetry, so that drops can still be reported
 
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
-Dropped = Callable[[int, str], None]
-
 
 class Rejected(Exception):
-    """Loki understood the push and will not have it: sending it again cannot help."""
+    """Loki rejected the push for good: sending it again does not help."""
 
 
 class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no types
     """Sends many lines in one push, grouped by their labels."""
 
     def send(self, batch: Iterable[logging.LogRecord]) -> None:
-        """Push the records; raises Rejected, or requests.RequestException where trying again may help."""
+        """Push the records; raises Rejected, or requests.RequestException where a retry may help."""
         body = gzip.compress(json.dumps(self.build_batch(batch)).encode(), compresslevel=1)
-        with suppress_instrumentation():  # a push is not part of any request: it makes no span
-            answer = self.session.post(
+        with suppress_instrumentation():  # not part of any request: no span
+            response = self.session.post(
                 self.url,
                 data=body,
                 headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
                 timeout=TIMEOUT_S,
             )
-        if answer.status_code == TOO_MANY_REQUESTS or answer.status_code >= SERVER_ERROR:
-            raise requests.HTTPError(f"status {answer.status_code}")
-        if not answer.ok:
-            raise Rejected(f"status {answer.status_code}: {answer.text[:200].strip()}")
+        if response.status_code == TOO_MANY_REQUESTS or response.status_code >= SERVER_ERROR:
+            raise requests.HTTPError(f"status {response.status_code}")
+        if not response.ok:
+            raise Rejected(f"status {response.status_code}: {response.text[:200].strip()}")
 
     def build_batch(self, batch: Iterable[logging.LogRecord]) -> dict[str, Any]:
-        """Give the body of a push; the ids of the span travel as structured metadata, too many for labels.
+        """Return the body of a push; the ids of the span are structured metadata, as they are too many for labels.
 
         Source: Loki HTTP API, POST /loki/api/v1/push.
         """
@@ -69,9 +68,9 @@ class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no t
         return {"streams": [{"stream": dict(labels), "values": values} for labels, values in streams.items()]}
 
     def build_tags(self, record: logging.LogRecord) -> dict[str, str]:
-        """Give the stream labels of a record."""
+        """Return the stream labels of a record."""
         labels = {**self.tags, "level": records.level(record)}
-        for name, value in records.tags(record).items():
+        for name, value in records.labels(record).items():
             labels[self.format_label(name)] = str(value)
         return labels
 
@@ -86,17 +85,15 @@ def _entry(record: logging.LogRecord) -> list[Any]:
 class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no types
     """A LokiHandler that queues; one thread sends.
 
-    `dropped(lines, reason)` is called for lines that are given up: `queue_full`, `rejected`, `unwritable` or
-    `shutdown`.
+    `dropped(lines, reason)` is called for lines that are dropped: `queue_full`, `rejected`, `unwritable` or `shutdown`.
     """
 
-    emitters = {"1": BatchEmitter}  # noqa: RUF012 - the package's own way to say which emitter is used
+    emitters = {"1": BatchEmitter}  # noqa: RUF012 - the package's hook to choose the emitter
 
-    def __init__(self, url: str, tags: dict[str, str], dropped: Dropped) -> None:
-        super().__init__(url, tags=tags, version="1")
-        self._dropped = dropped
+    def __init__(self, url: str, labels: dict[str, str], dropped: Dropped) -> None:
+        super().__init__(url, tags=labels, version="1")
+        self._drops = DropReporter(dropped)
         self._queue: deque[logging.LogRecord] = deque()
-        self._full = False
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -106,25 +103,22 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record, or count it as dropped when the queue is full: the caller never waits."""
         if len(self._queue) >= QUEUE_LINES:
-            self._dropped(1, "queue_full")
-            if not self._full:
-                self._full = True
-                self._tell(f"Loki takes no lines: {QUEUE_LINES} are waiting, further ones are dropped and counted")
+            self._drops.record(1, "queue_full", f"{QUEUE_LINES} wait for Loki")
             return
         self._queue.append(record)
         if len(self._queue) >= BATCH_LINES:
             self._wake.set()
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Send what is queued, for at most timeout_s seconds; say what could not be sent."""
+        """Send what is queued, for at most timeout_s seconds; count and report what could not be sent."""
         if not self._closing.is_set():
             self._deadline = time.monotonic() + timeout_s
             self._closing.set()
             self._wake.set()
             self._thread.join(timeout_s)
             if self._queue:
-                self._dropped(len(self._queue), "shutdown")
-                self._tell(f"{len(self._queue)} log lines could not be sent to {self.emitter.url} before the end")
+                self._drops.record(len(self._queue), "shutdown", "Loki did not accept them before the process ended")
+            self._drops.close()
         super().close()
 
     def _run(self) -> None:
@@ -136,7 +130,7 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
         self.emitter.close()
 
     def _flush(self) -> None:
-        """Send what is queued now; lines that come meanwhile wait for the next time, or each push would hold a few."""
+        """Send what is queued now; lines that are queued meanwhile wait, or each push would hold only a few."""
         left = len(self._queue)
         while left:
             batch = [self._queue[i] for i in range(min(BATCH_LINES, left))]
@@ -147,36 +141,30 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
             left -= len(batch)
 
     def _deliver(self, batch: list[logging.LogRecord]) -> bool:
-        """Send a batch until it is taken or refused; False when time ran out at the end of the process."""
-        pause, longest = BACKOFF_S
+        """Send a batch until it is accepted or rejected; return False if time ran out at the end of the process."""
+        backoff = Backoff(*BACKOFF_S)
         while True:
             try:
                 self.emitter.send(batch)
-            except Rejected as refusal:
-                self._dropped(len(batch), "rejected")
-                self._tell(f"Loki refused {len(batch)} log lines: {refusal}")
+            except Rejected as error:
+                self._drops.record(len(batch), "rejected", f"Loki rejected them, {error}")
                 return True
-            except requests.RequestException:
-                if not self._pause(pause):
+            except requests.RequestException as error:
+                problem = str(error) if isinstance(error, requests.HTTPError) else type(error).__name__
+                self._drops.unavailable(f"Loki is unavailable, {problem}")
+                if not self._pause(backoff.next()):
                     return False
-                pause = min(pause * 2, longest)
-            except Exception as fault:  # of ours or a caller's: were the thread to die of it, no line would follow
-                self._dropped(len(batch), "unwritable")
-                self._tell(f"{len(batch)} log lines could not be written: {type(fault).__name__}")
+            except Exception as error:  # ours or a caller's: if it ended the thread, no line would be sent any more
+                self._drops.record(len(batch), "unwritable", f"they cannot be serialized, {type(error).__name__}")
                 return True
             else:
-                self._full = False
+                self._drops.recovered()
                 return True
 
     def _pause(self, seconds: float) -> bool:
-        """Wait before another try, until the end of the process at most; False when there is no time for one."""
+        """Wait before a retry, until the end of the process at most; return False if there is no time for one."""
         if self._closing.is_set():
-            seconds = min(seconds, BACKOFF_S[0])
-            time.sleep(seconds)
+            time.sleep(min(seconds, BACKOFF_S[0]))
         else:
             self._closing.wait(seconds)
         return time.monotonic() < self._deadline
-
-    def _tell(self, text: str) -> None:
-        # Not through logging: this is the logging.
-        print(f"level=warn msg={json.dumps(text)}", file=sys.stderr, flush=True)  # noqa: T201

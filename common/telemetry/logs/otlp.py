@@ -1,21 +1,21 @@
 """Log records over OTLP: the same line as everywhere, with its labels as attributes.
 
-The SDK's queue and its exporter lose lines without a word of how many; here each is counted, and told of.
+The SDK's queue and its exporter do not say how many lines they drop; here each is counted and reported.
 """
 
 import logging
 import threading
 from collections.abc import Sequence
 
-from opentelemetry import context, trace
+from opentelemetry import context
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
 from common.telemetry.logs import records
+from common.telemetry.logs.drops import Dropped, DropReporter
 from common.telemetry.logs.logfmt import logfmt
-from common.telemetry.logs.losses import Dropped, DropReporter
 from common.telemetry.otlp import Collector
 
 SEVERITIES = {
@@ -25,52 +25,50 @@ SEVERITIES = {
     "error": SeverityNumber.ERROR,
     "fatal": SeverityNumber.FATAL,
 }
-CLOSE_S = 2.5  # less than the three seconds that all telemetry is given, for then nobody would hear what was lost
+CLOSE_S = 2.5  # less than the three seconds for all telemetry, so that drops can still be reported
 
 
 class OtlpHandler(logging.Handler):
-    """Hands each record to the SDK, which sends them in batches from a thread of its own.
+    """Passes each record to the SDK, which sends them in batches from a thread of its own.
 
-    `dropped(lines, reason)` is called for lines that are given up: `queue_full` while `queue_lines` wait or are on
-    their way, `export_failed` where the collector did not take a batch within its ten seconds, or `shutdown`.
+    `dropped(lines, reason)` is called for lines that are dropped: `queue_full` while `queue_lines` wait or are being
+    sent, `export_failed` if the collector did not accept a batch within its timeout, or `shutdown`.
     """
 
     def __init__(self, resource: Resource, collector: Collector, dropped: Dropped, queue_lines: int) -> None:
         super().__init__()
-        self._losses = DropReporter(dropped)
-        self._most = queue_lines
-        self._taken = 0
-        self._exporter = _Exporter(collector.log_exporter(), self._losses)
+        self._drops = DropReporter(dropped)
+        self._queue_lines = queue_lines
+        self._queued = 0
+        self._exporter = _Exporter(collector.log_exporter(), self._drops)
         self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_log_record_processor(BatchLogRecordProcessor(self._exporter, max_queue_size=queue_lines))
         self._closed = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the record, under the span that is current on this thread; logging lets one thread in at a time."""
-        if self._closed:
+        """Queue the record with the current span of this thread; logging serializes the calls."""
+        if self._closed or self._exporter.captures_own_error(record):
             return
-        if self._exporter.heard(record):
+        if self._waiting() >= self._queue_lines:
+            self._drops.record(1, "queue_full", f"{self._queue_lines} wait to be sent over OTLP")
             return
-        if self._waiting() >= self._most:
-            self._losses.add(1, "queue_full", f"{self._most} are waiting to be sent over OTLP")
-            return
-        self._taken += 1
+        self._queued += 1
         level = records.level(record)
         self._provider.get_logger(record.name).emit(
             LogRecord(
                 timestamp=int(record.created * 1e9),
-                context=trace.set_span_in_context(trace.get_current_span(), context.get_current()),
+                context=context.get_current(),
                 severity_text=level,
                 severity_number=SEVERITIES.get(level, SeverityNumber.UNSPECIFIED),
                 body=logfmt(records.fields(record)),
-                attributes={key: str(value) for key, value in records.tags(record).items()},
+                attributes={key: str(value) for key, value in records.labels(record).items()},
             )
         )
 
     def close(self, timeout_s: float = CLOSE_S) -> None:
-        """Send what is queued, for at most timeout_s seconds; count and say what could not be sent.
+        """Send what is queued, for at most timeout_s seconds; count and report what could not be sent.
 
-        The SDK's own shutdown waits half a minute for a collector that does not answer, hence a thread left behind.
+        The SDK's own shutdown waits half a minute for a collector that does not respond, hence a daemon thread.
         """
         if not self._closed:
             last_push = threading.Thread(target=self._provider.shutdown, name="otlp-logs-close", daemon=True)
@@ -78,30 +76,30 @@ class OtlpHandler(logging.Handler):
             last_push.join(timeout_s)
             self._closed = True
             if waiting := self._waiting():
-                self._losses.add(waiting, "shutdown", "the collector did not take them before the end")
-            self._losses.close()
+                self._drops.record(waiting, "shutdown", "the collector did not accept them before the process ended")
+            self._drops.close()
         super().close()
 
     def _waiting(self) -> int:
-        """How many lines are in the SDK's hands."""
-        return self._taken - self._exporter.done
+        """Return how many lines the SDK holds."""
+        return self._queued - self._exporter.done
 
 
 class _Exporter(LogRecordExporter):
-    """Hands batches on to another exporter, and takes note of those that are lost."""
+    """Passes batches to another exporter and counts those that fail."""
 
-    def __init__(self, exporter: LogRecordExporter, losses: DropReporter) -> None:
+    def __init__(self, exporter: LogRecordExporter, drops: DropReporter) -> None:
         self.done = 0
         self._exporter = exporter
-        self._losses = losses
+        self._drops = drops
         self._thread = 0
-        self._why = "the collector did not take them"  # kept from batch to batch, as the SDK says it twice a minute
+        self._cause = "the collector did not accept them"  # kept from batch to batch: the SDK logs it rarely
 
-    def heard(self, record: logging.LogRecord) -> bool:
-        """Tell whether the exporter itself logs this: it is the reason of a loss, and would only be lost as well."""
+    def captures_own_error(self, record: logging.LogRecord) -> bool:
+        """Return whether the exporter itself logs this: it is the cause of a drop, and would only be dropped too."""
         if threading.get_ident() != self._thread:
             return False
-        self._why = record.getMessage()
+        self._cause = record.getMessage()
         return True
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
@@ -111,8 +109,10 @@ class _Exporter(LogRecordExporter):
             result = self._exporter.export(batch)
         finally:
             self._thread = 0
-            if result is not LogRecordExportResult.SUCCESS:
-                self._losses.add(len(batch), "export_failed", self._why)
+            if result is LogRecordExportResult.SUCCESS:
+                self._drops.recovered()
+            else:
+                self._drops.record(len(batch), "export_failed", self._cause)
             self.done += len(batch)
         return result
 

@@ -1,31 +1,35 @@
-"""What a log record says: from Python's record to the fields of a line and the labels of a stream.
+"""From Python's log record to the fields of a line and the labels of a stream.
 
-A caller writes a constant event text and puts the values beside it:
+A caller passes a constant event text and the values apart from it:
 
     log.info("request served", extra={"fields": {"http.method": "GET"}, "tags": {"beast": "unicorn"}})
 
-`fields` become pairs of the line; `tags` become Loki labels, so they may hold only values from a small, known set.
+`fields` become pairs of the line; `tags`, as python-logging-loki calls them, become Loki labels, so they may hold only
+values from a small, fixed set.
 """
 
 import logging
 import traceback
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from opentelemetry import trace
 
+from common.telemetry.logs.logfmt import logfmt
+
 LEVELS = {"WARNING": "warn", "CRITICAL": "fatal"}
 
-# The carriers of log lines: were their own lines logged, each push would cause the next.
-CARRIERS = ("urllib3", "requests", "opentelemetry.exporter", "grpc")
+# The libraries that transport log lines: if their own lines were sent, each push would cause the next.
+TRANSPORT_LOGGERS = ("urllib3", "requests", "opentelemetry.exporter", "grpc")
 
 
 class TraceContextFilter(logging.Filter):
-    """Adds the ids of the current span to each record, on the thread that logs; drops the carriers' chatter."""
+    """Adds the ids of the current span to each record; drops what the transports log below WARNING."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mark the record with `trace_id` and `span_id` (hexadecimal, empty outside a span)."""
-        if record.levelno < logging.WARNING and record.name.startswith(CARRIERS):
+        """Set `trace_id` and `span_id` (hexadecimal, empty outside a span), on the thread that logs."""
+        if record.levelno < logging.WARNING and record.name.startswith(TRANSPORT_LOGGERS):
             return False
         context = trace.get_current_span().get_span_context()
         record.trace_id = f"{context.trace_id:032x}" if context.is_valid else ""
@@ -33,8 +37,18 @@ class TraceContextFilter(logging.Filter):
         return True
 
 
+class LogfmtFormatter(logging.Formatter):
+    """Writes a record as one logfmt line for standard output, with its time, level and labels at the start."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        head = {"time": when, "level": level(record)}
+        return logfmt(head | labels(record) | fields(record))
+
+
 def fields(record: logging.LogRecord) -> dict[str, object]:
-    """Give the pairs of a record's line: trace ids, the caller's fields, the event text, the exception."""
+    """Return the pairs of a record's line: trace ids, the caller's fields, the event text, the exception."""
     pairs: dict[str, object] = {}
     if getattr(record, "trace_id", ""):
         pairs["traceID"] = record.trace_id  # type: ignore[attr-defined]
@@ -48,20 +62,20 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
     return pairs
 
 
-def tags(record: logging.LogRecord) -> Mapping[str, Any]:
-    """Give the labels that the caller asked for."""
+def labels(record: logging.LogRecord) -> Mapping[str, Any]:
+    """Return the labels that the caller passed."""
     return _mapping(record, "tags")
 
 
 def level(record: logging.LogRecord) -> str:
-    """Give the level by the short names that Loki and Grafana know: debug, info, warn, error, fatal."""
+    """Return the level by the short names that Loki and Grafana know: debug, info, warn, error, fatal."""
     return LEVELS.get(record.levelname, record.levelname.lower())
 
 
 def _text(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # a wrong log call, of a library perhaps: it must not end the thread that writes the lines
+    except Exception:  # a wrong log call, in a library perhaps: it must not end the thread that writes the lines
         return str(record.msg)
 
 

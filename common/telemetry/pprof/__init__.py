@@ -2,6 +2,6 @@
 
 from common.telemetry.pprof.cpu import cpu_profile
 from common.telemetry.pprof.heap import heap_profile
-from common.telemetry.pprof.limits import LONGEST_S, BadDuration, ProfileBusy
+from common.telemetry.pprof.profile import LONGEST_S, BadDuration, ProfileBusy
 
 __all__ = ["LONGEST_S", "BadDuration", "ProfileBusy", "cpu_profile", "heap_profile"]

@@ -32,7 +32,6 @@ def lost() -> Panel:
         loss('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every=PUSHED),
         loss('otel_sdk_exporter_span_exported_total{error_type!=""}', "spans that were sent", every=PUSHED),
         loss("mythical_log_lines_dropped_total", "log lines", every=PUSHED),
-        loss("mythical_profiles_dropped_total", "profiles", every=PUSHED),
         loss("otelcol_exporter_send_failed_spans_total", "spans, by Alloy"),
         loss("otelcol_exporter_enqueue_failed_spans_total", "spans, Alloy's queue full"),
         loss("prometheus_remote_storage_samples_failed_total", "samples"),

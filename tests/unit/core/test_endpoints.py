@@ -1,6 +1,6 @@
 """The beasts: figures that dashboards and workshop texts rely on."""
 
-from common.core.endpoints import BORING, MYTHICAL, catalogue
+from common.core.endpoints import BORING, MYTHICAL, endpoints_for
 
 
 def test_the_beasts_stand_in_the_order_and_with_the_danger_of_the_interface() -> None:
@@ -15,7 +15,7 @@ def test_the_beasts_stand_in_the_order_and_with_the_danger_of_the_interface() ->
     assert (MYTHICAL.tag, MYTHICAL.prefix) == ("beast", "mythical")
 
 
-def test_the_boring_catalogue_is_a_shop() -> None:
+def test_the_boring_endpoints_are_a_shop() -> None:
     """ENDPOINT_TYPE=BORING: other endpoints, the tag `endpoint`, the prefix `eStore`."""
     assert list(BORING.danger.items()) == [
         ("login", 1),
@@ -30,6 +30,6 @@ def test_the_boring_catalogue_is_a_shop() -> None:
 
 def test_the_endpoint_type_chooses_the_catalogue() -> None:
     """Anything but BORING means the beasts."""
-    assert catalogue("BORING") is BORING
-    assert catalogue("MYTHICAL") is MYTHICAL
-    assert catalogue("").names == ("unicorn", "manticore", "illithid", "owlbear", "beholder")
+    assert endpoints_for("BORING") is BORING
+    assert endpoints_for("MYTHICAL") is MYTHICAL
+    assert endpoints_for("").names == ("unicorn", "manticore", "illithid", "owlbear", "beholder")

@@ -32,7 +32,7 @@ GOOD: list[tuple[str, Reader, object]] = [
 
 BAD: list[tuple[str, Reader, str]] = [
     ("wild", lambda env: env.choice("X", "a", ("a", "b")), "a, b"),
-    ("maybe", lambda env: env.flag("X", default=True), "neither true nor false"),
+    ("maybe", lambda env: env.flag("X", default=True), "not a boolean"),
     ("fast", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
     ("1.01", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
     ("-0.1", lambda env: env.number("X", 1, 0, 1), "from 0 to 1"),
@@ -52,7 +52,7 @@ BAD: list[tuple[str, Reader, str]] = [
     ("host:" + "9" * 5000, lambda env: env.host_port("X", "h:1"), "host:port"),
     ("loki:3100", lambda env: env.url("X", ""), "http://"),
     *(
-        (value, lambda env: env.url("X", ""), "must name a host")
+        (value, lambda env: env.url("X", ""), "must include a host")
         for value in ("http://", "https:///path", "http://:3100/push", "http://loki:port/push", "http://[::1/push")
     ),
 ]
@@ -97,12 +97,12 @@ def test_a_variable_that_is_set_to_nothing_counts_as_unset(nothing: str, read: R
 
 
 def test_what_was_asked_is_kept_with_its_default_in_plain_digits() -> None:
-    """The settings reference is tested against `asked`, so a default must read there as a person would write it."""
+    """The settings reference is tested against `variables_read`: defaults look as a person would write them."""
     env = Env({})
     env.number("DAY", 86_400_000, 1, 86_400_000)
     env.number("SHARE", 0.1, 0, 1)
     env.flag("FLAG", default=True)
-    assert env.asked == {"DAY": "86400000", "SHARE": "0.1", "FLAG": "true"}
+    assert env.variables_read == {"DAY": "86400000", "SHARE": "0.1", "FLAG": "true"}
 
 
 def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -
     file = tmp_path / "password"
     file.write_text("s3cret \n")
     assert Env({"X_FILE": str(file)}).secret("X", "default") == "s3cret "
-    assert Env({"X": "told"}).secret("X", "default") == "told"
+    assert Env({"X": "secret"}).secret("X", "default") == "secret"
     assert Env({}).secret("X", "default") == "default"
-    with pytest.raises(SettingsError, match=r"^X and X_FILE are both set; give one of them$"):
-        Env({"X": "told", "X_FILE": str(file)}).secret("X", "default")
+    with pytest.raises(SettingsError, match=r"^X and X_FILE are both set; set only one of them$"):
+        Env({"X": "secret", "X_FILE": str(file)}).secret("X", "default")
     with pytest.raises(SettingsError, match="cannot be read"):
         Env({"X_FILE": str(tmp_path / "none")}).secret("X", "default")
     file.write_text("\n")

@@ -112,7 +112,6 @@ def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
         ("traces", 'otel_sdk_processor_span_processed_total{error_type="queue_full"} 3'),
         ("traces", 'otel_sdk_exporter_span_exported_total{error_type="export_failed"} 3'),
         ("logs", 'mythical_log_lines_dropped_total{reason="queue_full"} 3'),
-        ("profiles", 'mythical_profiles_dropped_total{reason="timeout"} 3'),
     ],
 )
 def test_what_a_service_gave_up_is_told_for_each_signal(answering: Answers, signal: str, line: str) -> None:

@@ -1,130 +1,121 @@
-"""The short way of measurements leads where the SDK's way leads."""
+"""Fast histograms are exported as the SDK's own histograms are."""
 
-import pytest
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
-from opentelemetry.metrics import CallbackOptions, NoOpMeterProvider, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics._internal import instrument as instruments
-from opentelemetry.sdk.metrics._internal.measurement import Measurement
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.sdk.metrics import MeterProvider as StockMeterProvider
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, MetricsData, NumberDataPoint
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from common.fast.exemplars import exemplar_view
-from common.fast.metrics import Series, shorten_the_way
+from common.fast.metrics import FastMeterProvider
 
-LABELS = st.dictionaries(
+ATTRIBUTES = st.dictionaries(
     st.sampled_from(["method", "status"]), st.sampled_from(["GET", "POST", 1, True, 1.0, "1"]), max_size=2
 )
-MEASURED = st.lists(st.tuples(st.floats(0, 100), LABELS | st.none(), st.booleans()), max_size=20)
-BOUNDS = (1, 10, 50)
+# On a boundary, beside it, and anywhere; a negative amount is ignored.
+AMOUNTS = st.sampled_from([-1.0, 0.0, 1.0, 1.1, 10.0, 50.0, 50.1]) | st.floats(0, 100)
+MEASURED = st.lists(st.tuples(AMOUNTS, ATTRIBUTES | st.none(), st.booleans()), max_size=20)
+BOUNDARIES = (1, 10, 50)
 
 
-def _totals(
-    measured: list[tuple[float, dict[str, object] | None, bool]], *, short: bool, series: bool = False
-) -> set[object]:
-    reader = InMemoryMetricReader()
-    views = [exemplar_view()] if series else []
-    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False, views=views)
-    vars(instruments)["Measurement"] = Measurement  # the SDK's own; an earlier test may have replaced it
-    if short:
-        shorten_the_way(provider)
-    meter = provider.get_meter("test")
-    histogram = meter.create_histogram("times", explicit_bucket_boundaries_advisory=BOUNDS)
+class Meters:
+    """A provider, stock or fast, and what it collects."""
+
+    def __init__(self, *, fast: bool) -> None:
+        self._reader = InMemoryMetricReader()
+        stock = StockMeterProvider(metric_readers=[self._reader], shutdown_on_exit=False)
+        self.provider: MeterProvider = stock
+        self._fast: FastMeterProvider | None = None
+        if fast:
+            self.provider = self._fast = FastMeterProvider(Resource({}))
+            self._fast.stock = stock
+
+    def collect(self) -> dict[str, list[Any]]:
+        """Return the data points of each metric, under the scope `test`."""
+        data: MetricsData | None = self._reader.get_metrics_data()
+        data = self._fast.add_points(data) if self._fast else data
+        scopes = [scope for of in (data.resource_metrics if data else ()) for scope in of.scope_metrics]
+        assert [scope.scope.name for scope in scopes] == ["test"] * min(len(scopes), 1)
+        return {metric.name: list(metric.data.data_points) for scope in scopes for metric in scope.metrics}
+
+
+def described(point: HistogramDataPoint | NumberDataPoint) -> tuple[object, ...]:
+    """Attributes with their types, the values, and the latest exemplar of each bucket."""
+    attributes = frozenset((key, type(value), value) for key, value in (point.attributes or {}).items())
+    exemplars = tuple((each.trace_id, each.span_id, each.value) for each in point.exemplars)
+    if isinstance(point, HistogramDataPoint):
+        return attributes, tuple(point.bucket_counts), point.count, round(point.sum, 6), point.min, point.max, exemplars
+    return attributes, round(point.value, 6)  # whose exemplars the SDK chooses at random
+
+
+def recorded(
+    measured: Sequence[tuple[float, dict[str, Any] | None, bool]], *, fast: bool
+) -> list[set[tuple[object, ...]]]:
+    """Record the amounts, each in a span of its own, and collect after half of them and after all."""
+    meters = Meters(fast=fast)
+    meter = meters.provider.get_meter("test")
+    histogram = meter.create_histogram("times", explicit_bucket_boundaries_advisory=BOUNDARIES)
     counter = meter.create_counter("count")
+    default = meter.create_histogram("default")
 
     def level(_: CallbackOptions) -> list[Observation]:
         return [Observation(7, {"queue": "messages"}), Observation(8)]
 
     meter.create_observable_gauge("level", [level])
-    kept: dict[str, Series] = {}
-    for number, (value, labels, sampled) in enumerate(measured, 1):
+    collections = []
+    for number, (amount, attributes, sampled) in enumerate(measured, 1):
         flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
         span = NonRecordingSpan(SpanContext(number, number, is_remote=False, trace_flags=flags))
         context = trace.set_span_in_context(span)
-        if series:
-            key = repr(sorted((labels or {}).items(), key=repr))
-            kept.setdefault(key, Series(histogram, labels or {})).record(value, span)  # type: ignore[arg-type]
-        else:
-            histogram.record(value, labels, context)  # type: ignore[arg-type]
-        counter.add(value, labels, context)  # type: ignore[arg-type]
-    data = reader.get_metrics_data()
-    provider.shutdown()
-    points = [
-        (metric.name, point)
-        for of in (data.resource_metrics if data else ())
-        for scope in of.scope_metrics
-        for metric in scope.metrics
-        for point in metric.data.data_points
-    ]
-    return {(name, *_told(point)) for name, point in points}  # type: ignore[arg-type]
-
-
-def _told(point: HistogramDataPoint | NumberDataPoint) -> tuple[object, ...]:
-    """Labels with their types, the figures, and where exemplars come in the order of time, the last of each bucket."""
-    labels = frozenset((key, type(value), value) for key, value in (point.attributes or {}).items())
-    if isinstance(point, HistogramDataPoint):
-        exemplars = tuple((each.trace_id, each.value) for each in point.exemplars)
-        return labels, point.bucket_counts, point.sum, point.min, point.max, exemplars
-    return labels, point.value
+        histogram.record(amount, attributes, context)
+        default.record(amount, attributes, context)
+        if amount >= 0:
+            counter.add(amount, attributes, context)
+        if number in (len(measured) // 2, len(measured)):
+            points = meters.collect()
+            collections.append({(name, *described(point)) for name, each in points.items() for point in each})
+    return collections
 
 
 @settings(deadline=None)  # a busy machine is no error
 @given(MEASURED)
-def test_the_short_way_counts_what_the_long_way_counts(
-    measured: list[tuple[float, dict[str, object] | None, bool]],
-) -> None:
-    """The same series, figures and exemplars, whatever the labels, their order and their types."""
-    assert _totals(measured, short=True) == _totals(measured, short=False)
+def test_a_fast_histogram_is_exported_as_the_sdk_s(measured: list[tuple[float, dict[str, Any] | None, bool]]) -> None:
+    """The same series, values and exemplars, whatever the attributes, their order and their types."""
+    assert recorded(measured, fast=True) == recorded(measured, fast=False)
 
 
-@settings(deadline=None)
-@given(MEASURED)
-def test_a_series_counts_what_its_histogram_counts(
-    measured: list[tuple[float, dict[str, object] | None, bool]],
-) -> None:
-    """The same figures and exemplars, those of our own reservoir among them."""
-    assert _totals(measured, short=True, series=True) == _totals(measured, short=False)
-
-
-def test_a_series_obeys_another_filter_of_exemplars(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_METRICS_EXEMPLAR_FILTER=always_off means what it says."""
-    monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "always_off")
-    reader = InMemoryMetricReader()
-    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False, views=[exemplar_view()])
-    shorten_the_way(provider)
-    series = Series(provider.get_meter("test").create_histogram("times"), {"method": "GET"})
-    sampled = NonRecordingSpan(SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
-    for _ in range(3):
-        series.record(1.0, sampled)
-    data = reader.get_metrics_data()
-    provider.shutdown()
-    assert data is not None
-    point = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points[0]
-    assert isinstance(point, HistogramDataPoint)
-    assert (point.count, list(point.exemplars)) == (3, [])
-
-
-def test_a_series_of_a_histogram_that_is_none_does_nothing() -> None:
-    """As with OTEL_SDK_DISABLED."""
-    Series(NoOpMeterProvider().get_meter("test").create_histogram("times"), {}).record(1.0, trace.INVALID_SPAN)
-
-
-def test_labels_that_change_after_the_measurement_do_not_change_it() -> None:
+def test_attributes_that_change_after_the_measurement_do_not_change_it() -> None:
     """Callers may use one dictionary again."""
-    labels: dict[str, object] = {"method": "GET"}
-    reader = InMemoryMetricReader()
-    provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-    shorten_the_way(provider)
-    counter = provider.get_meter("test").create_counter("count")
-    counter.add(1, labels)  # type: ignore[arg-type]
-    labels["method"] = "POST"
-    counter.add(2, labels)  # type: ignore[arg-type]
+    meters = Meters(fast=True)
+    attributes = {"method": "GET"}
+    histogram = meters.provider.get_meter("test").create_histogram("times")
+    histogram.record(1, attributes)
+    attributes["method"] = "POST"
+    histogram.record(2, attributes)
+    points = meters.collect()["times"]
+    assert {point.attributes["method"]: point.sum for point in points} == {"GET": 1, "POST": 2}
 
-    data = reader.get_metrics_data()
-    assert data is not None
-    points = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
-    told = {str((point.attributes or {})["method"]): point.value for point in points}  # type: ignore[union-attr]
-    assert told == {"GET": 1, "POST": 2}
-    provider.shutdown()
+
+def test_one_name_is_one_histogram() -> None:
+    """Whoever creates it again records into the same series; the meter of a scope is made once."""
+    meters = Meters(fast=True)
+    for _ in range(2):
+        meters.provider.get_meter("test").create_histogram("times").record(1)
+    (point,) = meters.collect()["times"]
+    assert point.count == 2
+
+
+def test_the_current_span_is_the_exemplar_where_no_context_is_given() -> None:
+    """As in `histogram.record(seconds)` inside a span."""
+    meters = Meters(fast=True)
+    histogram = meters.provider.get_meter("test").create_histogram("times")
+    sampled = SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    with trace.use_span(NonRecordingSpan(sampled)):
+        histogram.record(1)
+    (point,) = meters.collect()["times"]
+    assert [(each.trace_id, each.span_id) for each in point.exemplars] == [(7, 8)]

@@ -1,4 +1,4 @@
-"""Faults that are set while a service runs: for a while, within their range, and by nobody from another site."""
+"""Faults set at runtime: for a limited time, within their range, and never from another site."""
 
 import logging
 import random
@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from common.faults import MEMORY_LEAK, NULL_NAME, PLANTED, SLOW_QUERY, Faults
-from common.faults.background import AGAIN_S, BackgroundFault
-from common.faults.http_api import add_fault_pages
-from common.faults.metrics import mark
-from common.faults.state import Change, FaultRefused
+from common.faults import ALL_FAULTS, NULL_NAME, SLOW_QUERY, Faults
+from common.faults.background import RETRY_S, BackgroundFault
+from common.faults.http_api import add_fault_routes
+from common.faults.metrics import register_fault_telemetry
+from common.faults.state import Change, InvalidFaultSetting
 from common.web.problems import register_error_handlers
 from tests.unit.waiting import eventually
 
@@ -24,20 +24,20 @@ SET = {"strength": 1, "seconds": 60}
 
 
 def faults() -> Faults:
-    """The faults of a service that shows two, one of them on at start."""
+    """The faults of a service that supports two, one of them on at startup."""
     return Faults({NULL_NAME.name: 0.1, SLOW_QUERY.name: 0.0}, random.Random(1))  # noqa: S311 - dice, not secrets
 
 
 def client(shown: Faults) -> FlaskClient:
-    """The switch of those faults."""
+    """The HTTP API of those faults."""
     app = Flask("test")
     register_error_handlers(app)
-    add_fault_pages(app, shown)
+    add_fault_routes(app, shown)
     return app.test_client()
 
 
 def test_a_fault_is_set_and_put_back() -> None:
-    """Back means the strength at start, not off."""
+    """It returns to the startup strength, not to 0."""
     shown = faults()
     shown.set("null_name", 1, 60)
     assert shown.strength(NULL_NAME) == 1
@@ -47,7 +47,7 @@ def test_a_fault_is_set_and_put_back() -> None:
 
 
 def test_a_lease_that_is_not_renewed_ends_by_itself() -> None:
-    """Whoever set it may have died."""
+    """The program that set it may have died."""
     shown = faults()
     shown.set("slow_query", 2, 1)
     assert shown.strength(SLOW_QUERY) == 2
@@ -65,7 +65,7 @@ def test_a_lease_that_is_renewed_outlives_the_first() -> None:
     assert shown.strength(SLOW_QUERY) == 2
 
 
-def test_whoever_sets_a_fault_often_leaves_no_threads_behind() -> None:
+def test_setting_a_fault_often_leaves_no_threads_behind() -> None:
     """A slider that is dragged sets it a hundred times, for ten minutes each."""
     shown, before = faults(), threading.active_count()
     for _ in range(100):
@@ -79,23 +79,23 @@ def test_whoever_sets_a_fault_often_leaves_no_threads_behind() -> None:
     ("name", "strength", "seconds"),
     [("none", 1, 1), ("slow_query", -1, 1), ("slow_query", 5.1, 1), ("slow_query", 1, 0), ("slow_query", 1, 1e6)],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(name: str, strength: float, seconds: float) -> None:
-    """With a line that says what can be."""
+def test_an_invalid_setting_is_rejected_and_changes_nothing(name: str, strength: float, seconds: float) -> None:
+    """The error says what is allowed."""
     shown = faults()
-    with pytest.raises(FaultRefused, match=r"there are|give"):
+    with pytest.raises(InvalidFaultSetting, match="use"):
         shown.set(name, strength, seconds)
     assert shown.strength(SLOW_QUERY) == 0
 
 
-def test_whoever_wants_to_know_is_told_of_each_change_once() -> None:
-    """A renewal is no change."""
-    shown, told = faults(), list[Change]()
-    shown.on_change(told.append)
+def test_listeners_are_called_once_for_each_change() -> None:
+    """A renewal is not a change."""
+    shown, changes = faults(), list[Change]()
+    shown.on_change(changes.append)
     for strength in (1, 1, 2):
         shown.set("slow_query", strength, 60)
     shown.clear()
     shown.clear()
-    assert [change.strength for change in told] == [1, 2, 0]
+    assert [change.strength for change in changes] == [1, 2, 0]
 
 
 def test_the_page_lists_sets_and_clears() -> None:
@@ -103,11 +103,11 @@ def test_the_page_lists_sets_and_clears() -> None:
     shown = faults()
     asker = client(shown)
     assert asker.put("/faults/slow_query", json={"strength": 1.5, "seconds": 60}).status_code == 200
-    told = {each["name"]: each for each in asker.get("/faults").get_json()["faults"]}
-    assert set(told) == {"null_name", "slow_query"}
-    assert told["slow_query"]["strength"] == 1.5
-    assert 50 < told["slow_query"]["seconds_left"] <= 60
-    assert told["null_name"]["seconds_left"] is None
+    listed = {each["name"]: each for each in asker.get("/faults").get_json()["faults"]}
+    assert set(listed) == {"null_name", "slow_query"}
+    assert listed["slow_query"]["strength"] == 1.5
+    assert 50 < listed["slow_query"]["seconds_left"] <= 60
+    assert listed["null_name"]["seconds_left"] is None
     assert asker.delete("/faults/slow_query").status_code == 204
     assert shown.strength(SLOW_QUERY) == 0
     asker.put("/faults/slow_query", json=SET)
@@ -122,8 +122,8 @@ def test_a_blind_fault_is_on_and_looks_off() -> None:
     asker.put("/faults/slow_query", json={**SET, "blind": True})
     assert shown.strength(SLOW_QUERY) == 1
     assert shown.public_name(SLOW_QUERY) == "unnamed"
-    (told,) = (each for each in asker.get("/faults").get_json()["faults"] if each["name"] == "slow_query")
-    assert (told["strength"], told["seconds_left"]) == (0, None)
+    (listed,) = (each for each in asker.get("/faults").get_json()["faults"] if each["name"] == "slow_query")
+    assert (listed["strength"], listed["seconds_left"]) == (0, None)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_who_asks_by_an_address_of_its_own_is_served(host: str) -> None:
 def test_a_fault_marks_itself_while_it_is_not_as_by_default(caplog: pytest.LogCaptureFixture) -> None:
     """The six that are always on would fill every dashboard; a blind one has no name."""
     reader, shown = InMemoryMetricReader(), faults()
-    mark(shown, MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+    register_fault_telemetry(shown, MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
 
     def marked() -> dict[str, float]:
         data = reader.get_metrics_data()
@@ -208,8 +208,8 @@ def test_a_fault_marks_itself_while_it_is_not_as_by_default(caplog: pytest.LogCa
     ]
 
 
-def test_what_a_fault_does_beside_the_requests_begins_and_ends_with_it() -> None:
-    """While it is off there is no thread; clearing up is tried until it succeeds."""
+def test_background_work_of_a_fault_begins_and_ends_with_it() -> None:
+    """While it is off there is no thread; cleaning up is repeated until it succeeds."""
     shown, steps, undone = faults(), list[float](), list[str]()
 
     def undo() -> None:
@@ -230,7 +230,7 @@ def test_what_a_fault_does_beside_the_requests_begins_and_ends_with_it() -> None
 
 
 def test_between_two_tries_to_clear_up_there_is_a_pause_whatever_woke_it() -> None:
-    """A database that is away would be asked without end, with a line in the log each time."""
+    """An unavailable database would be queried in a tight loop, with a log line each time."""
     shown, tried = faults(), list[float]()
 
     def undo() -> None:
@@ -245,7 +245,7 @@ def test_between_two_tries_to_clear_up_there_is_a_pause_whatever_woke_it() -> No
     shown.clear()
     eventually(lambda: len(tried) == 4, "four tries")
     work.close()
-    assert tried[3] - tried[1] >= AGAIN_S  # the first pause was cut short, once
+    assert tried[3] - tried[1] >= RETRY_S  # the first pause was cut short, once
 
 
 def test_a_fault_that_is_on_at_the_end_is_cleared_up() -> None:
@@ -259,14 +259,9 @@ def test_a_fault_that_is_on_at_the_end_is_cleared_up() -> None:
     assert undone == ["done"]
 
 
-def test_a_fault_that_a_service_does_not_show_is_off_there() -> None:
-    """Asked for all the same, it costs a look-up."""
-    assert faults().strength(MEMORY_LEAK) == 0
-
-
 def test_a_fault_that_is_off_costs_no_more_than_a_look_up() -> None:
-    """Neither dice nor a clock are asked: there are none here."""
+    """It uses neither random numbers nor a clock: there are none here."""
     nothing: Any = None
-    off = Faults(dict.fromkeys((fault.name for fault in PLANTED), 0.0), nothing, nothing)
-    for fault in PLANTED:
-        assert (off.strength(fault), off.should_trigger(fault), off.seconds(fault, 1, 2)) == (0, False, 0)
+    off = Faults(dict.fromkeys((fault.name for fault in ALL_FAULTS), 0.0), nothing, nothing)
+    for fault in ALL_FAULTS:
+        assert (off.strength(fault), off.should_trigger(fault), off.random_delay(fault, 1, 2)) == (0, False, 0)

@@ -1,4 +1,4 @@
-"""The planted faults: off at 0, always at 1, and in their share between."""
+"""Injected faults: off at 0, always at 1, and in their share in between."""
 
 import random
 
@@ -6,34 +6,34 @@ import pytest
 
 from common import faults
 from common.core.env import Env, SettingsError
-from common.faults import PLANTED, Fault, Faults
+from common.faults import ALL_FAULTS, Fault, Faults
 
 FAULT = faults.NULL_NAME
 SLOW = faults.SLOW_PUBLISH
 
 
-def dice(seed: int) -> random.Random:
-    """Dice that fall the same way each time."""
+def rng(seed: int) -> random.Random:
+    """A generator with a fixed sequence."""
     return random.Random(seed)  # noqa: S311 - dice, not secrets
 
 
 def with_strength(fault: Fault, strength: float, seed: int = 7) -> Faults:
     """Faults with one of them set."""
-    return Faults({fault.name: strength}, dice(seed))
+    return Faults({fault.name: strength}, rng(seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_fault_at_0_never_strikes_and_at_1_always_does(seed: int) -> None:
+def test_a_fault_at_0_never_triggers_and_at_1_always_does(seed: int) -> None:
     """The learner switches a fault off to prove that it was the cause."""
     assert not any(with_strength(FAULT, 0, seed).should_trigger(FAULT) for _ in range(1000))
     assert all(with_strength(FAULT, 1, seed).should_trigger(FAULT) for _ in range(1000))
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5, 0.9])
-def test_a_fault_between_0_and_1_strikes_in_that_share(strength: float) -> None:
+def test_a_fault_between_0_and_1_triggers_in_that_share(strength: float) -> None:
     """A strength is a probability."""
-    struck = with_strength(FAULT, strength)
-    share = sum(struck.should_trigger(FAULT) for _ in range(20_000)) / 20_000
+    fault = with_strength(FAULT, strength)
+    share = sum(fault.should_trigger(FAULT) for _ in range(20_000)) / 20_000
     assert share == pytest.approx(strength, abs=0.01)
 
 
@@ -41,35 +41,38 @@ def test_a_fault_between_0_and_1_strikes_in_that_share(strength: float) -> None:
 def test_a_slow_fault_takes_its_time_as_often_as_its_strength_says(strength: float) -> None:
     """The time lies between the two bounds times the strength, and is 0 when the fault is off."""
     slow = with_strength(SLOW, strength)
-    times = [slow.seconds(SLOW, 0.5, 2.5) for _ in range(1000)]
+    times = [slow.random_delay(SLOW, 0.5, 2.5) for _ in range(1000)]
     assert min(times) >= 0.5 * strength
     assert max(times) <= 2.5 * strength
     assert (max(times) == 0) is (strength == 0)
 
 
 def test_a_fault_that_is_not_set_is_off() -> None:
-    """A service shows only the faults it was given."""
-    none = Faults({}, dice(1))
+    """A service supports only its own faults; any other is off there, and costs a look-up."""
+    none = Faults({}, rng(1))
     assert none.strength(FAULT) == 0
+    assert Faults({FAULT.name: 0.1}, rng(1)).strength(SLOW) == 0
     assert not none.should_trigger(FAULT)
-    assert none.seconds(SLOW, 1, 2) == 0
+    assert none.random_delay(SLOW, 1, 2) == 0
 
 
-def test_the_same_seed_strikes_the_same_times() -> None:
-    """Dice are passed in, so that a run can be repeated."""
+def test_the_same_seed_triggers_the_same_times() -> None:
+    """The random generator is passed in, so that a run can be repeated."""
     first, second = (with_strength(FAULT, 0.5, seed=3) for _ in range(2))
     assert [first.should_trigger(FAULT) for _ in range(50)] == [second.should_trigger(FAULT) for _ in range(50)]
 
 
-@pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda fault: fault.name)
 def test_every_fault_has_a_variable_a_sentence_and_a_range(fault: Fault) -> None:
     """A fault without a knob or a sentence could not be found out and proved."""
     assert fault.variable == f"FAULT_{fault.name.upper()}"
     assert fault.sentence.endswith(".")
-    assert 0 <= fault.default <= fault.most
-    assert faults.strengths(Env({}), fault) == {fault.name: fault.default}
-    assert faults.strengths(Env({fault.variable: "0"}), fault) == {fault.name: 0}
-    assert faults.strengths(Env({fault.variable: str(fault.most)}), fault) == {fault.name: fault.most}
-    for outside in ("-0.1", str(fault.most + 0.1)):
+    assert 0 <= fault.default <= fault.max_strength
+    assert faults.configured_strengths(Env({}), fault) == {fault.name: fault.default}
+    assert faults.configured_strengths(Env({fault.variable: "0"}), fault) == {fault.name: 0}
+    assert faults.configured_strengths(Env({fault.variable: str(fault.max_strength)}), fault) == {
+        fault.name: fault.max_strength
+    }
+    for outside in ("-0.1", str(fault.max_strength + 0.1)):
         with pytest.raises(SettingsError, match=fault.variable):
-            faults.strengths(Env({fault.variable: outside}), fault)
+            faults.configured_strengths(Env({fault.variable: outside}), fault)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.flames import flame_json, profiled_spans_json, profiles_json
 from local.gateway.http_error import HttpError
 from local.gateway.limits import Limits
-from local.gateway.messages import message_classes
-from local.gateway.pprof import DEPTH, FIELDS, LONGEST_TEXT, MOST_TYPES, Flame, PprofReader
-from local.gateway.receive_pyroscope import FIELDS as PUSH_FIELDS
+from local.gateway.pprof import DEPTH, LONGEST_TEXT, MOST_TYPES, Flame, PprofReader
+from local.gateway.push_pb2 import PushRequest
 from local.gateway.receive_pyroscope import PyroscopeReceiver
 from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Request
@@ -26,7 +26,7 @@ def reader() -> PprofReader:
 
 def pprof(samples: list[Sample], types: tuple[str, ...] = ("cpu",)) -> bytes:
     """A profile of samples given as frames from the root inwards, value, and span id or empty."""
-    profile = message_classes("test.pprof", FIELDS)["Profile"](time_nanos=7, duration_nanos=10**10)
+    profile = Profile(time_nanos=7, duration_nanos=10**10)
     texts = [""]
 
     def text(value: str) -> int:
@@ -54,7 +54,7 @@ def pprof(samples: list[Sample], types: tuple[str, ...] = ("cpu",)) -> bytes:
 
 def push(window: TelemetryStore, reader: PprofReader, raw: bytes, service: str = "mythical-server") -> None:
     """Send one profile through the receiver."""
-    request = message_classes("test.push", PUSH_FIELDS)["PushRequest"]()
+    request = PushRequest()
     series = request.series.add()
     series.labels.add(name="__name__", value="process_cpu")
     series.labels.add(name="service_name", value=service)
@@ -116,7 +116,7 @@ def test_each_type_of_value_is_listed_and_drawn_by_itself(reader: PprofReader) -
 
 def test_references_to_nothing_are_survived(reader: PprofReader) -> None:
     """Indices beyond the tables, and names that are no UTF-8, cost a name and not the profile."""
-    profile = message_classes("test.hostile", FIELDS)["Profile"](string_table=[b"", b"\xff\xfe"])
+    profile = Profile(string_table=[b"", b"\xff\xfe"])
     profile.sample_type.add(type=999, unit=-5)
     profile.function.add(id=1, name=1)
     profile.location.add(id=1).line.add(function_id=1)
@@ -143,7 +143,7 @@ def test_a_stack_without_end_is_cut(reader: PprofReader) -> None:
 
 def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> None:
     """One place of many lines that each sample names again, one long text that all types and functions share."""
-    profile = message_classes("test.amplified", FIELDS)["Profile"](string_table=[b"", b"x" * 100_000])
+    profile = Profile(string_table=[b"", b"x" * 100_000])
     profile.function.add(id=1, name=1, filename=1)
     place = profile.location.add(id=1)
     for _ in range(1000):

@@ -18,7 +18,7 @@ def asked() -> dict[str, str]:
     env = Env({})
     load(env)
     front(env)
-    return {name: default for name, default in env.asked.items() if name.startswith("LOAD_")}
+    return {name: default for name, default in env.variables_read.items() if name.startswith("LOAD_")}
 
 
 def test_what_the_load_reads_is_what_is_documented() -> None:

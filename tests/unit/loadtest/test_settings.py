@@ -25,12 +25,12 @@ def test_boring_words_bring_boring_endpoints() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("LOAD_SHAPE", "wave", "none of steady, steps, spike, soak, day, break"),
+        ("LOAD_SHAPE", "wave", "not one of steady, steps, spike, soak, day, break"),
         ("LOAD_BEASTS", "phoenix", "phoenix is none of unicorn"),
         ("LOAD_BEASTS", ",", "nothing is none of unicorn"),
         ("LOAD_HOST", "127.0.0.1:4000", "must start with http:// or https://"),
-        ("LOAD_HOST", "http://", "must name a host"),
-        ("LOAD_HOST", "http://a:x", "must name a host"),
+        ("LOAD_HOST", "http://", "must include a host"),
+        ("LOAD_HOST", "http://a:x", "must include a host"),
         ("LOAD_USERS", "0", "from 1 to"),
         ("LOAD_USERS", "many", "no whole number|not a whole number"),
         ("LOAD_RATE", "0", "from 0.01"),
@@ -38,7 +38,7 @@ def test_boring_words_bring_boring_endpoints() -> None:
         ("LOAD_KINDS", "poacher=1", "kinds are keeper, browser, breeder"),
         ("LOAD_KINDS", "keeper", "kind=weight"),
         ("LOAD_KINDS", "keeper=0", "leaves no user"),
-        ("LOAD_PLANTED", "hide", "none of fail, tolerate"),
+        ("LOAD_PLANTED", "hide", "not one of fail, tolerate"),
     ],
 )
 def test_what_does_not_fit_is_one_line(variable: str, value: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""Each trouble in one line that says what to do."""
+"""Each error in one line that says what to do."""
 
 import socket
 
@@ -18,7 +18,7 @@ from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no p
     StreamLostError,
 )
 
-from common.messaging.errors import BrokerUnavailable, again, explain
+from common.messaging.errors import BrokerUnavailable, copy_error, explain
 from common.messaging.topology import mismatch
 
 
@@ -31,13 +31,16 @@ from common.messaging.topology import mismatch
         ),
         (AMQPConnectionWorkflowFailed([AMQPConnectorStackTimeout("…")]), "no answer in time"),
         (AMQPConnectorAMQPHandshakeError(ConnectionOpenAborted("…")), "no answer in time"),
-        (IncompatibleProtocolError("…"), "hung up before it spoke AMQP, is it a RabbitMQ that is up?"),
+        (
+            IncompatibleProtocolError("…"),
+            "closed the connection before the AMQP handshake, is it a RabbitMQ that is running?",
+        ),
         (AMQPConnectionWorkflowFailed([socket.gaierror(-2, "unknown")]), "host name not found"),
         (ProbableAuthenticationError("…"), "access refused for user 'guest', check name and password"),
         (ConnectionClosedByBroker(403, "ACCESS_REFUSED"), "access refused for user 'guest', check name and password"),
         (ProbableAccessDeniedError("…"), "user 'guest' may not use the virtual host"),
         (ConnectionClosedByBroker(320, "CONNECTION_FORCED"), "closed by the broker: 320 CONNECTION_FORCED"),
-        (StreamLostError("Stream connection lost: …"), "connection cut"),
+        (StreamLostError("Stream connection lost: …"), "connection lost"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),
         (RuntimeError(), "RuntimeError"),
     ],
@@ -52,25 +55,25 @@ def test_why_a_connection_failed_is_one_line(error: BaseException, line: str) ->
     [
         (
             "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': "
-            "received the value 'quorum' of type 'longstr' but current is none",
-            "x-queue-type is none, not 'quorum'",
+            "received none but current is the value 'quorum' of type 'longstr'",
+            "x-queue-type is 'quorum', expected none",
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'messages' in vhost '/': "
             "received the value '500' of type 'signedint' but current is the value '1000' of type 'signedint'",
-            "x-message-ttl is '1000', not '500'",
+            "x-message-ttl is '1000', expected '500'",
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'messages' in vhost '/': "
             "received 'true' but current is 'false'",
-            "durable is 'false', not 'true'",
+            "durable is 'false', expected 'true'",
         ),
     ],
 )
 def test_a_mismatch_names_the_queue_the_difference_and_the_remedy(reply: str, difference: str) -> None:
-    """One clear line, in the words of whoever has to mend it."""
+    """One clear line, for the person who has to fix it."""
     line = str(mismatch(reply))
-    assert "queue 'messages' exists but was declared otherwise" in line
+    assert "queue 'messages' exists but is declared differently" in line
     assert difference in line
     assert "rabbitmqctl delete_queue messages" in line
 
@@ -83,16 +86,16 @@ def test_a_mismatch_of_the_retry_delay_says_which_one_fits() -> None:
             "received the value '500' of type 'signedint' but current is the value '1500' of type 'signedint'"
         )
     )
-    assert "set the retry delay to 1.5 s again, or delete it once it is empty" in line
+    assert "set the retry delay back to 1.5 s, or delete the queue once it is empty" in line
 
 
 def test_a_mismatch_in_other_words_quotes_the_broker() -> None:
-    """An exclusive queue of another connection, or a text of a later release: still told."""
+    """An exclusive queue of another connection, or a text of a later release: still shown."""
     assert "RESOURCE_LOCKED - cannot" in str(mismatch("RESOURCE_LOCKED - cannot obtain exclusive access"))
 
 
-def test_the_same_trouble_again_is_another_instance() -> None:
+def test_a_copied_error_is_another_instance() -> None:
     """One exception raised in two threads would grow two tracebacks."""
-    trouble = BrokerUnavailable("somewhere")
-    assert again(trouble) is not trouble
-    assert (type(again(trouble)), str(again(trouble))) == (BrokerUnavailable, "somewhere")
+    error = BrokerUnavailable("somewhere")
+    assert copy_error(error) is not error
+    assert (type(copy_error(error)), str(copy_error(error))) == (BrokerUnavailable, "somewhere")

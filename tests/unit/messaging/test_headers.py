@@ -1,4 +1,4 @@
-"""Headers are a stranger's to choose: nothing in them may raise, and nothing dangerous is sent on."""
+"""Any sender chooses its headers: nothing in them may raise, and nothing dangerous is copied."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging import headers
+from common.messaging.headers import Delivery
 from common.messaging.tolerant import UNREADABLE
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -29,14 +30,25 @@ values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(s
 tables = st.none() | st.dictionaries(st.text(max_size=300) | st.binary(max_size=20), values, max_size=8)
 
 
+def delivery(properties: BasicProperties) -> Delivery:
+    """A message received with these properties."""
+    return Delivery(None, 1, False, properties, b"")
+
+
+def copied(properties: BasicProperties, *, attempts: int, reason: str, redeliveries: int = 0) -> BasicProperties:
+    """The properties of its copy in another queue."""
+    return headers.copied(delivery(properties), attempts=attempts, redeliveries=redeliveries, reason=reason)
+
+
 @pytest.mark.parametrize(
     ("found", "attempts"),
-    [({}, 0), ({"x-attempts": 3}, 3), ({"x-attempts": -1}, 0), ({"x-attempts": 2**62}, headers.MOST_ATTEMPTS)]
+    [({}, 0), ({"x-attempts": 3}, 3), ({"x-attempts": -1}, 0), ({"x-attempts": 2**62}, headers.MAX_COUNT)]
     + [({"x-attempts": nonsense}, 0) for nonsense in (True, "3", b"3", None, [3], {"a": 3}, Decimal(3))],
 )
 def test_attempts_are_counted_from_our_header_and_nonsense_counts_as_none(found: dict[str, Any], attempts: int) -> None:
     """A foreign or broken header neither raises nor lets a message be retried for ever."""
-    assert headers.attempts_made(found) == attempts
+    assert delivery(BasicProperties(headers=found)).attempt == attempts + 1
+    assert delivery(BasicProperties(headers={"x-redeliveries": found.get("x-attempts")})).redeliveries == attempts
 
 
 def test_only_text_reaches_the_trace_propagator() -> None:
@@ -46,14 +58,14 @@ def test_only_text_reaches_the_trace_propagator() -> None:
 
 def test_keys_that_are_not_text_are_left_out() -> None:
     """pika leaves a header's key as bytes where it is not UTF-8."""
-    assert headers.readable(BasicProperties(headers={b"\xff": 1, "a": 2})) == {"a": 2}
-    assert headers.readable(BasicProperties()) == {}
+    assert delivery(BasicProperties(headers={b"\xff": 1, "a": 2})).headers == {"a": 2}
+    assert delivery(BasicProperties()).headers == {}
 
 
 def test_an_id_that_is_not_text_is_no_id() -> None:
     """pika leaves a message_id as bytes where it is not UTF-8."""
-    assert headers.message_id(BasicProperties(message_id=b"\xff")) is None
-    assert headers.message_id(BasicProperties(message_id="a")) == "a"
+    assert delivery(BasicProperties(message_id=b"\xff")).message_id is None
+    assert delivery(BasicProperties(message_id="a")).message_id == "a"
 
 
 def test_a_moved_message_keeps_what_the_sender_said_of_it() -> None:
@@ -64,7 +76,7 @@ def test_a_moved_message_keeps_what_the_sender_said_of_it() -> None:
         correlation_id="c1",
         headers={"traceparent": TRACEPARENT, "theirs": [1, "two", {"three": datetime(2026, 1, 1, tzinfo=UTC)}]},
     )
-    moved = headers.moved(sent, attempts=2, reason="ValueError: no")
+    moved = copied(sent, attempts=2, reason="ValueError: no")
     assert (moved.message_id, moved.correlation_id, moved.content_type) == ("m1", "c1", "text/plain")
     assert moved.headers == {**sent.headers, "x-attempts": 2, "x-reason": "ValueError: no"}
     assert moved.delivery_mode == 2
@@ -74,7 +86,7 @@ def test_a_moved_message_gives_the_broker_no_orders() -> None:
     """user_id closes the channel, expiration cuts the delay short, CC copies to other queues: none is sent on."""
     orders = {"CC": ["messages"], "BCC": ["messages"], "x-death": [], "x-first-death-queue": "q", UNREADABLE: True}
     sent = BasicProperties(user_id="somebody", expiration="1", priority=9, headers=orders)
-    moved = headers.moved(sent, attempts=1, reason="r")
+    moved = copied(sent, attempts=1, reason="r")
     assert (moved.user_id, moved.expiration, moved.priority) == (None, None, None)
     assert moved.headers == {"x-attempts": 1, "x-reason": "r"}
     assert sent.headers == orders, "the delivery's own headers were changed"
@@ -83,14 +95,14 @@ def test_a_moved_message_gives_the_broker_no_orders() -> None:
 def test_headers_too_large_to_send_on_are_left_out_but_the_trace_is_kept() -> None:
     """A header frame above the broker's frame_max would close the connection each time the message is moved."""
     sent = BasicProperties(message_id="m1", headers={"big": "x" * 100_000, "traceparent": TRACEPARENT})
-    moved = headers.moved(sent, attempts=1, reason="r")
+    moved = copied(sent, attempts=1, reason="r")
     assert moved.headers == {"x-attempts": 1, "x-reason": "r", "traceparent": TRACEPARENT}
     assert moved.message_id == "m1"
 
 
 def test_a_reason_is_one_line_of_bounded_length() -> None:
     """It quotes an exception, whose text may quote the message."""
-    reason = headers.moved(BasicProperties(), attempts=1, reason="a\nb " + "x" * 1000).headers["x-reason"]
+    reason = copied(BasicProperties(), attempts=1, reason="a\nb " + "x" * 1000).headers["x-reason"]
     assert reason.startswith("a b x")
     assert len(reason) == 300
 
@@ -99,7 +111,7 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
 @given(found=tables)
 def test_no_headers_whatever_can_stop_a_message_from_being_moved(found: dict[Any, Any] | None) -> None:
     """What cannot be written again is left out: a message that cannot be moved would be delivered for ever."""
-    moved = headers.moved(BasicProperties(headers=found), attempts=1, reason="r")
-    assert sum(map(len, moved.encode())) <= headers.MOST_HEADER_BYTES
+    moved = copied(BasicProperties(headers=found), attempts=1, reason="r")
+    assert sum(map(len, moved.encode())) <= headers.MAX_HEADER_BYTES
     assert moved.headers["x-attempts"] == 1
-    headers.carrier(headers.readable(BasicProperties(headers=found)))
+    headers.carrier(delivery(BasicProperties(headers=found)).headers)

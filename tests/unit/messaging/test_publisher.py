@@ -1,4 +1,4 @@
-"""What a publisher says while it has no place for another message."""
+"""What a publisher returns while it has no place for another message."""
 
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
@@ -8,13 +8,13 @@ from common.messaging import Broker, BrokerUnavailable, MessagingError, Publishe
 NOBODY = Broker("127.0.0.1", port=1)
 
 
-class MendedMeanwhile(Publisher):
-    """Its trouble is over at the second look."""
+class RecoversMeanwhile(Publisher):
+    """Its error is gone when it is read a second time."""
 
     looks = 0
 
     @property
-    def trouble(self) -> MessagingError | None:
+    def last_error(self) -> MessagingError | None:
         """What another thread may change at any time."""
         self.looks += 1
         return BrokerUnavailable("gone") if self.looks % 2 else None
@@ -22,7 +22,7 @@ class MendedMeanwhile(Publisher):
 
 def test_a_broker_that_is_back_in_that_moment_does_not_make_publishing_raise() -> None:
     """Whatever is wrong is in the future: the caller, a loop of the requester, would lose its round."""
-    publisher = MendedMeanwhile(
+    publisher = RecoversMeanwhile(
         NOBODY,
         tracer=NoOpTracerProvider().get_tracer("test"),
         meter=NoOpMeterProvider().get_meter("test"),

@@ -1,52 +1,51 @@
-"""The owner's thread, its inbox and the workers."""
+"""The loop's thread, the handoff to it, and the workers."""
 
 import logging
 import threading
 
 import pytest
 
-from common.messaging.inbox import Inbox
-from common.messaging.owner import Owner
-from common.messaging.workers import Workers
+from common.messaging.connection import IOLoopThread, ThreadHandoff
+from common.messaging.consumer import Workers
 
 
-def test_an_inbox_keeps_the_order_and_hands_over_on_the_owners_thread() -> None:
+def test_a_handoff_keeps_the_order_and_delivers_on_the_loops_thread() -> None:
     """Many puts, few wake-ups, nothing forgotten."""
-    owner = Owner("test-owner")
+    thread = IOLoopThread("test-loop")
     seen: list[tuple[int, str]] = []
     enough = threading.Event()
 
-    def take(number: int) -> None:
+    def receive(number: int) -> None:
         seen.append((number, threading.current_thread().name))
         if number == 999:
             enough.set()
 
-    inbox: Inbox[int] = Inbox(owner, take)
-    owner.start()
+    handoff: ThreadHandoff[int] = ThreadHandoff(thread, receive)
+    thread.start()
     for number in range(1000):
-        inbox.put(number)
+        handoff.put(number)
     assert enough.wait(5)
-    owner.stop(0)
-    assert seen == [(number, "test-owner") for number in range(1000)]
+    thread.stop(0)
+    assert seen == [(number, "test-loop") for number in range(1000)]
 
 
 def test_an_item_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    """The owner's thread outlives an exception in a callback and says so in the log."""
-    owner = Owner("test-owner")
+    """The loop's thread survives an exception in a callback and says so in the log."""
+    thread = IOLoopThread("test-loop")
     enough = threading.Event()
 
-    def take(item: str) -> None:
+    def receive(item: str) -> None:
         if item == "bad":
-            raise ValueError("planted")
+            raise ValueError("injected")
         enough.set()
 
-    inbox: Inbox[str] = Inbox(owner, take)
-    inbox.put("bad")
-    inbox.put("good")
+    handoff: ThreadHandoff[str] = ThreadHandoff(thread, receive)
+    handoff.put("bad")
+    handoff.put("good")
     with caplog.at_level(logging.ERROR):
-        owner.start()
+        thread.start()
         assert enough.wait(5)
-    owner.stop(0)
+    thread.stop(0)
     assert [record.message for record in caplog.records] == ["messaging callback failed"]
 
 
@@ -56,7 +55,7 @@ def test_workers_finish_what_they_were_given_before_they_end() -> None:
     workers: Workers[int] = Workers(4, done.append, "test")
     workers.start()
     for number in range(100):
-        workers.give(number)
+        workers.submit(number)
     workers.stop(5)
     assert sorted(done) == list(range(100))
 
@@ -70,6 +69,6 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
 
     workers: Workers[int] = Workers(1, hang, "test")
     workers.start()
-    workers.give(1)
+    workers.submit(1)
     workers.stop(0.05)
     release.set()

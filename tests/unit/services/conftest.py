@@ -3,11 +3,11 @@
 import pytest
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
 
-from common.telemetry.semconv import VARIABLE
+from common.telemetry.semconv import BOTH, VARIABLE
 
 
 @pytest.fixture(autouse=True)
 def _conventions_of_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The instrumentations read their variable once per process; each test stands for a process of its own."""
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, BOTH)
     monkeypatch.setattr(Stability, "_initialized", False)

@@ -1,11 +1,11 @@
-"""A loopback HTTP server that the requester's client can ask."""
+"""A loopback HTTP server for the requester's client."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """A server on loopback that answers as told and keeps what it was asked."""
+    """A server on loopback that responds as configured and keeps the requests."""
 
     def __init__(self) -> None:
         self.status, self.body, self.breaks = 200, b'[{"name": "sly_otter"}]', False

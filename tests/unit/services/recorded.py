@@ -1,27 +1,39 @@
 """Telemetry that stays in the test: spans and metrics as they would have been sent."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flask import Flask
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
+
+from common.fast import flask as fast_flask
+from common.telemetry import flask as stock_flask
+from common.telemetry.flask import StartAttributes
 
 
 class Recorded:
-    """A tracer and a meter, and what they were told."""
+    """A tracer and a meter, and what they recorded; TELEMETRY_LAYER chooses the instrumentation of Flask."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler | None = None) -> None:
+        self._layer = stock_flask if os.environ.get("TELEMETRY_LAYER") == "stock" else fast_flask
         self._spans = InMemorySpanExporter()
-        self.tracer_provider = TracerProvider(shutdown_on_exit=False)
+        self.tracer_provider = TracerProvider(sampler, shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.tracer = self.tracer_provider.get_tracer("test")
         self._reader = InMemoryMetricReader()
         self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
         self.meter = self.meter_provider.get_meter("test")
+
+    def instrument_flask(self, app: Flask, start_attributes: StartAttributes) -> None:
+        """Have requests make spans here."""
+        self._layer.instrument_flask(app, start_attributes, self.tracer_provider)
 
     @property
     def spans(self) -> list[ReadableSpan]:

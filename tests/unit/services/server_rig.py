@@ -1,14 +1,17 @@
-"""The server's Flask application over a store that is a dictionary, and what it told."""
+"""The server's Flask application over a store that is a dictionary, and its telemetry."""
 
+import os
 import random
 from types import SimpleNamespace
 from typing import cast
 
 from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from common.core.env import Env
 from common.faults import NULL_NAME, Faults
+from common.telemetry.semconv import BOTH, VARIABLE
 from common.telemetry.setup import Telemetry
 from services.server.app import create_app
 from services.server.config import load
@@ -18,20 +21,20 @@ from tests.unit.services.recorded import Recorded, attributes
 
 
 class FakeStore:
-    """Names of beasts in memory, newest first; away when told so."""
+    """Names of beasts in memory, newest first; `is_down` makes every call fail."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
-        self.away = False
+        self.is_down = False
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
-        """Give a page, as Store does."""
+        """Return a page, as Store does."""
         self._ask()
         rows = list(enumerate(self.names.get(table, []), start=1))[::-1]
         return [row for row in rows if before is None or row[0] < before][:limit]
 
     def add(self, table: str, name: str | None) -> None:
-        """Keep a name, as Store does."""
+        """Add a name, as Store does."""
         self._ask()
         if name is None:
             raise NullNameRejected("null value in column name")
@@ -40,28 +43,32 @@ class FakeStore:
         self.names[table].append(name)
 
     def remove(self, table: str, name: str) -> None:
-        """Forget a name, as Store does."""
+        """Delete a name, as Store does."""
         self._ask()
         self.names[table] = [other for other in self.names.get(table, []) if other != name]
 
     def _ask(self) -> None:
-        if self.away:
-            raise DatabaseUnavailable("the database is away")
+        if self.is_down:
+            raise DatabaseUnavailable("the database is unavailable")
 
 
 class Rig:
     """The application under test; `settings` are environment variables."""
 
-    def __init__(self, settings: dict[str, str] | None = None, null_name: float = 0) -> None:
+    def __init__(
+        self, settings: dict[str, str] | None = None, null_name: float = 0, sampler: Sampler | None = None
+    ) -> None:
         config = load(Env(settings or {}))
-        self.told, self.store = Recorded(), FakeStore()
-        self.upkeep = SimpleNamespace(wiping=False, ready=True)
+        os.environ[VARIABLE] = (settings or {}).get(VARIABLE) or BOTH  # where the stock instrumentation looks
+        self.told, self.store = Recorded(sampler), FakeStore()
+        self.maintenance = SimpleNamespace(is_recreating=False, ready=True)
         app = create_app(
             config,
             cast(Telemetry, self.told),
             cast(Store, self.store),
-            cast(TableMaintenance, self.upkeep),
+            cast(TableMaintenance, self.maintenance),
             Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
+            meter=self.told.meter,
         )
         self.client: FlaskClient = app.test_client()
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from opentelemetry import baggage, context, propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import SpanKind, StatusCode
 
-from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import Faults
 from common.telemetry.semconv import Conventions
 from services.requester.client import Client, RequestFailed
@@ -34,7 +36,7 @@ def server() -> Iterator[Server]:
 
 @contextmanager
 def client(
-    told: Recorded, address: tuple[str, int], conventions: Conventions = BOTH, of: Catalogue = MYTHICAL
+    told: Recorded, address: tuple[str, int], conventions: Conventions = BOTH, of: EndpointSet = MYTHICAL
 ) -> Iterator[Client]:
     """A client of that server, closed at the end."""
     made = Client(address, of, told.tracer, told.meter, connections=1, conventions=conventions, faults=NO_FAULTS)
@@ -48,8 +50,8 @@ def ask(
     told: Recorded, address: tuple[str, int], method: str = "GET", body: dict[str, str] | None = None
 ) -> list[dict[str, str]]:
     """Make one request."""
-    with client(told, address) as asker, asker.exchange(method, "unicorn", None) as exchange:
-        return exchange.send(body)
+    with client(told, address) as asker, asker.span(method, "unicorn", None):
+        return asker.send(method, "unicorn", body)
 
 
 def test_names_come_back_from_a_get(server: Server) -> None:
@@ -77,6 +79,21 @@ def test_the_request_carries_the_span_on(server: Server) -> None:
     assert (version, ids) == ("00", [f"{context.trace_id:032x}", f"{context.span_id:016x}"])
 
 
+def test_the_propagator_is_the_global_one(server: Server) -> None:
+    """That of OTEL_PROPAGATORS; with `baggage` alone the server makes a trace of its own."""
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(W3CBaggagePropagator())
+    token = context.attach(baggage.set_baggage("tenant", "7"))
+    try:
+        ask(Recorded(), server.address)
+    finally:
+        context.detach(token)
+        propagate.set_global_textmap(before)
+    headers = server.asked[0][2]
+    assert headers["baggage"] == "tenant=7"
+    assert "traceparent" not in headers
+
+
 @pytest.mark.parametrize(
     ("conventions", "names"),
     [(BOTH, OLD_NAMES | NEW_NAMES), (OLD, OLD_NAMES), (NEW, NEW_NAMES)],
@@ -87,8 +104,8 @@ def test_the_span_speaks_the_generations_that_are_in_force(
 ) -> None:
     """The old names for dashboards that ask for them, the new ones for the rest of the world."""
     told = Recorded()
-    with client(told, server.address, conventions) as asker, asker.exchange("GET", "unicorn", None) as exchange:
-        exchange.send()
+    with client(told, server.address, conventions) as asker, asker.span("GET", "unicorn", None):
+        asker.send("GET", "unicorn")
     said = attributes(told.span)
     assert set(said) == names | {"beast", "peer.service"}
     assert (said["beast"], said["peer.service"]) == ("unicorn", "mythical-server")
@@ -114,8 +131,8 @@ def test_there_is_one_client_span_and_it_is_the_root(server: Server) -> None:
     told = Recorded()
     with told.tracer.start_as_current_span("before") as before:
         previous = before.get_span_context()
-    with client(told, server.address) as asker, asker.exchange("GET", "unicorn", previous) as exchange:
-        exchange.send()
+    with client(told, server.address) as asker, asker.span("GET", "unicorn", previous):
+        asker.send("GET", "unicorn")
     span = told.spans[-1]
     assert (span.name, span.kind, span.parent) == ("requester", SpanKind.CLIENT, None)
     assert [link.context for link in span.links] == [previous]
@@ -125,8 +142,8 @@ def test_there_is_one_client_span_and_it_is_the_root(server: Server) -> None:
 def test_the_boring_catalogue_names_its_endpoint(server: Server) -> None:
     """The span attribute `endpoint` takes the place of `beast`."""
     told = Recorded()
-    with client(told, server.address, of=BORING) as asker, asker.exchange("GET", "login", None) as exchange:
-        exchange.send()
+    with client(told, server.address, of=BORING) as asker, asker.span("GET", "login", None):
+        asker.send("GET", "login")
     assert attributes(told.span)["endpoint"] == "login"
     assert "beast" not in attributes(told.span)
 
@@ -191,8 +208,8 @@ def test_a_connection_is_kept(server: Server) -> None:
     """A new one for each request would cost more than the request."""
     with client(Recorded(), server.address) as asker:
         for _ in range(5):
-            with asker.exchange("GET", "unicorn", None) as exchange:
-                exchange.send()
+            with asker.span("GET", "unicorn", None):
+                asker.send("GET", "unicorn")
     assert server.connections == 1
 
 

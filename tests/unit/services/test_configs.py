@@ -11,11 +11,11 @@ from services.server import config as server
 
 def test_the_services_have_their_names_and_ports() -> None:
     """Dashboards ask for the names, compose files and bookmarks for the ports."""
-    told = {
+    ports = {
         config.telemetry.service: config.address.port
         for config in (server.load(Env({})), requester.load(Env({})), recorder.load(Env({})))
     }
-    assert told == {"mythical-server": 4000, "mythical-requester": 4001, "mythical-recorder": 4002}
+    assert ports == {"mythical-server": 4000, "mythical-requester": 4001, "mythical-recorder": 4002}
 
 
 def test_by_default_the_services_find_each_other_by_the_names_of_the_interface() -> None:
@@ -40,22 +40,22 @@ def test_the_namespace_is_production() -> None:
 
 
 @pytest.mark.parametrize("load", [server.load, requester.load, recorder.load])
-def test_the_endpoint_type_chooses_the_words(load: object) -> None:
+def test_the_endpoint_type_chooses_the_endpoints(load: object) -> None:
     """In all three services by the same variable."""
     assert callable(load)
-    assert load(Env({})).catalogue is MYTHICAL
-    assert load(Env({"ENDPOINT_TYPE": "BORING"})).catalogue is BORING
+    assert load(Env({})).endpoints is MYTHICAL
+    assert load(Env({"ENDPOINT_TYPE": "BORING"})).endpoints is BORING
 
 
 def test_the_password_is_in_no_text_of_the_settings() -> None:
-    """A config that is logged or shown in a traceback must not tell it."""
+    """A config that is logged or shown in a traceback must not show it."""
     config = server.load(Env({"MYTHICAL_DATABASE_PASSWORD": "sesame"}))
     assert "sesame" not in repr(config)
     assert "sesame" not in repr(requester.load(Env({"MYTHICAL_QUEUE_PASSWORD": "sesame"})))
 
 
 def test_a_tenth_of_the_posts_fail_unless_always_succeed_is_set() -> None:
-    """The planted fault of the original and its switch, which wins over the new knob."""
+    """The injected fault of the original and its switch, which takes precedence over FAULT_NULL_NAME."""
     assert server.load(Env({})).faults["null_name"] == 0.1
     assert server.load(Env({"ALWAYS_SUCCEED": "true"})).faults["null_name"] == 0
     assert server.load(Env({"ALWAYS_SUCCEED": "true", "FAULT_NULL_NAME": "1"})).faults["null_name"] == 0
@@ -65,7 +65,7 @@ def test_a_tenth_of_the_posts_fail_unless_always_succeed_is_set() -> None:
 TEARDOWN = "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT"
 
 
-def test_the_tables_are_made_anew_once_a_day() -> None:
+def test_the_tables_are_recreated_once_a_day() -> None:
     """In milliseconds, above 1 and at most a day."""
     assert server.load(Env({})).teardown_timeout_ms == 86_400_000
     assert server.load(Env({TEARDOWN: "1.5"})).teardown_timeout_ms == 1.5
@@ -83,8 +83,8 @@ def test_the_timeshift_is_forty_minutes(value: str, minutes: int) -> None:
     assert requester.load(Env({"TIMESHIFT": value})).timeshift_min == minutes
 
 
-def test_a_seed_is_taken_or_thrown() -> None:
-    """One that is given counts, none is a new one each time, a word is refused."""
+def test_a_seed_is_set_or_random() -> None:
+    """One that is given counts, none is a new one each time, a word is rejected."""
     assert requester.load(Env({"REQUESTER_SEED": "-7"})).seed == -7
     assert requester.load(Env({})).seed != requester.load(Env({})).seed
     with pytest.raises(SettingsError, match="REQUESTER_SEED"):
@@ -92,7 +92,7 @@ def test_a_seed_is_taken_or_thrown() -> None:
 
 
 def test_the_requester_starts_four_loops_five_seconds_after_boot() -> None:
-    """And at the rate of the original, without errors of its own."""
+    """And at the rate of the original, without malformed requests."""
     config = requester.load(Env({}))
     assert (config.loops, config.start_s, config.rate, config.error_odds) == (4, 5, 1, 0)
 

@@ -1,6 +1,6 @@
 """The danger of the last 30 seconds."""
 
-from services.requester.danger_gauge import Danger
+from services.requester.danger_gauge import DangerGauge
 from tests.unit.services.recorded import Recorded
 
 
@@ -11,14 +11,14 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Give the time in seconds."""
+        """Return the time in seconds."""
         return self.now
 
 
 def test_danger_adds_up_and_is_forgotten_after_30_seconds() -> None:
     """A window that slides, not one that is emptied every half minute."""
     clock = Clock()
-    danger = Danger(clock)
+    danger = DangerGauge(clock)
     assert danger.level() == 0
     danger.add(153)
     danger.add(1)
@@ -36,7 +36,7 @@ def test_danger_adds_up_and_is_forgotten_after_30_seconds() -> None:
 def test_memory_does_not_grow_with_the_rate_or_with_time() -> None:
     """One number per second of the window, however many requests there are."""
     clock = Clock()
-    danger = Danger(clock)
+    danger = DangerGauge(clock)
     for _ in range(1000):
         clock.now += 0.1
         danger.add(1)
@@ -46,9 +46,9 @@ def test_memory_does_not_grow_with_the_rate_or_with_time() -> None:
 
 def test_the_gauge_shows_the_level() -> None:
     """Under the name that dashboards ask for, without labels."""
-    told = Recorded()
-    danger = Danger(Clock())
-    danger.observe(told.meter)
+    recorded = Recorded()
+    danger = DangerGauge(Clock())
+    danger.observe(recorded.meter)
     danger.add(32)
-    ((labels, point),) = told.points("mythical_danger_level_30s")
+    ((labels, point),) = recorded.points("mythical_danger_level_30s")
     assert (labels, point.value) == ({}, 32)

@@ -5,31 +5,31 @@ import random
 
 import pytest
 
-from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import SLOW_PROCESSING, Faults
-from common.messaging import Message, Poison
+from common.messaging import Message, PoisonMessage
 from services.recorder.message_handler import MessageHandler
 from tests.unit.services.recorded import Recorded, attributes
 
 
 class Rig:
-    """A recording, the times it slept, and what it told."""
+    """A message handler, the times it slept, and its telemetry."""
 
-    def __init__(self, slow: float = 0, of: Catalogue = MYTHICAL) -> None:
-        self.told, self.slept = Recorded(), list[float]()
+    def __init__(self, slow: float = 0, of: EndpointSet = MYTHICAL) -> None:
+        self.telemetry, self.slept = Recorded(), list[float]()
         faults = Faults({SLOW_PROCESSING.name: slow}, random.Random(1))  # noqa: S311 - dice, not secrets
-        self._recording = MessageHandler(of, self.told.meter, faults, self.slept.append)
+        self._handler = MessageHandler(of, self.telemetry.meter, faults, self.slept.append)
 
     def record(self, text: str, attempt: int = 1) -> None:
-        """Record a message under a span, as the consumer has it done."""
+        """Handle a message within a span, as the consumer does."""
         message = Message(text, text.encode(), "id", {}, redelivered=False, attempt=attempt)
-        with self.told.tracer.start_as_current_span("process_message"):
-            self._recording.record(message)
+        with self.telemetry.tracer.start_as_current_span("process_message"):
+            self._handler.handle(message)
 
     @property
     def recorded(self) -> int:
         """The counter."""
-        return sum(int(point.value) for _, point in self.told.points("mythical_messages_recorded"))
+        return sum(int(point.value) for _, point in self.telemetry.points("mythical_messages_recorded"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplo
     rig = Rig()
     rig.record(text, attempt=2)
     assert rig.recorded == 1
-    assert attributes(rig.told.span)["beast"] == "unicorn"
+    assert attributes(rig.telemetry.span)["beast"] == "unicorn"
     (line,) = caplog.records
     assert line.__dict__["fields"] == {
         "http.method": method,
@@ -77,9 +77,9 @@ def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplo
     ],
 )
 def test_any_other_text_is_poison(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """No retry can mend it: it goes to the dead letters, is not counted, and its text is quoted nowhere."""
+    """A retry cannot help: it is dead-lettered, not counted, and its text is quoted nowhere."""
     rig = Rig()
-    with pytest.raises(Poison) as poison:
+    with pytest.raises(PoisonMessage) as poison:
         rig.record(text)
     assert rig.recorded == 0
     assert rig.slept == []
@@ -113,6 +113,6 @@ def test_the_boring_catalogue_has_messages_of_its_own() -> None:
     """ENDPOINT_TYPE=BORING: a message about a beast is poison there."""
     rig = Rig(of=BORING)
     rig.record("GET /login")
-    assert attributes(rig.told.span)["endpoint"] == "login"
-    with pytest.raises(Poison):
+    assert attributes(rig.telemetry.span)["endpoint"] == "login"
+    with pytest.raises(PoisonMessage):
         rig.record("GET /unicorn")

@@ -3,13 +3,13 @@
 import random
 
 from services.requester.names import ANIMALS, COLOURS, PLACES, TEMPERS, random_name
-from services.server.request_parsing import NAME_LENGTH
+from services.server.request_parsing import MAX_NAME_LENGTH
 
 
 def names(count: int, seed: int = 1) -> list[str]:
-    """The first names that dice with this seed give."""
-    dice = random.Random(seed)  # noqa: S311 - dice, not secrets
-    return [random_name(dice) for _ in range(count)]
+    """The first names for a seed."""
+    rng = random.Random(seed)  # noqa: S311 - dice, not secrets
+    return [random_name(rng) for _ in range(count)]
 
 
 def test_a_name_is_rarely_given_twice() -> None:
@@ -21,7 +21,7 @@ def test_a_name_is_rarely_given_twice() -> None:
 def test_every_name_fits_the_column() -> None:
     """50 characters, printable, without white space: also on the queue, where a blank ends the beast."""
     longest = "_".join(max(words, key=len) for words in (COLOURS, TEMPERS, ANIMALS, PLACES))
-    assert len(longest) <= NAME_LENGTH
+    assert len(longest) <= MAX_NAME_LENGTH
     assert all(name.isprintable() and " " not in name and name.isascii() for name in names(500))
 
 

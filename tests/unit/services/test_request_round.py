@@ -11,50 +11,50 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import Span, SpanContext
 
-from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import NEW_VERSION_FAILS, SLOW_PUBLISH, Faults
 from common.messaging import BrokerUnavailable, MessagingError, Publisher
 from common.telemetry.logs.records import TraceContextFilter
-from services.requester.client import Client, Exchange, RequestFailed
-from services.requester.danger_gauge import Danger
+from services.requester.client import Client, RequestFailed
+from services.requester.danger_gauge import DangerGauge
 from services.requester.request_round import RequestRound
 from services.requester.traffic_plan import Round
 from tests.unit.services.recorded import Recorded, attributes
 
-GET = Round(method="GET", beast="owlbear", name="x", wrong=False, then_delete=False, version=0.4, pause_s=0)
+GET = Round(method="GET", beast="owlbear", name="x", malformed=False, then_delete=False, version=0.4, pause_s=0)
 POST = replace(GET, method="POST", name="sly_otter")
-WRONG = replace(POST, wrong=True)
+WRONG = replace(POST, malformed=True)
 
 
 class FakeClient:
     """A server that has the names it is given, or answers with a failure."""
 
-    def __init__(self, told: Recorded) -> None:
+    def __init__(self, recorded: Recorded) -> None:
         self.asked: list[tuple[str, str, dict[str, str] | None, SpanContext | None]] = []
         self.names: list[dict[str, str]] = []
         self.failure: RequestFailed | None = None
-        self._told = told
+        self._recorded = recorded
         self._previous: SpanContext | None = None
 
     @contextmanager
-    def exchange(self, method: str, beast: str, previous: SpanContext | None) -> Iterator[Exchange]:
+    def span(self, _method: str, _beast: str, previous: SpanContext | None) -> Iterator[Span]:
         """Open a span."""
         self._previous = previous
-        with self._told.tracer.start_as_current_span("requester", record_exception=False) as span:
-            yield Exchange(span, cast(Client, self), method, beast)
+        with self._recorded.tracer.start_as_current_span("requester", record_exception=False) as span:
+            yield span
 
-    def send(self, exchange: Exchange, body: dict[str, str] | None) -> list[dict[str, str]]:
+    def send(self, method: str, beast: str, body: dict[str, str] | None) -> list[dict[str, str]]:
         """Answer."""
-        self.asked.append((exchange.method, exchange.beast, body, self._previous))
+        self.asked.append((method, beast, body, self._previous))
         if self.failure:
             raise self.failure
-        return self.names if exchange.method == "GET" else []
+        return self.names if method == "GET" else []
 
 
 class FakePublisher:
-    """A broker that confirms at once, or is away."""
+    """A broker that confirms at once, or is unavailable."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, float]] = []
@@ -72,15 +72,15 @@ class FakePublisher:
 
 
 class Rig:
-    """A journey and what it met."""
+    """A request round with a fake client and publisher."""
 
     def __init__(
-        self, strengths: dict[str, float] | None = None, of: Catalogue = MYTHICAL, timeshift_min: int = 0
+        self, strengths: dict[str, float] | None = None, of: EndpointSet = MYTHICAL, timeshift_min: int = 0
     ) -> None:
-        self.told = Recorded()
-        self.client, self.publisher = FakeClient(self.told), FakePublisher()
-        self.danger = Danger()
-        self.journey = RequestRound(
+        self.recorded = Recorded()
+        self.client, self.publisher = FakeClient(self.recorded), FakePublisher()
+        self.danger = DangerGauge()
+        self.request_round = RequestRound(
             of,
             cast(Client, self.client),
             cast(Publisher, self.publisher),
@@ -97,7 +97,7 @@ class Rig:
     @property
     def versions(self) -> list[object]:
         """The release that each span claims to come from."""
-        return [attributes(span)["service.version"] for span in self.told.spans]
+        return [attributes(span)["service.version"] for span in self.recorded.spans]
 
 
 def said(record: logging.LogRecord) -> dict[str, str]:
@@ -107,7 +107,7 @@ def said(record: logging.LogRecord) -> dict[str, str]:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The lines of the journey, from INFO on, each with the ids of its span."""
+    """The lines of the request_round, from INFO on, each with the ids of its span."""
     caplog.set_level(logging.INFO)
     caplog.handler.addFilter(TraceContextFilter())
     return caplog
@@ -124,17 +124,17 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 def test_the_message_about_a_request_has_the_form_that_recorders_read(planned: Round, text: str) -> None:
     """One message per request, word for word as in the original."""
     rig = Rig()
-    rig.journey.make(planned)
+    rig.request_round.run(planned)
     assert rig.texts == [text]
 
 
 def test_after_a_get_the_first_name_may_be_deleted() -> None:
-    """A request of its own, with a message and a span of its own, linked to the GET."""
+    """A separate request, with its own message and span, linked to the GET."""
     rig = Rig()
     rig.client.names = [{"name": "shy_lynx"}, {"name": "other"}]
-    rig.journey.make(replace(GET, then_delete=True))
+    rig.request_round.run(replace(GET, then_delete=True))
     assert rig.texts == ["GET /owlbear", "DELETE /owlbear shy_lynx"]
-    (get, delete), asked = rig.told.spans, rig.client.asked
+    (get, delete), asked = rig.recorded.spans, rig.client.asked
     assert asked[0] == ("GET", "owlbear", None, None)
     assert asked[1] == ("DELETE", "owlbear", {"name": "shy_lynx"}, get.get_span_context())
     assert delete.parent is None
@@ -143,19 +143,19 @@ def test_after_a_get_the_first_name_may_be_deleted() -> None:
 def test_where_there_is_no_name_none_is_deleted() -> None:
     """The table is empty."""
     rig = Rig()
-    rig.journey.make(replace(GET, then_delete=True))
+    rig.request_round.run(replace(GET, then_delete=True))
     assert rig.texts == ["GET /owlbear"]
 
 
 def test_links_lead_through_all_requests_in_their_order() -> None:
     """Also through those that failed."""
     rig = Rig()
-    rig.journey.make(GET)
+    rig.request_round.run(GET)
     rig.client.failure = RequestFailed("500", "the server answered 500")
-    rig.journey.make(POST)
+    rig.request_round.run(POST)
     rig.client.failure = None
-    rig.journey.make(GET)
-    first, second, _ = (span.get_span_context() for span in rig.told.spans)
+    rig.request_round.run(GET)
+    first, second, _ = (span.get_span_context() for span in rig.recorded.spans)
     assert [previous for *_, previous in rig.client.asked] == [None, first, second]
 
 
@@ -166,7 +166,7 @@ def test_a_request_that_failed_makes_no_message_and_no_second_request(
     """The recorder counts what happened, not what was tried. Nothing is raised: the loop goes on."""
     rig = Rig()
     rig.client.failure = RequestFailed("503", "the server answered 503")
-    rig.journey.make(planned)
+    rig.request_round.run(planned)
     assert rig.texts == []
     assert len(rig.client.asked) == 1
     (line,) = lines.records
@@ -177,7 +177,7 @@ def test_a_request_that_failed_makes_no_message_and_no_second_request(
 def test_a_wrong_request_is_a_post_without_a_name() -> None:
     """To which the server has to answer 400."""
     rig = Rig()
-    rig.journey.make(WRONG)
+    rig.request_round.run(WRONG)
     assert [(method, body) for method, _, body, _ in rig.client.asked] == [("POST", {})]
 
 
@@ -185,14 +185,14 @@ def test_each_request_raises_the_danger_of_its_beast() -> None:
     """The gauge shows the sum."""
     rig = Rig()
     for beast in ("unicorn", "beholder"):
-        rig.journey.make(replace(GET, beast=beast))
+        rig.request_round.run(replace(GET, beast=beast))
     assert rig.danger.level() == 154
 
 
 def test_a_line_says_what_was_asked_and_how_long_it_took(lines: pytest.LogCaptureFixture) -> None:
     """By the names that dashboards and saved queries parse, under the trace of the request."""
     rig = Rig()
-    rig.journey.make(GET)
+    rig.request_round.run(GET)
     (line,) = lines.records
     fields = said(line)
     assert (line.levelname, line.getMessage()) == ("INFO", "request made")
@@ -201,20 +201,20 @@ def test_a_line_says_what_was_asked_and_how_long_it_took(lines: pytest.LogCaptur
     assert re.fullmatch(r"\d+ms", fields["duration"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields["loggedtime"])
     assert line.__dict__["tags"] == {"beast": "owlbear"}
-    (span,) = rig.told.spans
+    (span,) = rig.recorded.spans
     assert line.__dict__["trace_id"] == f"{span.get_span_context().trace_id:032x}"
 
 
 def test_the_boring_catalogue_tags_its_lines_as_endpoints(lines: pytest.LogCaptureFixture) -> None:
     """ENDPOINT_TYPE=BORING."""
-    Rig(of=BORING).journey.make(replace(GET, beast="login"))
+    Rig(of=BORING).request_round.run(replace(GET, beast="login"))
     assert lines.records[0].__dict__["tags"] == {"endpoint": "login"}
 
 
 @pytest.mark.parametrize("timeshift_min", [0, 40])
 def test_the_time_in_the_line_is_set_back_by_the_timeshift(timeshift_min: int, lines: pytest.LogCaptureFixture) -> None:
     """TIMESHIFT: logs as of a place whose clock is 40 minutes slow."""
-    Rig(timeshift_min=timeshift_min).journey.make(GET)
+    Rig(timeshift_min=timeshift_min).request_round.run(GET)
     written = datetime.fromisoformat(said(lines.records[0])["loggedtime"])
     shift = datetime.now(UTC) - written
     assert timedelta(0) <= shift - timedelta(minutes=timeshift_min) < timedelta(seconds=30)
@@ -229,7 +229,7 @@ def test_requests_that_succeed_come_half_from_each_release(strength: float) -> N
     """Whatever the fault says."""
     rig = Rig({NEW_VERSION_FAILS.name: strength})
     for chance in CHANCES:
-        rig.journey.make(replace(GET, version=chance))
+        rig.request_round.run(replace(GET, version=chance))
     assert rig.versions == [NEW, NEW, OLD, OLD, OLD, OLD]
 
 
@@ -248,7 +248,7 @@ def test_requests_that_fail_come_from_the_new_release_in_the_share_of_the_fault(
     rig = Rig({NEW_VERSION_FAILS.name: strength})
     rig.client.failure = RequestFailed("500", "the server answered 500")
     for chance in CHANCES:
-        rig.journey.make(replace(POST, version=chance))
+        rig.request_round.run(replace(POST, version=chance))
     assert rig.versions == versions
 
 
@@ -257,17 +257,17 @@ def test_only_messages_of_the_slow_beasts_are_held_back(strength: float) -> None
     """The fault slow_publish: 0.5 to 2.5 s times its strength, for beholder and unicorn."""
     rig = Rig({SLOW_PUBLISH.name: strength})
     for beast in ("unicorn", "beholder", "owlbear", "manticore", "illithid"):
-        rig.journey.make(replace(GET, beast=beast))
+        rig.request_round.run(replace(GET, beast=beast))
     *slow, owlbear, manticore, illithid = [delay_s for _, delay_s in rig.publisher.messages]
     assert (owlbear, manticore, illithid) == (0, 0, 0)
     assert all(0.5 * strength <= delay_s <= 2.5 * strength for delay_s in slow)
 
 
-def test_a_message_that_the_broker_never_had_is_told_under_its_trace(lines: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_the_broker_never_confirms_is_logged_with_its_trace(lines: pytest.LogCaptureFixture) -> None:
     """The request succeeded all the same, and the loop goes on."""
     rig = Rig()
     rig.publisher.trouble = BrokerUnavailable("connection refused")
-    rig.journey.make(GET)
+    rig.request_round.run(GET)
     lost, made = lines.records
     assert (lost.levelname, lost.getMessage()) == ("ERROR", "message not published")
     assert (said(lost)["status"], said(lost)["error"]) == ("FAILURE", "connection refused")

@@ -30,6 +30,12 @@ NOBODY_KNOWS = [
 ]
 
 
+@pytest.fixture(autouse=True, params=["fast", "stock"])
+def _layer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule holds in both layers."""
+    monkeypatch.setenv("TELEMETRY_LAYER", request.param)
+
+
 @pytest.mark.parametrize(
     ("optin", "there", "absent"),
     [
@@ -117,7 +123,7 @@ def test_the_boring_catalogue_labels_its_endpoint() -> None:
 def test_only_a_failure_of_the_servers_own_is_an_error_of_its_span(status: int, code: StatusCode) -> None:
     """A 404 is the caller's; the server did what it should (HTTP conventions, status of server spans)."""
     rig = Rig(null_name=1)
-    rig.store.away = status == 503
+    rig.store.is_down = status == 503
     rig.client.open(
         "/unicorn" if status != 404 else "/x", method="POST" if status == 500 else "GET", json={"name": "x"}
     )

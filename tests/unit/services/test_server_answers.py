@@ -31,7 +31,7 @@ def test_a_name_is_added_found_and_removed() -> None:
         ("GET", "/unicorn?limit=1001", 400),
     ],
 )
-def test_a_refusal_is_a_problem_with_a_sentence(method: str, path: str, status: int) -> None:
+def test_a_rejection_is_a_problem_with_a_sentence(method: str, path: str, status: int) -> None:
     """The original answered 204 and 500 where it had found the request wrong."""
     answer = Rig().client.open(path, method=method)
     assert (answer.status_code, answer.content_type) == (status, PROBLEM)
@@ -53,14 +53,14 @@ def test_a_body_that_is_too_large_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_while_the_database_is_away_or_wiped_callers_are_asked_to_come_again(method: str) -> None:
+def test_while_the_database_is_unavailable_or_recreated_callers_are_asked_to_retry(method: str) -> None:
     """503 with Retry-After."""
     rig = Rig()
-    rig.store.away = True
-    away = rig.client.open("/unicorn", method=method, json={"name": "x"})
-    rig.store.away, rig.upkeep.wiping = False, True
-    wiping = rig.client.open("/unicorn", method=method, json={"name": "x"})
-    for answer in (away, wiping):
+    rig.store.is_down = True
+    unavailable = rig.client.open("/unicorn", method=method, json={"name": "x"})
+    rig.store.is_down, rig.maintenance.is_recreating = False, True
+    recreating = rig.client.open("/unicorn", method=method, json={"name": "x"})
+    for answer in (unavailable, recreating):
         assert (answer.status_code, answer.content_type) == (503, PROBLEM)
         assert int(answer.headers["Retry-After"]) >= 1
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.web.problems import Problem
-from services.server.request_parsing import LARGEST_ID, name_of, page_of
+from services.server.request_parsing import MAX_ID, parse_name, parse_page
 
 JSON = "application/json"
 APP = Flask("test")
@@ -15,7 +15,7 @@ APP = Flask("test")
 def name_in(body: bytes | str, content_type: str = JSON) -> str:
     """The name that a request with this body asks for."""
     with APP.test_request_context("/x", method="POST", data=body, content_type=content_type):
-        return name_of(request)
+        return parse_name(request)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_usable_name_is_taken_as_it_is(body: str, name: str) -> None:
     ],
 )
 def test_a_body_without_a_usable_name_is_refused_with_a_sentence(body: bytes | str) -> None:
-    """400 and what to send; nothing of it can reach the database or raise anything else."""
+    """400 and what to send; nothing of it can health the database or raise anything else."""
     with pytest.raises(Problem) as refusal:
         name_in(body.encode() if isinstance(body, str) else body)
     assert refusal.value.status == 400
@@ -110,7 +110,7 @@ def test_no_body_raises_anything_but_a_problem(body: bytes) -> None:
         ({"limit": "1000"}, (1000, None)),
         ({"limit": "0100"}, (100, None)),
         ({"before": "1"}, (100, 1)),
-        ({"limit": "10", "before": str(LARGEST_ID)}, (10, 2_147_483_647)),
+        ({"limit": "10", "before": str(MAX_ID)}, (10, 2_147_483_647)),
         ({"other": "x"}, (100, None)),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_page_is_a_hundred_names_unless_told_otherwise(
     arguments: dict[str, str], page: tuple[int, int | None]
 ) -> None:
     """At most a thousand, of those before an id."""
-    assert page_of(arguments) == page
+    assert parse_page(arguments) == page
 
 
 BAD_NUMBERS = [
@@ -147,12 +147,12 @@ BAD_NUMBERS = [
 def test_a_number_that_is_none_is_refused_with_its_range(name: str, text: str) -> None:
     """Digits of other scripts, signs and underscores, which int() would take, included."""
     with pytest.raises(Problem, match=f"^{name} must be a whole number from 1 to ") as refusal:
-        page_of({name: text})
+        parse_page({name: text})
     assert refusal.value.status == 400
 
 
-@pytest.mark.parametrize("arguments", [{"limit": "1001"}, {"before": str(LARGEST_ID + 1)}])
+@pytest.mark.parametrize("arguments", [{"limit": "1001"}, {"before": str(MAX_ID + 1)}])
 def test_a_number_out_of_range_is_refused(arguments: dict[str, str]) -> None:
     """An id above that of a serial would be an error of the database."""
     with pytest.raises(Problem):
-        page_of(arguments)
+        parse_page(arguments)

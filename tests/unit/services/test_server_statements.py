@@ -1,4 +1,4 @@
-"""The statements: from the catalogue, never from a request."""
+"""The statements: from the endpoints, never from a request."""
 
 import re
 from dataclasses import fields
@@ -26,7 +26,7 @@ def test_the_table_is_a_quoted_identifier_in_each_statement(table: str) -> None:
 
 
 def test_an_identifier_cannot_end_itself() -> None:
-    """The catalogue is ours; this is the second fence."""
+    """The names come from the code; this is a second barrier."""
     assert '"a""; DROP TABLE x; --"' in statements('a"; DROP TABLE x; --').drop.text
 
 

@@ -1,4 +1,4 @@
-"""The server's faults that work by themselves, as the server ends."""
+"""The faults of the server and the recorder that use threads."""
 
 import random
 import threading
@@ -6,9 +6,10 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
-from common.faults import MISSING_INDEX, POOL_TOO_SMALL, Faults
+from common.faults import MISSING_INDEX, POOL_TOO_SMALL, STUCK_CONSUMER, Faults
+from services.recorder.faults import StuckConsumer
 from services.server.config import Database
-from services.server.faults import CLOSE_S, Planted
+from services.server.faults import CLOSE_S, BackgroundFaults
 from services.server.sql_telemetry import StatementTracer
 from services.server.store import Pool, Store
 from tests.unit.waiting import eventually
@@ -30,13 +31,60 @@ def test_faults_that_hang_hold_up_the_end_for_a_second_together() -> None:
     store = SimpleNamespace(statements={"unicorn": None}, connection=hang)
     pool = SimpleNamespace(getconn=hang)
     faults = Faults({MISSING_INDEX.name: 1, POOL_TOO_SMALL.name: 1}, random.Random(1))  # noqa: S311 - dice, not secrets
-    planted = Planted(faults, database, cast(Store, store), cast(Pool, pool), cast(StatementTracer, None))
-    planted.start()
+    background_faults = BackgroundFaults(
+        faults, database, cast(Store, store), cast(Pool, pool), cast(StatementTracer, None)
+    )
+    background_faults.start()
     assert hanging.wait(10)
     before = time.monotonic()
-    planted.close()
+    background_faults.close()
     took_s = time.monotonic() - before
     go.set()
     eventually(lambda: names.isdisjoint(thread.name for thread in threading.enumerate()), "end of the threads")
     assert set(asked) == names
     assert CLOSE_S * 0.9 < took_s < 2 * CLOSE_S
+
+
+def held_by(stuck: StuckConsumer) -> threading.Thread:
+    """A thread that calls hold()."""
+    thread = threading.Thread(target=stuck.hold, daemon=True)
+    thread.start()
+    return thread
+
+
+def stuck_faults(strength: float) -> Faults:
+    """The fault stuck_consumer with that startup strength."""
+    return Faults({STUCK_CONSUMER.name: strength}, random.Random(1))  # noqa: S311 - dice, not secrets
+
+
+def test_no_thread_is_held_while_the_fault_is_off() -> None:
+    """Also after it was on."""
+    shown = stuck_faults(0)
+    stuck = StuckConsumer(shown)
+    stuck.hold()
+    shown.set(STUCK_CONSUMER.name, 1, 60)
+    shown.clear()
+    stuck.hold()
+
+
+def test_all_threads_continue_when_the_fault_is_off() -> None:
+    """However often it was on: the end of the first time does not release the threads of the second."""
+    shown = stuck_faults(0)
+    stuck = StuckConsumer(shown)
+    for _ in range(2):
+        shown.set(STUCK_CONSUMER.name, 1, 60)
+        threads = [held_by(stuck) for _ in range(3)]
+        threads[0].join(0.05)
+        assert all(thread.is_alive() for thread in threads)
+        shown.clear()
+        eventually(lambda threads=threads: not any(thread.is_alive() for thread in threads), "end of the threads")  # type: ignore[misc]
+
+
+def test_a_fault_that_is_on_at_startup_holds_and_releases_as_well() -> None:
+    """Setting it to 0 is how a learner proves that it was the cause."""
+    shown = stuck_faults(1)
+    thread = held_by(StuckConsumer(shown))
+    thread.join(0.05)
+    assert thread.is_alive()
+    shown.set(STUCK_CONSUMER.name, 0, 60)
+    eventually(lambda: not thread.is_alive(), "end of the thread")

@@ -4,17 +4,17 @@ import random
 
 import pytest
 
-from common.core.endpoints import BORING, MYTHICAL, Catalogue
+from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import REQUEST_WAVES, Faults
-from services.requester.traffic_plan import BURST, CYCLE, EVEN_S, Plan, Round
+from services.requester.traffic_plan import BURST, CYCLE, EVEN_S, Round, TrafficPlan
 
 
 def rounds(
-    count: int, *, seed: int = 1, waves: float = 1, rate: float = 1, error_odds: float = 0, of: Catalogue = MYTHICAL
+    count: int, *, seed: int = 1, waves: float = 1, rate: float = 1, error_odds: float = 0, of: EndpointSet = MYTHICAL
 ) -> list[Round]:
     """The first rounds of a plan."""
     faults = Faults({REQUEST_WAVES.name: waves}, random.Random(seed))  # noqa: S311 - dice, not secrets
-    plan = Plan(of, faults, seed=seed, rate=rate, error_odds=error_odds)
+    plan = TrafficPlan(of, faults, seed=seed, rate=rate, error_odds=error_odds)
     return [plan.next() for _ in range(count)]
 
 
@@ -85,7 +85,7 @@ def test_the_rate_divides_the_pauses() -> None:
 
 
 @pytest.mark.parametrize("of", [MYTHICAL, BORING], ids=["mythical", "boring"])
-def test_methods_and_beasts_are_equally_likely(of: Catalogue) -> None:
+def test_methods_and_beasts_are_equally_likely(of: EndpointSet) -> None:
     """GET or POST, each to any of the beasts."""
     planned = rounds(6000, of=of)
     assert mean([one.method == "GET" for one in planned]) == pytest.approx(0.5, abs=0.03)
@@ -105,4 +105,4 @@ def test_after_a_get_a_name_is_deleted_as_often_as_its_place_in_the_list_says() 
 @pytest.mark.parametrize("odds", [0, 0.3, 1])
 def test_as_many_requests_are_wrong_as_the_error_odds_say(odds: float) -> None:
     """None by default, all of them at 1."""
-    assert mean([one.wrong for one in rounds(5000, error_odds=odds)]) == pytest.approx(odds, abs=0.03)
+    assert mean([one.malformed for one in rounds(5000, error_odds=odds)]) == pytest.approx(odds, abs=0.03)

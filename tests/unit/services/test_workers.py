@@ -10,71 +10,71 @@ import pytest
 from common.core.endpoints import MYTHICAL
 from common.faults import Faults
 from services.requester.request_round import RequestRound
-from services.requester.traffic_plan import Plan, Round
+from services.requester.traffic_plan import Round, TrafficPlan
 from services.requester.workers import WorkerThreads
 from tests.unit.waiting import eventually
 
 
-class FakeJourney:
-    """Counts rounds; fails in them when told so."""
+class FakeRound:
+    """Records rounds; raises `failure` in each, if set."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.made: list[tuple[str, Round]] = []
         self._failure = failure
 
-    def make(self, planned: Round) -> None:
+    def run(self, planned: Round) -> None:
         """Note who made the round."""
         self.made.append((threading.current_thread().name, planned))
         if self._failure:
             raise self._failure
 
 
-def loops(journey: FakeJourney, count: int = 1, start_s: float = 0) -> WorkerThreads:
+def loops(request_round: FakeRound, count: int = 1, start_s: float = 0) -> WorkerThreads:
     """WorkerThreads in a great hurry."""
     faults = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
-    plan = Plan(MYTHICAL, faults, seed=1, rate=100, error_odds=0)
-    return WorkerThreads(plan, cast(RequestRound, journey), count=count, start_s=start_s)
+    plan = TrafficPlan(MYTHICAL, faults, seed=1, rate=100, error_odds=0)
+    return WorkerThreads(plan, cast(RequestRound, request_round), count=count, start_s=start_s)
 
 
-def test_a_loop_goes_on_until_it_is_told_to_stop() -> None:
+def test_a_loop_goes_on_until_it_is_stopped() -> None:
     """And then makes no further round."""
-    journey = FakeJourney()
-    running = loops(journey)
+    request_round = FakeRound()
+    running = loops(request_round)
     running.start()
-    eventually(lambda: len(journey.made) >= 10, "rounds")
+    eventually(lambda: len(request_round.made) >= 10, "rounds")
     running.close()
-    made = len(journey.made)
+    made = len(request_round.made)
     assert not [thread for thread in threading.enumerate() if thread.name == "loop-0"]
-    assert len(journey.made) == made
+    assert len(request_round.made) == made
 
 
 def test_a_round_that_fails_does_not_end_its_loop(caplog: pytest.LogCaptureFixture) -> None:
     """Fewer requests and no error anywhere would be all one could see of it."""
-    journey = FakeJourney(ValueError("a mistake"))
-    running = loops(journey)
+    request_round = FakeRound(ValueError("a mistake"))
+    running = loops(request_round)
     running.start()
-    eventually(lambda: len(journey.made) >= 3, "rounds")
+    eventually(lambda: len(request_round.made) >= 3, "rounds")
     running.close()
-    assert {record.getMessage() for record in caplog.records} == {"a round failed"}
+    assert {record.getMessage() for record in caplog.records} == {"request round failed"}
 
 
 def test_loops_start_a_second_apart() -> None:
     """The first one starts alone."""
-    journey = FakeJourney()
-    running = loops(journey, count=3)
+    request_round = FakeRound()
+    running = loops(request_round, count=3)
     running.start()
-    eventually(lambda: len(journey.made) >= 5, "rounds")
+    eventually(lambda: len(request_round.made) >= 5, "rounds")
     running.close()
-    assert {name for name, _ in journey.made} == {"loop-0"}
+    assert {name for name, _ in request_round.made} == {"loop-0"}
 
 
 def test_a_stop_before_the_start_is_immediate() -> None:
     """SIGTERM in the first five seconds."""
-    journey = FakeJourney()
-    running = loops(journey, count=4, start_s=60)
+    request_round = FakeRound()
+    running = loops(request_round, count=4, start_s=60)
     running.start()
     before = time.monotonic()
     running.close()
     assert time.monotonic() - before < 2
-    assert journey.made == []
-    loops(journey).close()  # not even started
+    assert request_round.made == []
+    loops(request_round).close()  # not even started

@@ -27,10 +27,15 @@ class Push:
 
 
 class Sink:
-    """Answers each push with the next of `statuses`, the last one for ever; `None` never answers until closed."""
+    """Answers each push with the next of `statuses`, the last one forever; `None` never answers until closed.
+
+    A GET is counted as a check, and answered with 404, as by a receiver without a page, or 503 if not `healthy`.
+    """
 
     def __init__(self, *statuses: int | None) -> None:
         self.pushes: list[Push] = []
+        self.healthy = True
+        self.checks = 0
         self._statuses = list(statuses) or [204]
         self._let_go = threading.Event()
         self._server = ThreadingHTTPServer((LOOPBACK, 0), self._handler())
@@ -69,6 +74,12 @@ class Sink:
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 self.send_response(sink._answer(Push(self.path, dict(self.headers), body)))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                sink.checks += 1
+                self.send_response(404 if sink.healthy else 503)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

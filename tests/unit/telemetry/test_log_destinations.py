@@ -9,8 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from common.core.env import Env, SettingsError
-from common.telemetry.logs.settings import LogSettings, log_settings
-from common.telemetry.logs.setup import start_logs
+from common.telemetry.logs.setup import LogSettings, log_settings, start_logs
 from common.telemetry.otlp import Collector
 from tests.unit.telemetry.logfmt_grammar import parse
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
@@ -20,7 +19,7 @@ LABELS = {"job": "test"}
 
 
 @pytest.mark.parametrize(
-    ("values", "way"),
+    ("values", "destination"),
     [
         ({}, "console"),
         ({"LOGS_TARGET": ""}, "console"),
@@ -32,9 +31,9 @@ LABELS = {"job": "test"}
         ({"OTEL_LOGS_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, "console"),
     ],
 )
-def test_the_way_is_chosen_by_two_variables(values: dict[str, str], way: str) -> None:
+def test_the_destination_is_chosen_by_two_variables(values: dict[str, str], destination: str) -> None:
     """LOGS_TARGET means Loki, the standard variable wins, and with nothing set lines go to standard output."""
-    assert log_settings(Env(values)).way == way
+    assert log_settings(Env(values)).destination == destination
 
 
 def test_a_target_that_is_no_address_is_refused() -> None:

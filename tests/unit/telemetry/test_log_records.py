@@ -6,8 +6,7 @@ import sys
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from common.telemetry.logs.console import LogfmtFormatter
-from common.telemetry.logs.records import TraceContextFilter, fields, level, tags
+from common.telemetry.logs.records import LogfmtFormatter, TraceContextFilter, fields, labels, level
 from tests.unit.telemetry.logfmt_grammar import parse
 
 
@@ -40,17 +39,17 @@ def test_outside_a_span_a_line_carries_no_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    "carrier", ["urllib3.connectionpool", "requests", "grpc._channel", "opentelemetry.exporter.otlp"]
+    "transport", ["urllib3.connectionpool", "requests", "grpc._channel", "opentelemetry.exporter.otlp"]
 )
-def test_the_chatter_of_the_carriers_is_dropped_but_not_their_warnings(carrier: str) -> None:
+def test_debug_lines_of_the_transports_are_dropped_but_not_their_warnings(transport: str) -> None:
     """Were their own lines logged, each push would cause the next; a warning says that a collector is away."""
-    assert not TraceContextFilter().filter(record(name=carrier, levelno=logging.DEBUG))
-    assert not TraceContextFilter().filter(record(name=carrier, levelno=logging.INFO))
-    assert TraceContextFilter().filter(record(name=carrier, levelno=logging.WARNING))
+    assert not TraceContextFilter().filter(record(name=transport, levelno=logging.DEBUG))
+    assert not TraceContextFilter().filter(record(name=transport, levelno=logging.INFO))
+    assert TraceContextFilter().filter(record(name=transport, levelno=logging.WARNING))
 
 
 def test_the_services_own_debug_lines_are_kept() -> None:
-    """`requests` is a carrier, `services.server.request_parsing` is not."""
+    """`requests` is a transport, `services.server.request_parsing` is not."""
     assert TraceContextFilter().filter(record(name="services.server.request_parsing", levelno=logging.DEBUG))
 
 
@@ -58,7 +57,7 @@ def test_the_callers_fields_come_before_the_text_and_tags_apart() -> None:
     """`fields` are pairs of the line, `tags` are labels of the stream."""
     line = record(fields={"http.method": "GET", "status": "SUCCESS"}, tags={"beast": "unicorn"})
     assert fields(line) == {"http.method": "GET", "status": "SUCCESS", "msg": "request served"}
-    assert tags(line) == {"beast": "unicorn"}
+    assert labels(line) == {"beast": "unicorn"}
 
 
 @pytest.mark.parametrize("wrong", [None, "text", 7, ["a"]])
@@ -66,7 +65,7 @@ def test_fields_that_are_no_mapping_are_passed_over(wrong: object) -> None:
     """A library's record may use the same names for something else."""
     line = record(fields=wrong, tags=wrong)
     assert fields(line) == {"msg": "request served"}
-    assert tags(line) == {}
+    assert labels(line) == {}
 
 
 def test_an_exception_has_its_type_its_text_and_its_stack() -> None:

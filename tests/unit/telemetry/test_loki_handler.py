@@ -139,8 +139,9 @@ def test_a_push_that_was_refused_is_dropped_counted_and_told_once(rig: Rig, caps
     handler.close()
     assert rig.dropped == {"rejected": 2}
     assert texts(sink.pushes) == ["0", "1", "next"]
-    (told,) = capsys.readouterr().err.splitlines()
-    assert "refused 2 log lines: status 400" in told
+    dropped, again = capsys.readouterr().err.splitlines()
+    assert "2 log lines dropped: Loki rejected them, status 400" in dropped
+    assert again == 'level=info msg="log lines are accepted again"'
 
 
 def test_a_server_that_is_away_costs_the_caller_nothing_and_a_bounded_memory(
@@ -153,9 +154,24 @@ def test_a_server_that_is_away_costs_the_caller_nothing_and_a_bounded_memory(
     assert rig.dropped == {"queue_full": 30}
     handler.close(0.2)
     assert rig.dropped == {"queue_full": 30, "shutdown": 50}
-    full, end = capsys.readouterr().err.splitlines()
-    assert "50 are waiting" in full
-    assert "50 log lines could not be sent" in end
+    *waiting, full, end = capsys.readouterr().err.splitlines()
+    assert all("log lines wait: Loki is unavailable, ConnectionError" in line for line in waiting)
+    assert len(waiting) <= 1
+    assert "1 log lines dropped: 50 wait for Loki" in full
+    assert "79 log lines dropped: Loki did not accept them before the process ended" in end
+
+
+def test_an_outage_of_loki_is_two_lines(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """One when it begins and one when it is over, however often a push is tried in between."""
+    sink = rig.sink(*[503] * 9, 204)
+    handler = rig.handler(sink.url)
+    emit(handler, 1)
+    sink.wait_for(10)
+    handler.close()
+    assert capsys.readouterr().err.splitlines() == [
+        'level=warn msg="log lines wait: Loki is unavailable, status 503"',
+        'level=info msg="log lines are accepted again"',
+    ]
 
 
 def test_a_server_that_hangs_holds_up_neither_callers_nor_the_end(rig: Rig) -> None:

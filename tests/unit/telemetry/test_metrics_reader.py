@@ -3,9 +3,7 @@
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import Counter
 from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
     MetricExporter,
     MetricExportResult,
     MetricsData,
@@ -15,7 +13,6 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 
 from common.telemetry.metrics import meter_provider
-from common.telemetry.otlp import Collector
 
 NEVER_MS = 3_600_000
 
@@ -23,8 +20,8 @@ NEVER_MS = 3_600_000
 class Kept(MetricExporter):
     """Keeps what is pushed."""
 
-    def __init__(self, temporality: AggregationTemporality) -> None:
-        super().__init__(preferred_temporality={Counter: temporality})
+    def __init__(self) -> None:
+        super().__init__()
         self.pushed: list[MetricsData] = []
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: Any) -> MetricExportResult:  # noqa: ARG002 - the SDK's signature
@@ -40,23 +37,6 @@ class Kept(MetricExporter):
         """Nothing is held."""
 
 
-class KeptHere(Collector):
-    """A collector whose pushes stay in this process."""
-
-    def metric_exporter(self) -> Kept:
-        """Give the one exporter."""
-        return self.exporter
-
-    exporter: Kept
-
-
-def collector(temporality: AggregationTemporality) -> KeptHere:
-    """A collector that asks for sums in that form."""
-    made = KeptHere("localhost", 4317, "grpc")
-    object.__setattr__(made, "exporter", Kept(temporality))
-    return made
-
-
 def count(data: MetricsData | None) -> float:
     """The value of the one counter."""
     assert data is not None
@@ -69,13 +49,13 @@ def count(data: MetricsData | None) -> float:
 
 def test_the_page_shows_what_was_pushed_last() -> None:
     """One collection serves both: a second reader would aggregate every measurement twice."""
-    to = collector(AggregationTemporality.CUMULATIVE)
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, delta=False)
+    to = Kept()
+    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, temporality="cumulative")
     counter = provider.get_meter("test").create_counter("c")
     counter.add(1)
     provider.force_flush()
     counter.add(1)
-    assert snapshot() is to.exporter.pushed[-1]
+    assert snapshot() is to.pushed[-1]
     assert count(snapshot()) == 1
     provider.force_flush()
     assert count(snapshot()) == 2
@@ -84,47 +64,49 @@ def test_the_page_shows_what_was_pushed_last() -> None:
 
 def test_the_first_page_does_not_wait_for_the_first_push() -> None:
     """A scrape right after the start gets figures, and pushes none: the collector may not answer."""
-    to = collector(AggregationTemporality.CUMULATIVE)
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, delta=False)
+    to = Kept()
+    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, temporality="cumulative")
     counter = provider.get_meter("test").create_counter("c")
     for total in (1, 2):
         counter.add(1)
         assert count(snapshot()) == total
-    assert to.exporter.pushed == []
+    assert to.pushed == []
     provider.shutdown()
 
 
 def test_where_pushes_are_deltas_the_page_is_cumulative_all_the_same() -> None:
     """Prometheus computes rates from totals; a page of deltas would read as a counter that resets all the time."""
-    to = collector(AggregationTemporality.DELTA)
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, delta=True)
+    to = Kept()
+    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, temporality="delta")
     counter = provider.get_meter("test").create_counter("c")
     for total in (1, 2):
         counter.add(1)
         provider.force_flush()
-        assert count(to.exporter.pushed[-1]) == 1
+        assert count(to.pushed[-1]) == 1
         assert count(snapshot()) == total
     provider.shutdown()
 
 
 def test_a_service_without_a_voice_pushes_nothing_and_counts_on() -> None:
     """The fault silent_telemetry: who looks at the service itself sees that it works, and its totals lose nothing."""
-    to, silent = collector(AggregationTemporality.CUMULATIVE), [True]
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, delta=False, silent=lambda: silent[0])
+    to, silent = Kept(), [True]
+    provider, snapshot = meter_provider(
+        Resource({}), to, interval_ms=NEVER_MS, temporality="cumulative", silent=lambda: silent[0]
+    )
     counter = provider.get_meter("test").create_counter("c")
     counter.add(1)
     provider.force_flush()
-    assert (to.exporter.pushed, count(snapshot())) == ([], 1)
+    assert (to.pushed, count(snapshot())) == ([], 1)
     silent[0] = False
     provider.force_flush()
-    assert count(to.exporter.pushed[-1]) == 1
+    assert count(to.pushed[-1]) == 1
     provider.shutdown()
 
 
-@pytest.mark.parametrize("delta", [True, False])
-def test_without_a_collector_there_is_a_page(delta: bool) -> None:
+@pytest.mark.parametrize("temporality", ["cumulative", "delta", "lowmemory"])
+def test_without_a_collector_there_is_a_page(temporality: str) -> None:
     """OTEL_METRICS_EXPORTER=none: nothing is pushed, everything can be scraped."""
-    provider, snapshot = meter_provider(Resource({}), None, interval_ms=NEVER_MS, delta=delta)
+    provider, snapshot = meter_provider(Resource({}), None, interval_ms=NEVER_MS, temporality=temporality)
     provider.get_meter("test").create_counter("c").add(1)
     assert count(snapshot()) == 1
     provider.shutdown()

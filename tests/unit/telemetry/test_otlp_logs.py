@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from opentelemetry.sdk.resources import Resource
 
-from common.telemetry.logs.losses import TELL_EVERY_S, DropReporter
+from common.telemetry.logs.drops import LOG_INTERVAL_S, DropReporter
 from common.telemetry.logs.otlp import OtlpHandler
 from common.telemetry.otlp import Collector
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
@@ -50,8 +50,8 @@ def test_what_the_collector_refuses_is_counted_and_told_once(capsys: pytest.Capt
     sink.close()
     assert told.lost == {"export_failed": 600}
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith(f'level=warn msg="{BATCH} log lines lost: ')
-    assert last.startswith('level=warn msg="88 log lines lost: ')
+    assert first.startswith(f'level=warn msg="{BATCH} log lines dropped: ')
+    assert last.startswith('level=warn msg="88 log lines dropped: ')
 
 
 def test_what_finds_the_queue_full_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_a_collector_that_never_answers_does_not_hold_up_the_end(capsys: pytest.
     say(logs, 7)
     logs.close(timeout_s=0.1)
     assert told.lost == {"shutdown": 7}
-    assert "7 log lines lost: the collector did not take them before the end" in capsys.readouterr().err
+    assert "7 log lines dropped: the collector did not accept them before the process ended" in capsys.readouterr().err
     sink.close()
 
 
@@ -102,14 +102,44 @@ def test_what_the_exporter_logs_of_its_own_failure_is_not_sent_and_lost_in_turn(
     assert told.lost == {"export_failed": 3}
 
 
-def test_losses_are_told_at_most_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    """The first at once, then one line for all that came since; the count has each."""
-    now, told = [0.0], Told()
-    losses = DropReporter(told, lambda: now[0])
+class Reporter:
+    """A reporter with a clock that the test sets."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.now, self.told = 0.0, Told()
+        self.drops = DropReporter(self.told, lambda: self.now)
+        self._capsys = capsys
+
+    def lines(self) -> list[str]:
+        """The texts that were written since the last call."""
+        return [line.split('"')[1] for line in self._capsys.readouterr().err.splitlines()]
+
+
+def test_an_outage_is_reported_when_it_begins_and_when_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """However long it lasts; the counter has each line, and so have the lines together."""
+    reporter = Reporter(capsys)
     for _ in range(100):
-        losses.add(2, "queue_full", "why")
-        now[0] += TELL_EVERY_S / 50
-    losses.close()
-    assert told.lost == {"queue_full": 200}
-    lines = capsys.readouterr().err.splitlines()
-    assert [int(line.split('"')[1].split()[0]) for line in lines] == [2, 100, 98]
+        reporter.drops.unavailable("no Loki")
+        reporter.drops.record(2, "queue_full", "full")
+        reporter.now += LOG_INTERVAL_S
+    reporter.drops.recovered()
+    reporter.drops.recovered()
+    reporter.drops.close()
+    assert reporter.told.lost == {"queue_full": 200}
+    assert reporter.lines() == [
+        "log lines wait: no Loki",
+        "2 log lines dropped: full",
+        "log lines are accepted again, 198 more were dropped",
+    ]
+
+
+def test_a_delivery_that_fails_now_and_then_is_reported_twice_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a queue that is full for a moment, again and again, would be two lines each time."""
+    reporter = Reporter(capsys)
+    for _ in range(100):
+        reporter.drops.record(2, "queue_full", "full")
+        reporter.drops.recovered()
+        reporter.now += LOG_INTERVAL_S / 50
+    reporter.drops.close()
+    dropped = [line for line in reporter.lines() if "dropped" in line]
+    assert [int(line.split()[0]) for line in dropped] == [2, 100, 98]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from common.telemetry.pprof import BadDuration, ProfileBusy, cpu_profile
-from common.telemetry.pprof.limits import one_profile
+from common.telemetry.pprof.profile import one_profile
 from tests.unit.telemetry.pprof_reader import ReadProfile
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.telemetry.pprof.sources import Sources
+from common.telemetry.pprof.heap import Sources
 
 SOURCE = '''\
 import os

@@ -1,5 +1,6 @@
 """Continuous profiles: what is pushed, with which labels, and that a server that is away holds nothing up."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -8,25 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from opentelemetry.metrics import NoOpMeter
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from common.telemetry.profiles import Profiles
-from local.gateway.messages import message_classes
+from local.gateway.push_pb2 import PushRequest
+from local.ports import free_port
 from tests.unit.telemetry.pprof_reader import ReadProfile
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 from tests.unit.waiting import eventually
-
-# push/v1/push.proto of github.com/grafana/pyroscope.
-_FIELDS = {
-    "PushRequest": "1:series:RawProfileSeries*",
-    "RawProfileSeries": "1:labels:LabelPair* 2:samples:RawSample*",
-    "LabelPair": "1:name:string 2:value:string",
-    "RawSample": "1:raw_profile:bytes",
-}
-PUSH_REQUEST = message_classes("tests.push", _FIELDS)["PushRequest"]
 
 
 @pytest.fixture
@@ -47,12 +37,11 @@ def _sink(*statuses: int | None) -> Iterator[Sink]:
 
 def _start(sink: Sink, *, memory: bool = False) -> Profiles:
     address = f"http://{LOOPBACK}:{sink.port}"
-    tags, meter = {"namespace": "production"}, NoOpMeter("test")
-    return Profiles.start("mythical-test", address, tags, meter=meter, memory=memory, upload_interval_s=1)
+    return Profiles.start("mythical-test", address, {"namespace": "production"}, memory=memory, upload_interval_s=1)
 
 
 def _pushed(sink: Sink) -> list[tuple[dict[str, str], ReadProfile]]:
-    series = [each for push in sink.pushes for each in PUSH_REQUEST.FromString(push.body).series]
+    series = [each for push in sink.pushes for each in PushRequest.FromString(push.body).series]
     return [
         ({label.name: label.value for label in each.labels}, ReadProfile(sample.raw_profile))
         for each in series
@@ -73,7 +62,7 @@ def test_profiles_are_pushed_under_the_service_s_name_and_tags(sink: Sink) -> No
     assert profiles.close(5)
 
     (push, *_) = sink.pushes
-    assert (push.path, push.headers["Content-Type"]) == ("/push.v1.PusherService/Push", "application/proto")
+    assert (push.path, push.headers["content-type"]) == ("/push.v1.PusherService/Push", "application/proto")
     labels, profile = _pushed(sink)[0]
     assert (labels["service_name"], labels["namespace"], labels["__name__"]) == (
         "mythical-test",
@@ -124,7 +113,7 @@ def test_allocations_are_profiled_when_asked_for(sink: Sink) -> None:
 
 def test_without_an_address_nothing_is_begun() -> None:
     """A service without a collector runs all the same, with nothing to tie its spans to."""
-    profiles = Profiles.start("mythical-test", "", {}, meter=NoOpMeter("test"))
+    profiles = Profiles.start("mythical-test", "", {})
     assert not profiles.running
     assert profiles.span_processor() is None
     assert profiles.close(0)
@@ -153,51 +142,57 @@ def test_pushes_go_on_when_the_server_is_back() -> None:
         assert profiles.close(5)
 
 
-@pytest.mark.parametrize(("status", "lost"), [(200, {}), (503, {"rejected": 1}), (0, {"unreachable": 1})])
-def test_a_push_that_nobody_took_is_counted(status: int, lost: dict[str, int]) -> None:
-    """Refused or with nobody there: the profiler itself counts neither; what was taken is not counted."""
-    reader = InMemoryMetricReader()
-    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
-    with _sink(status) as sink:
-        if not status:
-            sink.close()  # from now on nobody is there
-        address = f"http://{LOOPBACK}:{sink.port}"
-        profiles = Profiles.start("mythical-test", address, {}, meter=meter, upload_interval_s=5)
-        _burn(0.3)
-        assert profiles.close(10)
-    assert _counted(reader) == lost
-
-
-def _counted(reader: InMemoryMetricReader) -> dict[str, int]:
-    data = reader.get_metrics_data()
-    metrics = data.resource_metrics[0].scope_metrics[0].metrics if data else []
-    return {
-        str((point.attributes or {})["reason"]): int(point.value)  # type: ignore[union-attr]
-        for metric in metrics
-        if metric.name == "mythical_profiles_dropped"
-        for point in metric.data.data_points
-    }
-
-
-def test_a_proxy_does_not_come_between(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The profiler pushes to a port of its own process, which no proxy can reach; what was set is set again."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+def test_an_outage_of_the_server_is_two_lines_in_the_log(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """One when it begins and one when it is over, however long it lasts."""
+    caplog.set_level(logging.INFO, "common.telemetry.profiles")
+    sink.healthy = False
     profiles = _start(sink)
-    assert "NO_PROXY" not in os.environ
-    monkeypatch.delenv("HTTP_PROXY")
+    eventually(lambda: sink.checks > 2, "third check")
+    sink.healthy = True
+    eventually(lambda: len(caplog.messages) > 1, "line at the end of the outage")
+    assert profiles.close(5)
+    assert caplog.messages == ["profile server unavailable", "profile server available again"]
+
+
+@pytest.mark.parametrize(("level", "lines"), [("DEBUG", 1), ("INFO", 0)])
+def test_the_library_reports_each_failed_push_only_while_debugging(level: str, lines: int) -> None:
+    """It writes to standard error by itself, once for each push: with the default settings the state is enough."""
+    program = f"""
+import logging, time
+from common.telemetry.profiles import Profiles
+logging.basicConfig(level="{level}", filename="/dev/null")
+profiles = Profiles.start("mythical-test", "http://{LOOPBACK}:{free_port()}", {{}}, upload_interval_s=60)
+end = time.monotonic() + 0.5
+while time.monotonic() < end:
+    sum(range(1000))
+assert profiles.close(10)
+"""
+    run = subprocess.run([sys.executable, "-c", program], check=True, timeout=30, capture_output=True, text=True)  # noqa: S603 - our own
+    assert run.stderr.count("Failed to send session") == lines
+
+
+@pytest.mark.parametrize("before", ["", "example.org"])
+def test_a_server_on_loopback_is_reached_without_the_proxy(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """A proxy would look for the address on its own machine; hosts that bypass it already still do."""
+    monkeypatch.setenv("http_proxy", f"http://{LOOPBACK}:{free_port()}")
+    monkeypatch.setenv("NO_PROXY", before)
+    monkeypatch.setenv("no_proxy", before)
+    profiles = _start(sink)
     _burn(0.3)
     assert profiles.close(5)
     assert sink.pushes
+    assert before in os.environ["NO_PROXY"]
 
 
 def test_a_server_that_never_answers_does_not_hold_up_the_end() -> None:
     """Neither close() nor the end of the process waits for the library, which would wait for half a minute."""
     program = f"""
 import sys, time
-from opentelemetry.metrics import NoOpMeter
 from common.telemetry.profiles import Profiles
-address, meter = "http://{LOOPBACK}:" + sys.argv[1], NoOpMeter("test")
-profiles = Profiles.start("mythical-test", address, {{}}, meter=meter, upload_interval_s=1)
+address = "http://{LOOPBACK}:" + sys.argv[1]
+profiles = Profiles.start("mythical-test", address, {{}}, upload_interval_s=1)
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
     sum(range(1000))

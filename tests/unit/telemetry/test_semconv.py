@@ -5,7 +5,8 @@ import os
 import pytest
 
 from common.core.env import Env
-from common.telemetry.semconv import VARIABLE, Conventions, conventions, pin_semconv_mode
+from common.telemetry.semconv import BOTH as BOTH_WORDS
+from common.telemetry.semconv import VARIABLE, Conventions, conventions, set_default_conventions
 
 BOTH = Conventions(old_http=True, new_http=True, old_database=True, new_database=True)
 NEW = Conventions(old_http=False, new_http=True, old_database=False, new_database=True)
@@ -31,15 +32,15 @@ def test_the_standard_variable_chooses_old_new_or_both(value: str, expected: Con
     assert conventions(Env({VARIABLE: value})) == expected
 
 
-@pytest.mark.parametrize("before", [None, "http/dup"])
-@pytest.mark.parametrize("chosen", [BOTH, NEW, OLD])
-def test_the_variable_stands_again_as_it_was(
-    chosen: Conventions, before: str | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("before", "after"), [(None, BOTH_WORDS), ("", BOTH_WORDS), ("http", "http"), ("x", "x")])
+def test_our_default_is_that_of_the_instrumentation_libraries(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is lent to the instrumentations for a moment; later readers find what the user set."""
-    monkeypatch.delenv(VARIABLE, raising=False)
-    if before:
+    """They read the variable themselves; what the user set stays."""
+    monkeypatch.setenv(VARIABLE, "")
+    if before is None:
+        monkeypatch.delenv(VARIABLE)
+    else:
         monkeypatch.setenv(VARIABLE, before)
-    with pin_semconv_mode(chosen):
-        assert os.environ[VARIABLE] == ("http" if chosen.new_http else "default")
-    assert os.environ.get(VARIABLE) == before
+    set_default_conventions()
+    assert os.environ[VARIABLE] == after

@@ -4,14 +4,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 
+from common.faults.exporters import FaultySpanExporter, Silent
 from common.telemetry.otlp import Collector
-from common.telemetry.traces import tracer_provider
+from common.telemetry.traces import batch_processor
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 
 
@@ -28,6 +27,16 @@ def to(port: int) -> Collector:
     return Collector(LOOPBACK, port, "http/protobuf")
 
 
+def tracer_provider(
+    collector: Collector, meters: MeterProvider | None = None, silent: Silent | None = None
+) -> TracerProvider:
+    """Spans in batches to a collector."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    exporter = FaultySpanExporter(collector.span_exporter(), silent, None)
+    provider.add_span_processor(batch_processor(exporter, meters or MeterProvider()))
+    return provider
+
+
 def spans(provider: TracerProvider, count: int) -> None:
     """Make that many."""
     tracer = provider.get_tracer("test")
@@ -37,7 +46,7 @@ def spans(provider: TracerProvider, count: int) -> None:
 
 def test_many_spans_leave_in_one_push(sink: Sink) -> None:
     """In the original each left by itself."""
-    provider = tracer_provider(Resource({}), to(sink.port))
+    provider = tracer_provider(to(sink.port))
     spans(provider, 100)
     provider.shutdown()
     assert [push.path for push in sink.pushes] == ["/v1/traces"]
@@ -52,7 +61,7 @@ def test_the_standard_variables_decide(
 ) -> None:
     """What is kept, and how much goes at a time."""
     monkeypatch.setenv(variable, value)
-    provider = tracer_provider(Resource({}), to(sink.port))
+    provider = tracer_provider(to(sink.port))
     spans(provider, 100)
     provider.shutdown()
     assert len(sink.pushes) == pushes
@@ -61,7 +70,7 @@ def test_the_standard_variables_decide(
 def test_a_batch_is_soon_on_its_way_when_that_is_asked_for(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     """OTEL_BSP_SCHEDULE_DELAY wins over the two seconds that are ours."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
-    provider = tracer_provider(Resource({}), to(sink.port))
+    provider = tracer_provider(to(sink.port))
     spans(provider, 1)
     sink.wait_for(1)
     provider.shutdown()
@@ -70,7 +79,7 @@ def test_a_batch_is_soon_on_its_way_when_that_is_asked_for(sink: Sink, monkeypat
 def test_a_collector_that_hangs_costs_the_work_nothing() -> None:
     """Ten thousand spans, more than the queue holds: they are made at their usual speed, the last ones are lost."""
     hanging = Sink(None)
-    provider = tracer_provider(Resource({}), to(hanging.port))
+    provider = tracer_provider(to(hanging.port))
     before = time.monotonic()
     spans(provider, 10_000)
     assert time.monotonic() - before < 10
@@ -83,7 +92,7 @@ def test_a_collector_that_hangs_costs_the_work_nothing() -> None:
 def test_spans_that_the_collector_does_not_take_are_counted(status: int, lost: dict[str, str]) -> None:
     """The queue lets go of a batch when it hands it to the exporter: of what fails there, only this count tells."""
     answering, reader = Sink(status), InMemoryMetricReader()
-    provider = tracer_provider(Resource({}), to(answering.port), meters=MeterProvider([reader]))
+    provider = tracer_provider(to(answering.port), meters=MeterProvider([reader]))
     spans(provider, 7)
     provider.shutdown()
     data = reader.get_metrics_data()
@@ -98,7 +107,7 @@ def test_spans_that_the_collector_does_not_take_are_counted(status: int, lost: d
 def test_spans_of_a_service_without_a_voice_are_gone(sink: Sink) -> None:
     """The fault silent_telemetry: they are not kept for later, for nobody would wait for them."""
     silent = [True]
-    provider = tracer_provider(Resource({}), to(sink.port), silent=lambda: silent[0])
+    provider = tracer_provider(to(sink.port), silent=lambda: silent[0])
     spans(provider, 3)
     provider.force_flush()
     assert sink.pushes == []
@@ -106,22 +115,3 @@ def test_spans_of_a_service_without_a_voice_are_gone(sink: Sink) -> None:
     spans(provider, 1)
     provider.shutdown()
     assert len(sink.pushes) == 1
-
-
-class Seen(SpanProcessor):
-    """Counts the spans that begin."""
-
-    count = 0
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
-        """One more."""
-        self.count += 1
-
-
-def test_without_a_collector_spans_are_made_and_seen_all_the_same() -> None:
-    """OTEL_TRACES_EXPORTER=none: lines still carry trace ids, and profiles are still tied to spans."""
-    seen = Seen()
-    provider = tracer_provider(Resource({}), None, seen)
-    spans(provider, 3)
-    provider.shutdown()
-    assert seen.count == 3

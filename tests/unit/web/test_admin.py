@@ -1,4 +1,4 @@
-"""The pages for machines."""
+"""The admin endpoints."""
 
 import threading
 from types import SimpleNamespace
@@ -10,38 +10,38 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from common.telemetry.pprof.limits import one_profile
+from common.telemetry.pprof.profile import one_profile
 from common.telemetry.setup import Telemetry
-from common.web.admin import PATHS, beside, operations
+from common.web.admin import PATHS, create_admin_app, dispatch_by_path
 
 PROFILES = ("/debug/pprof/profile", "/debug/pprof/heap")
 
 
 def client(*, missing: str | None = None, debug: bool = True) -> FlaskClient:
-    """The pages of a service that counted one thing and lacks another."""
+    """The admin endpoints of a service that counted one thing and may wait for its database."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("test").create_counter("c").add(1)
-    telemetry = cast(Telemetry, SimpleNamespace(snapshot=reader.get_metrics_data))
-    return operations(
+    telemetry = cast(Telemetry, SimpleNamespace(latest_metrics=reader.get_metrics_data))
+    return create_admin_app(
         telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug, stop_event=threading.Event()
     ).test_client()
 
 
-def test_a_service_is_alive_even_when_what_it_needs_is_away() -> None:
+def test_a_service_is_alive_even_if_its_database_is_down() -> None:
     """A restart would not bring the database back."""
     answer = client(missing="no answer").get("/healthz")
     assert (answer.status_code, answer.get_json()) == (200, {"status": "alive"})
 
 
 def test_a_service_is_ready_when_nothing_is_missing() -> None:
-    """Then it gets traffic."""
+    """Only then it receives traffic."""
     answer = client().get("/readyz")
     assert (answer.status_code, answer.get_json()) == (200, {"status": "ready", "missing": {}})
 
 
-def test_a_service_that_waits_says_for_what() -> None:
-    """503, so that no traffic comes, with the part and what it says."""
+def test_a_service_that_is_not_ready_names_what_it_waits_for() -> None:
+    """503, so that it receives no traffic, with the part and its message."""
     answer = client(missing="no answer").get("/readyz")
     assert answer.status_code == 503
     assert answer.get_json() == {"status": "waiting", "missing": {"database": "no answer"}}
@@ -55,8 +55,8 @@ def test_a_service_that_waits_says_for_what() -> None:
         ("*/*", "text/plain"),
     ],
 )
-def test_the_metrics_come_in_the_format_that_is_asked_for(accept: str, content_type: str) -> None:
-    """Prometheus asks for OpenMetrics, a browser and curl get the plain text."""
+def test_the_metrics_have_the_format_that_the_client_accepts(accept: str, content_type: str) -> None:
+    """Prometheus accepts OpenMetrics; a browser and curl get plain text."""
     answer = client().get("/metrics", headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer.content_type.startswith(content_type)
@@ -67,21 +67,21 @@ def test_the_metrics_come_in_the_format_that_is_asked_for(accept: str, content_t
 
 
 @pytest.mark.parametrize("page", PROFILES)
-def test_profiles_come_packed(page: str) -> None:
-    """gzipped protobuf, as the pprof tool wants it."""
+def test_profiles_are_compressed(page: str) -> None:
+    """Gzipped protobuf, as the pprof tool expects it."""
     answer = client().get(page, query_string={"seconds": "0.05"})
     assert answer.status_code == 200
     assert answer.data[:2] == b"\x1f\x8b"
 
 
 @pytest.mark.parametrize("page", PROFILES)
-def test_where_debug_pages_are_shut_they_are_not_there(page: str) -> None:
-    """A profile costs time and shows the code; on an open port nobody gets one unasked."""
+def test_without_debug_there_are_no_profiles(page: str) -> None:
+    """A profile costs time and shows the code; on a published port it has to be enabled."""
     assert client(debug=False).get(page).status_code == 404
 
 
 @pytest.mark.parametrize("page", PROFILES)
-def test_a_second_profile_at_the_same_time_is_told_to_come_again(page: str) -> None:
+def test_a_second_profile_at_the_same_time_is_rejected_with_503(page: str) -> None:
     """Two samplers would measure each other."""
     with one_profile(1):
         answer = client().get(page, query_string={"seconds": "0.05"})
@@ -91,8 +91,8 @@ def test_a_second_profile_at_the_same_time_is_told_to_come_again(page: str) -> N
 
 @pytest.mark.parametrize("page", PROFILES)
 @pytest.mark.parametrize("seconds", ["", "abc", "0", "-1", "nan", "inf", "61", "1e9", "9" * 400])
-def test_a_wrong_length_is_refused_with_a_remedy(page: str, seconds: str) -> None:
-    """400 at once; no thread samples for ever, and the text is ours, not Python's."""
+def test_an_invalid_duration_is_rejected_with_the_remedy(page: str, seconds: str) -> None:
+    """400 at once; no thread samples forever, and the message is ours, not Python's."""
     answer = client().get(page, query_string={"seconds": seconds})
     assert answer.status_code == 400
     detail = answer.get_json(force=True)["detail"]
@@ -100,10 +100,10 @@ def test_a_wrong_length_is_refused_with_a_remedy(page: str, seconds: str) -> Non
     assert "convert" not in detail
 
 
-def test_each_page_has_its_exact_path_and_the_rest_is_the_services() -> None:
-    """So no check and no scrape runs through the service's instrumentation, and no beast is hidden by a page."""
-    choose = beside(lambda *_: [b"service"], lambda *_: [b"operations"])
+def test_each_admin_endpoint_has_its_exact_path_and_all_other_paths_are_the_services() -> None:
+    """So no check and no scrape runs through the service's instrumentation, and no endpoint hides a beast."""
+    dispatch = dispatch_by_path(lambda *_: [b"service"], lambda *_: [b"admin"])
     for path in PATHS:
-        assert choose({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"operations"]
+        assert dispatch({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"admin"]
     for path in ("/", "/unicorn", "/metrics/", "/healthz/x", "/debug"):
-        assert choose({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"service"]
+        assert dispatch({"PATH_INFO": path}, lambda *_: lambda _: None) == [b"service"]

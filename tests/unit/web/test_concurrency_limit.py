@@ -1,4 +1,4 @@
-"""Few requests at a time, some wait, the rest is refused."""
+"""Few requests at a time, some wait, the rest is rejected."""
 
 import json
 import logging
@@ -12,8 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from werkzeug.test import Client
 
-from common.web.concurrency_limit import ConcurrencyLimiter, Turns
-from common.web.refusals import RejectedRequests
+from common.web.concurrency_limit import ConcurrencyLimiter, FairSemaphore
 from tests.unit.waiting import eventually
 
 
@@ -54,13 +53,13 @@ def reader() -> InMemoryMetricReader:
     return InMemoryMetricReader()
 
 
-def admission(slow: Slow, reader: InMemoryMetricReader, patience_s: float = 20) -> ConcurrencyLimiter:
-    """The application behind an admission of two at a time, three waiting."""
+def limited(slow: Slow, reader: InMemoryMetricReader, timeout_s: float = 20) -> ConcurrencyLimiter:
+    """The application behind a limit of two at a time, three waiting."""
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
-    return ConcurrencyLimiter(slow, RejectedRequests(meter), working=2, waiting=3, patience_s=patience_s)
+    return ConcurrencyLimiter(slow, meter, max_concurrency=2, max_queue=3, queue_timeout_s=timeout_s)
 
 
-def refused(reader: InMemoryMetricReader) -> dict[str, int]:
+def rejected(reader: InMemoryMetricReader) -> dict[str, int]:
     """What was counted, by reason."""
     data = reader.get_metrics_data()
     return {
@@ -72,27 +71,27 @@ def refused(reader: InMemoryMetricReader) -> dict[str, int]:
     }
 
 
-def test_what_exceeds_work_and_queue_is_refused_at_once(slow: Slow, reader: InMemoryMetricReader) -> None:
-    """Two are worked on and three wait; the sixth is told to come again, and never reaches the service."""
-    gate = admission(slow, reader)
-    client = Client(gate)
+def test_what_exceeds_limit_and_queue_is_rejected_at_once(slow: Slow, reader: InMemoryMetricReader) -> None:
+    """Two are worked on and three wait; the sixth gets 503 with Retry-After, and never reaches the service."""
+    limiter = limited(slow, reader)
+    client = Client(limiter)
     with ThreadPoolExecutor(5) as callers:
         asking = [callers.submit(client.get, "/") for _ in range(5)]
-        eventually(lambda: gate.turns.waiting == 3, "full queue")
-        refusal = client.get("/")
+        eventually(lambda: limiter.semaphore.waiting == 3, "full queue")
+        rejection = client.get("/")
         slow.go.set()
         assert [each.result().status_code for each in asking] == [200] * 5
     assert slow.most == 2
-    assert refusal.status_code == 503
-    assert refusal.headers["Retry-After"] == "1"
-    assert refusal.content_type == "application/problem+json"
-    assert json.loads(refusal.data)["status"] == 503
-    assert refused(reader) == {"queue_full": 1}
+    assert rejection.status_code == 503
+    assert rejection.headers["Retry-After"] == "1"
+    assert rejection.content_type == "application/problem+json"
+    assert json.loads(rejection.data)["detail"] == "Too many requests in progress. Retry after 1 second."
+    assert rejected(reader) == {"queue_full": 1}
 
 
-def test_nobody_waits_longer_than_the_patience(slow: Slow, reader: InMemoryMetricReader) -> None:
-    """Those that lose patience make room, and take no turn with them."""
-    client = Client(admission(slow, reader, patience_s=0.05))
+def test_no_request_waits_longer_than_the_timeout(slow: Slow, reader: InMemoryMetricReader) -> None:
+    """Those that time out make room in the queue, and hold no permit."""
+    client = Client(limited(slow, reader, timeout_s=0.05))
     with ThreadPoolExecutor(2) as callers:
         asking = [callers.submit(client.get, "/") for _ in range(2)]
         eventually(lambda: slow.inside == 2, "full house")
@@ -100,12 +99,12 @@ def test_nobody_waits_longer_than_the_patience(slow: Slow, reader: InMemoryMetri
         slow.go.set()
         assert [each.result().status_code for each in asking] == [200] * 2
     assert [client.get("/").status_code for _ in range(5)] == [200] * 5
-    assert refused(reader) == {"waited_too_long": 5}
+    assert rejected(reader) == {"waited_too_long": 5}
 
 
-def test_a_request_that_fails_gives_its_turn_back(slow: Slow, reader: InMemoryMetricReader) -> None:
-    """More failures than there are turns, and the next one is served."""
-    client = Client(admission(slow, reader, patience_s=0.05))
+def test_a_request_that_fails_releases_its_permit(slow: Slow, reader: InMemoryMetricReader) -> None:
+    """More failures than there are permits, and the next one is served."""
+    client = Client(limited(slow, reader, timeout_s=0.05))
     slow.go.set()
     for _ in range(3):
         with pytest.raises(ValueError, match="planted"):
@@ -113,35 +112,35 @@ def test_a_request_that_fails_gives_its_turn_back(slow: Slow, reader: InMemoryMe
     assert client.get("/").status_code == 200
 
 
-def test_turns_are_given_in_the_order_asked_for() -> None:
-    """Who comes by when a turn is passed on does not overtake those that wait."""
-    turns, served = Turns(1, 10), list[int]()
-    assert turns.take(0) is None
+def test_permits_are_granted_in_the_order_asked_for() -> None:
+    """A caller that arrives as a permit is released does not overtake those that wait."""
+    semaphore, served = FairSemaphore(1, 10), list[int]()
+    assert semaphore.acquire(0) is None
 
     def ask(number: int) -> None:
-        assert turns.take(20) is None
+        assert semaphore.acquire(20) is None
         served.append(number)
-        turns.give()
+        semaphore.release()
 
     callers = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
     for number, caller in enumerate(callers, start=1):
         caller.start()
-        eventually(lambda number=number: turns.waiting == number, "caller that waits")  # type: ignore[misc]
-    turns.give()
+        eventually(lambda number=number: semaphore.waiting == number, "caller that waits")  # type: ignore[misc]
+    semaphore.release()
     for caller in callers:
         caller.join()
     assert served == [0, 1, 2, 3, 4]
 
 
-def test_many_refusals_are_one_line_in_the_log(
+def test_many_rejections_are_one_line_in_the_log(
     slow: Slow, reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A line for each would cost more than serving them."""
-    client = Client(admission(slow, reader, patience_s=0.001))
+    client = Client(limited(slow, reader, timeout_s=0.001))
     with caplog.at_level(logging.WARNING), ThreadPoolExecutor(2) as callers:
         asking = [callers.submit(client.get, "/") for _ in range(2)]
         eventually(lambda: slow.inside == 2, "full house")
         assert {client.get("/").status_code for _ in range(50)} == {503}
         slow.go.set()
         assert [each.result().status_code for each in asking] == [200] * 2
-    assert [record.message for record in caplog.records] == ["requests refused, too many are waiting"]
+    assert [record.message for record in caplog.records] == ["requests rejected, too many are in progress"]

@@ -1,20 +1,23 @@
-"""Where a service listens, how it is told of a wrong setting, and how its parts end."""
+"""Where a service listens, how it reports an invalid setting, and in which order its parts end."""
 
 import socket
+import subprocess
+import sys
+from typing import NoReturn
 
 import pytest
 
 from common.core.env import Env, SettingsError
-from common.web.server import Address, Running, address, check_free, loopback, main
+from common.web.server import Address, ServiceRuntime, address, check_free, loopback, run_service
 
 
 def no_app(*_: object) -> list[bytes]:
-    """An application that says nothing."""
+    """An application with an empty response."""
     return []
 
 
-def test_a_service_listens_on_loopback_unless_told_otherwise() -> None:
-    """The pages for machines are not for everyone."""
+def test_a_service_listens_on_loopback_by_default() -> None:
+    """The admin endpoints have no authentication."""
     assert address(Env({}), 4000) == Address("127.0.0.1", 4000, threads=4, backlog=1024)
 
 
@@ -28,23 +31,25 @@ def test_the_address_can_be_set() -> None:
     ("host", "only_here"),
     [("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("10.1.1.1", False)],
 )
-def test_only_on_loopback_the_debug_pages_are_open_by_themselves(host: str, only_here: bool) -> None:
-    """Whoever opens the service to others has to ask for them."""
+def test_profiles_are_enabled_by_default_on_loopback_only(host: str, only_here: bool) -> None:
+    """Elsewhere they have to be enabled."""
     assert loopback(Address(host, 4000, 4, 1024)) is only_here
 
 
 @pytest.mark.parametrize("host", ["localhost", "mythical-server", "127.0.0.1:4000", "http://127.0.0.1"])
-def test_an_address_that_is_not_in_numbers_is_refused(host: str) -> None:
-    """The server below takes no names, and would say so with a stack trace."""
-    with pytest.raises(SettingsError, match=r"^HTTP_HOST=.* is no address in numbers, as 127\.0\.0\.1"):
+def test_a_host_name_is_rejected_as_address(host: str) -> None:
+    """Granian does not resolve names, and would report that with a stack trace."""
+    with pytest.raises(SettingsError, match=r"^HTTP_HOST=.* isn't an IP address such as 127\.0\.0\.1"):
         address(Env({"HTTP_HOST": host}), 4000)
 
 
-def test_a_taken_port_is_told_in_one_line_and_a_free_one_stays_free() -> None:
+def test_a_taken_port_is_reported_in_one_line_and_a_free_one_stays_free() -> None:
     """Before anything is started."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         where = Address("127.0.0.1", other.getsockname()[1], threads=4, backlog=1024)
-        with pytest.raises(SettingsError, match=f"HTTP_PORT={where.port} cannot be listened on: [^\\n]*$"):
+        with pytest.raises(
+            SettingsError, match=f"^cannot listen on HTTP_HOST=.* with HTTP_PORT={where.port}: [^\\n]*$"
+        ):
             check_free(where)
     for _ in range(2):
         check_free(where)
@@ -57,45 +62,48 @@ def test_a_service_does_not_listen_beside_one_that_was_forgotten() -> None:
         forgotten.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         forgotten.bind(("127.0.0.1", 0))
         forgotten.listen()
-        with pytest.raises(SettingsError, match="cannot be listened on"):
+        with pytest.raises(SettingsError, match="cannot listen on"):
             check_free(Address("127.0.0.1", forgotten.getsockname()[1], threads=4, backlog=1024))
 
 
-def test_parts_end_in_their_order_even_when_one_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """The flush of the telemetry is the last one, and must not be kept from by a broker that is away."""
+def test_shutdown_hooks_run_in_order_even_if_one_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """The flush of the telemetry is the last one, and a broker that is down must not prevent it."""
     ended = []
 
     def fails() -> None:
         ended.append("broker")
         raise OSError("away")
 
-    Running(no_app, lambda: ended.append("loops"), fails, lambda: ended.append("telemetry")).close()
+    ServiceRuntime(no_app, lambda: ended.append("loops"), fails, lambda: ended.append("telemetry")).close()
     assert ended == ["loops", "broker", "telemetry"]
-    assert [record.getMessage() for record in caplog.records] == ["could not end a part of the service"]
+    assert [record.getMessage() for record in caplog.records] == ["shutdown hook failed"]
 
 
 def test_a_wrong_setting_ends_the_program_with_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    """No stack trace for a foreseeable fault."""
+    """No stack trace for a foreseeable error."""
 
-    def wrong(_: Env) -> None:
+    def wrong(_: Env) -> NoReturn:
         raise SettingsError("HTTP_PORT='x' is not a whole number; give one from 1 to 65535")
 
     with pytest.raises(SystemExit) as end:
-        main(wrong, [])
+        run_service(wrong, "nowhere:start", [])
     assert end.value.code == 2
     assert capsys.readouterr().err == "settings: HTTP_PORT='x' is not a whole number; give one from 1 to 65535\n"
-
-
-def test_a_program_that_ran_ends_with_status_0() -> None:
-    """As after SIGTERM: a stop that was asked for is no failure."""
-    with pytest.raises(SystemExit) as end:
-        main(lambda _: None, [])
-    assert end.value.code == 0
 
 
 def test_a_service_that_is_given_arguments_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
     """There are none: one that ignored `--help` would start and hold its port."""
     with pytest.raises(SystemExit) as end:
-        main(lambda _: pytest.fail("started"), ["--help"])
+        run_service(lambda _: pytest.fail("started"), "nowhere:start", ["--help"])
     assert end.value.code == 2
     assert "takes no arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("service", ["server", "requester", "recorder"])
+def test_the_supervising_process_imports_nothing_heavy(service: str) -> None:
+    """What it does not import it does not hold in memory; the worker imports it after the fork."""
+    code = f"import sys, services.{service}.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    imported = set(done.stdout.split())
+    assert "granian" in imported
+    assert not imported & {"flask", "opentelemetry.sdk", "grpc", "psycopg", "pyroscope", "requests"}

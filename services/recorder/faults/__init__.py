@@ -1,1 +1,0 @@
-"""What the recorder's planted faults do beyond taking their time, which is in recording.py."""

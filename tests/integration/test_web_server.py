@@ -1,0 +1,127 @@
+"""The web server under a service of nothing but an application: exceptions, stops, a supervising process that dies."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local.ports import LOOPBACK, free_port
+from local.processes.process import Process
+from tests.integration.conftest import DEADLINE_S, Service, eventually
+from tests.integration.service_support import ask
+from tools.query import is_up
+
+MODULE = "tests.integration.minimal_service"
+THREADS = 2
+FALSE_ALARM = "refused to gracefully stop"
+
+
+def service(folder: Path, number: int = 0, **env: str) -> Service:
+    """A service that is being started."""
+    port = free_port()
+    process = Process(
+        f"web-{number}",
+        [sys.executable, "-m", MODULE],
+        log=folder / f"{number}.log",
+        record=folder / f"{number}.pid",
+        mark=MODULE,
+        environ=os.environ | {"HTTP_PORT": str(port), "HTTP_THREADS": str(THREADS), **env},
+    )
+    process.launch()
+    return Service(process, f"http://{LOOPBACK}:{port}")
+
+
+@contextmanager
+def running(folder: Path, number: int = 0) -> Iterator[Service]:
+    """Give a service that answers; it is killed at the end if it still runs."""
+    started = service(folder, number)
+    try:
+        started.process.wait_ready(lambda: is_up(f"{started.base_url}/"), DEADLINE_S)
+        yield started
+    finally:
+        started.process.kill()
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [("/raise", "unhandled exception"), ("/exit", "SystemExit: injected"), ("/raise-in-log", "injected into the log")],
+)
+def test_any_exception_is_a_500_a_log_line_and_a_live_thread(tmp_path: Path, path: str, line: str) -> None:
+    """More often than there are threads; also one that the logging of the first exception raises."""
+    with running(tmp_path) as started:
+        assert {ask(started.base_url, path).status for _ in range(4 * (THREADS + 4))} == {500}
+        assert ask(started.base_url, "/").status == 200
+        assert started.stop() == 0
+        assert line in started.process.log.read_text(encoding="utf-8")
+
+
+def test_a_stop_answers_what_is_in_progress_and_raises_no_false_alarm(tmp_path: Path) -> None:
+    """Several times: the slow request is answered, idle connections do not delay it, every hook is called after it."""
+    for number in range(8):
+        with running(tmp_path, number) as started:
+            idle = [socket.create_connection((LOOPBACK, started.port)) for _ in range(4 * THREADS)]
+            statuses: list[int] = []
+            url = started.base_url
+            caller = threading.Thread(target=lambda url=url, to=statuses: to.append(ask(url, "/slow").status))
+            caller.start()
+            eventually(lambda: "slow request" in started.process.log.read_text(encoding="utf-8"))
+            assert started.stop() == 0
+            caller.join()
+            for connection in idle:
+                connection.close()
+        log = started.process.log.read_text(encoding="utf-8")
+        assert statuses == [200]
+        assert FALSE_ALARM not in log
+        assert "shutdown hook failed" in log
+        assert log.splitlines()[-1].startswith("closed, stop=True, ")
+
+
+def test_idle_connections_hold_no_threads(tmp_path: Path) -> None:
+    """Many times as many as there are threads, each of which had a request answered."""
+    with running(tmp_path) as started:
+        idle = [socket.create_connection((LOOPBACK, started.port), timeout=10) for _ in range(200)]
+        for connection in idle:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert ask(started.base_url, "/").status == 200
+        for connection in idle:
+            connection.close()
+        assert started.stop() == 0
+
+
+def test_a_service_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
+    """Granian does not handle signals by then; the parts that were started are closed."""
+    started = service(tmp_path, STOP_AT_START="1")
+    try:
+        assert eventually(lambda: started.process.exit_code is not None and [started.process.exit_code]) == [0]
+        assert "closed, stop=True, 0" in started.process.log.read_text(encoding="utf-8")
+    finally:
+        started.process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends the worker")
+def test_the_worker_does_not_outlive_the_supervising_process(tmp_path: Path) -> None:
+    """An orphan would hold the port; it stops as after a signal of its own."""
+    with running(tmp_path) as started:
+        assert started.process.pid
+        (worker,) = psutil.Process(started.process.pid).children()
+        os.kill(started.process.pid, signal.SIGKILL)
+        eventually(lambda: not worker.is_running())
+        assert "closed, stop=True, 1" in started.process.log.read_text(encoding="utf-8")
+
+
+def test_a_port_that_is_taken_is_named_in_one_line_with_status_2(tmp_path: Path) -> None:
+    """Before anything is started."""
+    with running(tmp_path) as first:
+        second = service(tmp_path, 1, HTTP_PORT=str(first.port))
+        assert eventually(lambda: second.process.exit_code) == 2
+        (line,) = second.process.log.read_text(encoding="utf-8").splitlines()
+        assert line.startswith("settings: cannot listen on HTTP_HOST='127.0.0.1' with HTTP_PORT=")
+        assert first.stop() == 0

@@ -1,0 +1,158 @@
+"""The spans of a Flask application, the same from the stock instrumentation and from the fast one."""
+
+from collections.abc import Iterator
+from wsgiref.types import WSGIEnvironment
+
+import pytest
+from flask import Flask, request
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+from common.fast import flask as fast_flask
+from common.telemetry import flask as stock_flask
+
+PARENT = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": "tenant=7"}
+
+
+class Rig:
+    """An application with one route per case, and the spans that it made."""
+
+    def __init__(self, layer: str) -> None:
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.app = Flask("test", static_folder=None)
+        instrument = fast_flask.instrument_flask if layer == "fast" else stock_flask.instrument_flask
+        instrument(self.app, self._attributes, provider)
+        self.calls = 0
+        self.baggage: list[object] = []
+        self.app.add_url_rule("/items/<item>", view_func=self._item)
+        self.app.add_url_rule("/broken", view_func=self._broken)
+        self.client = self.app.test_client()
+
+    def _attributes(self, environ: WSGIEnvironment) -> dict[str, str]:
+        self.calls += 1
+        self.baggage.append(baggage.get_baggage("tenant"))
+        return {"http.target": "/items", "method": environ["REQUEST_METHOD"], "endpoint": str(request.endpoint)}
+
+    def _item(self, item: str) -> str:
+        assert trace.get_current_span().is_recording()
+        self.baggage.append(baggage.get_baggage("tenant"))
+        return item
+
+    def _broken(self) -> str:
+        raise LookupError("not there")
+
+    @property
+    def span(self) -> ReadableSpan:
+        """The only span."""
+        (span,) = self._exporter.get_finished_spans()
+        return span
+
+
+@pytest.fixture(params=["fast", "stock"])
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """An application of each layer; no context may be left behind on the thread."""
+    yield Rig(request.param)
+    assert context.get_current() == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("GET", "/items/1", "GET /items/<item>"),
+        ("HEAD", "/items/1", "HEAD /items/<item>"),
+        ("OPTIONS", "/items/1", "OPTIONS /items/<item>"),
+        ("POST", "/items/1", "POST"),
+        ("GET", "/secret/8472", "GET"),
+        ("BREW", "/secret/8472", "HTTP"),
+    ],
+)
+def test_a_request_is_one_server_span_named_by_method_and_route(rig: Rig, method: str, path: str, name: str) -> None:
+    """Where no route matches, by the method alone: raw paths would be names without number."""
+    rig.client.open(path, method=method)
+    assert (rig.span.name, rig.span.kind, rig.span.parent) == (name, SpanKind.SERVER, None)
+    assert rig.calls == 1
+
+
+def test_the_attributes_of_the_service_win(rig: Rig) -> None:
+    """Over those of the instrumentation, which has the raw target."""
+    rig.client.get("/items/1?a=b")
+    assert {"http.target": "/items", "method": "GET", "endpoint": "_item"}.items() <= dict(
+        rig.span.attributes or {}
+    ).items()
+
+
+def test_the_span_and_the_baggage_of_the_caller_are_those_of_the_request(rig: Rig) -> None:
+    """For the attributes and in the view."""
+    rig.client.get("/items/1", headers=PARENT)
+    parent = rig.span.parent
+    assert parent
+    assert (f"{parent.trace_id:x}", f"{parent.span_id:x}", parent.is_remote) == ("a" * 32, "b" * 16, True)
+    assert rig.baggage == ["7", "7"]
+
+
+def test_the_propagator_is_the_global_one(rig: Rig) -> None:
+    """That of OTEL_PROPAGATORS; with `baggage` alone a trace context is not read."""
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(W3CBaggagePropagator())
+    try:
+        rig.client.get("/items/1", headers=PARENT)
+    finally:
+        propagate.set_global_textmap(before)
+    assert rig.span.parent is None
+    assert rig.baggage == ["7", "7"]
+
+
+def test_an_error_that_nothing_handles_is_on_the_span(rig: Rig) -> None:
+    """As an event and in the status; the answer is 500."""
+    assert rig.client.get("/broken").status_code == 500
+    (event,) = rig.span.events
+    assert event.name == "exception"
+    assert rig.span.status.status_code is StatusCode.ERROR
+
+
+def test_an_error_that_leaves_the_application_ends_the_span_too(rig: Rig) -> None:
+    """As in a debugger or a test, where Flask lets it through."""
+    rig.app.testing = True
+    with pytest.raises(LookupError):
+        rig.client.get("/broken")
+    assert rig.span.status.status_code is StatusCode.ERROR
+
+
+def test_a_request_context_without_a_request_makes_no_span(rig: Rig) -> None:
+    """Inside a view it must not end the span of the request either."""
+
+    def nested() -> str:
+        with rig.app.test_request_context("/items/2"):
+            pass
+        assert trace.get_current_span().is_recording()
+        return ""
+
+    rig.app.add_url_rule("/nested", view_func=nested)
+    rig.client.get("/nested")
+    assert rig.span.name == "GET /nested"
+
+
+def test_the_fast_layer_leaves_features_of_the_stock_one_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers to capture, for one: the variable works in both layers."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "x-room")
+    rig = Rig("fast")
+    rig.client.get("/items/1", headers={"X-Room": "blue"})
+    assert dict(rig.span.attributes or {})["http.request.header.x_room"] == ("blue",)
+
+
+def test_a_service_whose_attributes_fail_leaves_no_context_behind() -> None:
+    """The next request on the thread would else be in the wrong trace."""
+
+    def fail(_: WSGIEnvironment) -> dict[str, str]:
+        raise LookupError
+
+    app = Flask("test", static_folder=None)
+    fast_flask.instrument_flask(app, fail, TracerProvider(shutdown_on_exit=False))
+    assert app.test_client().get("/", headers=PARENT).status_code == 500
+    assert context.get_current() == {}

@@ -1,0 +1,87 @@
+"""The profile format as written: what a protobuf reader gets out of it."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.telemetry.pprof.profile import Frame, ProfileWriter, ValueType
+from tests.unit.telemetry.pprof_reader import ReadProfile
+
+SPACE = ValueType("space", "bytes")
+OUTER = Frame("outer", "/srv/outer.py", 7, 3)
+INNER = Frame("inner", "/srv/inner.py", 300, 290)
+LARGEST = 2**63 - 1
+
+
+def _writer(*types: ValueType) -> ProfileWriter:
+    return ProfileWriter(types or (SPACE,), SPACE, 1, default="space")
+
+
+def _written(writer: ProfileWriter) -> ReadProfile:
+    return ReadProfile(writer.write("python", 1_700_000_000_000_000_000, 2_000_000_000))
+
+
+def test_the_first_text_is_the_empty_one() -> None:
+    """The format keeps index 0 for "no text"."""
+    assert _written(_writer()).text(0) == ""
+
+
+def test_a_sample_comes_back_with_its_stack_its_numbers_and_its_labels() -> None:
+    """Stacks are listed from the innermost frame out, numbers in the order of the types."""
+    writer = _writer(ValueType("objects", "count"), SPACE)
+    writer.add([INNER, OUTER], [2, 512], {"thread_name": "main"})
+
+    (sample,) = _written(writer).samples
+    assert [(f.function, f.filename, f.line, f.start_line) for f in sample.stack] == [tuple(INNER), tuple(OUTER)]
+    assert sample.values == {"objects": 2, "space": 512}
+    assert sample.labels == {"thread_name": "main"}
+
+
+@settings(deadline=None)  # a busy machine is no error
+@given(st.integers(-LARGEST - 1, LARGEST))
+def test_every_64_bit_number_comes_back(number: int) -> None:
+    """Numbers below zero are legal: they show memory that was given back."""
+    writer = _writer()
+    writer.add([INNER], [number], {})
+    assert _written(writer).total("space") == number
+
+
+@settings(deadline=None)  # a busy machine is no error
+@given(st.text())
+def test_every_name_can_be_written(name: str) -> None:
+    """Code compiled at run time may bear any name: what is no UTF-8 is replaced, not refused."""
+    writer = _writer()
+    writer.add([Frame(name, "<string>", 1)], [1], {})
+    read = _written(writer).samples[0].stack[0].function
+    assert read == name.encode(errors="replace").decode()
+
+
+def test_functions_and_locations_are_written_once() -> None:
+    """Samples share them by number: a busy service has thousands of samples through the same few hundred lines."""
+    writer = _writer()
+    for _ in range(3):
+        writer.add([INNER, OUTER], [1], {})
+    writer.add([INNER._replace(line=301), OUTER], [1], {})
+
+    message = _written(writer).message
+    assert [each.id for each in message.function] == [1, 2]
+    assert [each.id for each in message.location] == [1, 2, 3]
+
+
+def test_readers_are_told_that_there_are_no_symbols_to_look_up() -> None:
+    """Each location is in a mapping that claims functions, files and lines; else readers search a binary for them."""
+    writer = _writer()
+    writer.add([INNER, OUTER], [1], {})
+
+    message = _written(writer).message
+    (mapping,) = message.mapping
+    assert (mapping.has_functions, mapping.has_filenames, mapping.has_line_numbers) == (1, 1, 1)
+    assert {each.mapping_id for each in message.location} == {mapping.id}
+
+
+def test_the_profile_says_what_it_measured_when_and_for_how_long() -> None:
+    """Backends place a profile by these four fields."""
+    profile = _written(_writer())
+    message = profile.message
+    assert (message.time_nanos, message.duration_nanos) == (1_700_000_000_000_000_000, 2_000_000_000)
+    assert (profile.text(message.period_type.type), profile.text(message.period_type.unit)) == ("space", "bytes")
+    assert (message.period, profile.text(message.default_sample_type)) == (1, "space")

@@ -1,0 +1,117 @@
+"""Every OTEL_* variable of the specification works, or is rejected with one line that says what to use instead."""
+
+from pathlib import Path
+
+import pytest
+
+from common.core.env import Env, SettingsError
+from common.telemetry.settings import telemetry_settings
+from common.telemetry.standard_variables import CHECKS, UNSUPPORTED, remove_unset
+
+INTEGERS = (["1", "4096"], ["-1", "1.5", "many", "10s", "99999999999"])
+MILLISECONDS = (["1", "30000"], ["0", "-1", "10s", "1.5"])
+
+# Source: OpenTelemetry specification, environment variables; general, batch processors, limits, exporters, metrics.
+# Variable → values that work, values that don't.
+ROWS: dict[str, tuple[list[str], list[str]]] = {
+    "OTEL_SDK_DISABLED": (["true", "false"], ["maybe"]),
+    "OTEL_SERVICE_NAME": (["renamed"], []),
+    "OTEL_RESOURCE_ATTRIBUTES": (["a=b,c=d"], []),
+    "OTEL_PROPAGATORS": (["tracecontext", "baggage,tracecontext", "none"], ["b3", "tracecontext,jaeger"]),
+    "OTEL_TRACES_SAMPLER": (["always_off", "parentbased_traceidratio"], ["jaeger_remote", "xray", "sometimes"]),
+    "OTEL_TRACES_SAMPLER_ARG": (["0", "0.25", "1"], ["2", "-1", "half"]),
+    "OTEL_TRACES_EXPORTER": (["otlp", "none"], ["zipkin", "jaeger"]),
+    "OTEL_METRICS_EXPORTER": (["otlp", "none"], ["prometheus"]),
+    "OTEL_LOGS_EXPORTER": (["otlp", "none", "console"], ["syslog"]),
+    "OTEL_METRICS_EXEMPLAR_FILTER": (["always_on", "always_off", "trace_based"], ["sometimes"]),
+    "OTEL_METRIC_EXPORT_INTERVAL": (["1000"], ["0", "10s"]),
+    "OTEL_METRIC_EXPORT_TIMEOUT": MILLISECONDS,
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": (["cumulative", "delta", "lowmemory"], ["total"]),
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": (
+        ["explicit_bucket_histogram", "base2_exponential_bucket_histogram"],
+        ["summary"],
+    ),
+    "OTEL_BSP_SCHEDULE_DELAY": MILLISECONDS,
+    "OTEL_BSP_EXPORT_TIMEOUT": MILLISECONDS,
+    "OTEL_BSP_MAX_QUEUE_SIZE": (["512", "100000"], ["100", "0", "many"]),
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": (["1", "512"], ["0", "x"]),
+    "OTEL_BLRP_SCHEDULE_DELAY": MILLISECONDS,
+    "OTEL_BLRP_EXPORT_TIMEOUT": MILLISECONDS,
+    "OTEL_BLRP_MAX_QUEUE_SIZE": (["2048"], ["0", "x"]),
+    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": MILLISECONDS,
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": INTEGERS,
+    "OTEL_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": INTEGERS,
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
+    "OTEL_SPAN_EVENT_COUNT_LIMIT": INTEGERS,
+    "OTEL_SPAN_LINK_COUNT_LIMIT": INTEGERS,
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
+    "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT": INTEGERS,
+    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
+}
+for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
+    ROWS |= {
+        f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": (["http://h:4318", "h:4317"], ["http://", "ftp://h"]),
+        f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL": (["grpc", "http/protobuf"], ["http/json", "kafka"]),
+        f"OTEL_EXPORTER_OTLP_{signal}HEADERS": (["a=b", "a=b, c=d=e,"], ["token", "=b"]),
+        f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT": (["10", "0.5"], ["10s", "10000", "0"]),
+        f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION": (["gzip", "none"], ["zstd"]),
+        f"OTEL_EXPORTER_OTLP_{signal}INSECURE": (["true", "false"], ["1", "maybe"]),
+        f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE": ([__file__], ["/nowhere/ca.pem"]),
+        f"OTEL_EXPORTER_OTLP_{signal}CLIENT_CERTIFICATE": ([__file__], ["/nowhere/cert.pem"]),
+        f"OTEL_EXPORTER_OTLP_{signal}CLIENT_KEY": ([__file__], ["/nowhere/key.pem"]),
+    }
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_value_that_the_sdk_can_use_is_accepted(name: str) -> None:
+    """Set to nothing, a variable counts as unset."""
+    for value in ["", " ", *ROWS[name][0]]:
+        telemetry_settings(Env({name: value}), "test")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_value_that_it_cannot_use_is_one_line_with_the_name(name: str) -> None:
+    """And with what the variable takes."""
+    for value in ROWS[name][1]:
+        with pytest.raises(SettingsError, match=name) as caught:
+            telemetry_settings(Env({name: value}), "test")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_python_does_not_support_is_rejected_with_an_alternative(name: str) -> None:
+    """Rather than ignored."""
+    with pytest.raises(SettingsError, match=f"{name} isn't supported; "):
+        telemetry_settings(Env({name: "1"}), "test")
+
+
+def test_the_rows_are_all_that_is_checked() -> None:
+    """A variable that is added has to have its row."""
+    assert CHECKS.keys() <= ROWS.keys()
+
+
+def test_a_header_s_value_is_not_printed() -> None:
+    """It may be a token."""
+    with pytest.raises(SettingsError) as caught:
+        telemetry_settings(Env({"OTEL_EXPORTER_OTLP_HEADERS": "s3cret"}), "test")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_certificate_has_to_be_there(tmp_path: Path) -> None:
+    """The exporter would log a traceback, and go on without."""
+    with pytest.raises(SettingsError, match="isn't a file"):
+        telemetry_settings(Env({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path)}), "test")
+
+
+def test_a_variable_that_is_set_to_nothing_does_not_reach_the_sdk() -> None:
+    """Its exporters would raise; so they would for compression `none` over gRPC."""
+    environ = {
+        "OTEL_EXPORTER_OTLP_COMPRESSION": " ",
+        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTHER": "",
+    }
+    remove_unset(environ)
+    assert environ == {"OTEL_TRACES_SAMPLER": "always_on", "OTHER": ""}
