@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.compression import gunzip
-from local.gateway.refusal import Refusal
+from local.gateway.http_error import HttpError
 
 # Deeper stacks lose their innermost frames: JSON cannot nest much further, and nobody reads a graph that deep.
 DEPTH = 200
@@ -53,13 +53,13 @@ class PprofReader:
         self._limit = limit
 
     def read(self, raw: bytes) -> Pprof:
-        """Decode `raw`, gzipped or not; raises Refusal if it is not a pprof profile or too large."""
+        """Decode `raw`, gzipped or not; raises HttpError if it is not a pprof profile or too large."""
         if raw.startswith(b"\x1f\x8b"):
             raw = gunzip(raw, self._limit)
         try:
             profile = Profile.FromString(raw)
         except DecodeError:
-            raise Refusal(400, "raw_profile is not a pprof profile (profile.proto, gzipped or not)") from None
+            raise HttpError(400, "raw_profile is not a pprof profile (profile.proto, gzipped or not)") from None
         return _pprof(profile)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from local.ports import LOOPBACK, free_port
-from local.process import Process
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, eventually
 from tests.integration.service_support import ask, spans_of, traceparent
 from tools.query import is_up

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.process import Process
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, Service, eventually
 from tests.integration.service_support import ask
 from tools.query import is_up
