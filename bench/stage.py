@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tools.query import is_up
 
 START_S = 60.0

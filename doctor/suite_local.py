@@ -6,9 +6,8 @@ from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
 from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
-from local.addresses import Ports
-from local.ports import LOOPBACK
-from local.summary import FRESH_S, Summary, fetch
+from local.display.summary import FRESH_S, Summary, fetch
+from local.ports import LOOPBACK, Ports
 from tools.suite import SERVICE_NAMES
 
 RESTART = "stop make demo and start it again"

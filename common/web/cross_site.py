@@ -5,13 +5,12 @@ header, which is another name when that page's own name was made to lead here (D
 Sec-Fetch-Site. Programs such as curl send neither of the last two.
 """
 
-import ipaddress
-import socket
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from flask import Request
 
+from common.web.own_host import is_own_host
 from common.web.problems import Problem
 
 OWN_SITE = frozenset({"", "same-origin", "none"})
@@ -19,7 +18,7 @@ OWN_SITE = frozenset({"", "same-origin", "none"})
 
 def reject_cross_site(request: Request) -> None:
     """Raise Problem 403 for a request that a page of another site made. Source: W3C, "Fetch Metadata"."""
-    if not _is_here(_name(f"//{request.headers.get('Host', '')}")):
+    if not is_own_host(request.headers.get("Host", "")):
         raise Problem(HTTPStatus.FORBIDDEN, "This answers to localhost, an address in numbers and its own name only.")
     reject_cross_origin(request)
 
@@ -35,26 +34,8 @@ def reject_cross_origin(request: Request) -> None:
         raise Problem(HTTPStatus.FORBIDDEN, "This is not for pages of other sites.")
 
 
-def _is_here(name: str) -> bool:
-    """Whether nobody else can make that name lead here: it is a number, localhost, or what this host calls itself."""
-    if name in ("localhost", socket.gethostname().lower()):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _netloc(origin: str) -> str:
     try:
         return urlsplit(origin).netloc
-    except ValueError:  # as below
-        return ""
-
-
-def _name(address: str) -> str:
-    try:
-        return (urlsplit(address).hostname or "").lower()
     except ValueError:  # a bracket without its partner
         return ""

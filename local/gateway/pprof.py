@@ -11,8 +11,8 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from local.gateway.compression import gunzip
+from local.gateway.http_error import HttpError
 from local.gateway.messages import message_classes
-from local.gateway.refusal import Refusal
 
 # The text table is declared as bytes: a profiler may put any file name there, and one that is no UTF-8 must not cost
 # the whole profile. What the flame graph does not need (mappings, addresses) is not declared and so is skipped.
@@ -69,13 +69,13 @@ class PprofReader:
         self._profile = message_classes("gateway.pprof", FIELDS)["Profile"]
 
     def read(self, raw: bytes) -> Pprof:
-        """Decode `raw`, gzipped or not; raises Refusal if it is no pprof profile or too large."""
+        """Decode `raw`, gzipped or not; raises HttpError if it is no pprof profile or too large."""
         if raw.startswith(b"\x1f\x8b"):
             raw = gunzip(raw, self._limit)
         try:
             message = self._profile.FromString(raw)
         except DecodeError:
-            raise Refusal(400, "raw_profile is no pprof profile (profile.proto, gzipped or not)") from None
+            raise HttpError(400, "raw_profile is no pprof profile (profile.proto, gzipped or not)") from None
         return _pprof(message)
 
 

@@ -14,7 +14,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
 from common.messaging import Broker, Publisher
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 
 # A recorder's own line for each message, written to its log file before the message is acknowledged: it outlives the
 # process, as a counter in memory does not.

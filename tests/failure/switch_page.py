@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local.ports import free_port
-from local.process import Process
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, STOP_S
 from tools.query import is_up
 

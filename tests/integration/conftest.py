@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.running import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tools.query import is_up
 

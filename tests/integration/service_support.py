@@ -16,9 +16,9 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import psycopg
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service
 from tests.integration.messaging_support import confirming
 from tools.query import is_up

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, Service, eventually
 from tests.integration.service_support import (
     SILENT,

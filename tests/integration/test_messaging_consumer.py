@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[im
 
 from common.messaging import Message, Poison, QueueMismatch
 from common.messaging.topology import DELIVERY_LIMIT, dead_name, retry_name
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until
 
 

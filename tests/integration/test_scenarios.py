@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from common.core.endpoints import MYTHICAL
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
 from tests.integration.service_support import (
     broker_settings,

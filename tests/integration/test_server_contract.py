@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 from common.core.endpoints import MYTHICAL
 from common.web.whole_requests import LARGEST_BODY
 from local.ports import free_port
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from local.state import CHECKOUT
 from services.server.request_parsing import LARGEST_ID, LONGEST_PAGE, NAME_LENGTH, PAGE
 from tests.integration.conftest import Service

@@ -15,9 +15,9 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.failure.refusers import refusing_grpc, refusing_http
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tests.integration.service_support import (

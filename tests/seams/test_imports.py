@@ -1,4 +1,4 @@
-"""Imports go one way: services know of common, common of nobody, and nobody of the run without Docker."""
+"""Imports go one way: from services to common, and from the tools to both; nothing imports back."""
 
 import ast
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from local.ports import LOOPBACK, answers, free_port
-from local.process import Process
+from local.processes.process import Process
 from tests.integration.running import DEADLINE_S, Gateway
 from tests.seams.tree import ROOT
 from tools.query import is_up

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from doctor.metrics_text import SAMPLE, total
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.integration.conftest import postgres, servers_folder
 from tests.integration.database_roles import roles
 from tests.integration.running import eventually

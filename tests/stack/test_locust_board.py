@@ -14,8 +14,8 @@ import pytest
 from grafana.source.board import RUNNING
 from grafana.source.reading import PanelQuery, panel_queries, with_values
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
+from local.processes.process import Process
+from local.servers.postgres import Postgres
 from tests.integration.load_support import environment, needs_locust, run_load
 from tests.stack import alloy_running, mimir_running
 from tests.stack.backends import Backends, eventually

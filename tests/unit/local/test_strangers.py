@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.summary import fetch
+from local.display.summary import fetch
 from tools.query import NoAnswer, is_up, send
 from workshop import WorkshopError
 from workshop.fault_client import FaultClient

@@ -1,6 +1,6 @@
 """Where the programs of Postgres and RabbitMQ are on this machine, and what to install where they are not.
 
-`python -m local.binaries` prints the names of the missing ones; scripts/setup asks it.
+`python -m local.servers.binaries` prints the names of the missing ones; scripts/setup asks it.
 """
 
 import os

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from local.ports import LOOPBACK, free_port
-from local.process import Process
-from local.program import Program
+from local.processes.process import Process
+from local.processes.program import Program
 from local.state import CHECKOUT
 
 BINARY = CHECKOUT / "local/aspire/node_modules/@microsoft/aspire-cli-linux-x64/bin/aspire"

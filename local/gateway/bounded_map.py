@@ -1,4 +1,4 @@
-"""A map that forgets its oldest entries once it holds too many of them, or too many bytes."""
+"""A map that evicts its oldest entries when it holds too many of them, or too many bytes."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Bounded(Generic[K, V]):
+class BoundedMap(Generic[K, V]):
     """An insertion-ordered map with a limit of entries and one of bytes; not thread-safe, the caller locks."""
 
     def __init__(self, limit: int, byte_limit: int) -> None:
@@ -19,12 +19,12 @@ class Bounded(Generic[K, V]):
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
 
     def put(self, key: K, value: V, size: int) -> list[V]:
-        """Store `value` of `size` bytes as the newest entry; returns the values evicted to make room."""
+        """Store `value` of `size` bytes as the newest entry; return the values evicted to make room."""
         replaced = self._entries.pop(key, None)
         self.bytes += size - (replaced[1] if replaced else 0)
         self._entries[key] = (value, size)
         gone = []
-        # The newest stays even if it alone is over the byte limit: a body's own limit keeps that harmless.
+        # The newest stays even if it alone is over the byte limit: the limit of a body bounds that.
         while len(self._entries) > 1 and (len(self._entries) > self.limit or self.bytes > self.byte_limit):
             _, (oldest, freed) = self._entries.popitem(last=False)
             self.bytes -= freed
@@ -33,12 +33,12 @@ class Bounded(Generic[K, V]):
         return gone
 
     def get(self, key: K) -> V | None:
-        """The value stored under `key`, or None."""
+        """Return the value stored under `key`, or None."""
         entry = self._entries.get(key)
         return entry[0] if entry else None
 
     def pop(self, key: K) -> V | None:
-        """Take the value stored under `key` out, or None; this is no eviction."""
+        """Remove and return the value stored under `key`, or None; it does not count as evicted."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return None
@@ -49,11 +49,11 @@ class Bounded(Generic[K, V]):
         return len(self._entries)
 
     def newest_first(self) -> Iterator[V]:
-        """The values, the one stored last first."""
+        """Return the values, the newest first."""
         return (value for value, _ in reversed(self._entries.values()))
 
     def figures(self) -> dict[str, int]:
-        """Fill and bounds: held and limit (entries), bytes and byte_limit, and how many were evicted so far."""
+        """Return fill and bounds: held and limit (entries), bytes and byte_limit, and how many were evicted so far."""
         return {
             "held": len(self._entries),
             "limit": self.limit,

@@ -1,5 +1,6 @@
-"""What has arrived at the gateway, as it tells in GET /api/summary, and what is missing of the whole."""
+"""What has arrived at the gateway, by its GET /api/summary, and what is missing."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -8,6 +9,7 @@ from typing import Any
 from tools.query import QueryError, get_json
 from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
+ASK_EVERY_S = 1.0
 CELLS = tuple(product(SERVICE_NAMES, SIGNALS))
 # A signal that came once and then no more is broken too. The three flow all the time; profiles are pushed each ten
 # seconds, and not at all while a process sleeps.
@@ -71,3 +73,29 @@ def _figures(rows: Sequence[dict[str, Any]], first: str, second: str) -> dict[Ke
         for row in rows
         if row["count"]
     }
+
+
+class Arrivals:
+    """The latest summary, how long the run has lasted, and after how many seconds the first signals arrived."""
+
+    def __init__(self, page: str) -> None:
+        self.summary = Summary()
+        self.first_after_s: float | None = None
+        self._page = page
+        self._begun = time.monotonic()
+        self._ask_next = self._begun
+
+    @property
+    def running_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._begun
+
+    def ask(self) -> bool:
+        """Ask the gateway if a second has passed since the last time; return whether it has."""
+        if time.monotonic() < self._ask_next:
+            return False
+        self._ask_next = time.monotonic() + ASK_EVERY_S
+        self.summary = fetch(self._page) or self.summary
+        if self.summary.cells and self.first_after_s is None:
+            self.first_after_s = self.running_s
+        return True

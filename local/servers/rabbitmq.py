@@ -6,9 +6,9 @@ import socket
 from pathlib import Path
 from typing import Self
 
-from local.binaries import epmd_binary, rabbitmq_binary
 from local.ports import LOOPBACK, answers, check_free, free_port
-from local.process import GRACE_S, Process
+from local.processes.process import GRACE_S, Process
+from local.servers.binaries import epmd_binary, rabbitmq_binary
 from local.state import server_folder, server_user
 
 START_S = 90.0

@@ -1,5 +1,6 @@
-"""A child process with a log of its own that ends with us, or is found and ended by the next start."""
+"""A child process with its own log that ends with this one, or is found and ended by the next start."""
 
+import contextlib
 import pwd
 import re
 import shutil
@@ -10,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from local.errors import LocalError
-from local.inspection import descendants
-from local.orphans import end_orphan, forget, send, write_record
+from local.processes.record import ProcessRecord, kill, process_tree
 from local.state import CHECKOUT
 
 GRACE_S = 5.0
@@ -20,11 +22,11 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Process:
-    """One program as our child: launched once or again, stopped politely or killed, never left behind.
+    """One program as a child process: launched once or again, stopped or killed, never left running.
 
-    It leads a session of its own, so Ctrl-C in the terminal reaches us alone and we choose the order of stopping.
-    On Linux the kernel sends it `stop_signal` when we are gone (setpriv --pdeathsig). Everywhere `record` names it to
-    the next start, which ends it if it is still the process we began: same number, same start, `mark` in its command.
+    It leads its own session, so Ctrl-C in the terminal reaches only this process, which chooses the order of stopping.
+    On Linux the kernel sends it `stop_signal` when this process ends (setpriv --pdeathsig). Everywhere the file
+    `record` names it to the next start, which ends it; `mark` is a part of its command line by which it is recognised.
     """
 
     def __init__(
@@ -43,8 +45,7 @@ class Process:
         self.name = name
         self.log = log
         self._arguments = list(arguments)
-        self._record = record
-        self._mark = mark
+        self._record = ProcessRecord(record, mark)
         self._environ = environ
         self._folder = folder
         self._user = user
@@ -53,18 +54,18 @@ class Process:
         self._asked = False
 
     def end_orphan(self) -> bool:
-        """End what a crashed run left of this program, and nothing else; return whether there was something."""
-        return not self.running and end_orphan(self._record, self._mark, self._stop_signal)
+        """End the process that a crashed run left of this program; return whether there was one."""
+        return not self.running and self._record.end_orphan(self._stop_signal)
 
     def launch(self) -> None:
-        """Start the program, after ending what an earlier run left of it. Raises LocalError if it cannot be run."""
+        """Start the program, after ending the orphan of an earlier run. Raises LocalError if it cannot be run."""
         self.end_orphan()
         self._asked = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.log.open("ab") as log:
                 self._child = subprocess.Popen(  # noqa: S603 - our own arguments
-                    [*_leash(self._stop_signal), *self._arguments],
+                    [*_pdeathsig_prefix(self._stop_signal), *self._arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -77,7 +78,7 @@ class Process:
                 )
         except OSError as fault:
             raise LocalError(f"{self.name} cannot be started: {fault.strerror} ({self._arguments[0]})") from fault
-        write_record(self._record, self._child.pid)
+        self._record.write(self._child.pid)
 
     @property
     def pid(self) -> int | None:
@@ -91,11 +92,11 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: its exit code, minus the signal's number if a signal ended it, None before."""
+        """Its exit code, the negative signal number if a signal ended it, None while it runs."""
         return self._child.poll() if self._child is not None else None
 
     def ask_to_stop(self) -> None:
-        """Send the signal that makes it stop in good order, once; return at once."""
+        """Send `stop_signal`, once, and return immediately."""
         if self._child is not None and self.running and not self._asked:
             self._asked = True  # a second signal would make some servers drop what they are finishing
             self._child.send_signal(self._stop_signal)
@@ -108,26 +109,26 @@ class Process:
             self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
-        forget(self._record, self._child.pid)
+        self._record.remove(self._child.pid)
         return True
 
     def stop(self, grace_s: float = GRACE_S) -> int | None:
-        """Stop it in good order, or kill it after `grace_s`; return its exit code."""
+        """Stop it gracefully, or kill it after `grace_s`; return its exit code."""
         self.ask_to_stop()
         if not self.wait(grace_s):
             self.kill()
         return self.exit_code
 
     def kill(self) -> None:
-        """End it and all its descendants with SIGKILL, at once, as a crash would; return when it is gone."""
+        """End it and all its descendants with SIGKILL, as a crash would; return when it has ended."""
         if self._child is None:
             return
         if self.running:
-            # Taken before the first dies: afterwards they would be children of init and could not be told apart.
-            for pid in [self._child.pid, *descendants(self._child.pid)]:
-                send(pid, signal.SIGKILL)
+            # All are looked up before the first ends: afterwards they would be children of init.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                kill(process_tree(self._child.pid))
             self._child.wait()
-        forget(self._record, self._child.pid)
+        self._record.remove(self._child.pid)
 
     def tail(self, lines: int = 10) -> str:
         """Return the last lines of its log, without colours."""
@@ -137,30 +138,31 @@ class Process:
         return "\n".join(COLOUR.sub("", text).rstrip().splitlines()[-lines:])
 
     def fault(self, what: str) -> LocalError:
-        """Return the error that says `what` happened to it, where its log lies, and the log's last lines."""
+        """Return the error that says `what` happened to it, with the path and the last lines of its log."""
         return LocalError(f"{self.name} {what}; its log: {short(self.log)}", self.tail())
 
     def wait_ready(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
-        """Return once `is_ready` answers true. Raises LocalError, with the log's tail, if it ends or takes too long."""
+        """Return once `is_ready` returns true. Raises LocalError, with the log's tail, if it ends or takes too long."""
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             if not self.running:
-                raise self.fault(f"ended at once (exit code {self.exit_code})")
+                raise self.fault(f"ended immediately (exit code {self.exit_code})")
             if time.monotonic() > deadline:
                 raise self.fault(f"was not ready within {timeout_s:.0f} s")
             time.sleep(0.05)
 
 
-def _leash(stop_signal: signal.Signals) -> list[str]:
-    # The kernel sends the signal when the *thread* that forked ends, so a helper thread must not use it. No leash where
-    # there is no setpriv (macOS): the record still leads the next start to the orphan.
+def _pdeathsig_prefix(stop_signal: signal.Signals) -> list[str]:
+    """Return the command to put before another, which then gets `stop_signal` when this process ends; or nothing."""
+    # The kernel sends the signal when the *thread* that forked ends, so only the main thread may use it. Without
+    # setpriv (macOS), the next start still finds the orphan by its record.
     setpriv = shutil.which("setpriv")
     if setpriv is None or threading.current_thread() is not threading.main_thread():
         return []
-    leash = [setpriv, "--pdeathsig", stop_signal.name.removeprefix("SIG"), "--"]
+    prefix = [setpriv, "--pdeathsig", stop_signal.name.removeprefix("SIG"), "--"]
     # BusyBox has a setpriv without this option.
-    works = subprocess.run([*leash, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603
-    return leash if works else []
+    works = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603
+    return prefix if works else []
 
 
 def short(path: Path) -> Path:

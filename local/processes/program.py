@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from local.process import GRACE_S, Process
+from local.processes.process import GRACE_S, Process
 from tools.query import is_up
 
 

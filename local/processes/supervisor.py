@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from local.errors import LocalError
 from local.plan import Entry, Plan
-from local.program import Unit
+from local.processes.program import Unit
 
 # Within these, the demo is gone ten seconds after Ctrl-C: services flush within five, then the rest follows at once.
 SERVICES_GRACE_S = 6.0

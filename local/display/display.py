@@ -9,10 +9,10 @@ from typing import Protocol
 from rich.console import Console
 from rich.live import Live
 
-from local import liveview
-from local.arrivals import Arrivals
+from local.display import tables
+from local.display.summary import Arrivals
 from local.plan import Plan
-from local.supervisor import Progress
+from local.processes.supervisor import Progress
 
 PLAIN_EVERY_S = 5.0
 
@@ -42,13 +42,13 @@ class TerminalDisplay:
     def starting(self) -> Iterator[Refresh]:
         """Draw the table of addresses, with the seconds until each was ready."""
         with Live(console=self._console, auto_refresh=False) as live:
-            yield lambda: live.update(liveview.addresses(self._plan, self._progress, self._logs), refresh=True)
+            yield lambda: live.update(tables.addresses(self._plan, self._progress, self._logs), refresh=True)
 
     @contextmanager
     def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
         """Draw the rates of services and hops."""
         with Live(console=self._console, auto_refresh=False) as live:
-            yield lambda: live.update(liveview.arrivals(arrivals, self._progress), refresh=True)
+            yield lambda: live.update(tables.arrivals(arrivals, self._progress), refresh=True)
 
 
 class PlainDisplay:
@@ -84,6 +84,6 @@ class PlainDisplay:
             self._tell_outcomes()
             if time.monotonic() >= tell_next:
                 tell_next += PLAIN_EVERY_S
-                self._console.print(liveview.plain_line(arrivals.summary, arrivals.running_s), soft_wrap=True)
+                self._console.print(tables.plain_line(arrivals.summary, arrivals.running_s), soft_wrap=True)
 
         yield tell

@@ -8,10 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from local.arrivals import Arrivals
+from local.display.summary import Arrivals, Figures, Summary
 from local.plan import Plan
-from local.summary import Figures, Summary
-from local.supervisor import Progress
+from local.processes.supervisor import Progress
 from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
 UNITS = {"traces": "spans/s", "metrics": "points/s", "logs": "lines/s", "profiles": "profiles/s"}

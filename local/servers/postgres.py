@@ -9,11 +9,11 @@ from typing import Self
 
 import psycopg
 
-from local.binaries import postgres_binary
 from local.errors import LocalError
-from local.inspection import command_of
 from local.ports import LOOPBACK, check_free, free_port
-from local.process import GRACE_S, Process
+from local.processes.process import GRACE_S, Process
+from local.processes.record import command_line
+from local.servers.binaries import postgres_binary
 from local.state import server_folder, server_user
 
 START_S = 60.0
@@ -107,7 +107,7 @@ class Postgres:
             first, *_ = lock.read_text(encoding="utf-8").splitlines() or [""]
         except FileNotFoundError:
             return
-        if not first.isdecimal() or str(self._data) not in command_of(int(first)):
+        if not first.isdecimal() or str(self._data) not in command_line(int(first)):
             lock.unlink(missing_ok=True)
 
     def is_ready(self) -> bool:

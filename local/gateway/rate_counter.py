@@ -1,4 +1,4 @@
-"""Counts with a recent rate and an age, told apart by name."""
+"""Counters with a recent rate and an age, by name."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ OTHER = "(other)"
 N = TypeVar("N", bound=NamedTuple)
 
 
-class Tally:
-    """How many arrived in all, per second of late, and how long ago the last one did."""
+class RateCounter:
+    """How many arrived in total, per second recently, and how long ago the last one did."""
 
     __slots__ = ("_recent", "count", "first", "last")
 
@@ -33,7 +33,7 @@ class Tally:
         self._forget(now)
 
     def figures(self, now: float) -> dict[str, float]:
-        """`count`, `rate_per_s` over the last 20 s (or since the first arrival) and `age_s` of the last arrival."""
+        """Return `count`, `rate_per_s` over the last 20 s (or since the first arrival), and `age_s` of the last one."""
         self._forget(now)
         span = max(1.0, min(RATE_WINDOW_S, now - self.first))
         recent = sum(number for _, number in self._recent)
@@ -44,23 +44,23 @@ class Tally:
             self._recent.popleft()
 
 
-class Tallies(Generic[N]):
-    """Tallies by name; names beyond `limit` share one, so that invented names cannot fill the memory."""
+class RateCounters(Generic[N]):
+    """Counters by name; names beyond `limit` share one, so that invented names cannot fill the memory."""
 
     def __init__(self, limit: int, other: N) -> None:
         self._limit = limit
         self._other = other
-        self._tallies: dict[N, Tally] = {}
+        self._counters: dict[N, RateCounter] = {}
 
     def add(self, name: N, number: int, now: float) -> None:
         """Count `number` more under `name`."""
-        tally = self._tallies.get(name)
-        if tally is None:
-            name = name if len(self._tallies) < self._limit else self._other
-            tally = self._tallies.setdefault(name, Tally(now))
-        tally.add(number, now)
+        counter = self._counters.get(name)
+        if counter is None:
+            name = name if len(self._counters) < self._limit else self._other
+            counter = self._counters.setdefault(name, RateCounter(now))
+        counter.add(number, now)
 
     def figures(self, now: float) -> Iterator[tuple[N, dict[str, float]]]:
-        """Each name with its figures, in order of name."""
-        for name in sorted(self._tallies):
-            yield name, self._tallies[name].figures(now)
+        """Yield each name with its figures, in order of name."""
+        for name in sorted(self._counters):
+            yield name, self._counters[name].figures(now)

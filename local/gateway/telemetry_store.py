@@ -1,4 +1,4 @@
-"""The bounded window of telemetry that the gateway holds in memory."""
+"""The latest telemetry, held in memory within bounds."""
 
 import itertools
 import threading
@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from local.gateway.bounded import Bounded
-from local.gateway.hops import Hops
+from local.gateway.bounded_map import BoundedMap
 from local.gateway.limits import Limits
+from local.gateway.rate_counter import OTHER, RateCounters
 from local.gateway.records import Attributes, LogLine, ProfileRecord, Series, SpanRecord
-from local.gateway.tally import OTHER, Tallies
+from local.gateway.service_graph import ServiceGraph
 
-# What a record costs beside its encoded telemetry; counted, or a million empty lines would be free.
+# What a record costs in addition to its encoded telemetry; without it, a million empty lines would count nothing.
 RECORD_BYTES = 200
 
 Point = tuple[Any, Series]
@@ -28,34 +28,34 @@ class Cell(NamedTuple):
     signal: str
 
 
-class Window:
-    """Holds the latest spans, log lines, metric points and profiles; safe to use from several threads."""
+class TelemetryStore:
+    """Holds the latest spans, log lines, metric points and profiles. Thread-safe."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._started = clock()
         self._lock = threading.Lock()
         self._arrivals = itertools.count()
-        self._spans: Bounded[int, SpanRecord] = Bounded(limits.spans, limits.span_bytes)
+        self._spans: BoundedMap[int, SpanRecord] = BoundedMap(limits.spans, limits.span_bytes)
         self._traces: OrderedDict[bytes, list[SpanRecord]] = OrderedDict()
-        self._lines: Bounded[int, LogLine] = Bounded(limits.lines, limits.line_bytes)
-        self._series: Bounded[Any, Series] = Bounded(limits.series, limits.series_bytes)
-        self._profiles: Bounded[int, ProfileRecord] = Bounded(limits.profiles, limits.profile_bytes)
-        self._cells: Tallies[Cell] = Tallies(4 * limits.names, Cell(OTHER, "traces"))
-        self._hops = Hops(limits.spans, limits.names)
+        self._lines: BoundedMap[int, LogLine] = BoundedMap(limits.lines, limits.line_bytes)
+        self._series: BoundedMap[Any, Series] = BoundedMap(limits.series, limits.series_bytes)
+        self._profiles: BoundedMap[int, ProfileRecord] = BoundedMap(limits.profiles, limits.profile_bytes)
+        self._cells: RateCounters[Cell] = RateCounters(4 * limits.names, Cell(OTHER, "traces"))
+        self._graph = ServiceGraph(limits.spans, limits.names)
 
     def now(self) -> float:
         """The clock that ages are measured on, in seconds."""
         return self._clock()
 
     def add_spans(self, service: str, resource: Attributes, scope: str, spans: list[Span]) -> None:
-        """Take the spans of one service and one instrumentation scope."""
+        """Add the spans of one service and one instrumentation scope."""
         with self._lock:
             now = self._clock()
             shared = len(scope) + attributes_size(resource)  # held once for all of them: the first one counts for it
             for span in spans:
                 self._add_span(service, resource, scope, span, now, shared=shared)
-                self._hops.see(span, service, now)
+                self._graph.add_span(span, service, now)
                 shared = 0
             self._count(service, "traces", len(spans), now)
 
@@ -77,15 +77,15 @@ class Window:
         )
         self._traces.setdefault(record.trace_id, []).append(record)
         self._traces.move_to_end(record.trace_id)
-        for gone in self._spans.put(next(self._arrivals), record, len(record.raw) + RECORD_BYTES + shared):
+        for evicted in self._spans.put(next(self._arrivals), record, len(record.raw) + RECORD_BYTES + shared):
             # Spans are evicted in the order of their arrival, which is their order within the trace too.
-            rest = self._traces[gone.trace_id]
+            rest = self._traces[evicted.trace_id]
             del rest[0]
             if not rest:
-                del self._traces[gone.trace_id]
+                del self._traces[evicted.trace_id]
 
     def add_lines(self, lines: list[LogLine]) -> None:
-        """Take log lines, of any services."""
+        """Add log lines, of any services."""
         with self._lock:
             now = self._clock()
             described: Attributes = {}
@@ -96,7 +96,7 @@ class Window:
                 self._count(line.service, "logs", 1, now)
 
     def add_points(self, service: str, points: list[Point]) -> None:
-        """Take data points of one service, each with the key that tells its series from others."""
+        """Add data points of one service, each with the key that identifies its series."""
         with self._lock:
             described: Attributes = {}
             for key, series in points:
@@ -106,7 +106,7 @@ class Window:
             self._count(service, "metrics", len(points), self._clock())
 
     def add_profile(self, profile: ProfileRecord) -> None:
-        """Take one profile."""
+        """Add one profile."""
         with self._lock:
             self._profiles.put(next(self._arrivals), profile, profile_size(profile))
             self._count(profile.service, "profiles", 1, self._clock())
@@ -116,7 +116,7 @@ class Window:
             self._cells.add(Cell(service, signal), number, now)
 
     def traces(self) -> Iterator[list[SpanRecord]]:
-        """The spans of each trace, the trace that got a span last first."""
+        """Return the spans of each trace, the trace with the newest span first."""
         with self._lock:
             held = [list(spans) for spans in self._traces.values()]
         return reversed(held)
@@ -143,12 +143,12 @@ class Window:
         """All profiles, newest first."""
         return iter(self._snapshot(self._profiles))
 
-    def _snapshot(self, held: Bounded[Any, Any]) -> list[Any]:
+    def _snapshot(self, held: BoundedMap[Any, Any]) -> list[Any]:
         with self._lock:
             return list(held.newest_first())
 
     def summary(self) -> dict[str, Any]:
-        """Uptime in seconds, the cells, the hops, and how full the window is."""
+        """Return the uptime in seconds, the cells, the hops, and how full the store is."""
         with self._lock:
             now = self._clock()
             return {
@@ -156,7 +156,7 @@ class Window:
                 "cells": [cell._asdict() | figures for cell, figures in self._cells.figures(now)],
                 "hops": [
                     {"from": hop.source, "to": hop.target, "kind": hop.kind} | figures
-                    for hop, figures in self._hops.figures(now)
+                    for hop, figures in self._graph.figures(now)
                 ],
                 "memory": {
                     "spans": self._spans.figures(),
@@ -185,5 +185,5 @@ def series_size(series: Series) -> int:
 
 def profile_size(profile: ProfileRecord) -> int:
     """The bytes a profile counts as: as it came, its labels and types, and the ids of the spans found in it."""
-    beside = attributes_size(profile.labels) + sum(map(len, profile.types)) + sum(map(len, profile.span_ids))
-    return RECORD_BYTES + len(profile.raw) + beside
+    described = attributes_size(profile.labels) + sum(map(len, profile.types)) + sum(map(len, profile.span_ids))
+    return RECORD_BYTES + len(profile.raw) + described
