@@ -80,5 +80,5 @@ def disable_caller_lookup() -> None:
 
     Source: the Python documentation, logging HOWTO, "Optimization".
     """
-    vars(logging)["_srcfile"] = None
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
