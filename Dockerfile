@@ -12,6 +12,7 @@ RUN --mount=type=cache,target=/cache \
 COPY common /app/common
 COPY services /app/services
 COPY workshop /app/workshop
+COPY tools /app/tools
 # The root is read-only when it runs: without bytecode made here, each start would compile everything anew.
 RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.generator import generator_cost
-from bench.memory import memory_at_default_load
 from bench.messages import message_rates
 from bench.report import Figure, table
 from bench.server import server_cost
 from bench.stage import Stage
+from bench.usage import memory_at_default_load
 from local.errors import LocalError
 
 # An hour; what lasts longer is the soak.

@@ -1,4 +1,4 @@
-"""What a request costs the load generator, with and without its spans and figures, and which side is the limit."""
+"""CPU per request of the load generator, with and without its telemetry, compared with the server's."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from local.state import CHECKOUT
 
 PYTHON = CHECKOUT / ".venv-load/bin/python"
 USERS = 100
-# Start-up is most of what a short run costs; the difference of two runs leaves it out.
+# Most of the CPU of a short run is start-up; the difference of two runs excludes it.
 SHORT_S = 3.0
 
 
 def generator_cost(stage: Stage, *, rounds: int, seconds: float) -> list[Figure]:
-    """Measure breeders without and with telemetry in turn; none where Locust is not installed."""
+    """Measure breeders without and with telemetry alternately; return nothing if Locust is not installed."""
     if not PYTHON.exists():
         return []
     off, on, server = [], [], []
@@ -41,16 +41,16 @@ def generator_cost(stage: Stage, *, rounds: int, seconds: float) -> list[Figure]
 
 
 def _measure(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
-    """Give CPU per request (ms), start-up aside, and how many requests both runs made."""
+    """Return CPU per request (ms) without start-up, and how many requests both runs made."""
     short, long = (_run(stage, port, length, telemetry=telemetry) for length in (SHORT_S, SHORT_S + seconds))
     return (long[0] - short[0]) * 1000 / (long[1] - short[1]), long[1] + short[1]
 
 
 def _run(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
-    """Run the load headless; give its CPU seconds, children included, and its requests."""
+    """Run the load headless; return its CPU seconds, children included, and its requests."""
     results: Path = stage.folder / "load"
     written = results / "load.json"
-    written.unlink(missing_ok=True)  # of the run before: it would be taken for this one's
+    written.unlink(missing_ok=True)  # of an earlier run: it would be read as the result of this one
     told = {
         "LOAD_HOST": f"http://{LOOPBACK}:{port}",
         "LOAD_COLLECTOR": f"http://{LOOPBACK}:{stage.otlp_http}",

@@ -1,6 +1,6 @@
-"""A load generator that costs little: the CRUD cycle over kept connections, in a process of its own.
+"""A cheap load generator: the CRUD cycle over persistent connections, in its own process.
 
-It speaks just enough HTTP/1.1 for the suite's server: answers carry a Content-Length or no body.
+It implements only the HTTP/1.1 that the suite's server needs: responses have a Content-Length or no body.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ BEASTS = ("unicorn", "manticore", "illithid", "owlbear", "beholder")
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a run of load came to: requests and their statuses, over how many seconds, and latencies (seconds)."""
+class LoadResult:
+    """The result of a load: duration in seconds, responses by status, and latencies (seconds)."""
 
     seconds: float
     statuses: dict[int, int]
@@ -24,29 +24,29 @@ class Load:
 
     @property
     def requests(self) -> int:
-        """The number of answers."""
+        """The number of responses."""
         return sum(self.statuses.values())
 
     @property
     def rps(self) -> float:
-        """Answers per second."""
+        """Responses per second."""
         return self.requests / self.seconds
 
     def quantile(self, share: float) -> float:
-        """The latency, in milliseconds, that this share of the requests stayed below."""
+        """Return the latency in milliseconds that this share of the requests stayed below."""
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000 if ordered else 0.0
 
 
-def crud(port: int, *, connections: int, seconds: float) -> Load:
-    """Run POST, GET, DELETE cycles on loopback for `seconds`, each connection on names of its own."""
+def crud(port: int, *, connections: int, seconds: float) -> LoadResult:
+    """Run POST, GET, DELETE cycles on loopback for `seconds`, each connection with different names."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(port, connections, seconds, sender), daemon=True)
     process.start()
-    sender.close()  # ours; while it is open, a generator that died would be waited for without end
+    sender.close()  # our end; while it is open, recv() would wait forever for a generator that died
     try:
-        load: Load = receiver.recv()
+        load: LoadResult = receiver.recv()
     finally:
         process.join()
     return load
@@ -56,14 +56,14 @@ def _run(port: int, connections: int, seconds: float, sender) -> None:  # type: 
     sender.send(asyncio.run(_cycles(port, connections, seconds)))
 
 
-async def _cycles(port: int, connections: int, seconds: float) -> Load:
+async def _cycles(port: int, connections: int, seconds: float) -> LoadResult:
     statuses: Counter[int] = Counter()
     latencies: list[float] = []
     start = time.perf_counter()
     await asyncio.gather(
         *(_connection(port, number, start + seconds, statuses, latencies) for number in range(connections))
     )
-    return Load(time.perf_counter() - start, dict(statuses), latencies)
+    return LoadResult(time.perf_counter() - start, dict(statuses), latencies)
 
 
 async def _connection(port: int, number: int, until: float, statuses: Counter[int], latencies: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Messages per second from a publisher to a consumer, against what pika does with every promise left out."""
+"""Messages per second from a publisher to a consumer, compared with plain pika without any delivery guarantee."""
 
 import multiprocessing
 import time
@@ -19,7 +19,7 @@ from local.errors import LocalError
 TEXT = 'POST /unicorn {"name": "russet_sly_otter_glen"}'
 LIMIT_S = 120.0
 
-# When the first message was published and the last one consumed, by the clock that all processes share.
+# When the first message was published and the last one consumed, by the monotonic clock of the machine.
 Clock = Any  # a multiprocessing array of two doubles
 
 # One function publishes `count` messages, another returns when it has consumed as many.
@@ -27,7 +27,7 @@ Side = Callable[[str, int, int, Clock], None]
 
 
 def message_rates(stage: Stage, *, count: int) -> list[Figure]:
-    """Measure both, each side in a process of its own, from the first publish to the last message consumed.
+    """Measure both, each side in its own process, from the first publish to the last message consumed.
 
     Ours: persistent messages on a durable queue, confirmed, consumed by workers and acknowledged after the work. Pika
     alone: transient messages on a classic queue, neither confirmed nor acknowledged: the limit that the client sets.
@@ -82,7 +82,7 @@ def _consume(host: str, port: int, count: int, clock: Clock) -> None:
 
     consumer = Consumer(Broker(host=host, port=port), handle, **_parts())
     if not done.wait(LIMIT_S):
-        raise TimeoutError(f"{len(seen)} of {count} messages came")
+        raise TimeoutError(f"{len(seen)} of {count} messages arrived")
     consumer.close(5.0)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.program import answers_ok
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
+from tools.query import is_up
 
 START_S = 60.0
 STOP_S = 10.0
@@ -95,7 +95,7 @@ class Stage:
         process = self._process(f"{name}-{port}", f"services.{name}", [], settings)
         process.launch()
         try:
-            process.wait_ready(lambda: answers_ok(f"http://{LOOPBACK}:{port}/readyz"), START_S)
+            process.wait_ready(lambda: is_up(f"http://{LOOPBACK}:{port}/readyz"), START_S)
             yield process.pid or 0, port
         finally:
             process.stop(STOP_S)

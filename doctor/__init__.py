@@ -1,1 +1,1 @@
-"""What is wrong with the suite, before it starts and while it runs, and what to do about it."""
+"""Diagnose the suite before it starts and while it runs, and suggest a fix for each fault."""

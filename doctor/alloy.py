@@ -1,77 +1,82 @@
-"""What Alloy says of itself: whether it is ready, how its components are, what they refused and lost."""
+"""Alloy's state: readiness, health of its components, and what they rejected and dropped."""
 
 from dataclasses import dataclass
 
-from doctor.ask import NoAnswer, ask, asked_for_json, total
+from doctor.metrics_text import total
 from doctor.report import BROKEN, Fault, Finding
-from doctor.ways import Way
+from doctor.signal_paths import SignalPath
+from tools.query import OK, QueryError, get_json, send
 
 HEALTHY = "healthy"
 
 
 @dataclass(frozen=True)
 class Alloy:
-    """Alloy as it is now: why it does not answer (or ""), its sick components, its own metrics."""
+    """A snapshot of Alloy: why it does not answer (or ""), its unhealthy components, its own metrics."""
 
     address: str
-    silent: str = ""
-    sick: tuple[tuple[str, str], ...] = ()
-    page: str = ""
-    how: str = ""
+    no_answer: str = ""
+    unhealthy: tuple[tuple[str, str], ...] = ()
+    metrics: str = ""
+    container_state: str = ""
 
     @classmethod
-    def examine(cls, address: str, how: str = "") -> "Alloy":
-        """Ask it; `how` says how its container is."""
+    def examine(cls, address: str, container_state: str = "") -> "Alloy":
+        """Query Alloy at a URL; `container_state` is empty or the state of its stopped container."""
         try:
-            ready = ask(f"{address}/-/ready")
-            if ready.status != 200:  # noqa: PLR2004 - OK
-                return cls(address, silent=ready.text.strip()[:100] or f"status {ready.status}", how=how)
-            listed = asked_for_json(f"{address}/api/v0/web/components")
-            page = ask(f"{address}/metrics").text
-            sick = [
+            ready = send(f"{address}/-/ready")
+            if ready.status != OK:
+                return cls(
+                    address,
+                    no_answer=ready.text.strip()[:100] or f"status {ready.status}",
+                    container_state=container_state,
+                )
+            listed = get_json(f"{address}/api/v0/web/components")
+            metrics = send(f"{address}/metrics").text
+            unhealthy = [
                 (each["localID"], each["health"].get("message", ""))
                 for each in listed
                 if each["health"]["state"] != HEALTHY
             ]
-        except NoAnswer as error:
-            return cls(address, silent=str(error), how=how)
+        except QueryError as error:
+            return cls(address, no_answer=str(error), container_state=container_state)
         except (KeyError, TypeError, AttributeError):
-            return cls(address, silent="what answers there is no Alloy", how=how)
-        return cls(address, sick=tuple(sick), page=page)
+            return cls(address, no_answer="what answers there is not Alloy", container_state=container_state)
+        return cls(address, unhealthy=tuple(unhealthy), metrics=metrics)
 
     def down(self) -> Fault | None:
-        """Report that it does not answer."""
-        if not self.silent:
+        """Return a fault if Alloy does not answer."""
+        if not self.no_answer:
             return None
-        said = f"Alloy does not answer at {self.address}: {self.how or self.silent}"
+        said = f"Alloy does not answer at {self.address}: {self.container_state or self.no_answer}"
         return Fault("service → Alloy", said, "docker compose up -d alloy; docker compose logs --tail 20 alloy")
 
-    def takes_not(self, way: Way) -> Fault | None:
-        """Report a receiver that is not well, or that refuses what comes."""
-        if fault := self._unwell(way.receiver, "service → Alloy"):
+    def receiver_fault(self, path: SignalPath) -> Fault | None:
+        """Return a fault if the receiver is unhealthy or rejected data."""
+        if fault := self._unhealthy(path.receiver, "service → Alloy"):
             return fault
-        if way.refused and (refused := total(self.page, way.refused)):
-            said = f"{way.receiver} refused {refused:.0f} since its start"
-            return Fault("service → Alloy", said, "is its memory at the limit? ALLOY_MEMORY_LIMIT, docker stats alloy")
+        if path.refused and (refused := total(self.metrics, path.refused)):
+            said = f"{path.receiver} refused {refused:.0f} since its start"
+            return Fault("service → Alloy", said, "check its memory (docker stats alloy) against ALLOY_MEMORY_LIMIT")
         return None
 
-    def hands_on_not(self, way: Way) -> Fault | None:
-        """Report an exporter that is not well, or that lost something."""
-        hop = f"Alloy → {way.backend}"
-        if fault := self._unwell(way.exporter, hop):
+    def exporter_fault(self, path: SignalPath) -> Fault | None:
+        """Return a fault if the exporter is unhealthy or dropped data."""
+        hop = f"Alloy → {path.backend}"
+        if fault := self._unhealthy(path.exporter, hop):
             return fault
-        if lost := sum(total(self.page, name, component_id=way.exporter) for name in way.lost):
-            said = f"{way.exporter} lost {lost:.0f} since its start"
-            return Fault(hop, said, f"docker compose logs --tail 50 alloy | grep {way.exporter}")
+        if lost := sum(total(self.metrics, name, component_id=path.exporter) for name in path.lost):
+            said = f"{path.exporter} dropped {lost:.0f} since its start"
+            return Fault(hop, said, f"docker compose logs --tail 50 alloy | grep {path.exporter}")
         return None
 
     def findings(self) -> list[Finding]:
-        """Report each component that is not well."""
+        """Report each unhealthy component."""
         see = f"open {self.address}/component/"
-        return [Finding(name, f"Alloy: {said}", BROKEN, see + name) for name, said in self.sick]
+        return [Finding(name, f"Alloy: {said}", BROKEN, see + name) for name, said in self.unhealthy]
 
-    def _unwell(self, component: str, hop: str) -> Fault | None:
-        for name, said in self.sick:
+    def _unhealthy(self, component: str, hop: str) -> Fault | None:
+        for name, said in self.unhealthy:
             if name == component:
-                return Fault(hop, f"{name} is not well: {said}", f"open {self.address}/component/{name}")
+                return Fault(hop, f"{name} is unhealthy: {said}", f"open {self.address}/component/{name}")
         return None

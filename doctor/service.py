@@ -1,23 +1,26 @@
-"""The hops within a service: it is up, it is ready, it is told to send, it has something to tell, it loses nothing."""
+"""Checks of a service: it is up and ready, sends the signal, has input, and drops nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from doctor.ask import NoAnswer, Page, ask, total
+from doctor.metrics_text import total
 from doctor.report import Fault
-from doctor.ways import FED, WAYS
+from doctor.signal_paths import PATHS
+from tools import suite
+from tools.query import OK, Answer, NoAnswer, QueryError, send
 
-OK = 200
+# Services that are idle while the requester sends nothing, and what they wait for.
+INPUT_OF = {service.name: service.input for service in suite.SERVICES if service.input}
 REQUESTER = "mythical-requester"
-# What its own page counts of what it had to give up, by signal. docs/reference/telemetry.md has the names.
-GIVEN_UP: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {
+# Counters of dropped data on its /metrics endpoint, by signal. docs/reference/telemetry.md lists the names.
+DROP_COUNTERS: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {
     "traces": (
         ("otel_sdk_processor_span_processed_total", {"error_type": "*"}),
         ("otel_sdk_exporter_span_exported_total", {"error_type": "*"}),
     ),
     "logs": (("mythical_log_lines_dropped_total", {}),),
 }
-# Settings by which a signal is not sent, with the value that does it. Empty: nothing says where to.
+# Settings that switch a signal off, with the value that does so. An empty address is such a value.
 SWITCHED_OFF: Mapping[str, tuple[tuple[str, str], ...]] = {
     "traces": (("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")),
     "metrics": (("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")),
@@ -28,80 +31,86 @@ SWITCHED_OFF: Mapping[str, tuple[tuple[str, str], ...]] = {
 
 @dataclass
 class Service:
-    """A service: where it answers, what it was told (None if nobody knows), and where to read its log.
+    """A service: its URL, its environment variables (None if unknown), and where to read its log.
 
-    `wake` is what to do if it does not run. Each page is asked for once.
+    `start` is the remedy if it does not run. Each endpoint is queried once.
     """
 
     name: str
     address: str
     log: str
-    wake: str
-    told: Mapping[str, str] | None = None
-    how: str = ""
-    _pages: dict[str, Page | str] = field(default_factory=dict)
+    start: str
+    environment: Mapping[str, str] | None = None
+    container_state: str = ""
+    _pages: dict[str, Answer | str] = field(default_factory=dict)
 
-    def page(self, path: str) -> Page | str:
-        """Return one of its pages, or why there is none."""
+    def page(self, path: str) -> Answer | str:
+        """Return the response of an endpoint, or the error text."""
         if path not in self._pages:
             try:
-                self._pages[path] = ask(self.address + path)
+                self._pages[path] = send(self.address + path)
             except NoAnswer as error:
                 self._pages[path] = str(error)
         return self._pages[path]
 
     def down(self) -> Fault | None:
-        """Report that it does not answer."""
+        """Return a fault if it does not answer."""
         page = self.page("/healthz")
-        if isinstance(page, Page) and page.status == OK:
+        if isinstance(page, Answer) and page.status == OK:
             return None
-        why = self.how or (page if isinstance(page, str) else f"status {page.status}")
-        return Fault(self.name, f"it does not answer at {self.address}: {why}", self.wake)
+        why = self.container_state or (page if isinstance(page, str) else f"status {page.status}")
+        return Fault(self.name, f"it does not answer at {self.address}: {why}", self.start)
 
     def not_ready(self) -> Fault | None:
-        """Report what it waits for."""
+        """Return a fault that names the missing dependencies if it is not ready."""
         page = self.page("/readyz")
         if isinstance(page, str) or page.status == OK:
             return None
         try:
             waits = ", ".join(f"{name} ({why})" for name, why in page.json()["missing"].items())
-        except (NoAnswer, KeyError, AttributeError):
+        except (QueryError, KeyError, AttributeError):
             waits = page.text[:60]
-        return Fault(self.name, f"it is not ready: it waits for {waits}", f"see to that; its log: {self.log}")
+        return Fault(self.name, f"it is not ready: it waits for {waits}", f"fix that dependency; its log: {self.log}")
 
-    def not_told(self, signal: str) -> Fault | None:
-        """Report a setting by which it does not send the signal."""
-        for name, value in SWITCHED_OFF[signal] if self.told is not None else ():
-            if (self.told or {}).get(name, "").strip().lower() == value:
-                return Fault(f"{self.name} → collector", f"{name}={value} in its settings", f"set {name} otherwise")
+    def switched_off(self, signal: str) -> Fault | None:
+        """Return a fault if a setting switches the signal off."""
+        for name, value in SWITCHED_OFF[signal] if self.environment is not None else ():
+            if (self.environment or {}).get(name, "").strip().lower() == value:
+                return Fault(f"{self.name} → collector", f"{name}={value} switches it off", f"change {name}")
         return None
 
-    def gives_up(self, signal: str) -> Fault | None:
-        """Report what it dropped, by its own counters."""
+    def dropped(self, signal: str) -> Fault | None:
+        """Return a fault if its own counters report dropped data."""
         page = self.page("/metrics")
         if isinstance(page, str):
             return None
-        for name, labels in GIVEN_UP.get(signal, ()):
+        for name, labels in DROP_COUNTERS.get(signal, ()):
             if lost := total(page.text, name, **labels):
-                said = f"it gave up {lost:.0f} ({name}): nobody takes them fast enough"
-                return Fault(f"{self.name} → collector", said, f"check {WAYS[signal].told_by}; its log: {self.log}")
+                said = f"it dropped {lost:.0f} ({name}): the collector does not accept them fast enough"
+                return Fault(
+                    f"{self.name} → collector", said, f"check {PATHS[signal].target_variable}; its log: {self.log}"
+                )
         return None
 
 
 Services = Mapping[str, Service]
-Probe = Callable[[], Fault | None]
 
 
-def unfed(services: Services, service: Service, signal: str) -> Fault | None:
-    """Report that a service has nothing to tell, because the requester makes no requests."""
-    if signal == "metrics" or service.name not in FED:
+def idle_upstream(services: Services, service: Service, signal: str) -> Fault | None:
+    """Return a fault if the service is idle because the requester sends no requests."""
+    if signal == "metrics" or service.name not in INPUT_OF:
         return None
     if fault := services[REQUESTER].down() or services[REQUESTER].not_ready():
         hop = f"{REQUESTER} → {service.name}"
-        return Fault(hop, f"nothing to tell: there are no {FED[service.name]}; {fault.said}", fault.remedy)
+        return Fault(hop, f"the service is idle: it receives no {INPUT_OF[service.name]}; {fault.said}", fault.remedy)
     return None
 
 
-def within(services: Services, service: Service, signal: str) -> Fault | None:
-    """Return the first fault up to where the service hands the signal over."""
-    return service.down() or service.not_told(signal) or service.not_ready() or unfed(services, service, signal)
+def service_fault(services: Services, service: Service, signal: str) -> Fault | None:
+    """Return the first fault on the path up to the service's exporter."""
+    return (
+        service.down()
+        or service.switched_off(signal)
+        or service.not_ready()
+        or idle_upstream(services, service, signal)
+    )

@@ -1,132 +1,132 @@
-"""The suite with Docker, while it runs: every signal of every service, asked of the back end that keeps it."""
+"""Checks of the running suite with Docker: every signal of every service, queried from the backend that stores it."""
 
 from collections.abc import Mapping
 from functools import cached_property
 
+from doctor import backends
 from doctor import containers as docker
-from doctor import fresh, targets
 from doctor.alloy import Alloy
-from doctor.ask import NoAnswer, ask
 from doctor.containers import RUNNING, Container
-from doctor.dotenv import port
+from doctor.env_files import port
 from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
-from doctor.service import Service, within
-from doctor.ways import PORTS, SERVICES, WAYS
+from doctor.service import Service, service_fault
+from doctor.signal_paths import PATHS
+from tools import suite
+from tools.query import OK, NoAnswer, QueryError, send
 
 HOST = "http://127.0.0.1"
-# The layer with the Collector: it has no page that this machine can reach, and takes neither lines nor profiles.
+# The layer with the Collector: it publishes no endpoint to query, and logs and profiles do not go through it.
 COLLECTOR = "otel-collector"
-PAST_COLLECTOR = ("logs", "profiles")
+NOT_THROUGH_COLLECTOR = ("logs", "profiles")
 CLOUD = "endpoints-cloud.json"
-NEWBORN_S = 45.0
+JUST_STARTED_S = 45.0
 
 
 class SuiteWithDocker:
-    """Examines it; `told` is what compose was told, `boxes` the containers, none where Docker does not tell."""
+    """Checks the suite; `variables` are those of compose, `boxes` the containers, empty if Docker does not answer."""
 
-    def __init__(self, told: Mapping[str, str], boxes: Mapping[str, Container]) -> None:
-        self._told = told
+    def __init__(self, variables: Mapping[str, str], boxes: Mapping[str, Container]) -> None:
+        self._variables = variables
         self._boxes = boxes
-        self._services = {name: self._service(name) for name in SERVICES}
+        self._services = {service.name: self._service(service) for service in suite.SERVICES}
 
     def report(self) -> Report:
-        """Ask for everything. Raises Unusable if a port in .env is none."""
+        """Check everything. Raises Unusable if a port in .env is invalid."""
         findings = docker.check(list(self._boxes.values()))
-        if self._box("alloy"):
+        if "alloy" in self._boxes:
             findings += self._alloy.findings()
-        findings += targets.findings(self._address("metrics"), self._boxes)
-        cells = [self._cell(service, signal) for service in SERVICES for signal in WAYS]
-        return Report("docker", findings, cells)
+        findings += backends.failed_targets(self._backend_url("metrics"), self._boxes)
+        return Report(
+            "docker", findings, [self._cell(name, signal) for name in suite.SERVICE_NAMES for signal in PATHS]
+        )
 
-    def _service(self, name: str) -> Service:
-        box = self._box(name)
+    def _service(self, service: suite.Service) -> Service:
+        name = service.name
+        box = self._boxes.get(name)
         return Service(
             name,
-            f"{HOST}:{port(self._told, PORTS[name])}",
+            f"{HOST}:{port(self._variables, service.port_variable)}",
             log=f"docker compose logs --tail 20 {name}",
-            wake=f"docker compose up -d {name}; docker compose logs --tail 20 {name}",
-            told=box.told if box else None,
-            how="" if box is None or box.state == RUNNING else f"its container {box.words()}",
+            start=_start(name),
+            environment=box.environment if box else None,
+            container_state=self._stopped(name),
         )
 
     @cached_property
     def _alloy(self) -> Alloy:
-        box = self._box("alloy")
-        how = "" if box is None or box.state == RUNNING else f"its container {box.words()}"
-        return Alloy.examine(f"{HOST}:{port(self._told, 'ALLOY_PAGES_PORT')}", how)
+        return Alloy.examine(f"{HOST}:{port(self._variables, 'ALLOY_PAGES_PORT')}", self._stopped("alloy"))
 
-    def _box(self, name: str) -> Container | None:
-        return self._boxes.get(name)
+    def _stopped(self, name: str) -> str:
+        """Return the state of a container that does not run, else an empty string."""
+        box = self._boxes.get(name)
+        return "" if box is None or box.state == RUNNING else f"its container {box.describe()}"
+
+    def _backend_url(self, signal: str) -> str:
+        return f"{HOST}:{port(self._variables, PATHS[signal].port_variable)}"
 
     def _cell(self, service: str, signal: str) -> Cell:
-        if self._away(signal):
-            return self._cell_of_another(service, signal)
+        # A layer removes backends: the minimal one Pyroscope, that for Grafana Cloud all four.
+        if self._boxes and PATHS[signal].backend not in self._boxes:
+            return self._cell_without_backend(service, signal)
         try:
-            age = fresh.AGES[signal](self._address(signal), service)
-        except (NoAnswer, KeyError, TypeError, AttributeError, ValueError):
-            age = None  # somebody else may answer there; the hops say more
-        if age is not None and age <= fresh.LATE_S[signal]:
+            age = backends.AGES[signal](self._backend_url(signal), service)
+        except (QueryError, KeyError, TypeError, AttributeError, ValueError):
+            age = None  # another program may answer there; the checks of the path report it
+        if age is not None and age <= backends.LATE_S[signal]:
             return Cell(service, signal, FRESH, age)
         return Cell(service, signal, MISSING if age is None else LATE, age, self._fault(service, signal))
 
-    def _cell_of_another(self, service: str, signal: str) -> Cell:
-        alloy = self._box("alloy")
-        if alloy is None or not alloy.told.get("ALLOY_ENDPOINTS", "").endswith(CLOUD):
+    def _cell_without_backend(self, service: str, signal: str) -> Cell:
+        alloy = self._boxes.get("alloy")
+        if alloy is None or not alloy.environment.get("ALLOY_ENDPOINTS", "").endswith(CLOUD):
             return Cell(service, signal, OFF)
-        fault = self._until_alloy(service, signal) or self._alloy.hands_on_not(WAYS[signal])
+        fault = self._fault_up_to_collector(service, signal) or self._alloy.exporter_fault(PATHS[signal])
         return Cell(service, signal, MISSING if fault else SENT, None, fault)
 
-    def _away(self, signal: str) -> bool:
-        # A layer took the back end away: Pyroscope in the minimal one, all four in that of the cloud.
-        return bool(self._boxes) and WAYS[signal].backend not in self._boxes
-
-    def _address(self, signal: str) -> str:
-        return f"{HOST}:{port(self._told, WAYS[signal].port)}"
-
     def _fault(self, service: str, signal: str) -> Fault:
-        """Go along the signal's way and return the first hop that is broken."""
-        one = self._services[service]
+        """Return the first broken stage on the signal's path."""
         return (
-            self._until_alloy(service, signal)
-            or self._not_kept(signal)
-            or one.gives_up(signal)
-            or self._not_handed_on(signal)
+            self._fault_up_to_collector(service, signal)
+            or self._backend_fault(signal)
+            or self._services[service].dropped(signal)
+            or (None if COLLECTOR in self._boxes else self._alloy.exporter_fault(PATHS[signal]))
             or Fault(
                 f"{service} → Alloy",
-                "every hop seems well, and nothing came of late",
-                f"is {WAYS[signal].told_by} of the service right? docker compose logs --tail 20 {service}",
+                "all checks pass, but no data has arrived recently",
+                f"check {PATHS[signal].target_variable} of the service; docker compose logs --tail 20 {service}",
             )
         )
 
-    def _until_alloy(self, service: str, signal: str) -> Fault | None:
-        young = self._young(service)
-        return young or within(self._services, self._services[service], signal) or self._not_collected(signal)
+    def _fault_up_to_collector(self, service: str, signal: str) -> Fault | None:
+        return (
+            self._just_started(service)
+            or service_fault(self._services, self._services[service], signal)
+            or self._collector_fault(signal)
+        )
 
-    def _not_collected(self, signal: str) -> Fault | None:
-        if collector := self._box(COLLECTOR):
-            if signal in PAST_COLLECTOR or collector.state == RUNNING:
+    def _collector_fault(self, signal: str) -> Fault | None:
+        if collector := self._boxes.get(COLLECTOR):
+            if signal in NOT_THROUGH_COLLECTOR or collector.state == RUNNING:
                 return None
-            said = f"{COLLECTOR} {collector.words()}"
+            said = f"{COLLECTOR} {collector.describe()}"
             return Fault("service → Collector", said, f"docker compose logs --tail 20 {COLLECTOR}")
-        return self._alloy.down() or self._alloy.takes_not(WAYS[signal])
+        return self._alloy.down() or self._alloy.receiver_fault(PATHS[signal])
 
-    def _not_kept(self, signal: str) -> Fault | None:
-        name, address = WAYS[signal].backend, self._address(signal)
+    def _backend_fault(self, signal: str) -> Fault | None:
+        name, url = PATHS[signal].backend, self._backend_url(signal)
         try:
-            page = ask(f"{address}/ready")
-            said = "" if page.status == 200 else f"it is not ready: {page.text.strip()[:80]}"  # noqa: PLR2004 - OK
+            page = send(f"{url}/ready")
+            said = "" if page.status == OK else f"it is not ready: {page.text.strip()[:80]}"
         except NoAnswer as error:
-            box = self._box(name)
-            why = f"its container {box.words()}" if box and box.state != RUNNING else str(error)
-            said = f"{name} does not answer at {address}: {why}"
-        wake = f"docker compose up -d {name}; docker compose logs --tail 20 {name}"
-        return Fault(f"collector → {name}", said, wake) if said else None
+            said = f"{name} does not answer at {url}: {self._stopped(name) or error}"
+        return Fault(f"collector → {name}", said, _start(name)) if said else None
 
-    def _not_handed_on(self, signal: str) -> Fault | None:
-        return None if self._box(COLLECTOR) else self._alloy.hands_on_not(WAYS[signal])
-
-    def _young(self, service: str) -> Fault | None:
-        box = self._box(service)
-        if box is None or box.state != RUNNING or box.running_s > NEWBORN_S:
+    def _just_started(self, service: str) -> Fault | None:
+        box = self._boxes.get(service)
+        if box is None or box.state != RUNNING or box.running_s > JUST_STARTED_S:
             return None
-        return Fault(service, f"it started {box.running_s:.0f} s ago", "wait half a minute, and ask again")
+        return Fault(service, f"it started {box.running_s:.0f} s ago", "wait half a minute, and run the doctor again")
+
+
+def _start(name: str) -> str:
+    return f"docker compose up -d {name}; docker compose logs --tail 20 {name}"

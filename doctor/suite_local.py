@@ -1,50 +1,42 @@
-"""The run without Docker, while it runs: what the gateway says has arrived."""
+"""Checks of a running `make demo`: every signal of every service, as reported by the local gateway."""
 
 from collections.abc import Mapping
 
 from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
-from doctor.service import Service, within
-from doctor.ways import SERVICES, WAYS
-from local.addresses import Ports
-from local.ports import LOOPBACK
-from local.summary import FRESH_S, Summary, fetch
+from doctor.service import Service, service_fault
+from doctor.signal_paths import PATHS
+from local.display.summary import FRESH_S, Summary, fetch
+from local.ports import LOOPBACK, Ports
+from tools.suite import SERVICE_NAMES
 
-WAKE = "end make demo and start it anew"
+RESTART = "stop make demo and start it again"
 
 
 class SuiteWithoutDocker:
-    """Examines it, at the ports that the DEMO_ variables say. Raises SettingsError or LocalError if they are none."""
+    """Checks the suite at the ports in the DEMO_ variables. Raises SettingsError or LocalError if one is invalid."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         ports = Ports.read(Env(environ))
         self.page = f"http://{LOOPBACK}:{ports['gateway page']}"
-        self._services = {name: self._service(name, ports) for name in SERVICES}
+        self._services = {name: _service(name, ports) for name in SERVICE_NAMES}
 
     def summary(self) -> Summary | None:
-        """Ask the gateway; None if it does not run."""
+        """Return the gateway's summary; None if it does not run."""
         return fetch(self.page)
 
     def report(self) -> Report:
-        """Look at each signal and each hop."""
+        """Check each signal and each hop between services."""
         summary = self.summary()
         if summary is None:
-            gone = Finding(
-                "gateway", f"does not answer at {self.page}", BROKEN, "make demo, and see var/log/gateway.log"
-            )
-            return Report("local", [gone])
+            said = f"does not answer at {self.page}"
+            return Report("local", [Finding("gateway", said, BROKEN, "make demo, and see var/log/gateway.log")])
+        remedy = f"the traces at {self.page} show where they end"
         hops = [
-            Finding(
-                f"{one} → {other}", "no span shows this hop", BROKEN, f"the traces at {self.page} show where they end"
-            )
+            Finding(f"{one} → {other}", "no span shows this hop", BROKEN, remedy)
             for one, other in summary.missing_hops()
         ]
-        return Report("local", hops, [self._cell(summary, service, signal) for service in SERVICES for signal in WAYS])
-
-    def _service(self, name: str, ports: Ports) -> Service:
-        short = name.removeprefix("mythical-")
-        log = f"var/log/{short}.log"
-        return Service(name, f"http://{LOOPBACK}:{ports[short]}", log=log, wake=f"see {log}; {WAKE}")
+        return Report("local", hops, [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS])
 
     def _cell(self, summary: Summary, service: str, signal: str) -> Cell:
         seen = summary.cells.get((service, signal))
@@ -53,14 +45,20 @@ class SuiteWithoutDocker:
         fault = self._fault(service, signal)
         return Cell(service, signal, LATE, seen.age_s, fault) if seen else Cell(service, signal, MISSING, None, fault)
 
-    def _fault(self, service: str, signal: str) -> Fault:
-        one = self._services[service]
+    def _fault(self, name: str, signal: str) -> Fault:
+        service = self._services[name]
         return (
-            within(self._services, one, signal)
-            or one.gives_up(signal)
+            service_fault(self._services, service, signal)
+            or service.dropped(signal)
             or Fault(
-                f"{service} → gateway",
-                "the service is well, and nothing came of late",
-                f"is {WAYS[signal].told_by} set in the shell? Its log: {one.log}",
+                f"{name} → gateway",
+                "all checks of the service pass, but no data has arrived recently",
+                f"check {PATHS[signal].target_variable} in the shell; its log: {service.log}",
             )
         )
+
+
+def _service(name: str, ports: Ports) -> Service:
+    short = name.removeprefix("mythical-")
+    log = f"var/log/{short}.log"
+    return Service(name, f"http://{LOOPBACK}:{ports[short]}", log=log, start=f"see {log}; {RESTART}")

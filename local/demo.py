@@ -11,15 +11,15 @@ from types import FrameType
 from rich.console import Console
 
 from common.core.env import Env, SettingsError
-from local.addresses import Ports
-from local.arrivals import Arrivals
-from local.display import Display, PlainDisplay, TerminalDisplay
+from local.display.display import Display, PlainDisplay, TerminalDisplay
+from local.display.summary import Arrivals
 from local.errors import LocalError
 from local.plan import Plan, Surroundings, make_plan
-from local.process import short
-from local.rabbitmq import RabbitMQ
+from local.ports import Ports
+from local.processes.process import short
+from local.processes.supervisor import Supervisor
+from local.servers.rabbitmq import RabbitMQ
 from local.state import log_folder, only_one, state_folder
-from local.supervisor import Supervisor
 
 POLL_S = 0.05
 FOREVER_S = 10 * 365 * 86_400

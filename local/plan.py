@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.core.env import Env
-from local.addresses import Ports
-from local.aspire_dashboard import AspireDashboard
-from local.ports import LOOPBACK
-from local.postgres import Postgres
-from local.process import Process
-from local.program import Program, Unit
-from local.rabbitmq import RabbitMQ
+from local.ports import LOOPBACK, Ports
+from local.processes.process import Process
+from local.processes.program import Program, Unit
+from local.servers.aspire_dashboard import AspireDashboard
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from local.state import CHECKOUT
 
 # Locust has an environment of its own, which is optional.

@@ -1,33 +1,34 @@
-"""Ports of this machine: a free one, whether one is taken, and by whom."""
+"""Ports of this machine, and those that the run without Docker listens on, each movable by a variable."""
 
-import os
 import random
 import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from common.core.env import Env
 from local.errors import LocalError
-from local.inspection import PROC, command_of
+from tools.suite import SERVICES
 
 LOOPBACK = "127.0.0.1"
 # Above what well-known services listen on.
 LOWEST = 20_000
 TRIES = 100
-LISTEN = "0A"  # the state of a listening socket in /proc/net/tcp (net/tcp_states.h)
 
-# What free_port() has given, for whoever asks for several before anyone listens on the first.
-_given: set[int] = set()
+# What free_port() has returned: a caller may ask for several before anything listens on the first.
+_returned: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on at this moment, another one each time.
+    """Return a port of the loopback address that is free at this moment, another one each time.
 
-    Below the range that the kernel takes the near ends of connections from: a server that is stopped and started again
-    on its port could find it in use there, by any client of anyone.
+    It lies below the range of ephemeral ports: there, the connection of any client could use the port of a server
+    between its stop and its next start.
     """
     for _ in range(TRIES):
-        port = random.randint(LOWEST, _lowest_ephemeral() - 1)  # noqa: S311 - dice, not secrets
-        if port not in _given and is_free(port):
-            _given.add(port)
+        port = random.randint(LOWEST, _lowest_ephemeral() - 1)  # noqa: S311 - not a secret
+        if port not in _returned and is_free(port):
+            _returned.add(port)
             return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
@@ -35,16 +36,16 @@ def free_port() -> int:
 
 
 def _lowest_ephemeral() -> int:
-    """The first port of that range (ip(7), ip_local_port_range); IANA's where the kernel does not tell."""
+    """Return the first ephemeral port (ip(7), ip_local_port_range), or IANA's where the kernel does not say."""
     try:
-        lowest = int((PROC / "sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     except (OSError, ValueError, IndexError):
         lowest = 49152
     return max(lowest, LOWEST + TRIES)
 
 
 def is_free(port: int) -> bool:
-    """Tell whether we could listen on `port` of the loopback address now."""
+    """Return whether `port` of the loopback address can be listened on now."""
     with socket.socket() as probe:
         # As servers do: a connection that lingers after its server's end does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -57,7 +58,7 @@ def is_free(port: int) -> bool:
 
 
 def answers(port: int, host: str = LOOPBACK, timeout_s: float = 0.5) -> bool:
-    """Tell whether something accepts connections on `port`."""
+    """Return whether something accepts connections on `port`."""
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except OSError:
@@ -66,47 +67,106 @@ def answers(port: int, host: str = LOOPBACK, timeout_s: float = 0.5) -> bool:
 
 
 def holder_of(port: int) -> str | None:
-    """Return "pid <n> (<command>)" of the process that listens on `port`, or None where /proc does not tell us."""
-    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    for entry in PROC.glob("[0-9]*") if wanted else ():
-        if any(_link(handle) in wanted for handle in _handles(entry)):
-            return f"pid {entry.name} ({_shortened(command_of(int(entry.name)))})"
+    """Return "pid <n> (<command>)" of the process that listens on `port`, or None if that is not known.
+
+    It is not known where psutil is not installed (the doctor also runs without .venv), nor for the process of another
+    user.
+    """
+    try:
+        import psutil
+    except ImportError:
+        return None
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+            if listens and connection.pid:
+                return f"pid {connection.pid} ({_shortened(psutil.Process(connection.pid).cmdline())})"
+    except psutil.Error:
+        pass
     return None
 
 
-def _shortened(command: str, width: int = 32) -> str:
-    path, _, rest = command.partition(" ")
-    command = f"{path.rpartition('/')[2]} {rest}".rstrip()  # its folder may be long, and tells little
-    return command if len(command) <= width else command[: width - 1] + "…"
+def _shortened(command: Sequence[str], width: int = 32) -> str:
+    # The folder of the program may be long, and says little.
+    text = " ".join([command[0].rpartition("/")[2], *command[1:]]) if command else "?"
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def check_free(port: int, name: str) -> None:
     """Raise LocalError, naming who holds it, if `port` is taken.
 
-    Done before a server starts: afterwards it might be the other one that answers, and seem ready.
+    Call it before a server starts: afterwards, the other process could answer and look like a ready server.
     """
     if not is_free(port):
         holder = holder_of(port)
         raise LocalError(f"port {port} of {name} is taken" + (f" by {holder}" if holder else ""))
 
 
-def _listening_inodes(port: int) -> list[str]:
-    rows: list[list[str]] = []
-    for table in (PROC / "net/tcp", PROC / "net/tcp6"):
-        if table.exists():
-            rows += [line.split() for line in table.read_text().splitlines()[1:]]
-    return [row[9] for row in rows if row[3] == LISTEN and int(row[1].rpartition(":")[2], 16) == port]
+@dataclass(frozen=True)
+class Port:
+    """One port: what listens there, the variable that sets it, and its number."""
+
+    name: str
+    variable: str
+    number: int
 
 
-def _handles(process: Path) -> list[Path]:
-    try:
-        return list((process / "fd").iterdir())
-    except OSError:  # ended meanwhile, or another user's
-        return []
+DEFAULTS = (
+    *((service.short, f"DEMO_{service.port_variable}", service.port) for service in SERVICES),
+    ("workshop", "DEMO_WORKSHOP_PORT", 4003),
+    ("OTLP over gRPC", "DEMO_OTLP_GRPC_PORT", 4317),
+    ("OTLP over HTTP", "DEMO_OTLP_HTTP_PORT", 4318),
+    ("Loki push", "DEMO_LOKI_PORT", 3100),
+    ("Pyroscope push", "DEMO_PYROSCOPE_PORT", 4040),
+    ("gateway page", "DEMO_PAGE_PORT", 12347),
+    ("Aspire", "DEMO_ASPIRE_PORT", 18888),
+    ("Locust", "DEMO_LOAD_PORT", 8089),
+)
+
+LAST_PORT = 65_535
+
+DOCKER = "\nDocker holds some of them: if that is the suite, docker compose down ends it."
 
 
-def _link(handle: Path) -> str:
-    try:
-        return os.readlink(handle)
-    except OSError:
-        return ""
+class Ports:
+    """All ports of one run; `ports["server"]` is a number."""
+
+    def __init__(self, ports: Iterable[Port]) -> None:
+        self._ports = {port.name: port for port in ports}
+
+    @classmethod
+    def read(cls, env: Env) -> "Ports":
+        """Read them from the environment. Raises SettingsError, or LocalError if two are the same."""
+        ports = [Port(name, variable, env.port(variable, default)) for name, variable, default in DEFAULTS]
+        for one in ports:
+            for other in ports:
+                if one.number == other.number and one.variable < other.variable:
+                    raise LocalError(f"{one.variable} and {other.variable} are both {one.number}; set different ports")
+        return cls(ports)
+
+    def __getitem__(self, name: str) -> int:
+        return self._ports[name].number
+
+    def check_free(self) -> None:
+        """Raise LocalError, naming each port that is in use, what holds it and what to do about it."""
+        taken = [port for port in self._ports.values() if not is_free(port.number)]
+        if taken:
+            them = "it" if len(taken) == 1 else "them"
+            holders = {port.number: _by(port.number) for port in taken}
+            docker = DOCKER if any("(docker" in holder for holder in holders.values()) else ""
+            elsewhere = " ".join(f"{port.variable}={_another(port.number)}" for port in taken)
+            raise LocalError(
+                "\n".join(f"port {port.number} ({port.name}) is taken{holders[port.number]}" for port in taken)
+                + f"{docker}\nStop what holds {them}, or choose another:\n  {elsewhere} make demo"
+            )
+
+
+def _by(port: int) -> str:
+    holder = holder_of(port)
+    return f" by {holder}" if holder else ""
+
+
+def _another(port: int) -> int:
+    # A number that is easy to recognise, if it is free.
+    near = port + 10_000
+    return near if near <= LAST_PORT and is_free(near) else free_port()

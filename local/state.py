@@ -3,7 +3,6 @@
 `python -m local.state` throws it away; `make clean` does so.
 """
 
-import fcntl
 import hashlib
 import os
 import pwd
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local.errors import LocalError
+from tools.run_lock import AlreadyLocked, run_lock
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -38,17 +38,12 @@ def log_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
 @contextmanager
 def only_one(state: Path) -> Iterator[None]:
     """Hold the lock of a run's data; the kernel releases it however we end. Raises LocalError if it is held."""
-    with (state / "demo.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid = lock.read()
-            raise LocalError(f"the demo of this checkout runs already (pid {pid}); stop it: kill {pid}") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    try:
+        with run_lock(state / "demo.lock", str(os.getpid())):
+            yield
+    except AlreadyLocked as other:
+        pid = other.note
+        raise LocalError(f"the demo of this checkout runs already (pid {pid}); stop it: kill {pid}") from None
 
 
 def _own_folder(folder: Path) -> Path:

@@ -1,1 +1,5 @@
-"""The workshop's own part: planted faults to set, scenarios to run, and a page with a switch for each fault."""
+"""The workshop's tools: a command and a page that inject faults, and scenarios to diagnose."""
+
+
+class WorkshopError(Exception):
+    """A request that cannot be fulfilled; the text is one line for the user."""

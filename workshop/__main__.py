@@ -1,4 +1,4 @@
-"""python -m workshop: set planted faults, run scenarios, show the page with the switches."""
+"""python -m workshop: inject faults, run scenarios, serve the fault page."""
 
 import argparse
 import os
@@ -7,123 +7,148 @@ from collections.abc import Sequence
 
 from common.core.cli import OneLineArgumentParser
 from common.core.env import Env, SettingsError
-from workshop import only_one, scenario_command
-from workshop.errors import WorkshopError
-from workshop.fault_command import clear_faults, list_faults, set_fault
+from common.faults.state import InvalidFaultSetting, check_strength
+from tools.query import is_up
+from workshop import WorkshopError, scenario_command
+from workshop.fault_client import FaultClient, FaultState, find_fault, format_duration, parse_lease
 from workshop.gateway import Gateway
+from workshop.run_lock import lock_file
 from workshop.settings import Settings, load
 from workshop.stack import Stack
-from workshop.switches import Switches, answers
 
 UNUSABLE, INTERRUPTED = 2, 130
 COMMAND = "python -m workshop"
 
 
-def arguments() -> argparse.ArgumentParser:
-    """Give what the command understands."""
-    parser = OneLineArgumentParser(prog="python -m workshop", description="Planted faults and scenarios.")
-    parts = parser.add_subparsers(dest="part", metavar="fault | scenario | page")
-    fault = parts.add_parser("fault", help="list, set and clear planted faults").add_subparsers(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    main = OneLineArgumentParser(prog=COMMAND, description="Inject faults and run scenarios.")
+    parts = main.add_subparsers(dest="part", metavar="fault | scenario | page")
+    fault = parts.add_parser("fault", help="list, set and clear injected faults").add_subparsers(
         dest="do", required=True
     )
-    fault.add_parser("list", help="each fault with its strength")
-    setting = fault.add_parser("set", help="set one for a while")
+    fault.add_parser("list", help="list all faults with their values")
+    setting = fault.add_parser("set", help="inject a fault for a limited time")
     setting.add_argument("name")
     setting.add_argument("strength")
-    setting.add_argument("--for", dest="lasts", default="10m", metavar="10m", help="how long; 10m if left out")
-    fault.add_parser("clear", help="put one, or all, back to how they were at start").add_argument("name", nargs="?")
-    scene = parts.add_parser("scenario", help="list and run scenarios, ask for a hint or the answer")
+    setting.add_argument("--for", dest="lasts", default="10m", metavar="10m", help="how long (default: 10m)")
+    fault.add_parser("clear", help="restore the startup value of a fault, or of all").add_argument("name", nargs="?")
+    scene = parts.add_parser("scenario", help="list and run scenarios, show a hint or the answer")
     scenes = scene.add_subparsers(dest="do", required=True)
-    scenes.add_parser("list", help="each scenario by its name")
-    running = scenes.add_parser("run", help="run one to its end, Ctrl-C ends it early")
+    scenes.add_parser("list", help="list all scenarios")
+    running = scenes.add_parser("run", help="run a scenario; Ctrl-C stops it early")
     running.add_argument("name", nargs="?")
-    running.add_argument("--blind", action="store_true", help="name no fault; without a name, one by chance")
-    running.add_argument("--start", metavar="10s", help="how long before it begins; as its file says if left out")
-    running.add_argument("--for", dest="lasts", metavar="5m", help="how long; as its file says if left out")
+    running.add_argument("--blind", action="store_true", help="hide the fault's name; without NAME, pick at random")
+    running.add_argument("--start", metavar="10s", help="delay before it starts (default: as in the scenario's file)")
+    running.add_argument("--for", dest="lasts", metavar="5m", help="how long (default: as in the scenario's file)")
     for word, what in (("hint", "the next hint"), ("answer", "the answer")):
-        scenes.add_parser(word, help=f"{what}, of the one that runs or of another").add_argument("name", nargs="?")
-    scenes.add_parser("stop", help="end the one that runs")
-    parts.add_parser("page", help="serve a page with a switch for each fault")
-    return parser
+        scenes.add_parser(word, help=f"show {what} of the running scenario, or of NAME").add_argument("name", nargs="?")
+    scenes.add_parser("stop", help="stop the running scenario")
+    parts.add_parser("page", help="serve the fault page")
+    return main
 
 
 def run(words: Sequence[str], env: Env) -> int:
-    """Do what the words say; raises WorkshopError."""
-    told = arguments().parse_args(words)
+    """Run the command and return its exit status. Raises WorkshopError."""
+    options = parser().parse_args(words)
     settings = load(env)
-    switches = Switches(settings.services)
-    match (told.part, getattr(told, "do", "")):
+    client = FaultClient(settings.services)
+    match (options.part, getattr(options, "do", "")):
         case ("fault", "list"):
-            _say(list_faults(switches))
+            _print([_fault_line(state) for state in client.states()])
         case ("fault", "set"):
-            _say(set_fault(switches, told.name, told.strength, told.lasts))
+            _print([set_fault(client, options.name, options.strength, options.lasts)])
         case ("fault", "clear"):
-            _say(clear_faults(switches, told.name))
+            fault = find_fault(options.name) if options.name else None
+            client.clear(fault)
+            restored = "is restored to its startup value" if fault else "faults are restored to their startup values"
+            _print([f"{fault.name if fault else 'all'} {restored}"])
         case ("scenario", do):
-            return _scenario(do, told, switches, settings)
+            return _scenario(do, options, client, settings)
         case ("page", _):
-            from workshop.page import serve  # all the rest works with any Python, where Flask is not installed
+            from workshop.page import serve  # imports Flask, which the other commands do not need
 
-            serve(settings, switches)
+            serve(settings, client)
         case _:
-            _say(overview(settings, switches))
+            _print(overview(settings, client))
     return 0
 
 
-def _scenario(do: str, told: argparse.Namespace, switches: Switches, settings: Settings) -> int:
-    lock = only_one.lock_file(os.environ)
+def _fault_line(state: FaultState) -> str:
+    left = "" if state.seconds_left is None else f" for {format_duration(state.seconds_left)} more"
+    sign = "*" if state.strength != state.fault.default else " "
+    amount = f"{state.strength:g} of {state.fault.max_strength:g}{left}"
+    return f"{sign} {state.fault.name:18} {state.fault.service:9} {amount:14} {state.fault.sentence}"
+
+
+def set_fault(client: FaultClient, name: str, strength: str, lasts: str) -> str:
+    """Inject a fault and return the line to print. Raises WorkshopError."""
+    fault, lasts_s = find_fault(name), parse_lease(lasts)
+    try:
+        wanted = float(strength)
+        check_strength(fault, wanted)
+    except ValueError:
+        raise WorkshopError(f"strength {strength!r} is not a number; use 0 to {fault.max_strength:g}") from None
+    except InvalidFaultSetting as refusal:
+        raise WorkshopError(str(refusal)) from refusal
+    client.set(fault, wanted, lasts_s)
+    return f"{fault.name} is {wanted:g} for {format_duration(lasts_s)}: {fault.sentence}"
+
+
+def _scenario(do: str, options: argparse.Namespace, client: FaultClient, settings: Settings) -> int:
+    lock = lock_file(os.environ)
     match do:
         case "list":
-            _say(scenario_command.list_scenarios(lock))
+            _print(scenario_command.list_scenarios(lock))
         case "run":
             return scenario_command.run_scenario(
-                switches,
+                client,
                 lock,
-                told.name,
-                lambda line: _say([line]),
+                options.name,
+                lambda line: _print([line]),
                 gateway=Gateway(settings.gateway),
                 stack=Stack(settings.stack),
-                blind=told.blind,
-                start=told.start,
-                lasts=told.lasts,
+                blind=options.blind,
+                start=options.start,
+                lasts=options.lasts,
             )
         case "hint":
-            _say(scenario_command.hint(lock, told.name))
+            _print(scenario_command.hint(lock, options.name))
         case "answer":
-            _say(scenario_command.answer(lock, told.name))
+            _print(scenario_command.answer(lock, options.name))
         case "stop":
-            _say(scenario_command.stop_scenario(lock))
+            _print(scenario_command.stop_scenario(lock))
     return 0
 
 
-def overview(settings: Settings, switches: Switches) -> list[str]:
-    """Give what one can do, and whether the suite and the page are there to do it."""
+def overview(settings: Settings, client: FaultClient) -> list[str]:
+    """Return the lines printed without an argument: the state of suite and fault page, and the commands."""
     try:
-        set_now = [state for state in switches.states() if state.strength != state.fault.default]
-        suite = f"The suite runs; {len(set_now) or 'none'} of its faults differ from their default."
-    except WorkshopError as away:
-        suite = f"Not yet: {away}"
-    page = settings.page if answers(settings.page) else f"not there; start it: {COMMAND} page"
+        changed = [state for state in client.states() if state.strength != state.fault.default]
+        suite = f"The suite is running; {len(changed) or 'none'} of its faults differ from their default."
+    except WorkshopError as error:
+        suite = f"The suite is not ready: {error}"
+    page = settings.page if is_up(f"{settings.page}/readyz") else f"not running; start it: {COMMAND} page"
     return [
         suite,
-        f"The page with the switches: {page}",
+        f"The fault page: {page}",
         "",
-        f"{COMMAND} fault list                    each fault with its strength",
-        f"{COMMAND} fault set NAME 1 --for 5m     set one for a while",
-        f"{COMMAND} fault clear [NAME]            as at start",
-        f"{COMMAND} scenario list                 stories to find the fault of",
-        f"{COMMAND} scenario run NAME [--blind]   run one; Ctrl-C ends it",
-        f"{COMMAND} scenario hint | answer [NAME] of the one that runs",
-        f"{COMMAND} scenario stop                 end it from elsewhere",
+        f"{COMMAND} fault list                    all faults with their values",
+        f"{COMMAND} fault set NAME 1 --for 5m     inject a fault for a limited time",
+        f"{COMMAND} fault clear [NAME]            restore startup values",
+        f"{COMMAND} scenario list                 scenarios to diagnose",
+        f"{COMMAND} scenario run NAME [--blind]   run a scenario; Ctrl-C stops it",
+        f"{COMMAND} scenario hint | answer [NAME] of the running scenario, or of NAME",
+        f"{COMMAND} scenario stop                 stop the running scenario",
     ]
 
 
-def _say(lines: Sequence[str]) -> None:
+def _print(lines: Sequence[str]) -> None:
     print("\n".join(lines), flush=True)  # noqa: T201 - its output is what it is for
 
 
 def main() -> int:
-    """Run; a foreseeable fault is one line, and exit status 2."""
+    """Run the command; an expected error is one line on stderr and exit status 2."""
     try:
         return run(sys.argv[1:], Env(os.environ))
     except (WorkshopError, SettingsError) as fault:

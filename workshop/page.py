@@ -1,6 +1,6 @@
-"""The page with a switch for each planted fault, and the few addresses behind it.
+"""The fault page and its HTTP API.
 
-It asks the services itself, so that no browser has to speak with any of them: they refuse pages of other sites.
+The API forwards to the services, because they reject cross-site requests from a browser.
 """
 
 import errno
@@ -18,14 +18,14 @@ from common.faults.state import InvalidFaultSetting, check_strength, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem, problem_response, register_error_handlers
 from common.web.read_deadline import RequestDeadlineMixin
-from workshop.errors import WorkshopError
+from workshop import WorkshopError
+from workshop.fault_client import FaultClient, FaultState, find_fault
 from workshop.settings import Settings
-from workshop.switches import State, Switches, fault_named
 
 WEB = Path(__file__).parent / "web"
 FILES = ("page.js", "page.css", "icon.svg")
 LEASE_S = 600.0
-LARGEST_BODY = 1024
+MAX_BODY_BYTES = 1024
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Referrer-Policy": "no-referrer",
@@ -34,15 +34,15 @@ HEADERS = {
 }
 
 
-def create_app(switches: Switches) -> Flask:
-    """Make the page's application."""
+def create_app(client: FaultClient) -> Flask:
+    """Return the Flask application of the page."""
     app = Flask("workshop", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     register_error_handlers(app)
 
     @app.errorhandler(WorkshopError)
-    def _away(error: WorkshopError) -> Response:
-        # Not raised: in a handler of errors, a Problem would be answered with 500.
+    def _service_unavailable(error: WorkshopError) -> Response:
+        # Returned, because a Problem raised in an error handler would become a 500.
         return problem_response(HTTPStatus.BAD_GATEWAY, str(error))
 
     @app.before_request
@@ -50,7 +50,7 @@ def create_app(switches: Switches) -> Flask:
         reject_cross_site(request)
 
     @app.after_request
-    def _safe(response: Response) -> Response:
+    def _add_security_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
         return response
 
@@ -67,43 +67,43 @@ def create_app(switches: Switches) -> Flask:
 
     @app.get("/api/faults")
     def _list() -> Response:
-        return jsonify([_told(state) for state in switches.states()])
+        return jsonify([_as_json(state) for state in client.states()])
 
     @app.put("/api/faults/<name>")
     def _set(name: str) -> Response:
         try:
-            fault = fault_named(name)
+            fault = find_fault(name)
             strength = _strength()
             check_strength(fault, strength)
         except (WorkshopError, InvalidFaultSetting) as wrong:
             raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
-        switches.set(fault, strength, LEASE_S)
+        client.set(fault, strength, LEASE_S)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     @app.delete("/api/faults", defaults={"name": None})
     @app.delete("/api/faults/<name>")
     def _clear(name: str | None) -> Response:
         try:
-            fault = fault_named(name) if name else None
+            fault = find_fault(name) if name else None
         except WorkshopError as wrong:
             raise Problem(HTTPStatus.BAD_REQUEST, str(wrong)) from wrong
-        switches.clear(fault)
+        client.clear(fault)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     return app
 
 
 class _Handler(RequestDeadlineMixin, WSGIRequestHandler):
-    """Werkzeug's, which has a thread for each connection, with an end to the patience."""
+    """Werkzeug's handler, which has a thread for each connection, with a deadline for each request."""
 
 
-def serve(settings: Settings, switches: Switches) -> None:
-    """Serve the page until the process is told to end; raises WorkshopError for a port that is taken."""
-    # One request after the other would do, but a browser holds connections that it does not use.
+def serve(settings: Settings, client: FaultClient) -> None:
+    """Serve the page until SIGTERM or Ctrl-C. Raises WorkshopError if the port is in use."""
+    # Threaded, because a browser keeps idle connections open.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    app = create_app(switches)
+    app = create_app(client)
     with _listening(settings.page_host, settings.page_port) as listener:
-        # Werkzeug, which copies it, would print a paragraph and end the process for a port that is taken.
+        # Werkzeug would print a paragraph and exit for a port that is in use; it duplicates this socket instead.
         server = make_server(
             settings.page_host,
             settings.page_port,
@@ -112,9 +112,9 @@ def serve(settings: Settings, switches: Switches) -> None:
             request_handler=_Handler,
             fd=listener.fileno(),
         )
-    print(f"the switches of the planted faults: {settings.page}", flush=True)  # noqa: T201
+    print(f"fault page: {settings.page}", flush=True)  # noqa: T201
     if threading.current_thread() is threading.main_thread():
-        _end_on_sigterm()
+        _exit_on_sigterm()
     server.serve_forever()
 
 
@@ -125,15 +125,15 @@ def _listening(host: str, port: int) -> socket.socket:
         if fault.errno != errno.EADDRINUSE:
             raise WorkshopError(f"the page cannot listen at {host}:{port}: {fault.strerror}") from fault
         raise WorkshopError(
-            f"port {port} is taken, perhaps by this page: make demo has one; choose another: DEMO_WORKSHOP_PORT=4013"
+            f"port {port} is in use, perhaps by make demo's fault page; choose another: DEMO_WORKSHOP_PORT=4013"
         ) from fault
 
 
-def _end_on_sigterm() -> None:
-    def end(_number: int, _frame: object) -> None:
+def _exit_on_sigterm() -> None:
+    def exit_(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, exit_)
 
 
 def _strength() -> float:
@@ -144,7 +144,7 @@ def _strength() -> float:
     return strength
 
 
-def _told(state: State) -> dict[str, object]:
+def _as_json(state: FaultState) -> dict[str, object]:
     fault = state.fault
     return {
         "name": fault.name,

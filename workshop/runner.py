@@ -1,4 +1,4 @@
-"""Runs a scenario: sets its faults, keeps them set while it lasts, and puts them back however it ends."""
+"""Run a scenario: set its faults, renew them while it lasts, and restore them however it ends."""
 
 import signal
 import threading
@@ -6,95 +6,100 @@ import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 
-from workshop.durations import written
-from workshop.errors import WorkshopError
+from workshop import WorkshopError
+from workshop.fault_client import FaultClient, format_duration
 from workshop.scenario import Scenario
-from workshop.switches import Switches
 
-# Should this process be killed, the faults end by themselves so much later; renewed three times in that time.
+# If this process is killed, the services restore the faults after LEASE_S; it is renewed three times in that time.
 LEASE_S = 30.0
 RENEW_S = 10.0
-LOOK_S = 2.0
+POLL_S = 2.0
 
-Say = Callable[[str], None]
-Seen = Callable[[], Iterable[str]]
+Print = Callable[[str], None]
+VisibleSigns = Callable[[], Iterable[str]]
 
 
 class Runner:
-    """One run of one scenario; `blind` keeps the names of its faults out of all that it and the services tell.
+    """One run of a scenario; `blind` hides the names of its faults in what it prints and the services report.
 
-    `seen` gives a sentence for each sign of trouble that is there now; a run that is not blind says each of them once.
+    `visible_signs` returns a sentence for each symptom that shows now; a run that is not blind prints each once.
     """
 
     def __init__(
-        self, scenario: Scenario, switches: Switches, say: Say, *, blind: bool = False, seen: Seen | None = None
+        self,
+        scenario: Scenario,
+        client: FaultClient,
+        output: Print,
+        *,
+        blind: bool = False,
+        visible_signs: VisibleSigns | None = None,
     ) -> None:
         self._scenario = scenario
-        self._switches = switches
-        self._say = say
+        self._client = client
+        self._print = output
         self._blind = blind
-        self._seen = None if blind else seen
-        self._said: set[str] = set()
+        self._visible_signs = None if blind else visible_signs
+        self._printed: set[str] = set()
         self._stop = threading.Event()
 
     def stop(self) -> None:
-        """End it early."""
+        """Stop it early; may be called in a signal handler."""
         self._stop.set()
 
     def run(self, start_s: float, lasts_s: float) -> bool:
-        """Begin after `start_s` seconds, end after `lasts_s` more; tell whether it got there. Raises WorkshopError."""
-        self._switches.states()  # refused before anything is said: the suite may not run
-        self._say(self._scenario.told)
-        self._say("Something will be wrong soon." if self._blind else self._about(start_s))
+        """Start after `start_s` seconds, stop `lasts_s` later; return whether it finished. Raises WorkshopError."""
+        self._client.states()  # raises before anything is printed if the suite is not running
+        self._print(self._scenario.complaint)
+        self._print("A fault starts soon." if self._blind else self._summary(start_s))
         try:
             if not self._stop.wait(start_s):
-                self._say(f"It begins now, and lasts {written(lasts_s)}.")
+                self._print(f"The scenario starts now and lasts {format_duration(lasts_s)}.")
                 self._keep(time.monotonic() + lasts_s)
         finally:
             self._clear()
-        self._say("It is over, the faults are as before." if not self._stop.is_set() else "Ended; as before.")
+        self._print(f"Scenario {'stopped' if self._stop.is_set() else 'finished'}. Faults restored.")
         return not self._stop.is_set()
 
     def _keep(self, end: float) -> None:
-        """Set the faults again and again; one that is once too slow for that, perhaps by a fault, ends nothing."""
-        held_until = 0.0
+        """Renew the faults; tolerate a service that is too slow for one renewal, perhaps because of a fault."""
+        set_until = 0.0
         while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
-            asked = time.monotonic()
+            sent = time.monotonic()
             try:
                 for fault, strength in self._scenario.faults.items():
-                    self._switches.set(fault, strength, max(min(LEASE_S, left), 1.0), blind=self._blind)
-                held_until = asked + LEASE_S
+                    self._client.set(fault, strength, max(min(LEASE_S, left), 1.0), blind=self._blind)
+                set_until = sent + LEASE_S
             except WorkshopError:
-                if time.monotonic() > held_until:
+                if time.monotonic() > set_until:
                     raise
-            self._look_until(time.monotonic() + min(RENEW_S, left))
+            self._watch_until(time.monotonic() + min(RENEW_S, left))
 
-    def _look_until(self, end: float) -> None:
-        """Wait, and say which symptoms have come true meanwhile."""
+    def _watch_until(self, end: float) -> None:
+        """Wait, and print which symptoms become visible in the meantime."""
         while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
-            for sign in self._seen() if self._seen else ():
-                if sign not in self._said:
-                    self._said.add(sign)
-                    self._say(f"seen: {sign}")
-            self._stop.wait(min(LOOK_S, left))
+            for sign in self._visible_signs() if self._visible_signs else ():
+                if sign not in self._printed:
+                    self._printed.add(sign)
+                    self._print(f"seen: {sign}")
+            self._stop.wait(min(POLL_S, left))
 
     def _clear(self) -> None:
         for fault in self._scenario.faults:
             try:
-                self._switches.clear(fault)
-            except WorkshopError as gone:
-                self._say(f"{gone}; what was set there ends by itself within {written(LEASE_S)}")
+                self._client.clear(fault)
+            except WorkshopError as error:
+                self._print(f"{error}; its faults are restored automatically within {format_duration(LEASE_S)}")
 
-    def _about(self, start_s: float) -> str:
+    def _summary(self, start_s: float) -> str:
         faults = ", ".join(f"{fault.name} {strength:g}" for fault, strength in self._scenario.faults.items())
-        return f"In {written(start_s)}: {faults}."
+        return f"In {format_duration(start_s)}: {faults}."
 
 
-def end_on_signals(runner: Runner) -> None:
-    """Have Ctrl-C and SIGTERM end the run in good order."""
+def stop_on_signals(runner: Runner) -> None:
+    """Stop the run in good order on Ctrl-C, SIGTERM and SIGHUP."""
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         runner.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+        signal.signal(number, stop)

@@ -1,4 +1,4 @@
-"""A scenario: what goes wrong, what a learner is told, by which signs it is found, and the answer."""
+"""A scenario: its faults, the complaint that learners get, its symptoms, hints, and the answer."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -7,21 +7,19 @@ from typing import Any
 
 from common.faults import Fault
 from common.faults.state import InvalidFaultSetting, check_strength
-from workshop.durations import seconds
-from workshop.errors import WorkshopError
-from workshop.switches import fault_named
+from workshop import WorkshopError
+from workshop.fault_client import find_fault, parse_duration
 
 FOLDER = Path(__file__).parent / "scenarios"
 
-LOOKS = ("spans", "lines", "metric", "profile")
+SIGNALS = ("spans", "lines", "metric", "profile")
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """A question to the gateway of the run without Docker, and when the answer means that the symptom is there.
+class GatewayQuery:
+    """A query to the local gateway; the symptom shows while its result is above `above`.
 
-    `of` says what is looked at: service, name, and what else the kind of signal has. `figure` is what is made of it,
-    and the symptom is there while that is above `above`.
+    `of` selects the data: service, name, and further keys that depend on the signal. `figure` is what is computed.
     """
 
     signal: str
@@ -32,14 +30,14 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Symptom:
-    """A sign of the trouble: a sentence, and the questions that show it, each to one of those who keep signals.
+    """A symptom: a sentence, and the queries that show it.
 
-    A query of the stack is one that has an answer only while the symptom is there. Pyroscope has no such queries: it is
-    asked for the profile that `gateway` is about.
+    The result of a query to the stack is empty unless the symptom shows. Pyroscope has no such queries; its profile is
+    selected by `gateway`.
     """
 
-    tells: str
-    gateway: Look
+    sentence: str
+    gateway: GatewayQuery
     promql: str = ""
     logql: str = ""
     traceql: str = ""
@@ -47,14 +45,14 @@ class Symptom:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario; times in seconds. `alerts` are those of mimir/source that it fires in a stack before it ends."""
+    """One scenario; times in seconds. `alerts` are those of mimir/source that fire in a stack before it ends."""
 
     name: str
     title: str
     faults: dict[Fault, float]
     start_s: float
     lasts_s: float
-    told: str
+    complaint: str
     hints: tuple[str, ...]
     answer: str
     where: tuple[str, ...]
@@ -63,52 +61,52 @@ class Scenario:
 
 
 def names() -> list[str]:
-    """Give the names of all scenarios."""
+    """Return the names of all scenarios."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def read(name: str) -> Scenario:
-    """Read a scenario; raises WorkshopError."""
+    """Read a scenario. Raises WorkshopError if it does not exist or is invalid."""
     if name not in names():
         raise WorkshopError(f"there is no scenario {name!r}; there are {', '.join(names())}")
     path = FOLDER / f"{name}.toml"
     try:
-        return _made(name, tomllib.loads(path.read_text(encoding="utf-8")))
+        return _parsed(name, tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, InvalidFaultSetting) as wrong:
-        raise WorkshopError(f"workshop/scenarios/{path.name} cannot be used: {type(wrong).__name__} {wrong}") from wrong
+        raise WorkshopError(f"workshop/scenarios/{path.name} is invalid: {type(wrong).__name__} {wrong}") from wrong
 
 
-def _made(name: str, told: dict[str, Any]) -> Scenario:
-    faults = {fault_named(each): float(strength) for each, strength in told["faults"].items()}
+def _parsed(name: str, table: dict[str, Any]) -> Scenario:
+    faults = {find_fault(each): float(strength) for each, strength in table["faults"].items()}
     for fault, strength in faults.items():
         check_strength(fault, strength)
     return Scenario(
         name=name,
-        title=told["title"],
+        title=table["title"],
         faults=faults,
-        start_s=seconds(told["start"]),
-        lasts_s=seconds(told["lasts"]),
-        told=told["told"].strip(),
-        hints=tuple(told["hints"]),
-        answer=told["answer"].strip(),
-        where=tuple(told["where"]),
-        symptoms=tuple(map(_symptom, told["symptom"])),
-        alerts=_alerts(told.get("alert", [])),
+        start_s=parse_duration(table["start"]),
+        lasts_s=parse_duration(table["lasts"]),
+        complaint=table["complaint"].strip(),
+        hints=tuple(table["hints"]),
+        answer=table["answer"].strip(),
+        where=tuple(table["where"]),
+        symptoms=tuple(map(_symptom, table["symptom"])),
+        alerts=_alerts(table.get("alert", [])),
     )
 
 
-def _alerts(told: object) -> tuple[str, ...]:
-    """One name, or a list of them."""
-    names = [told] if isinstance(told, str) else told
+def _alerts(value: object) -> tuple[str, ...]:
+    """Return the names of alerts, given as one name or a list."""
+    names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"alert = {told!r} is neither a name nor a list of names")
+        raise ValueError(f"alert = {value!r} is neither a name nor a list of names")
     return tuple(names)
 
 
-def _symptom(told: dict[str, Any]) -> Symptom:
-    of = dict(told["gateway"])
+def _symptom(table: dict[str, Any]) -> Symptom:
+    of = dict(table["gateway"])
     signal = of.pop("signal")
-    if signal not in LOOKS:
-        raise ValueError(f"signal = {signal!r} is none of {', '.join(LOOKS)}")
-    look = Look(signal, of.pop("figure"), float(of.pop("above")), of)
-    return Symptom(told["tells"], look, told.get("promql", ""), told.get("logql", ""), told.get("traceql", ""))
+    if signal not in SIGNALS:
+        raise ValueError(f"signal = {signal!r} is not one of {', '.join(SIGNALS)}")
+    query = GatewayQuery(signal, of.pop("figure"), float(of.pop("above")), of)
+    return Symptom(table["sentence"], query, table.get("promql", ""), table.get("logql", ""), table.get("traceql", ""))

@@ -1,17 +1,17 @@
-"""Where the three services are, who keeps their signals, and where the page listens."""
+"""Settings: URLs of the services, the gateway and the backends, and the address of the fault page."""
 
 from dataclasses import dataclass
 
 from common.core.env import Env
+from tools.suite import SERVICES
 from workshop.stack import Backends
 
-SERVICES = ("server", "requester", "recorder")
 LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where services (by their short names), gateway and back ends are; host and port of the page."""
+    """URLs of the services (by their short names), the gateway and the backends; host and port of the fault page."""
 
     services: dict[str, str]
     gateway: str
@@ -21,17 +21,19 @@ class Settings:
 
     @property
     def page(self) -> str:
-        """The page's address."""
+        """The URL of the fault page."""
         return f"http://{LOOPBACK}:{self.page_port}"
 
 
 def load(env: Env) -> Settings:
-    """Read them; the ports of the run without Docker count, unless an address is given. Raises SettingsError."""
+    """Read the settings; the defaults are the ports of `make demo`. Raises SettingsError."""
     return Settings(
         services={
-            "server": env.url("WORKSHOP_SERVER", f"http://{LOOPBACK}:{env.port('DEMO_SERVER_PORT', 4000)}"),
-            "requester": env.url("WORKSHOP_REQUESTER", f"http://{LOOPBACK}:{env.port('DEMO_REQUESTER_PORT', 4001)}"),
-            "recorder": env.url("WORKSHOP_RECORDER", f"http://{LOOPBACK}:{env.port('DEMO_RECORDER_PORT', 4002)}"),
+            service.short: env.url(
+                f"WORKSHOP_{service.short.upper()}",
+                f"http://{LOOPBACK}:{env.port(f'DEMO_{service.port_variable}', service.port)}",
+            )
+            for service in SERVICES
         },
         gateway=env.url("WORKSHOP_GATEWAY", f"http://{LOOPBACK}:{env.port('DEMO_PAGE_PORT', 12347)}"),
         stack=Backends(
@@ -46,5 +48,5 @@ def load(env: Env) -> Settings:
 
 
 def _published(env: Env, name: str, port: int) -> str:
-    """Give where a back end is: at its address, or at the port that compose publishes."""
+    """Return the URL of a backend; the default is the port that compose publishes."""
     return env.url(f"WORKSHOP_{name}", f"http://{LOOPBACK}:{env.port(f'{name}_PORT', port)}").rstrip("/")

@@ -1,27 +1,23 @@
-"""Symptoms as the back ends of the stack show them: Mimir, Loki and Tempo by their queries, Pyroscope by a profile."""
+"""Check for symptoms in the stack: by queries to Mimir, Loki and Tempo, and by a profile from Pyroscope."""
 
-import http.client
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
-from workshop.errors import WorkshopError
-from workshop.scenario import Look, Symptom
+from tools.query import QueryError, UnexpectedAnswer, get_json
+from tools.suite import CPU_PROFILE
+from workshop import WorkshopError
+from workshop.scenario import GatewayQuery, Symptom
 
 TIMEOUT_S = 10.0
-# How far back traces and profiles are looked for: they come in batches, profiles each ten seconds.
+# How far back traces and profiles are searched; they arrive in batches, profiles every ten seconds.
 WINDOW_S = 30
-CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 
 
 @dataclass(frozen=True)
 class Backends:
-    """The addresses of those who keep the signals."""
+    """The URLs of the backends."""
 
     mimir: str
     loki: str
@@ -30,30 +26,30 @@ class Backends:
 
 
 class Stack:
-    """Asks the back ends; raises WorkshopError where one does not answer, or refuses a query."""
+    """Queries the backends. Methods raise WorkshopError if one does not answer, or rejects a query."""
 
     def __init__(self, backends: Backends) -> None:
         self._at = backends
 
     def answers(self) -> bool:
-        """Whether there is a stack: a Mimir that computes."""
+        """Return whether a stack is running: whether Mimir evaluates a query."""
         try:
             return bool(self._promql("vector(1)"))
         except (WorkshopError, KeyError, TypeError):
             return False
 
     def shows(self, symptom: Symptom) -> bool:
-        """Whether the symptom is there now, by all queries that it has; false where it has none."""
+        """Return whether all queries of a symptom have a result now; False if it has none."""
         answers = list(self.answers_to(symptom))
         return bool(answers) and all(answers)
 
     def firing(self) -> set[str]:
-        """Give the names of the alerts that fire now."""
-        told = self._get(f"{self._at.mimir}/prometheus/api/v1/alerts")["data"]["alerts"]
-        return {alert["labels"]["alertname"] for alert in told if alert["state"] == "firing"}
+        """Return the names of the alerts that fire now."""
+        alerts = self._get(f"{self._at.mimir}/prometheus/api/v1/alerts")["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def answers_to(self, symptom: Symptom) -> Iterator[bool]:
-        """Say of each query of the symptom whether it has an answer now."""
+        """Yield for each query of the symptom whether it has a result now."""
         if symptom.promql:
             yield bool(self._promql(symptom.promql))
         if symptom.logql:
@@ -64,45 +60,41 @@ class Stack:
             search = f"{self._at.tempo}/api/search"
             yield bool(self._get(search, q=symptom.traceql, start=now - WINDOW_S, end=now, limit=1)["traces"])
         if symptom.gateway.signal == "profile":
-            yield self._percent(symptom.gateway) > symptom.gateway.above
+            yield self._cpu_percent(symptom.gateway) > symptom.gateway.above
 
     def _promql(self, query: str) -> list[Any]:
         answer = self._get(f"{self._at.mimir}/prometheus/api/v1/query", query=query)
         return list(answer["data"]["result"])
 
-    def _percent(self, look: Look) -> float:
-        """The share of CPU time in a function, in percent."""
+    def _cpu_percent(self, query: GatewayQuery) -> float:
+        """Return the percentage of CPU time in a function."""
         now = int(time.time() * 1000)
         asked = {
-            "profileTypeID": CPU,
-            "labelSelector": f'{{service_name="{look.of["service"]}"}}',
+            "profileTypeID": CPU_PROFILE,
+            "labelSelector": f'{{service_name="{query.of["service"]}"}}',
             "start": now - WINDOW_S * 1000,
             "end": now,
         }
         address = f"{self._at.pyroscope}/querier.v1.QuerierService/SelectMergeStacktraces"
-        flame = self._get(address, json.dumps(asked).encode()).get("flamegraph") or {}
+        flame = self._get(address, asked).get("flamegraph") or {}
         total = int(flame.get("total", 0))
-        return 100 * time_in(flame, look.of["function"]) / total if total else 0.0
+        return 100 * time_in(flame, query.of["function"]) / total if total else 0.0
 
-    def _get(self, address: str, body: bytes | None = None, **query: object) -> Any:
-        asked = f"{address}?{urlencode(query)}" if query else address
-        request = urllib.request.Request(asked, body, {"Content-Type": "application/json"})  # noqa: S310 - checked: http
+    def _get(self, address: str, body: object = None, **query: object) -> Any:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - as above
-                return json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                said = refusal.read().decode(errors="replace")[:200].strip()
-            raise WorkshopError(f"{address} answered {refusal.code}: {said}") from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            return get_json(address, body=body, timeout_s=TIMEOUT_S, **query)
+        except UnexpectedAnswer as error:
+            said = error.answer.text.strip()[:200]
+            raise WorkshopError(f"{address} answered {error.answer.status}: {said}") from None
+        except QueryError as error:
             raise WorkshopError(f"nothing answers at {address}; docker compose up starts the stack") from error
 
 
 def time_in(flame: dict[str, Any], function: str) -> int:
-    """Give the time in a function, each part counted once, also where it calls itself.
+    """Return the time in a function; recursive calls are counted once.
 
-    Source of the format: Pyroscope's querier.v1.FlameGraph. A level has four figures for each node: how far it begins
-    behind the end of the one before, its time with that of all it calls, its own time, and the number of its name.
+    Source of the format: Pyroscope's querier.v1.FlameGraph. A level has four numbers for each node: the offset from the
+    end of the previous node, its total time, its own time, and the index of its name.
     """
     counted: list[tuple[int, int]] = []
     for level in flame.get("levels", []):

@@ -1,4 +1,4 @@
-"""Span profiles: the samples taken while a span runs carry its id, so that a trace leads to its flame graph."""
+"""Span profiles: label the samples taken while a span runs with its id, so that a trace leads to its flame graph."""
 
 import threading
 from collections.abc import Callable
@@ -8,39 +8,39 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
-# The names that Pyroscope and Grafana look for. No trace_id: servers of the 1.16 line would index it, a series for
-# each trace; the span's id they keep out of the index.
+# The names that Pyroscope and Grafana look for. No trace_id: servers of the 1.16 line would index it, one series for
+# each trace; they keep the span's id out of the index.
 PROFILE_ID = "pyroscope.profile.id"
 SPAN_ID = "span_id"
 SPAN_NAME = "span_name"
 
-# A span's name is a label of the server's, with a series for each value, and may hold what a client sent.
-MOST_NAMES = 100
+# A span's name is an indexed label, with a series for each value, and may contain what a client sent.
+MAX_NAMES = 100
 OTHER_NAME = "other"
 
-TagCall = Callable[[str, str], object]
+LabelCall = Callable[[str, str], object]
 
 
 class ProfileLabelProcessor(SpanProcessor):
-    """Tags the thread that starts a local root span, one without a parent in this process, until the span ends.
+    """Labels the thread that starts a local root span, one without a parent in this process, until the span ends.
 
-    Servers, consumers, clients and internal work are tagged. A producer's span is not: it ends at the broker's
-    confirm, long after its thread went on to other work. Neither is a span that is not sampled, for nobody will look
-    for its profile. Child spans count into their root's profile. Within a nested root only the inner one is tagged.
+    Spans of servers, consumers, clients and internal work are used. A producer's span is not: it ends at the broker's
+    confirm, long after its thread continued with other work. Neither is a span that is not sampled, as nobody can look
+    for its profile. Child spans count into their root's profile. Within a nested root only the inner one is used.
 
-    A span that ends on another thread leaves its tags on the first one until that starts or ends its next root: tags
-    can be taken off by their own thread only.
+    A span that ends on another thread leaves its labels on the first one until that starts or ends its next root: a
+    thread can remove only its own labels.
     """
 
-    def __init__(self, add: TagCall, remove: TagCall) -> None:
-        """Take the two calls that add and remove a tag, key and value, of the calling thread."""
+    def __init__(self, add: LabelCall, remove: LabelCall) -> None:
+        """Accept the two functions that add and remove a label, key and value, of the calling thread."""
         self._add = add
         self._remove = remove
         self._threads = threading.local()
         self._names: set[str] = set()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
-        """Mark the span as one with a profile and tag the thread, if it is a root that runs here."""
+        """Mark the span as one with a profile and label the thread, if it is a root that runs here."""
         parent, context = span.parent, span.context
         if parent is not None and not parent.is_remote:
             return
@@ -49,18 +49,18 @@ class ProfileLabelProcessor(SpanProcessor):
         span_id = format(context.span_id, "016x")
         span.set_attribute(PROFILE_ID, span_id)
         try:
-            tags: _ThreadTags = self._threads.tags
+            labels: ThreadLabels = self._threads.labels
         except AttributeError:
-            tags = self._threads.tags = _ThreadTags(self._add, self._remove)
-        tags.start((span_id, self._bounded(span.name), ref(span)))
+            labels = self._threads.labels = ThreadLabels(self._add, self._remove)
+        labels.start((span_id, self._bounded(span.name), ref(span)))
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Take off what was tagged at the start, whatever the span is called by now."""
+        """Remove the labels that were added at the start, even if the span was renamed since."""
         parent = span.parent
         if parent is None or parent.is_remote:
-            tags: _ThreadTags | None = getattr(self._threads, "tags", None)
-            if tags is not None:
-                tags.end()
+            labels: ThreadLabels | None = getattr(self._threads, "labels", None)
+            if labels is not None:
+                labels.end()
 
     def shutdown(self) -> None:
         """Nothing is held."""
@@ -71,38 +71,38 @@ class ProfileLabelProcessor(SpanProcessor):
 
     def _bounded(self, name: str) -> str:
         if name not in self._names:
-            if len(self._names) >= MOST_NAMES:
+            if len(self._names) >= MAX_NAMES:
                 return OTHER_NAME
             self._names.add(name)
         return name
 
 
-# The id and the name that a root is tagged with, and the root itself as long as anyone else holds it.
+# The id and the name of a root, and the root itself as long as something else references it.
 _Root = tuple[str, str, ref[Span]]
 
 
-class _ThreadTags:
-    """The roots that were started on one thread and are not over, and the one whose tags it has."""
+class ThreadLabels:
+    """The unfinished roots that were started on one thread, and the one whose labels the thread has."""
 
-    def __init__(self, add: TagCall, remove: TagCall) -> None:
+    def __init__(self, add: LabelCall, remove: LabelCall) -> None:
         self._add = add
         self._remove = remove
         self._roots: list[_Root] = []
         self._shown: _Root | None = None
 
     def start(self, root: _Root) -> None:
-        """Let the root have the thread's tags."""
+        """Label the thread with this root."""
         self._forget_ended()
         self._roots.append(root)
         self._show(root)
 
     def end(self) -> None:
-        """Give the tags to the innermost root that still runs."""
+        """Label the thread with the innermost root that still runs, if any."""
         self._forget_ended()
         self._show(self._roots[-1] if self._roots else None)
 
     def _forget_ended(self) -> None:
-        """Drop the innermost roots that are over, or lost: one that nobody holds any more will never end."""
+        """Remove the innermost roots that have ended, or are lost: one without references will never end."""
         while self._roots and ((span := self._roots[-1][2]()) is None or span.end_time is not None):
             self._roots.pop()
 
@@ -118,5 +118,5 @@ class _ThreadTags:
             self._add(SPAN_NAME, root[1])
 
     def __del__(self) -> None:
-        """Leave the thread clean as it ends: tags go by thread number, and the next thread gets the same one."""
+        """Remove the labels as the thread ends: they belong to a thread number, which the next thread gets."""
         self._show(None)

@@ -1,1 +1,1 @@
-"""The dashboards as readable source; `python -m grafana.source` writes them to grafana/dashboards."""
+"""The dashboards as source code; `python -m grafana.source` generates grafana/dashboards from it."""

@@ -1,34 +1,34 @@
-"""Writes the dashboards from their source: `python -m grafana.source`; `--check` only says which are out of date."""
+"""Generate the dashboards: `python -m grafana.source`; `--check` only reports files that are out of date."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from grafana.source.catalogue import BOARDS
+from grafana.source.boards import ALL_DASHBOARDS
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
 
 
 def stale(folder: Path) -> list[str]:
     """Return the names of files in a folder that are missing, differ from their source, or have none."""
-    wanted = {f"{board.name}.json": board.text() for board in BOARDS}
-    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
-    return sorted(name for name in wanted | there if wanted.get(name) != there.get(name))
+    generated = {f"{board.name}.json": board.text() for board in ALL_DASHBOARDS}
+    existing = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
+    return sorted(name for name in generated | existing if generated.get(name) != existing.get(name))
 
 
 def write(folder: Path) -> None:
-    """Write every dashboard, and remove the files of those that are no more."""
+    """Write every dashboard, and remove files without a source."""
     folder.mkdir(exist_ok=True)
     for name in stale(folder):
         (folder / name).unlink(missing_ok=True)
-    for board in BOARDS:
+    for board in ALL_DASHBOARDS:
         (folder / f"{board.name}.json").write_text(board.text(), encoding="utf-8")
 
 
 def main() -> int:
-    """Run the command line; the exit status is 1 when `--check` finds something."""
+    """Run the command; return 1 if `--check` finds a file that is out of date."""
     parser = argparse.ArgumentParser(prog="python -m grafana.source", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, say what is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, report what is out of date")
     if not parser.parse_args().check:
         write(FOLDER)
         return 0

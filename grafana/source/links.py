@@ -1,4 +1,4 @@
-"""Links from a value on a panel to more about it."""
+"""Links from a value on a panel to details."""
 
 import json
 import re
@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 from grafana.source.queries import Query
 
-# ${...} is filled in by Grafana, but only while its braces are there to be seen.
+# Grafana replaces ${...}, but only if the braces are not percent-encoded.
 PLACEHOLDER = re.compile(r"(\$\{[^}]+\})")
 
 
 @dataclass(frozen=True)
 class Link:
-    """Where a click on a value leads."""
+    """The target of a click on a value."""
 
     title: str
     url: str
@@ -26,7 +26,7 @@ class Link:
 
 
 def explore(title: str, query: Query) -> Link:
-    """Return a link that opens Explore with this query, over the time that the dashboard shows."""
+    """Return a link that opens Explore with this query, over the time range of the dashboard."""
     pane = {
         "datasource": query.source.uid,
         "queries": [query.as_json("A")],
@@ -39,7 +39,7 @@ def explore(title: str, query: Query) -> Link:
 
 
 def dashboard(title: str, uid: str, *, panel: int = 0, **variables: str) -> Link:
-    """Return a link to a dashboard, or to one panel of it, with these values for its variables, over the same time."""
+    """Return a link to a dashboard or to one of its panels, with values for its variables, over the same time range."""
     values = "".join(f"var-{name}={value}&" for name, value in variables.items())
     values += f"viewPanel=panel-{panel}&" if panel else ""
     return Link(title, f"/d/{uid}?{values}${{__url_time_range}}")

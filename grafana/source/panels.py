@@ -1,4 +1,4 @@
-"""The kinds of panels that the dashboards are made of."""
+"""The panel types of the dashboards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Step = tuple[float | None, str]
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: what it says about itself, what it asks, and how it shows the answer.
+    """One panel: title and description, queries, and visualization.
 
     `unit` is Grafana's id of a unit ("s", "reqps"); `width` is in columns of which a row has 24, `height` in rows of
     about 30 pixels.
@@ -53,7 +53,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Text:
-    """A panel that asks nothing and shows Markdown."""
+    """A panel without queries that shows Markdown."""
 
     title: str
     description: str
@@ -77,12 +77,12 @@ class Text:
 
 
 def thresholds(*steps: Step) -> Json:
-    """Return colours from a value on; the first step has no value."""
+    """Return colour thresholds; the first step has no value."""
     return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in steps]}
 
 
 def override(column: str, **properties: Any) -> Json:
-    """Return what is different for one column or line; `custom__width` is written for custom.width."""
+    """Return an override for one column or line; `custom__width` stands for custom.width."""
     listed = [{"id": name.replace("__", "."), "value": value} for name, value in properties.items()]
     return {"matcher": {"id": "byName", "options": column}, "properties": listed}
 
@@ -99,7 +99,7 @@ def lines(
     overrides: Sequence[Json] = (),
     **field_options: Any,
 ) -> Panel:
-    """Return values over time, from 0 on unless `min` is None."""
+    """Return a time series panel; its axis starts at 0 unless `min` is None."""
     custom: Json = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "auto", "pointSize": 4}
     if stacked:
         custom |= {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 40}
@@ -138,7 +138,7 @@ def stat(
     graph: bool = True,
     **field_options: Any,
 ) -> Panel:
-    """Return the latest value in large print, with its name where there is more than one."""
+    """Return a stat panel with the latest value, and its name if there are several."""
     return Panel(
         "stat",
         title,
@@ -164,7 +164,7 @@ def stat(
 
 
 def gauge(title: str, description: str, unit: str, *queries: Query, width: int, height: int, colors: Json) -> Panel:
-    """Return a share of a whole as a dial, from 0 to 1."""
+    """Return a gauge from 0 to 1."""
     return Panel(
         "gauge",
         title,
@@ -187,7 +187,7 @@ def gauge(title: str, description: str, unit: str, *queries: Query, width: int, 
 
 
 def bars(title: str, description: str, unit: str, *queries: Query, width: int = 12, height: int = 8) -> Panel:
-    """Return the latest values side by side, the names beside the bars."""
+    """Return horizontal bars of the latest values, with the names on the left."""
     return Panel(
         "bargauge",
         title,
@@ -226,13 +226,13 @@ def table(
     overrides: Sequence[Json] = (),
     empty: str = "",
 ) -> Panel:
-    """Return rows and columns; `columns` says which to show, in which order and under which name.
+    """Return a table; `columns` maps the columns to show, in order, to their titles.
 
-    `empty` is shown where there are no rows, if that is as good as any other answer.
+    `empty` is the text for a table without rows, if that is a valid result.
     """
     transformations: list[Json] = []
     if columns:
-        # Grafana calls the column of values by the first name, or by the second while there are other queries.
+        # Grafana names the column of values "Value", or "Value #A" if there are other queries.
         if "Value" in columns:
             columns = columns | {"Value #A": columns["Value"]}
         transformations = [
@@ -270,7 +270,7 @@ def table(
 
 
 def logs(title: str, description: str, query: Query, *, width: int = 24, height: int = 9) -> Panel:
-    """Return log lines, newest first; a line that names a trace has a button that leads to it."""
+    """Return a panel of log lines, newest first; lines with a trace id have a button that opens the trace."""
     options = {
         "showTime": True,
         "showLabels": False,
@@ -286,22 +286,22 @@ def logs(title: str, description: str, query: Query, *, width: int = 24, height:
 
 
 def trace(title: str, description: str, query: Query, *, height: int = 14) -> Panel:
-    """Return one trace with its spans."""
+    """Return a panel of one trace with its spans."""
     return Panel("traces", title, description, (query,), "ns", 24, height)
 
 
 def flame_graph(title: str, description: str, query: Query, *, width: int = 24, height: int = 16) -> Panel:
-    """Return merged stacks, the widest at the top of the list."""
+    """Return a flame graph of merged stacks."""
     return Panel("flamegraph", title, description, (query,), "ns", width, height)
 
 
 def node_graph(title: str, description: str, query: Query, *, width: int = 12, height: int = 12) -> Panel:
-    """Return services and the calls between them."""
+    """Return a node graph of services and the calls between them."""
     return Panel("nodeGraph", title, description, (query,), "short", width, height)
 
 
 def timeline(title: str, description: str, *queries: Query, colors: Json, width: int = 24, height: int = 7) -> Panel:
-    """Return a bar for each series, drawn while it has a value, in the colour of the value."""
+    """Return a state timeline: a bar for each series while it has a value, coloured by the value."""
     return Panel(
         "state-timeline",
         title,
@@ -327,8 +327,8 @@ def timeline(title: str, description: str, *queries: Query, colors: Json, width:
 
 
 def text(title: str, description: str, content: str) -> Text:
-    """Return Markdown to read, in a panel as high as the text: nobody scrolls in a panel while an alert fires."""
+    """Return a Markdown panel that is high enough for its text, so that nobody has to scroll while an alert fires."""
     lines_of_it = content.splitlines()
-    # About as Grafana lays it out: headings and rows of a table take more room than other lines.
+    # An estimate of Grafana's layout: headings and table rows are higher than other lines.
     taller = sum(line.startswith(("## ", "|")) for line in lines_of_it)
     return Text(title, description, content, 24, 5 + (len(lines_of_it) + taller) // 3)

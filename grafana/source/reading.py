@@ -1,4 +1,4 @@
-"""The dashboards as they are committed, read as data."""
+"""Read the committed dashboards as data."""
 
 import json
 import re
@@ -9,13 +9,13 @@ from pathlib import Path
 from grafana.source.queries import Json
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-# $name, ${name} and ${name:format}, but not what Grafana fills in itself, such as $__rate_interval.
+# $name, ${name} and ${name:format}, but not Grafana's own variables, such as $__rate_interval.
 CHOICE = re.compile(r"\$(?:\{(?P<braced>[A-Za-z]\w*)(?::\w+)?\}|(?P<plain>[A-Za-z]\w*))")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A query, and the panel and dashboard that ask it."""
+class PanelQuery:
+    """A query, with its panel and dashboard."""
 
     board: str
     panel: str
@@ -27,7 +27,7 @@ class Asked:
 
     @property
     def text(self) -> str:
-        """What is asked, in the language of the source; a profile is asked for by its selector."""
+        """The query in the language of its source; for a profile, its selector."""
         for name in ("expr", "query", "rawSql", "labelSelector", "queryType"):
             if name in self.query:
                 return str(self.query[name])
@@ -35,28 +35,28 @@ class Asked:
 
 
 def boards() -> dict[str, Json]:
-    """Return the dashboards by the names of their files, without .json."""
+    """Return the dashboards by file name, without .json."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
 
 
 def panels(board: Json) -> Iterator[Json]:
-    """Return the panels of a dashboard, without the headings of rows."""
+    """Yield the panels of a dashboard, without the headings of rows."""
     for panel in board["panels"]:
         if panel["type"] != "row":
             yield panel
         yield from (inner for inner in panel.get("panels", []))
 
 
-def asked() -> Iterator[Asked]:
-    """Return every query of every dashboard."""
+def panel_queries() -> Iterator[PanelQuery]:
+    """Yield every query of every dashboard."""
     for name, board in boards().items():
         for panel in panels(board):
             for query in panel["targets"]:
-                yield Asked(name, panel["title"], query["datasource"]["uid"], query)
+                yield PanelQuery(name, panel["title"], query["datasource"]["uid"], query)
 
 
-def choices() -> Iterator[tuple[str, str, str]]:
-    """Return what readers choose from: the name of a dashboard, the series, and their label."""
+def query_variables() -> Iterator[tuple[str, str, str]]:
+    """Yield the query variables: the name of the dashboard, the series, and the label."""
     for name, board in boards().items():
         for variable in board["templating"]["list"]:
             if variable["type"] == "query":
@@ -66,8 +66,8 @@ def choices() -> Iterator[tuple[str, str, str]]:
                 yield name, series, label
 
 
-def filled(text: str, values: Mapping[str, str]) -> str:
-    """Return a query with what the reader chooses filled in; a choice without a value is a LookupError."""
+def with_values(text: str, values: Mapping[str, str]) -> str:
+    """Return a query with its variables replaced. Raises LookupError if a variable has no value."""
 
     def value(found: re.Match[str]) -> str:
         name = found["braced"] or found["plain"]

@@ -14,19 +14,19 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 
-from local.gateway.allocator import share_one_heap
+from local.gateway.allocator import share_one_arena
 from local.gateway.api import Api
 from local.gateway.forward import Forwarder
 from local.gateway.limits import Limits
-from local.gateway.page import host_guard, page_routes
+from local.gateway.page import page_routes, reject_other_hosts
 from local.gateway.pprof import PprofReader
 from local.gateway.receive_loki import LokiReceiver
 from local.gateway.receive_otlp import OtlpReceiver
 from local.gateway.receive_pyroscope import PyroscopeReceiver
+from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import HttpPort
-from local.gateway.window import Window
 
-# The ports Alloy holds in the containers; 12347 is where its UI is published.
+# The ports that Alloy listens on in the containers; 12347 is where its UI is published.
 PORTS = {
     "otlp_grpc": (4317, "OTLP over gRPC"),
     "otlp_http": (4318, "OTLP over HTTP"),
@@ -42,12 +42,12 @@ GRPC_THREADS = 4
 
 
 class PortTaken(Exception):
-    """A port is held by another process; the text names it and the remedy."""
+    """A port is in use by another process; the text names it and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the command line says."""
+    """The settings of the command line."""
 
     bind: str
     ports: dict[str, int]
@@ -57,12 +57,12 @@ class Settings:
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 then, 1 if a port is taken, 2 on a wrong setting."""
+    """Run until SIGTERM or SIGINT; return 0 then, 1 if a port is in use, and exit with 2 on a wrong setting."""
     settings = read_settings(sys.argv[1:])
-    share_one_heap()
+    share_one_arena()
     logging.basicConfig(format="gateway: %(message)s")
     # Blocked, here and in every thread that is started below, and waited for at the end: a handler that sets an event
-    # can come while this thread holds the event's lock, and would wait for itself.
+    # may run while this thread holds the event's lock, and would deadlock.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     with ExitStack() as stack:
         try:
@@ -77,30 +77,30 @@ def main() -> int:
 
 
 def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
-    """Start every part, put its end on `stack`, and return the ports listened on; raises PortTaken."""
+    """Start every part, register its stop with `stack`, and return the ports listened on. Raises PortTaken."""
     limits, numbers = settings.limits, settings.ports
-    window, reader = Window(limits), PprofReader(limits.body_bytes)
+    store, reader = TelemetryStore(limits), PprofReader(limits.body_bytes)
     forwarder = Forwarder(settings.forward_otlp or "", limits)
     if settings.forward_otlp:
         forwarder.start()
         stack.callback(forwarder.close, FLUSH_S)
-        otlp = OtlpReceiver(window, forwarder.request, forwarder.introduce)
-        loki = LokiReceiver(window, forwarder.lines)
+        otlp = OtlpReceiver(store, forwarder.request, forwarder.remember_resource)
+        loki = LokiReceiver(store, forwarder.lines)
     else:
-        otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
-        loki = LokiReceiver(window, lambda _: None)
+        otlp = OtlpReceiver(store, lambda *_: None, lambda *_: None)
+        loki = LokiReceiver(store, lambda _: None)
     routes = {
         "otlp_http": otlp.routes(),
         "loki": loki.routes(),
-        "pyroscope": PyroscopeReceiver(window, reader).routes(),
-        "page": page_routes() + Api(window, reader, forwarder.figures, settings.ui).routes(),
+        "pyroscope": PyroscopeReceiver(store, reader).routes(),
+        "page": page_routes() + Api(store, reader, forwarder.figures, settings.ui).routes(),
     }
     ports = {"otlp_grpc": start_grpc(settings.bind, numbers["otlp_grpc"], otlp, limits, stack)}
     listening: list[HttpPort] = []
     stack.callback(stop_all, listening)
     for name, served in routes.items():
         probe(settings.bind, name, numbers[name])
-        guard = host_guard(settings.bind) if name == "page" else None
+        guard = reject_other_hosts if name == "page" else None
         port = HttpPort((settings.bind, numbers[name]), served, limits.body_bytes, guard)
         port.start()
         listening.append(port)
@@ -110,7 +110,7 @@ def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
 
 def start_grpc(bind: str, port: int, otlp: OtlpReceiver, limits: Limits, stack: ExitStack) -> int:
     """Serve OTLP over gRPC and return the port; raises PortTaken."""
-    # gRPC itself would share a taken port in silence, or log a stack trace of its own.
+    # gRPC itself would share a port that is in use without an error, or log a stack trace.
     probe(bind, "otlp_grpc", port)
     options = [("grpc.max_receive_message_length", limits.body_bytes), ("grpc.so_reuseport", 0)]
     server: Any = grpc.server(ThreadPoolExecutor(GRPC_THREADS, "otlp-grpc"), options=options)
@@ -123,7 +123,7 @@ def start_grpc(bind: str, port: int, otlp: OtlpReceiver, limits: Limits, stack: 
 
 
 def stop_all(ports: list[HttpPort]) -> None:
-    """Stop all ports at once: each takes up to a quarter of a second."""
+    """Stop all ports in parallel: each needs up to a quarter of a second."""
     if ports:
         with ThreadPoolExecutor(len(ports)) as stopping:
             list(stopping.map(HttpPort.stop, ports))
@@ -139,7 +139,7 @@ def probe(bind: str, name: str, port: int) -> None:
             option = f"--{name.replace('_', '-')}"
             raise PortTaken(
                 f"{PORTS[name][1]} cannot listen on {bind}:{port} ({fault.strerror}):"
-                f" stop what holds the port (ss -ltnp 'sport = :{port}') or choose another with {option}"
+                f" stop the process that holds the port (ss -ltnp 'sport = :{port}') or choose another with {option}"
             ) from None
 
 
@@ -171,14 +171,14 @@ def read_settings(arguments: list[str]) -> Settings:
 def port_number(text: str) -> int:
     """A TCP port, 0 for any free one."""
     if not (text.isascii() and text.isdigit() and int(text) < 1 << 16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port, 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number, 0 to 65535")
     return int(text)
 
 
 def positive(text: str) -> int:
     """A whole number, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
     return int(text)
 
 
@@ -190,7 +190,7 @@ def web_address(text: str) -> str:
     except ValueError:
         known = False
     if not known:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address such as http://127.0.0.1:18888")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://127.0.0.1:18888")
     return text
 
 

@@ -1,18 +1,18 @@
-"""Keeps the C library from giving the gateway's threads heaps of their own, of which each keeps what it once needed."""
+"""Limits glibc to one malloc arena, so that memory does not grow with the number of threads."""
 
 import ctypes
 import os
 
-# From glibc's malloc.h; another C library has no such setting, nor heaps for each thread.
+# The option of mallopt in glibc's malloc.h; other C libraries have neither it nor one arena for each thread.
 M_ARENA_MAX = -8
 
 
-def share_one_heap() -> bool:
-    """Have all threads allocate from one heap; False where the C library cannot, or MALLOC_ARENA_MAX says otherwise.
+def share_one_arena() -> bool:
+    """Limit glibc to one malloc arena; False if the C library has no such setting, or MALLOC_ARENA_MAX is set.
 
-    To be called before threads are started. Left to itself, glibc has up to eight heaps for each core. What one thread
-    frees no other can use, so with a thread for each sender memory goes on growing for half an hour after the window is
-    full. Python's own lock lets hardly two threads allocate at a time, so nobody waits for the one heap.
+    Call it before threads are started. By default glibc has up to eight arenas for each core, and what was freed in one
+    is not reused by another: with a thread for each sender, memory keeps growing for half an hour after the store is
+    full. One arena costs no time: under the interpreter lock, threads hardly ever allocate at the same time.
     """
     if "MALLOC_ARENA_MAX" in os.environ:
         return False

@@ -2,13 +2,13 @@
 
 import zlib
 
-from local.gateway.refusal import Refusal
+from local.gateway.http_error import HttpError
 
 GZIP = 16 + zlib.MAX_WBITS
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """The content of gzip `data`, one member; Refusal 400 if it is damaged, 413 if it would exceed `limit` bytes."""
+    """Return the content of gzip `data`. Raises HttpError 400 if it is damaged, 413 if it exceeds `limit` bytes."""
     unpacker = zlib.decompressobj(GZIP)
     try:
         content = unpacker.decompress(data, limit)
@@ -17,16 +17,16 @@ def gunzip(data: bytes, limit: int) -> bytes:
         # Only the trailer may be left; one more byte of content means that the limit was reached.
         more = unpacker.decompress(unpacker.unconsumed_tail, 1)
     except zlib.error:
-        raise Refusal(400, "the gzip content is damaged") from None
+        raise HttpError(400, "the gzip content is damaged") from None
     if more:
-        raise Refusal(413, f"the content unpacks to more than {limit} bytes; send smaller batches")
+        raise HttpError(413, f"the content unpacks to more than {limit} bytes; send smaller batches")
     if not unpacker.eof:
-        raise Refusal(400, "the gzip content ends too early")
+        raise HttpError(400, "the gzip content ends too early")
     return _whole(unpacker, content)
 
 
 def _whole(unpacker: "zlib._Decompress", content: bytes) -> bytes:
-    # The format allows a second member; to answer that all is well and leave it out would lose it in silence.
+    # The format allows a second member; to accept the request without it would lose it silently.
     if unpacker.unused_data:
-        raise Refusal(400, "there is more behind the end of the gzip content; send it as one member")
+        raise HttpError(400, "data follows the end of the gzip content; send it as one member")
     return content

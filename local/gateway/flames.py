@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from local.gateway.http_error import HttpError
 from local.gateway.pprof import Flame, PprofReader
-from local.gateway.refusal import Refusal
-from local.gateway.window import Window
+from local.gateway.telemetry_store import TelemetryStore
 
 
-def profiles_json(window: Window, service: str | None) -> Iterator[dict[str, Any]]:
+def profiles_json(window: TelemetryStore, service: str | None) -> Iterator[dict[str, Any]]:
     """The profiles held, newest first, one entry for each type of value in them."""
     for profile in window.profiles():
         if not service or profile.service == service:
@@ -26,7 +26,7 @@ def profiles_json(window: Window, service: str | None) -> Iterator[dict[str, Any
 
 
 def flame_json(
-    window: Window,
+    window: TelemetryStore,
     reader: PprofReader,
     service: str,
     kind: str | None,
@@ -52,11 +52,11 @@ def flame_json(
             if index < len(stack.values) and (not span_id or stack.span_id == span_id):
                 flame.add(stack.frames, stack.values[index])
     if not flame.children:
-        raise Refusal(404, "no profile of this service, type and span is in the window")
+        raise HttpError(404, "no profile of this service, type and span is in the window")
     return flame.json()
 
 
-def profiled_spans_json(window: Window, service: str) -> Iterator[dict[str, str]]:
+def profiled_spans_json(window: TelemetryStore, service: str) -> Iterator[dict[str, str]]:
     """The spans that a service's profiles have samples of, newest profile first; name and trace if these are held."""
     known = {span.span_id.hex(): span for span in window.spans() if span.service == service}
     seen: set[str] = set()

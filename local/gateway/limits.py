@@ -1,4 +1,4 @@
-"""How much the gateway holds and accepts: every bound by its name."""
+"""How much the gateway stores and accepts."""
 
 from dataclasses import dataclass, field, fields
 
@@ -7,7 +7,7 @@ MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of the window and of one request; when one is reached the oldest is evicted, never the newest.
+    """The bounds of the store and of one request; when one is reached, the oldest entries are evicted.
 
     Bytes are those of the encoded telemetry; what the process uses is about three times as much.
     """
@@ -21,7 +21,7 @@ class Limits:
     # Three services push one each ten seconds: as many as these come while the spans and lines above come in.
     profiles: int = field(default=100, metadata={"help": "profiles held"})
     profile_bytes: int = field(default=16 * MEBIBYTE, metadata={"help": "bytes of profiles held"})
-    names: int = field(default=200, metadata={"help": "services and hops told apart; the rest is counted as (other)"})
+    names: int = field(default=200, metadata={"help": "services and hops counted by name; the rest counts as (other)"})
     body_bytes: int = field(default=16 * MEBIBYTE, metadata={"help": "bytes of one request, after decompression"})
     forward_items: int = field(default=50_000, metadata={"help": "spans, points and lines waiting to be forwarded"})
     forward_bytes: int = field(default=32 * MEBIBYTE, metadata={"help": "bytes waiting to be forwarded"})

@@ -1,4 +1,4 @@
-"""Turns Loki lines into OTLP log records, so that a viewer of OTLP shows them beside the traces they belong to."""
+"""Converts Loki lines to OTLP log records, so that a viewer of OTLP shows them with their traces."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -26,8 +26,8 @@ SEVERITIES = {
 }
 
 
-def named(service: str) -> bytes:
-    """An encoded resource that says no more than the name of the service."""
+def resource_named(service: str) -> bytes:
+    """Return an encoded resource with only the name of the service."""
     return Resource(attributes=[_pair("service.name", service)]).SerializeToString()
 
 
@@ -39,7 +39,7 @@ def export_request(lines: Iterable[LogLine], resources: Mapping[str, bytes]) -> 
         scope = scopes.get(line.service)
         if scope is None:
             of_resource = request.resource_logs.add()
-            of_resource.resource.ParseFromString(resources.get(line.service) or named(line.service))
+            of_resource.resource.ParseFromString(resources.get(line.service) or resource_named(line.service))
             scope = scopes[line.service] = of_resource.scope_logs.add()
             scope.scope.name = SCOPE
         _fill(scope.log_records.add(), line)

@@ -1,10 +1,10 @@
 """The gateway's own page: static files, and the front-end libraries if they are installed."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
-from local.gateway.refusal import Refusal
+from common.web.cross_site import is_trusted_host
+from local.gateway.http_error import HttpError
 from local.gateway.web import Answer, Request, Route
 
 WEB = Path(__file__).parent / "web"
@@ -12,7 +12,7 @@ HTML = "text/html; charset=utf-8"
 SCRIPT = "text/javascript; charset=utf-8"
 KINDS = {"html": HTML, "js": SCRIPT, "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
 FILES = ("page.css", "page.js", "dom.js", "map.js", "flame.js", "trace.js", "icon.svg")
-# In the order they need each other: each adds itself to what the ones before put on the page.
+# In the order of their dependencies: each script extends what the ones before it defined.
 # fmt: off
 D3 = ("color", "interpolate", "array", "format", "time", "time-format", "scale", "hierarchy", "ease", "dispatch",
       "timer", "selection", "transition")
@@ -23,8 +23,8 @@ LIBRARIES = {
     "d3-flame-graph.js": "d3-flame-graph/dist/d3-flamegraph.umd.min.js",
 }
 HEADERS = {
-    # Nothing from elsewhere and nothing inline: a hostile span name has no way to run, even if it got into the page.
-    # The hash is that of the style sheet that d3-flame-graph adds; if a new version changes it, browsers only complain.
+    # Nothing from other sites and nothing inline: a hostile span name could not run, even if it got into the page.
+    # The hash is that of the style sheet that d3-flame-graph adds; if a new version changes it, browsers log a warning.
     "Content-Security-Policy": (
         "default-src 'self'; style-src 'self' 'sha256-PjPkXjWPssRCMzB6p5SnF25xrwIH7ThbVHWlE+SG1DE=';"
         " frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -33,7 +33,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def page_routes(node_modules: Path = WEB / "node_modules") -> list[Route]:
@@ -56,15 +55,7 @@ def _file(path: Path, kind: str, _: Request) -> Answer:
     return Answer(path.read_bytes(), kind, headers=HEADERS)
 
 
-def host_guard(bind: str) -> Callable[[str], None]:
-    """A check of the Host header: without it any web page could read the telemetry by DNS rebinding."""
-    allowed = LOOPBACK | {bind.lower(), f"[{bind.lower()}]"}
-
-    def check(host: str) -> None:
-        name = host.lower()
-        if not name.endswith("]"):
-            name = name.rpartition(":")[0] if ":" in name else name
-        if name not in allowed:
-            raise Refusal(403, "this page answers to localhost and 127.0.0.1 only")
-
-    return check
+def reject_other_hosts(host: str) -> None:
+    """Raise HttpError 403 unless the Host header names this machine: other sites could read the telemetry otherwise."""
+    if not is_trusted_host(host):
+        raise HttpError(403, "use localhost, an IP address or the name of this machine")

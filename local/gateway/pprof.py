@@ -9,14 +9,14 @@ from google.protobuf.message import DecodeError
 
 from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.compression import gunzip
-from local.gateway.refusal import Refusal
+from local.gateway.http_error import HttpError
 
-# Deeper stacks lose their innermost frames: JSON cannot nest much further, and no one reads a graph that deep.
+# Deeper stacks lose their innermost frames: JSON cannot nest much further, and nobody reads a graph that deep.
 DEPTH = 200
-# A few bytes can refer to the same long text, or to all lines of a place, again and again: without an end to each, a
-# body of some MB would need as many GB.
+# A few bytes can refer to the same long text, or to all lines of a location, again and again: without these limits a
+# body of a few MB would need as many GB.
 LONGEST_TEXT = 1000
-MOST_TYPES = 32
+MAX_TYPES = 32
 # Pyroscope takes either label for the span a sample belongs to.
 SPAN_LABELS = ("span_id", "profile_id")
 
@@ -53,13 +53,13 @@ class PprofReader:
         self._limit = limit
 
     def read(self, raw: bytes) -> Pprof:
-        """Decode `raw`, gzipped or not; raises Refusal if it is no pprof profile or too large."""
+        """Decode `raw`, gzipped or not; raises HttpError if it is not a pprof profile or too large."""
         if raw.startswith(b"\x1f\x8b"):
             raw = gunzip(raw, self._limit)
         try:
             profile = Profile.FromString(raw)
         except DecodeError:
-            raise Refusal(400, "raw_profile is no pprof profile (profile.proto, gzipped or not)") from None
+            raise HttpError(400, "raw_profile is not a pprof profile (profile.proto, gzipped or not)") from None
         return _pprof(profile)
 
 
@@ -75,7 +75,7 @@ def _pprof(profile: Profile) -> Pprof:
         each.id: tuple(names.get(line.function_id, "?") for line in reversed(each.line)) or ("?",)
         for each in profile.location
     }
-    types = tuple((text(each.type), text(each.unit)) for each in profile.sample_type[:MOST_TYPES])
+    types = tuple((text(each.type), text(each.unit)) for each in profile.sample_type[:MAX_TYPES])
     return Pprof(
         types=types,
         period_type=(text(profile.period_type.type), text(profile.period_type.unit)),

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from local.gateway.http_error import HttpError
 from local.gateway.records import LONGEST_NAME, LogLine
-from local.gateway.refusal import Refusal
+from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Answer, Request, Route
-from local.gateway.window import Window
 
 PATH = "/loki/api/v1/push"
 # The keys the suite's lines carry, and those of OpenTelemetry's own log formats.
@@ -28,8 +28,8 @@ LAST_NANOSECOND = 2**63 - 1
 class LokiReceiver:
     """Puts pushed lines into the window and hands them on."""
 
-    def __init__(self, window: Window, forward: Callable[[list[LogLine]], None]) -> None:
-        self._window = window
+    def __init__(self, store: TelemetryStore, forward: Callable[[list[LogLine]], None]) -> None:
+        self._store = store
         self._forward = forward
 
     def routes(self) -> list[Route]:
@@ -38,26 +38,26 @@ class LokiReceiver:
 
     def _push(self, request: Request) -> Answer:
         if request.content_type != "application/json":
-            raise Refusal(
+            raise HttpError(
                 415,
                 "only Loki's JSON push is taken here; send Content-Type application/json"
                 " (a client that sends snappy protobuf has a setting for JSON, or can send OTLP logs)",
             )
         lines = list(read_push(request.body))
-        self._window.add_lines(lines)
+        self._store.add_lines(lines)
         self._forward(lines)
         return Answer(status=204)
 
 
 def read_push(body: bytes) -> Iterator[LogLine]:
-    """The lines of a push; raises Refusal 400 that names the first place that is not as it should be."""
+    """The lines of a push. Raises HttpError 400 that names the first invalid place."""
     try:
         push = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refusal(400, "the body is no JSON") from None
+        raise HttpError(400, "the body is not JSON") from None
     streams = push.get("streams") if isinstance(push, dict) else None
     if not isinstance(streams, list):
-        raise Refusal(400, 'the body must be {"streams": […]}')
+        raise HttpError(400, 'the body must be {"streams": […]}')
     for number, stream in enumerate(streams):
         yield from _stream(stream, f"streams[{number}]")
 
@@ -66,7 +66,7 @@ def _stream(stream: Any, where: str) -> Iterator[LogLine]:
     labels = stream.get("stream") if isinstance(stream, dict) else None
     values = stream.get("values") if isinstance(stream, dict) else None
     if not isinstance(labels, dict) or not isinstance(values, list):
-        raise Refusal(400, f'{where} must be {{"stream": {{labels}}, "values": […]}}')
+        raise HttpError(400, f'{where} must be {{"stream": {{labels}}, "values": […]}}')
     # python-logging-loki sends a number as label value where a program put one; Loki itself wants text.
     labels = _texts(labels)
     service = next((labels[label] for label in SERVICE_LABELS if labels.get(label)), "unknown_service")[:LONGEST_NAME]
@@ -81,7 +81,7 @@ def _line(value: Any, labels: dict[str, str], service: str, where: str) -> LogLi
         case [str(time), str(line), dict(extra)] if _is_time(time):
             metadata = _texts(extra)
         case _:
-            raise Refusal(400, f'{where} must be ["<ns since 1970>", "<line>"], and may end with {{metadata}}')
+            raise HttpError(400, f'{where} must be ["<ns since 1970>", "<line>"], and may end with {{metadata}}')
     return LogLine(
         time_unix_nano=int(time),
         service=service,

@@ -1,4 +1,4 @@
-"""Takes traces, metrics and logs over OTLP, by gRPC and by HTTP.
+"""Receives traces, metrics and logs over OTLP, by gRPC and by HTTP.
 
 Source of the protocol: the OTLP specification 1.x (opentelemetry.io/docs/specs/otlp); the messages are those of the
 package opentelemetry-proto.
@@ -20,19 +20,19 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_UNSPECIFIED, Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from local.gateway.http_error import HttpError
 from local.gateway.otlp_json import attributes, plain, temporality_name
 from local.gateway.records import LONGEST_NAME, Attributes, LogLine, Series
-from local.gateway.refusal import Refusal
+from local.gateway.telemetry_store import Point, TelemetryStore
 from local.gateway.web import Answer, Request, Route
-from local.gateway.window import Point, Window
 
-# Where an accepted request goes besides the window: path of OTLP over HTTP, encoded request, number of items in it.
+# Forwards an accepted request: path of OTLP over HTTP, encoded request, number of items in it.
 Forward = Callable[[str, bytes, int], None]
-# Told of the encoded resource that a service describes itself with.
-Introduce = Callable[[str, bytes], None]
+# Stores the encoded resource of a service.
+RememberResource = Callable[[str, bytes], None]
 
 UNKNOWN = "unknown_service"
-# Bytes of one resource: some are remembered, whatever becomes of the window, and SDKs make some hundreds.
+# Bytes of one resource: some are cached outside the store's limits. SDKs send some hundred bytes.
 LARGEST_RESOURCE = 64 * 1024
 IDS = ("traceId", "spanId", "parentSpanId")
 REQUESTS: Mapping[str, type[Any]] = {
@@ -48,12 +48,12 @@ GRPC_SERVICES = {
 
 
 class OtlpReceiver:
-    """Puts OTLP requests into the window and hands them on, encoded as they came."""
+    """Stores the content of OTLP requests and forwards them, encoded as they arrived."""
 
-    def __init__(self, window: Window, forward: Forward, introduce: Introduce) -> None:
-        self._window = window
+    def __init__(self, store: TelemetryStore, forward: Forward, remember_resource: RememberResource) -> None:
+        self._store = store
         self._forward = forward
-        self._introduce = introduce
+        self._remember_resource = remember_resource
         self._takers: Mapping[str, Callable[[Any], int]] = {
             "/v1/traces": self._take_traces,
             "/v1/metrics": self._take_metrics,
@@ -61,13 +61,13 @@ class OtlpReceiver:
         }
 
     def take(self, path: str, body: bytes) -> None:
-        """Take one encoded export request; Refusal 400 if it is none, 413 if a resource in it is too large."""
+        """Store one encoded export request. Raises HttpError 400 if it is invalid, 413 if a resource is too large."""
         request = REQUESTS[path]()
         try:
             request.ParseFromString(body)
         except DecodeError:
-            raise Refusal(400, f"the body is no {request.DESCRIPTOR.name} in protobuf") from None
-        # Before the first is taken: a refused request must not have been taken in part.
+            raise HttpError(400, f"the body is not an {request.DESCRIPTOR.name} in protobuf") from None
+        # Before anything is stored: a rejected request must not have been stored in part.
         _check_resources(request)
         items = self._takers[path](request)
         if items:
@@ -84,10 +84,10 @@ class OtlpReceiver:
         if request.content_type == "application/json":
             self.take(path, from_json(REQUESTS[path](), request.body).SerializeToString())
             return Answer(b"{}")
-        raise Refusal(415, "OTLP over HTTP comes as application/x-protobuf or application/json")
+        raise HttpError(415, "send OTLP as application/x-protobuf or application/json")
 
     def grpc_handlers(self) -> list[Any]:
-        """The three gRPC services; they get the bytes undecoded, so that a damaged request is a plain refusal."""
+        """Return the three gRPC services; they decode the bytes, so that damaged ones are INVALID_ARGUMENT."""
         return [
             grpc.method_handlers_generic_handler(
                 service, {"Export": grpc.unary_unary_rpc_method_handler(functools.partial(self._export, path))}
@@ -98,14 +98,14 @@ class OtlpReceiver:
     def _export(self, path: str, body: bytes, context: Any) -> bytes:
         try:
             self.take(path, body)
-        except Refusal as refusal:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal.message)
+        except HttpError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
         return b""  # the encoding of an export response that reports no partial success
 
     def _service(self, resource: Resource) -> tuple[str, Attributes]:
         encoded = resource.SerializeToString()
         service, described = describe(encoded)
-        self._introduce(service, encoded)
+        self._remember_resource(service, encoded)
         return service, described
 
     def _take_traces(self, request: ExportTraceServiceRequest) -> int:
@@ -113,7 +113,7 @@ class OtlpReceiver:
         for of_resource in request.resource_spans:
             service, resource = self._service(of_resource.resource)
             for of_scope in of_resource.scope_spans:
-                self._window.add_spans(service, resource, of_scope.scope.name, list(of_scope.spans))
+                self._store.add_spans(service, resource, of_scope.scope.name, list(of_scope.spans))
                 items += len(of_scope.spans)
         return items
 
@@ -128,7 +128,7 @@ class OtlpReceiver:
                 for metric in of_scope.metrics
                 for key, series in points_of(metric, service, resource, of_scope.scope.name)
             ]
-            self._window.add_points(service, points)
+            self._store.add_points(service, points)
             items += len(points)
         return items
 
@@ -141,7 +141,7 @@ class OtlpReceiver:
                 for of_scope in of_resource.scope_logs
                 for record in of_scope.log_records
             ]
-            self._window.add_lines(lines)
+            self._store.add_lines(lines)
             items += len(lines)
         return items
 
@@ -149,19 +149,19 @@ class OtlpReceiver:
 def _check_resources(request: Any) -> None:
     [(_, of_resources)] = request.ListFields() or [(None, ())]
     if any(each.resource.ByteSize() > LARGEST_RESOURCE for each in of_resources):
-        raise Refusal(413, f"a resource has more than {LARGEST_RESOURCE} bytes; send fewer attributes of the resource")
+        raise HttpError(413, f"a resource has more than {LARGEST_RESOURCE} bytes; send fewer resource attributes")
 
 
 @functools.lru_cache(maxsize=256)
 def describe(resource: bytes) -> tuple[str, Attributes]:
-    """Name and attributes of an encoded resource; remembered, as a service sends the same one with every batch."""
+    """Name and attributes of an encoded resource; cached, as a service sends the same one with every batch."""
     described = attributes(Resource.FromString(resource).attributes)
     name = described.get("service.name")
     return (name[:LONGEST_NAME] if isinstance(name, str) and name else UNKNOWN), described
 
 
 def points_of(metric: Metric, service: str, resource: Attributes, scope: str) -> Iterator[Point]:
-    """The data points of one metric, each with what tells its series from the metric's others."""
+    """The data points of one metric, each with the key that identifies its series."""
     kind = metric.WhichOneof("data")
     if kind is None:
         return
@@ -187,7 +187,7 @@ def points_of(metric: Metric, service: str, resource: Attributes, scope: str) ->
 
 
 def line_of(record: LogRecord, service: str, resource: Attributes) -> LogLine:
-    """An OTLP log record as a line, labelled as Loki labels what it takes over OTLP."""
+    """Return an OTLP log record as a line, with the labels that Loki gives to logs over OTLP."""
     body = plain(record.body)
     ids = {"trace_id": record.trace_id.hex(), "span_id": record.span_id.hex()}
     return LogLine(
@@ -204,15 +204,15 @@ def line_of(record: LogRecord, service: str, resource: Attributes) -> LogLine:
 
 
 def from_json(message: Message, body: bytes) -> Message:
-    """Fill `message` from OTLP/JSON; Refusal 400 if it is none."""
+    """Fill `message` from OTLP/JSON. Raises HttpError 400 if it is not that."""
     try:
         content = json.loads(body)
         if not isinstance(content, dict):
             raise TypeError
         return json_format.ParseDict(_ids_in_base64(content), message, ignore_unknown_fields=True)
-    # The last two are what the parser lets through where a list or a text stands in place of an object.
+    # The last two are raised by the parser for a list or a text in place of an object.
     except (ValueError, RecursionError, json_format.ParseError, TypeError, AttributeError):
-        raise Refusal(400, f"the body is no {message.DESCRIPTOR.name} in OTLP/JSON") from None
+        raise HttpError(400, f"the body is not an {message.DESCRIPTOR.name} in OTLP/JSON") from None
 
 
 def _ids_in_base64(value: Any) -> Any:

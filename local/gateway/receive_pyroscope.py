@@ -4,20 +4,20 @@ from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
 
+from local.gateway.http_error import HttpError
 from local.gateway.pprof import LONGEST_TEXT, Pprof, PprofReader
 from local.gateway.push_pb2 import LabelPair, PushRequest, RawSample
 from local.gateway.records import LONGEST_NAME, ProfileRecord
-from local.gateway.refusal import Refusal
+from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Answer, Request, Route
-from local.gateway.window import Window
 
 PATH = "/push.v1.PusherService/Push"
 
 
 class PyroscopeReceiver:
-    """Puts pushed profiles into the window."""
+    """Adds pushed profiles to the window."""
 
-    def __init__(self, window: Window, reader: PprofReader) -> None:
+    def __init__(self, window: TelemetryStore, reader: PprofReader) -> None:
         self._window = window
         self._reader = reader
 
@@ -27,12 +27,12 @@ class PyroscopeReceiver:
 
     def _push(self, request: Request) -> Answer:
         if request.content_type not in {"application/proto", "application/x-protobuf"}:
-            raise Refusal(415, "profiles come as a push.v1.PushRequest with Content-Type application/proto")
+            raise HttpError(415, "profiles come as a push.v1.PushRequest with Content-Type application/proto")
         try:
             push = PushRequest.FromString(request.body)
         except DecodeError:
-            raise Refusal(400, "the body is no push.v1.PushRequest in protobuf") from None
-        # All are read before the first is kept: a refused push must not have been taken in part.
+            raise HttpError(400, "the body is not a push.v1.PushRequest in protobuf") from None
+        # All are read before the first is kept: a rejected push must not be accepted in part.
         records = [self._record(each.labels, sample) for each in push.series for sample in each.samples]
         for record in records:
             self._window.add_profile(record)

@@ -1,4 +1,4 @@
-"""What the window holds: one small record per span, log line, metric series and profile."""
+"""What the store holds: one small record per span, log line, metric series and profile."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-# Of the name of a service, a database or a broker: names are counted for as long as the gateway runs.
+# Characters of the name of a service, a database or a broker: names are kept for as long as the gateway runs.
 LONGEST_NAME = 255
 
-# What most questions read is a field; the rest stays encoded, at a third of the memory, and is decoded when asked.
+# What most queries read is a field; the rest stays encoded, at a third of the memory, and is decoded on demand.
 Attributes = Mapping[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""A small HTTP server on the standard library's: routes, bounded bodies, plain refusals."""
+"""A small HTTP server based on the standard library's: routes, bounded bodies, errors as one line of text."""
 
 import http.server
 import json
@@ -16,16 +16,16 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from common.web.read_deadline import RequestDeadlineMixin
 from local.gateway.compression import gunzip
-from local.gateway.refusal import Refusal
+from local.gateway.http_error import HttpError
 
-# Each connection holds a thread. Further ones are closed at once, until some have ended.
+# Each connection occupies a thread. Further connections are closed immediately.
 MOST_CONNECTIONS = 1024
 TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handler may know of a request: `body` is decompressed, `captured` holds the {parts} of the path."""
+    """A request as its handler sees it: `body` is decompressed, `captured` holds the {parts} of the path."""
 
     headers: Message
     query: Mapping[str, str]
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a handler answers with."""
+    """The response of a handler."""
 
     body: bytes = b""
     content_type: str = "application/json"
@@ -49,7 +49,7 @@ class Answer:
 
 
 def json_answer(value: Any) -> Answer:
-    """`value` as JSON."""
+    """Return `value` as a JSON response."""
     return Answer(json.dumps(value, separators=(",", ":")).encode())
 
 
@@ -62,7 +62,7 @@ class Route:
     handler: Callable[[Request], Answer]
 
     def match(self, path: str) -> tuple[str, ...] | None:
-        """The captured parts if `path` is this route's, else None."""
+        """Return the captured parts if `path` matches this route, else None."""
         mine, theirs = self.path.split("/"), path.split("/")
         if len(mine) != len(theirs):
             return None
@@ -86,22 +86,22 @@ class HttpPort(socketserver.ThreadingTCPServer):
     def __init__(
         self, address: tuple[str, int], routes: list[Route], limit: int, guard: Callable[[str], None] | None = None
     ) -> None:
-        """Listen on `address`; bodies above `limit` bytes are refused; `guard` may refuse a Host header."""
+        """Listen on `address`. Reject bodies above `limit` bytes; `guard` may raise HttpError for a Host header."""
         self.routes = routes
         self.limit = limit
         self.guard = guard
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, _Handler)
 
     @property
     def port(self) -> int:
-        """The port listened on, known even if any free one was asked for."""
+        """The port listened on, also if 0 asked for any free one."""
         return int(self.server_address[1])
 
     def start(self) -> None:
-        """Serve in a thread of its own."""
+        """Serve in a new thread."""
         threading.Thread(target=self.serve_forever, args=(0.25,), name=f"http-{self.port}", daemon=True).start()
 
     def stop(self) -> None:
@@ -110,43 +110,43 @@ class HttpPort(socketserver.ThreadingTCPServer):
         self.server_close()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class's signature
-        """Whether there is a place for one more connection."""
-        return self._places.acquire(blocking=False)
+        """Return whether another connection may be served."""
+        return self._slots.acquire(blocking=False)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection, and give its place back."""
+        """Serve a connection, then release its slot."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
-        """A peer that went away is no fault; anything else is logged with its trace."""
+        """Ignore a connection that its peer closed; log anything else with its stack trace."""
         if not isinstance(sys.exc_info()[1], OSError):
             logging.getLogger(__name__).exception("fault on the connection from %s", client_address)
 
 
 class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
-    """Answers the requests of one connection; each holds a thread, so who sends a request too slowly is cut off."""
+    """Answers the requests of one connection; each occupies a thread, so requests have a deadline."""
 
     server: HttpPort
     protocol_version = "HTTP/1.1"
     server_version = "mythical-gateway"
     sys_version = ""
-    # Head and body leave in one packet at once; otherwise Nagle's algorithm holds each answer back by 40 ms.
+    # Send head and body in one packet; otherwise Nagle's algorithm delays each response by 40 ms.
     wbufsize = -1
     disable_nagle_algorithm = True
 
     def _respond(self) -> None:
         try:
             answer = self._route()
-        except Refusal as refusal:
-            answer = Answer(f"{refusal.message}\n".encode(), TEXT, refusal.status)
+        except HttpError as error:
+            answer = Answer(f"{error.message}\n".encode(), TEXT, error.status)
         except ConnectionError:
-            raise  # there is nobody to answer; see handle_error
+            raise  # the peer is gone; see handle_error
         except Exception:
             logging.getLogger(__name__).exception("fault while answering %s", self.path)
-            answer = Answer(b"fault in the gateway, see its log\n", TEXT, HTTPStatus.INTERNAL_SERVER_ERROR)
+            answer = Answer(b"internal error; see the log of the gateway\n", TEXT, HTTPStatus.INTERNAL_SERVER_ERROR)
         self._send(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _respond  # noqa: N815 - the names looked up
@@ -158,7 +158,7 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
         try:
             split = urlsplit(self.path)
         except ValueError:
-            raise Refusal(400, "the target of the request is no address") from None
+            raise HttpError(400, "the request target is not a valid URL") from None
         method = "GET" if self.command == "HEAD" else self.command
         allowed = set()
         for route in self.server.routes:
@@ -168,45 +168,45 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
             if captured is not None:
                 allowed.add(route.method)
         if allowed:
-            raise Refusal(405, f"{split.path} takes {', '.join(sorted(allowed))}")
+            raise HttpError(405, f"{split.path} accepts {', '.join(sorted(allowed))}")
         served = ", ".join(f"{route.method} {route.path}" for route in self.server.routes)
-        raise Refusal(404, f"nothing at this path; served here: {served}")
+        raise HttpError(404, f"nothing at this path; served here: {served}")
 
     def _body(self) -> bytes:
-        """The body, decompressed; it is read even for an unknown path, or it would be taken for the next request."""
+        """Return the decompressed body; read it also for an unknown path, or it would be parsed as the next request."""
         if "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            raise Refusal(411, "chunked bodies are not taken; send Content-Length")
+            raise HttpError(411, "chunked bodies are not supported; send Content-Length")
         try:
             length = int(self.headers.get("Content-Length") or 0)
         except ValueError:
             length = -1
         if length < 0:
             self.close_connection = True
-            raise Refusal(400, "Content-Length is no number of bytes")
+            raise HttpError(400, "Content-Length is not a number of bytes")
         if length > self.server.limit:
             self._discard(length)
-            raise Refusal(413, f"the body has more than {self.server.limit} bytes; send smaller batches")
+            raise HttpError(413, f"the body has more than {self.server.limit} bytes; send smaller batches")
         body = self._read(length)
         if len(body) < length:
             self.close_connection = True
-            raise Refusal(400, "the body ends before its Content-Length")
+            raise HttpError(400, "the body ends before its Content-Length")
         encoding = self.headers.get("Content-Encoding", "").strip().lower()
         if encoding in {"", "identity"}:
             return body
         if encoding == "gzip":
             return gunzip(body, self.server.limit)
-        raise Refusal(415, f"Content-Encoding {encoding} is not taken; send gzip or none")
+        raise HttpError(415, f"Content-Encoding {encoding} is not supported; send gzip or none")
 
     def _read(self, length: int) -> bytes:
         try:
             return self.rfile.read(length)
         except TimeoutError:
             self.close_connection = True
-            raise Refusal(408, f"the body did not come within {self.request_timeout_s:g} seconds") from None
+            raise HttpError(408, f"the body did not arrive within {self.request_timeout_s:g} seconds") from None
 
     def _discard(self, length: int) -> None:
-        """Read some of what will be refused: most clients look for an answer only once they have sent all of it."""
+        """Read a part of a body that is rejected: most clients read the response only after sending everything."""
         self.close_connection = True
         left = min(length, 8 * self.server.limit)
         while left > 0 and (piece := self._read(min(left, 65536))):
@@ -226,10 +226,10 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
-        """Answer a request that is no HTTP; the standard library's own would be a page of HTML."""
+        """Answer a request that is not HTTP, in plain text instead of the standard library's HTML."""
         self.close_connection = True
         self.command = getattr(self, "command", "") or "GET"
         self._send(Answer(f"{message or HTTPStatus(code).phrase}\n".encode("latin-1", "replace"), TEXT, code))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
-        """No access log: it would be one line per push, and the page shows more."""
+        """Write no access log: it would be one line per push."""

@@ -1,1 +1,1 @@
-"""Objectives and alerts as readable source; `python -m mimir.source` writes them as rules to mimir/rules."""
+"""SLOs and alerts as source code; `python -m mimir.source` generates the rules in mimir/rules from it."""

@@ -1,12 +1,12 @@
-"""The few causes that are worth an alert of their own: each is blind to the objectives, or blinds them."""
+"""Alerts on causes: failures that the SLOs cannot see, or that make the SLOs blind."""
 
 from dataclasses import dataclass
 
 from mimir.source.scales import Scale
+from tools.suite import SERVICE_NAMES
 
-SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
-# What Alloy counts of what it could not hand on and will not try again, by signal.
-LOST = (
+# Alloy's counters of data that it could not forward and will not retry, by signal.
+DROPPED = (
     ("traces", "otelcol_exporter_send_failed_spans_total"),
     ("traces", "otelcol_exporter_enqueue_failed_spans_total"),
     ("metrics", "prometheus_remote_storage_samples_failed_total"),
@@ -17,7 +17,7 @@ LOST = (
 
 @dataclass(frozen=True)
 class Cause:
-    """An alert without an objective; `summary` is a template of Prometheus."""
+    """An alert that is not on an SLO; `summary` is a Prometheus template."""
 
     alert: str
     severity: str
@@ -32,7 +32,7 @@ def causes(scale: Scale) -> tuple[Cause, ...]:
 
 
 def nothing_recorded(scale: Scale) -> Cause:
-    """Messages wait and none is recorded: a recorder that stands still makes no events, so no share of them is bad."""
+    """Messages wait and none is recorded: a recorder that hangs produces no events, so no SLO can count bad ones."""
     waiting = (
         'max(mythical_queue_messages{queue="messages"} or rabbitmq_detailed_queue_messages_ready{queue="messages"})'
     )
@@ -42,12 +42,12 @@ def nothing_recorded(scale: Scale) -> Cause:
         "page",
         f"{waiting} > 0\nunless\n{moving} > 0",
         scale.cause,
-        "{{ $value }} messages wait and none is recorded.",
+        "{{ $value }} messages are waiting and none is being recorded.",
     )
 
 
 def dead_letters(scale: Scale) -> Cause:
-    """Messages are given up. Their counter does not exist before the first one, the depth of their queue does."""
+    """Messages are dead-lettered. The counter does not exist before the first one; the queue's depth does."""
     counted = f"sum(increase(mythical_messages_dead_lettered_total[{scale.cause}]))"
     waiting = f'max(delta(mythical_queue_messages{{queue="messages.dead"}}[{scale.cause}]))'
     return Cause(
@@ -55,31 +55,31 @@ def dead_letters(scale: Scale) -> Cause:
         "ticket",
         f"{waiting} > 0\nor\n{counted} > 0",
         "0s",
-        "Messages are given up and moved to messages.dead.",
+        "Messages are being dead-lettered to messages.dead.",
     )
 
 
 def telemetry_missing(scale: Scale) -> Cause:
-    """A service tells nothing: then every objective above is computed from what is left, or from nothing."""
+    """A service sends no telemetry: every SLO is then computed from incomplete data, or from none."""
     metric = 'process_cpu_time_seconds_total{{service="{service}"}}[{window}]'
-    missing = [f"absent_over_time({metric.format(service=service, window=scale.cause)})" for service in SERVICES]
+    missing = [f"absent_over_time({metric.format(service=service, window=scale.cause)})" for service in SERVICE_NAMES]
     return Cause(
         "TelemetryMissing",
         "page",
         "\nor\n".join(missing),
         scale.silence,
-        "Nothing is heard of {{ $labels.service }}.",
+        "No telemetry received from {{ $labels.service }}.",
     )
 
 
 def alloy_dropping(scale: Scale) -> Cause:
-    """Alloy lost something for good; the panels show less than there was.
+    """Alloy dropped data permanently, so panels under-report.
 
-    Each is compared by itself: of two counters of one signal, the first would otherwise hide the second.
+    Each counter is compared separately: of two counters of one signal, the first would otherwise hide the second.
     """
     lost = [
         f'label_replace(sum(rate({metric}[{scale.cause}])) > 0, "signal", "{signal}", "", "")'
-        for signal, metric in LOST
+        for signal, metric in DROPPED
     ]
     return Cause(
         "AlloyDropping",

@@ -1,4 +1,4 @@
-"""From objectives and causes to groups of rules, on one scale."""
+"""Groups of Prometheus rules from SLOs and causes, on one scale."""
 
 from dataclasses import dataclass, field
 
@@ -8,13 +8,13 @@ from mimir.source.scales import Scale, Window
 
 RATIO, BURN, LIMIT = "slo:error_ratio:rate", "slo:burn_rate:ratio", "slo:burn_rate:limit"
 BUDGET, LEFT = "slo:error_budget:ratio", "slo:error_budget:left"
-# Where the runbooks can be read while the suite runs: Mimir knows the address of Grafana as its own way back.
+# The runbooks' dashboard in the running suite; Mimir's external URL is that of Grafana.
 RUNBOOK = "{{{{ $externalURL }}}}/d/mythical-runbooks/runbooks?viewPanel=panel-{panel}"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A recorded series (`record`) or an alert (`alert`), as Prometheus has them."""
+    """A Prometheus recording rule (`record`) or alerting rule (`alert`)."""
 
     expression: str
     record: str = ""
@@ -26,7 +26,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Group:
-    """Rules that are evaluated one after the other."""
+    """Rules that are evaluated in sequence."""
 
     name: str
     interval: str
@@ -40,12 +40,12 @@ def groups(scale: Scale) -> list[Group]:
 
 
 def alerts() -> list[str]:
-    """Return the names of all alerts in the order of their runbooks."""
+    """Return the names of all alerts, in the order of their runbooks."""
     return [one.alert for one in OBJECTIVES] + [one.alert for one in causes(Scale("", "1h", "1m", (), "1m", "1m"))]
 
 
 def objective(one: Objective, scale: Scale) -> list[Rule]:
-    """Return the series that are computed for an objective, then its alerts, which read them."""
+    """Return the recording rules of an SLO, then its alerts, which use them."""
     slo = {"slo": one.name}
     budget = round(1 - one.shares[scale.name], 6)
     ratios = [
@@ -55,7 +55,7 @@ def objective(one: Objective, scale: Scale) -> list[Rule]:
     burns = Rule(f'{RATIO}{{slo="{one.name}"}} / {budget}', record=BURN)
     left = Rule(f'1 - sum without (window) ({BURN}{{slo="{one.name}",window="{scale.period}"}})', record=LEFT)
     limits = [
-        Rule(f"vector({scale.burn_rate(window):g})", record=LIMIT, labels=slo | told(window))
+        Rule(f"vector({scale.burn_rate(window):g})", record=LIMIT, labels=slo | window_labels(window))
         for window in scale.windows
     ]
     severities = dict.fromkeys(window.severity for window in scale.windows)
@@ -69,34 +69,34 @@ def objective(one: Objective, scale: Scale) -> list[Rule]:
     ]
 
 
-def told(window: Window) -> dict[str, str]:
+def window_labels(window: Window) -> dict[str, str]:
     """Return the labels of a pair of windows."""
     return {"severity": window.severity, "window": window.long}
 
 
 def burn_alert(one: Objective, scale: Scale, severity: str) -> Rule:
-    """Return the alert of one severity: any of its pairs burns in both of its windows.
+    """Return the alert of one severity; it fires while any of its pairs burns in both windows.
 
-    The label window is dropped: it would make another alert of the same trouble when another pair takes over.
+    The label window is dropped: it would create a second alert for the same failure when another pair takes over.
     """
-    told_of = [window for window in scale.windows if window.severity == severity]
-    pairs = [pair(one, window, scale.burn_rate(window)) for window in told_of]
-    shares = " or ".join(f"{window.budget:.0%} within {window.long}" for window in told_of)
+    windows = [window for window in scale.windows if window.severity == severity]
+    pairs = [pair(one, window, scale.burn_rate(window)) for window in windows]
+    shares = " or ".join(f"{window.budget:.0%} within {window.long}" for window in windows)
     return Rule(
         "max by (slo) (\n  " + "\n  or\n  ".join(pairs) + "\n)",
         alert=one.alert,
         labels={"severity": severity},
         annotations={
-            "summary": f"{one.title}: the budget burns {{{{ $value | humanize }}}} times as fast as it may.",
-            "description": f"Promised are {one.shares[scale.name]:.1%} of {one.sentence}, over {scale.period}. "
-            f"This is told when {shares} of what may go wrong has gone wrong.",
+            "summary": f"{one.title}: error budget burn rate is {{{{ $value | humanize }}}}x.",
+            "description": f"SLO: {one.shares[scale.name]:.1%} of {one.sentence}, over {scale.period}. "
+            f"Fires when {shares} of the error budget is used.",
             "runbook_url": runbook(one.alert),
         },
     )
 
 
 def pair(one: Objective, window: Window, limit: float) -> str:
-    """Return PromQL that is true while both windows of a pair burn too fast; its value is that of the long one."""
+    """Return PromQL that is true while both windows of a pair burn too fast; its value is that of the long window."""
     long, short = (
         f'{BURN}{{slo="{one.name}",window="{length}"}} > {limit:g}' for length in (window.long, window.short)
     )
@@ -112,5 +112,5 @@ def cause(one: Cause) -> Rule:
 
 
 def runbook(alert: str) -> str:
-    """Return the address of an alert's runbook: the panels of that dashboard are numbered from 1, after a heading."""
+    """Return the URL of an alert's runbook; the panels of that dashboard are numbered from 1, after a heading."""
     return RUNBOOK.format(panel=alerts().index(alert) + 2)

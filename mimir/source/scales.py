@@ -1,9 +1,9 @@
-"""The scales on which budgets are counted: how long a period is, and which windows watch it.
+"""The time scales of the SLOs: the length of the period, and the windows of the alerts.
 
 The scheme is that of multiple windows and burn rates: Google, The Site Reliability Workbook, chapter 5, "Alerting on
-SLOs" (https://sre.google/workbook/alerting-on-slos/), of which `production` has the recommended figures (table 5-8).
-A burn rate of 1 uses up the budget exactly within the period. An alert fires when a share of the budget was burnt
-within a long window and is still being burnt in a short one, by which it also clears soon.
+SLOs" (https://sre.google/workbook/alerting-on-slos/), of which `production` has the recommended values (table 5-8).
+A burn rate of 1 uses up the budget exactly within the period. An alert fires when a share of the budget was used within
+a long window and is still being used in a short one, so it also clears soon.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(duration: str) -> int:
-    """Give the seconds of a duration of Prometheus that has one unit, such as 30s, 5m or 3d."""
+    """Return the seconds of a Prometheus duration with one unit, such as 30s, 5m or 3d."""
     return int(duration[:-1]) * SECONDS[duration[-1]]
 
 
 @dataclass(frozen=True)
 class Window:
-    """A pair of windows, and how much of the budget may be burnt within the long one before somebody is told."""
+    """A pair of windows, and the share of the budget used within the long one at which the alert fires."""
 
     severity: str
     budget: float
@@ -30,7 +30,7 @@ class Window:
 class Scale:
     """A period with its windows; `interval` is how often rules are evaluated.
 
-    `cause` is the window in which causes are looked for, and `silence` how long something has to be missing.
+    `cause` is the window of the alerts on causes, and `silence` how long telemetry has to be missing.
     """
 
     name: str
@@ -41,18 +41,17 @@ class Scale:
     silence: str
 
     def burn_rate(self, window: Window) -> float:
-        """Give the burn rate at which a window's share of the budget is gone at its end."""
+        """Return the burn rate at which a window's share of the budget is used at its end."""
         return round(window.budget * seconds(self.period) / seconds(window.long), 3)
 
     def lengths(self) -> list[str]:
-        """Give every window that is computed, the shortest first and the period last."""
+        """Return every window that is computed, from the shortest to the period."""
         found = {length for window in self.windows for length in (window.long, window.short)} | {self.period}
         return sorted(found, key=seconds)
 
 
-# Sixty minutes in place of thirty days: what a fault costs is seen within minutes. Values come every 5 s, so a shorter
-# window than 30 s would hold too few of them; and as each objective leaves a budget of 10 %, no burn rate can be
-# above 10.
+# Sixty minutes in place of thirty days: the cost of a fault shows within minutes. Samples arrive every 5 s, so a window
+# shorter than 30 s would hold too few; and because each SLO leaves a budget of 10 %, no burn rate can exceed 10.
 WORKSHOP = Scale(
     "workshop",
     period="1h",

@@ -12,7 +12,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from common.core.endpoints import MYTHICAL
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.integration.conftest import Service
 from tests.integration.service_support import JSON, run
 

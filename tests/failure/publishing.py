@@ -14,7 +14,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
 from common.messaging import Broker, Publisher
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import wait_ready
 
 # A recorder's own line for each message, written to its log file before the message is acknowledged: it outlives the

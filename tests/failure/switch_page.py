@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from local.ports import free_port
-from local.process import Process
-from local.program import answers_ok
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, STOP_S
+from tools.query import is_up
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def switch_page(folder: Path, **settings: str) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     process.launch()
     try:
-        process.wait_ready(lambda: answers_ok(f"{url}/readyz"), DEADLINE_S)
+        process.wait_ready(lambda: is_up(f"{url}/readyz"), DEADLINE_S)
         yield url
     finally:
         process.stop(STOP_S)

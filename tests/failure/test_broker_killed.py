@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.ports import LOOPBACK
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.failure.conftest import Measured
 from tests.failure.publishing import QUICK, duplicates, publishing, recorded
 from tests.integration.conftest import eventually

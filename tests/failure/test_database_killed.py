@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from services.server.store import CHECKOUT_S
 from tests.failure.calling import Callers
 from tests.failure.conftest import Measured

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.failure.conftest import Measured
 from tests.integration.conftest import Gateway, eventually
 from tests.integration.service_support import ask, database_settings, fleet, own

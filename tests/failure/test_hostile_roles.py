@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.integration.database_roles import PASSWORDS, Roles, roles
 from tests.integration.service_support import run
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.failure.conftest import Measured
 from tests.failure.costs import used
 from tests.failure.hostile import TEMPLATES, Attacker, requests

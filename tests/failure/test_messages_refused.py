@@ -6,7 +6,7 @@ from typing import Any
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.failure.conftest import Measured
 from tests.failure.publishing import QUICK, publishing, recorded
 from tests.integration.conftest import Service, eventually

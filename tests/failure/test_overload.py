@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.failure.beside import Windows
 from tests.failure.conftest import Measured
 from tests.failure.load import offer

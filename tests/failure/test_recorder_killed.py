@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.failure.conftest import Measured
 from tests.failure.publishing import QUICK, count_recorded, duplicates, publishing, recorded
 from tests.integration.conftest import Service, eventually

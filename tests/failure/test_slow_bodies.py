@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.failure.conftest import Measured
 from tests.failure.slow_bodies import SlowBodies, how_long
 from tests.failure.switch_page import switch_page

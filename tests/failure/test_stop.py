@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.failure.calling import Callers
 from tests.failure.conftest import Measured
 from tests.failure.publishing import MESSAGE_ID, QUICK, publishing

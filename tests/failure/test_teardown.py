@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.core.endpoints import MYTHICAL
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from services.server.table_maintenance import WIPES
 from tests.failure.calling import Callers
 from tests.failure.conftest import Measured

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from local.ports import LOOPBACK
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.failure.beside import CALLERS, WINDOW_S, Windows, load
 from tests.failure.conftest import Measured
 from tests.failure.costs import used

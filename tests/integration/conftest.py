@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.program import answers_ok
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.running import DEADLINE_S, STOP_S, Gateway, Service, eventually
+from tools.query import is_up
 
 __all__ = ["DEADLINE_S", "STOP_S", "Gateway", "Service", "StartService", "eventually"]
 
@@ -76,7 +76,7 @@ def service(tmp_path: Path, postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gat
         process = _module(f"{name}-{len(started)}", f"services.{name}", tmp_path, [], told)
         process.launch()
         started.append(Service(process, base_url))
-        process.wait_ready(lambda: answers_ok(base_url + until), DEADLINE_S)
+        process.wait_ready(lambda: is_up(base_url + until), DEADLINE_S)
         return started[-1]
 
     yield start

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from local.state import CHECKOUT
 from tests.integration.service_support import own_database, run
 

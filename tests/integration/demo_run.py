@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local.addresses import DEFAULTS
-from local.inspection import PROC, command_of, started_at
-from local.ports import free_port
+import psutil
+
+from local.ports import DEFAULTS, free_port
 from tests.integration.running import eventually
 
 # Starting everything takes 10 s on an idle machine and several times that on a busy one.
@@ -67,16 +67,8 @@ class DemoRun:
 
     def left(self) -> list[str]:
         """Return the commands of all processes that were told of this run's folder and still run."""
-        mark = f"{self.folder}".encode()
-        return [command_of(pid) for pid in _pids() if mark in _environ(pid) and started_at(pid)]
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in PROC.glob("[0-9]*")]
-
-
-def _environ(pid: int) -> bytes:
-    try:
-        return (PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return b""
+        return [
+            " ".join(process.info["cmdline"] or [])
+            for process in psutil.process_iter(["cmdline", "environ"])
+            if any(str(self.folder) in value for value in (process.info["environ"] or {}).values())
+        ]

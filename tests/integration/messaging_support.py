@@ -19,8 +19,8 @@ from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[im
 
 from common.messaging import Broker, Consumer, Message, Publisher, QueueMismatch
 from common.messaging.topology import dead_name, retry_name
-from local.binaries import rabbitmq_binary
-from local.rabbitmq import RabbitMQ
+from local.servers.binaries import rabbitmq_binary
+from local.servers.rabbitmq import RabbitMQ
 
 READY_S = 30.0
 

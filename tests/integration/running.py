@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from local.ports import LOOPBACK
-from local.process import Process
+from local.processes.process import Process
 
 DEADLINE_S = 30.0
 # A service has five seconds to drain and flush; the rest is for a busy machine.

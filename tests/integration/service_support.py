@@ -16,12 +16,12 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import psycopg
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.program import answers_ok
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service
 from tests.integration.messaging_support import confirming
+from tools.query import is_up
 
 JSON = {"Content-Type": "application/json"}
 QUEUES = ("messages", "messages.retry", "messages.dead")
@@ -111,7 +111,7 @@ class Fleet:
         for service, until in self._started:
             if not service.ended_by_test:
                 url = service.base_url + until
-                service.process.wait_ready(lambda url=url: answers_ok(url), DEADLINE_S)  # type: ignore[misc]
+                service.process.wait_ready(lambda url=url: is_up(url), DEADLINE_S)  # type: ignore[misc]
 
     def close(self) -> None:
         """Stop all, side by side."""

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from local.ports import LOOPBACK
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.demo_run import DemoRun
 
 STOPPED_S = 10.0

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from local.ports import LOOPBACK, free_port
-from local.process import Process
-from local.program import answers_ok
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, eventually
 from tests.integration.service_support import ask, spans_of, traceparent
+from tools.query import is_up
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = CHECKOUT / "examples/instrumented_flask.py"
@@ -55,7 +55,7 @@ def started(folder: Path, command: list[str], path: str, port: int, gateway: Gat
     )
     process.launch()
     try:
-        process.wait_ready(lambda: answers_ok(f"http://{LOOPBACK}:{port}{path}"), DEADLINE_S)
+        process.wait_ready(lambda: is_up(f"http://{LOOPBACK}:{port}{path}"), DEADLINE_S)
         yield process
     finally:
         process.stop(STOP_S)

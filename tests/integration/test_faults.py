@@ -13,8 +13,8 @@ import pytest
 
 from common.core.endpoints import MYTHICAL
 from common.faults import NULL_NAME, SLOW_BEASTS
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.recording_server import recording_server
 from tests.integration.service_support import (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, Service, eventually
 from tests.integration.service_support import (
     SILENT,
@@ -25,9 +25,10 @@ from tests.integration.service_support import (
     requests_to,
     run,
 )
-from workshop.only_one import running
+from tools.query import is_up
+from workshop.fault_client import FaultClient, find_fault
+from workshop.run_lock import running
 from workshop.runner import LEASE_S
-from workshop.switches import Switches, answers, fault_named
 
 INDEXED = "SELECT count(*) FROM pg_index WHERE indisprimary AND indrelid::regclass::text IN ('unicorn', 'beholder')"
 FILLED = "SELECT count(*) FROM unicorn WHERE id < 0"
@@ -58,12 +59,12 @@ def server(started: Fleet) -> Service:
 
 
 @pytest.fixture(scope="module")
-def switches(started: Fleet, server: Service) -> Switches:
+def switches(started: Fleet, server: Service) -> FaultClient:
     """The switches of all three; the requester begins in an hour."""
     recorder = started.launch("recorder")
     requester = started.launch("requester", REQUESTER_START="3600", **requests_to(server))
     started.ready()
-    return Switches({"server": server.base_url, "recorder": recorder.base_url, "requester": requester.base_url})
+    return FaultClient({"server": server.base_url, "recorder": recorder.base_url, "requester": requester.base_url})
 
 
 def counted(postgres: Postgres, statement: str, database: str) -> int:
@@ -71,10 +72,10 @@ def counted(postgres: Postgres, statement: str, database: str) -> int:
     return int(run(postgres, statement, database)[0][0])
 
 
-def test_an_index_that_was_lost_is_made_again(postgres: Postgres, database: str, switches: Switches) -> None:
+def test_an_index_that_was_lost_is_made_again(postgres: Postgres, database: str, switches: FaultClient) -> None:
     """And the rows that were added are gone; names given before are there."""
     run(postgres, "INSERT INTO unicorn (name) VALUES ('kept')", database)
-    switches.set(fault_named("missing_index"), 0.1, 60)
+    switches.set(find_fault("missing_index"), 0.1, 60)
     eventually(lambda: counted(postgres, INDEXED, database) == 0)
     assert counted(postgres, FILLED, database) == 10_000
     switches.clear()
@@ -91,7 +92,7 @@ def test_a_server_that_starts_mends_what_a_crash_left(postgres: Postgres, databa
     eventually(lambda: counted(postgres, INDEXED, database) == 2)
 
 
-def test_connections_that_were_taken_come_back(server: Service, switches: Switches) -> None:
+def test_connections_that_were_taken_come_back(server: Service, switches: FaultClient) -> None:
     """The pool's own figures: all are idle again."""
 
     def used() -> float:
@@ -99,14 +100,14 @@ def test_connections_that_were_taken_come_back(server: Service, switches: Switch
         (line,) = (each for each in page.splitlines() if "connection_count{" in each and '_state="used"' in each)
         return float(line.rpartition(" ")[2])
 
-    switches.set(fault_named("pool_too_small"), 1, 60)
+    switches.set(find_fault("pool_too_small"), 1, 60)
     eventually(lambda: used() >= 3)
     switches.clear()
     eventually(lambda: used() <= 1)
 
 
-def test_no_fault_leaves_a_thread_or_a_lease(switches: Switches) -> None:
-    """All of them set at once and cleared at once, every service has its startup strengths again."""
+def test_no_fault_leaves_a_thread_or_a_lease(switches: FaultClient) -> None:
+    """All of them set at once and cleared at once, every service is as at start."""
     before = switches.states()
     for state in before:
         switches.set(state.fault, min(1, state.fault.max_strength), 60)
@@ -140,21 +141,21 @@ def said(switches_of: dict[str, str], folder: Path, *words: str) -> tuple[int, s
 
 
 @pytest.fixture
-def addresses(switches: Switches) -> dict[str, str]:
+def addresses(switches: FaultClient) -> dict[str, str]:
     """Where the three are."""
     return dict(switches._services)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_a_scenario_that_is_ended_puts_its_faults_back(
-    signal_number: signal.Signals, addresses: dict[str, str], switches: Switches, tmp_path: Path
+    signal_number: signal.Signals, addresses: dict[str, str], switches: FaultClient, tmp_path: Path
 ) -> None:
     """By Ctrl-C, or from another terminal; while it runs, a second one is refused in one line."""
     process = command(addresses, tmp_path, "scenario", "run", "slow-lists", "--for", "60s")
     eventually(lambda: running(tmp_path / "scenario.lock"))
     status, _, complaint = said(addresses, tmp_path, "scenario", "run", "loud-server")
     assert (status, complaint.count("\n")) == (2, 1)
-    assert "slow-lists runs already" in complaint
+    assert "slow-lists is already running" in complaint
     assert said(addresses, tmp_path, "scenario", "hint")[1].startswith("Hint 1 of 3")
     process.send_signal(signal_number)
     assert process.wait(DEADLINE_S) == 130
@@ -179,7 +180,7 @@ def test_a_blind_scenario_names_no_fault(addresses: dict[str, str], tmp_path: Pa
     process = command(addresses, tmp_path, "scenario", "run", "slow-lists", "--blind", "--for", "60s")
     eventually(lambda: running(tmp_path / "scenario.lock"))
     listed = said(addresses, tmp_path, "scenario", "list")[1]
-    assert listed.rstrip().endswith("one runs")
+    assert listed.rstrip().endswith("a scenario is running")
     assert said(addresses, tmp_path, "scenario", "stop")[0] == 0
     output, _ = process.communicate(timeout=DEADLINE_S)
     assert "slow_query" not in output
@@ -187,7 +188,7 @@ def test_a_blind_scenario_names_no_fault(addresses: dict[str, str], tmp_path: Pa
 
 
 def test_a_scenario_that_is_killed_leaves_nothing_for_longer_than_its_lease(
-    addresses: dict[str, str], switches: Switches, tmp_path: Path
+    addresses: dict[str, str], switches: FaultClient, tmp_path: Path
 ) -> None:
     """Nothing is left to restore them: the leases end in the services, as the tests of leases show."""
     process = command(addresses, tmp_path, "scenario", "run", "slow-lists", "--start", "0s", "--for", "10m")
@@ -214,9 +215,9 @@ def test_a_scenario_that_is_killed_leaves_nothing_for_longer_than_its_lease(
         (["fault"], "--help"),
         (["scenario", "run", "none"], "slow-lists"),
         (["scenario", "run"], "--blind"),
-        (["scenario", "hint"], "no scenario runs"),
-        (["scenario", "answer"], "no scenario runs"),
-        (["scenario", "stop"], "no scenario runs"),
+        (["scenario", "hint"], "no scenario is running"),
+        (["scenario", "answer"], "no scenario is running"),
+        (["scenario", "stop"], "no scenario is running"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_2(
@@ -247,7 +248,7 @@ def test_a_service_whose_switch_is_shut_says_so(started: Fleet, addresses: dict[
     assert "FAULTS_CONTROL" in complaint
 
 
-def test_the_page_switches_faults(addresses: dict[str, str], switches: Switches) -> None:
+def test_the_page_switches_faults(addresses: dict[str, str], switches: FaultClient) -> None:
     """For whoever has it open here, and for no page of another site."""
     port = free_port()
     settings = {f"WORKSHOP_{name.upper()}": address for name, address in addresses.items()}
@@ -256,7 +257,7 @@ def test_the_page_switches_faults(addresses: dict[str, str], switches: Switches)
     )
     try:
         base = f"http://{LOOPBACK}:{port}"
-        eventually(lambda: answers(base))
+        eventually(lambda: is_up(f"{base}/readyz"))
         assert b"page.js" in ask(base, "/").body
         assert ask(base, "/icon.svg").status == 200  # an icon within the page would be refused by its policy
         second = subprocess.run(
@@ -267,7 +268,7 @@ def test_the_page_switches_faults(addresses: dict[str, str], switches: Switches)
             check=False,
         )
         assert (second.returncode, second.stderr.count("\n")) == (2, 1)
-        assert f"port {port} is taken" in second.stderr
+        assert f"port {port} is in use" in second.stderr
         body, json = '{"strength": 2}', {"Content-Type": "application/json"}
         assert ask(base, "/api/faults/slow_query", "PUT", body=body, headers=json).status == 204
         assert {state.strength for state in switches.states() if state.fault.name == "slow_query"} == {2}

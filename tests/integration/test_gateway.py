@@ -224,14 +224,14 @@ def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
     ("port", "path", "content_type", "body", "status", "says"),
     [
         ("loki", "/loki/api/v1/push", "application/x-protobuf", b"\x00snappy", 415, "application/json"),
-        ("loki", "/loki/api/v1/push", "application/json", b"{", 400, "no JSON"),
+        ("loki", "/loki/api/v1/push", "application/json", b"{", 400, "not JSON"),
         ("loki", "/elsewhere", "application/json", b"{}", 404, "POST /loki/api/v1/push"),
         ("otlp_http", "/v1/traces", "application/x-protobuf", b"\x0a\xff", 400, "ExportTraceServiceRequest"),
         ("otlp_http", "/v1/logs", "text/plain", b"", 415, "application/x-protobuf"),
         ("otlp_http", "/v1/nothing", "application/x-protobuf", b"", 404, "POST /v1/traces"),
         ("pyroscope", "/push.v1.PusherService/Push", "application/proto", b"\x0a\xff", 400, "PushRequest"),
         ("pyroscope", "/ingest", "application/proto", b"", 404, "POST /push.v1.PusherService/Push"),
-        ("page", "/api/summary", "application/json", b"{}", 405, "takes GET"),
+        ("page", "/api/summary", "application/json", b"{}", 405, "accepts GET"),
     ],
 )
 def test_what_cannot_be_taken_is_refused_in_one_line(  # noqa: PLR0917 - a table
@@ -284,7 +284,10 @@ def test_the_page_is_for_this_machine_alone(gateway: Gateway) -> None:
     connection = http.client.HTTPConnection(LOOPBACK, gateway.ports["page"], timeout=10)
     connection.request("GET", "/api/summary", headers={"Host": "evil.example"})
     refused = connection.getresponse()
-    assert (refused.status, refused.read()) == (403, b"this page answers to localhost and 127.0.0.1 only\n")
+    assert (refused.status, refused.read()) == (
+        403,
+        b"use localhost, an IP address or the name of this machine\n",
+    )
     connection.request("GET", "/")
     page = connection.getresponse()
     assert b"<title>" in page.read()

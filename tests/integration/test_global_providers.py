@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.process import Process
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, Gateway, eventually
 
 # What a service does at its start, and a module of somebody else's that knows nothing of our set-up.

@@ -12,7 +12,7 @@ from opentelemetry.trace import StatusCode
 
 from common.messaging import Message, PoisonMessage, QueueMismatch
 from common.messaging.topology import dead_name, retry_name
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until, wait_ready
 
 

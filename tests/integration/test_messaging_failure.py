@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from common.messaging import BrokerUnavailable, NotConfirmed, Publisher
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, until
 
 CONFIRM_TIMEOUT_S = 8.0

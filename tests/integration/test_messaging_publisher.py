@@ -22,7 +22,7 @@ from common.messaging import (
     TooManyInFlight,
     Unroutable,
 )
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until, wait_ready
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from common.messaging import connection
 from local.ports import LOOPBACK
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, until
 
 # AMQP 0-9-1: class and method of the broker's answers.

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import Fleet, ask, broker_settings, database_settings, fleet, own
 from tests.unit.telemetry.pprof_reader import ReadProfile

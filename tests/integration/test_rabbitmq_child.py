@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pika  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 from local.errors import LocalError
-from local.inspection import PROC, command_of, started_at
 from local.ports import answers
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import wait_registered
 
 QUEUE = "kept"
@@ -42,15 +42,11 @@ def take(broker: RabbitMQ) -> bytes | None:
 
 def of_folder(folder: Path) -> list[str]:
     """Return the commands of all processes whose environment names `folder`: the broker, its mapper, its helpers."""
-    found = []
-    for entry in PROC.glob("[0-9]*"):
-        try:
-            environ = (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if f"HOME={folder}\0".encode() in environ and started_at(int(entry.name)):
-            found.append(command_of(int(entry.name)))
-    return found
+    return [
+        " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("HOME") == str(folder)
+    ]
 
 
 def test_a_stopped_broker_leaves_no_process_and_keeps_its_messages(folder: Path) -> None:
@@ -113,7 +109,7 @@ def test_a_broker_that_cannot_start_says_why(folder: Path) -> None:
     folder.mkdir()
     (folder / "data").write_text("not a folder")
     broker = RabbitMQ(folder)
-    with pytest.raises(LocalError, match="rabbitmq ended at once") as caught:
+    with pytest.raises(LocalError, match="rabbitmq ended immediately") as caught:
         broker.start()
     broker.stop()
     assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
 from local.ports import LOOPBACK
-from local.rabbitmq import RabbitMQ
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import DEADLINE_S, Gateway, eventually
 from tests.integration.messaging_support import wait_registered
 from tests.integration.recording_server import recording_server

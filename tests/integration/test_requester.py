@@ -12,8 +12,8 @@ import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
 from local.ports import free_port
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
 from tests.integration.recording_server import Asked, recording_server
 from tests.integration.service_support import (

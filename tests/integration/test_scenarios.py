@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from common.core.endpoints import MYTHICAL
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
 from tests.integration.service_support import (
     broker_settings,
@@ -21,8 +21,8 @@ from tests.integration.service_support import (
 )
 from workshop import gateway as looks
 from workshop import scenario
+from workshop.fault_client import FaultClient
 from workshop.runner import Runner
-from workshop.switches import Switches
 
 # What a symptom may take to come, and to go: a profile is pushed each ten seconds and has to be out of sight again.
 COMES_S, GOES_S = 45.0, 60.0
@@ -44,7 +44,7 @@ ROWS = "INSERT INTO {} (name) SELECT 'row ' || i FROM generate_series(1, 300) AS
 class Suite:
     """The three services at work, by their switches, and what looks at their signals."""
 
-    switches: Switches
+    switches: FaultClient
     gateway: looks.Gateway
     addresses: dict[str, str]
 
@@ -71,7 +71,7 @@ def suite(
         recorder, requester = services.launch("recorder"), services.launch("requester", **requests_to(server))
         services.ready()
         addresses = {"server": server.base_url, "recorder": recorder.base_url, "requester": requester.base_url}
-        yield Suite(Switches(addresses), looks.Gateway(gateway.page, WINDOW_S), addresses)
+        yield Suite(FaultClient(addresses), looks.Gateway(gateway.page, WINDOW_S), addresses)
 
 
 @pytest.mark.parametrize("name", scenario.names())
@@ -80,18 +80,18 @@ def test_the_symptoms_of_a_scenario_come_and_go(name: str, suite: Suite) -> None
     of, said = scenario.read(name), list[str]()
     for symptom in of.symptoms:
         look = symptom.gateway
-        before = suite.gateway.figure(look)  # what it is like before, for those that tell a growth
+        before = suite.gateway.value(look)  # what it is like before, for those that tell a growth
         if look.figure == "p75_times" and not before:
-            eventually(lambda look=look: suite.gateway.figure(look), COMES_S, "something to compare with")  # type: ignore[misc]
+            eventually(lambda look=look: suite.gateway.value(look), COMES_S, "something to compare with")  # type: ignore[misc]
     runner = Runner(of, suite.switches, said.append)
     thread = threading.Thread(target=runner.run, args=(0.0, COMES_S))
     thread.start()
     try:
         for symptom in of.symptoms:
-            eventually(lambda symptom=symptom: suite.gateway.shows(symptom.gateway), COMES_S, symptom.tells)  # type: ignore[misc]
+            eventually(lambda symptom=symptom: suite.gateway.shows(symptom.gateway), COMES_S, symptom.sentence)  # type: ignore[misc]
     finally:
         runner.stop()
         thread.join()
     assert [state for state in suite.switches.states() if state.seconds_left is not None] == []
     for symptom in of.symptoms:
-        eventually(lambda symptom=symptom: not suite.gateway.shows(symptom.gateway), GOES_S, f"end: {symptom.tells}")  # type: ignore[misc]
+        eventually(lambda symptom=symptom: not suite.gateway.shows(symptom.gateway), GOES_S, f"end: {symptom.sentence}")  # type: ignore[misc]

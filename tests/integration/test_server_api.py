@@ -14,7 +14,7 @@ import pytest
 from common.core.endpoints import BORING, MYTHICAL
 from common.web.problems import MAX_BODY_BYTES
 from local.ports import free_port
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,

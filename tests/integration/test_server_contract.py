@@ -15,7 +15,7 @@ from openapi_spec_validator import validate
 from common.core.endpoints import MYTHICAL
 from common.web.problems import MAX_BODY_BYTES
 from local.ports import free_port
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from local.state import CHECKOUT
 from services.server.request_parsing import DEFAULT_PAGE_SIZE, MAX_ID, MAX_NAME_LENGTH, MAX_PAGE_SIZE
 from tests.integration.conftest import Service

@@ -12,7 +12,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from local.errors import LocalError
 from local.ports import LOOPBACK
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from services.server.config import Database
 from services.server.store import CHECKOUT_S, ConnectionHealth, make_pool
 from tests.integration.conftest import Service, eventually

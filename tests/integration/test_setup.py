@@ -14,7 +14,7 @@ from local.state import CHECKOUT
 def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_path: Path) -> None:
     """Ctrl-C leaves a Python without pip: the next set-up must not take that for an environment."""
     checkout = tmp_path / "checkout"
-    for name in ("local", "requirements"):
+    for name in ("scripts", "requirements"):
         (checkout / name).mkdir(parents=True)
     (checkout / "scripts/setup").write_bytes((CHECKOUT / "scripts/setup").read_bytes())
     (checkout / "requirements/dev.txt").touch()  # no package: nothing has to be fetched

@@ -19,7 +19,7 @@ from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import Faults
 from common.telemetry.semconv import conventions
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from services.server.config import DAY_MS, Database
 from services.server.sql_telemetry import StatementTracer
 from services.server.store import ConnectionHealth, Store, make_pool

@@ -15,10 +15,9 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.program import answers_ok
-from local.rabbitmq import RabbitMQ
+from local.processes.process import Process
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.failure.refusers import refusing_grpc, refusing_http
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tests.integration.service_support import (
@@ -37,6 +36,7 @@ from tests.integration.service_support import (
     spans_of,
     traceparent,
 )
+from tools.query import is_up
 
 END_S = 5.0  # from SIGTERM to the end of a service
 SLOW_S = 1.0  # no request takes this long for want of a collector; the rest is for a busy machine
@@ -81,7 +81,7 @@ class Restartable(Gateway):
     def start(self) -> None:
         """Start it, empty."""
         self.process.launch()
-        self.process.wait_ready(lambda: answers_ok(f"{self.page}/api/summary"), DEADLINE_S)
+        self.process.wait_ready(lambda: is_up(f"{self.page}/api/summary"), DEADLINE_S)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.postgres import Postgres
+from local.servers.postgres import Postgres
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import Fleet, database_settings, fleet, own, own_database, spans_of, traceparent
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import (
     JSON,

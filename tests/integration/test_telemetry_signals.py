@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from common.core.endpoints import MYTHICAL
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import (
     Fleet,

@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.process import Process
-from local.program import answers_ok
+from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, Service, eventually
 from tests.integration.service_support import ask
+from tools.query import is_up
 
 MODULE = "tests.integration.minimal_service"
 THREADS = 2
@@ -43,7 +43,7 @@ def running(folder: Path, number: int = 0) -> Iterator[Service]:
     """Give a service that answers; it is killed at the end if it still runs."""
     started = service(folder, number)
     try:
-        started.process.wait_ready(lambda: answers_ok(f"{started.base_url}/"), DEADLINE_S)
+        started.process.wait_ready(lambda: is_up(f"{started.base_url}/"), DEADLINE_S)
         yield started
     finally:
         started.process.kill()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.addresses import DEFAULTS
+from local.ports import DEFAULTS
 from tests.integration.demo_run import DemoRun
 from tests.workshop.pages import INDEX, Page, pages, typed
 from tests.workshop.shell import needs_jq, shell

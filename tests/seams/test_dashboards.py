@@ -12,7 +12,7 @@ import yaml
 from common.telemetry.profile_labels import PROFILE_ID
 from grafana.source.__main__ import FOLDER, stale
 from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
-from grafana.source.reading import Asked, asked, boards, choices, panels
+from grafana.source.reading import PanelQuery, boards, panel_queries, panels, query_variables
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in, recorded, rules_ask
 from tests.seams.tree import ROOT
 
@@ -25,7 +25,7 @@ KEPT = {
 # Zero width space and joiners, direction marks, soft hyphen, no-break space, byte order mark.
 INVISIBLE = re.compile("[\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]")
 EVERY_BOARD = pytest.mark.parametrize("name", boards())
-ASKED_OF_MIMIR = [it for it in asked() if it.source == "mimir"]
+ASKED_OF_MIMIR = [it for it in panel_queries() if it.source == "mimir"]
 
 
 def every_panel() -> Iterator[tuple[str, Json]]:
@@ -121,14 +121,14 @@ def test_a_trace_that_is_clicked_opens_in_the_panel_for_it() -> None:
     assert [panel["type"] for panel in panels(board) if panel["id"] == int(number[1])] == ["traces"]
 
 
-@pytest.mark.parametrize("it", list(asked()), ids=str)
-def test_each_query_names_a_source_that_is_provisioned(it: Asked) -> None:
+@pytest.mark.parametrize("it", list(panel_queries()), ids=str)
+def test_each_query_names_a_source_that_is_provisioned(it: PanelQuery) -> None:
     """A uid that nobody has ends in "data source not found"."""
     assert it.query["datasource"] == {"uid": it.source, "type": SOURCES[it.source]}
 
 
 @pytest.mark.parametrize("it", ASKED_OF_MIMIR, ids=str)
-def test_each_metric_that_is_asked_for_is_told_by_someone(it: Asked) -> None:
+def test_each_metric_that_is_asked_for_is_told_by_someone(it: PanelQuery) -> None:
     """By a service, as the reference says, or by a program that was seen to tell it."""
     unknown = names_in(it.text) - documented() - FROM_OTHERS - recorded()
     assert not unknown, (
@@ -146,14 +146,14 @@ def test_metrics_are_told_from_functions_labels_and_texts() -> None:
 def test_what_is_marked_on_graphs_is_told_by_someone(name: str) -> None:
     """A mark that asks for nothing marks nothing, and nobody notices."""
     marks = boards()[name]["annotations"]["list"]
-    assert {mark["name"] for mark in marks} >= {"Alerts", "Planted faults"}
+    assert {mark["name"] for mark in marks} >= {"Alerts", "Injected faults"}
     for mark in marks:
         assert mark["datasource"]["uid"] in SOURCES
         if mark["datasource"]["uid"] == MIMIR.uid:
             assert names_in(mark["target"]["expr"]) <= documented() | FROM_OTHERS | recorded()
 
 
-@pytest.mark.parametrize(("board", "series", "label"), list(choices()))
+@pytest.mark.parametrize(("board", "series", "label"), list(query_variables()))
 def test_what_readers_choose_from_is_told_by_someone(board: str, series: str, label: str) -> None:
     """A list without an entry empties every panel that uses it."""
     assert names_in(series) <= documented() | FROM_OTHERS | recorded(), f"{board}: {label}"
@@ -165,7 +165,7 @@ def test_the_metrics_of_others_that_are_listed_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("it", ASKED_OF_MIMIR, ids=str)
-def test_each_rate_is_over_a_window_that_holds_several_values(it: Asked) -> None:
+def test_each_rate_is_over_a_window_that_holds_several_values(it: PanelQuery) -> None:
     """Over a fixed window a rate is empty where values come more rarely, and hides waves where they come often."""
     for window in re.findall(r"\[([^\]]+)\]", it.text):
         assert window in {"$__rate_interval", "$__range", "1m"}, it.text

@@ -1,4 +1,4 @@
-"""Imports go one way: services know of common, common of nobody, and nobody of the run without Docker."""
+"""Imports go one way: from services to common, and from the tools to both; nothing imports back."""
 
 import ast
 from collections.abc import Iterator
@@ -11,13 +11,14 @@ TREES = {name: ast.parse(text) for name, text in texts(".py") if not name.endswi
 ALLOWED = {
     "common": {"common"},
     "services": {"common", "services"},
-    "local": {"common", "local"},
-    "bench": {"common", "services", "local", "bench"},
-    "doctor": {"common", "local", "doctor"},
+    "tools": {"tools"},
+    "local": {"common", "tools", "local"},
+    "bench": {"common", "services", "tools", "local", "bench"},
+    "doctor": {"common", "tools", "local", "doctor"},
     "loadtest": {"common", "loadtest"},
-    "workshop": {"common", "workshop"},
-    "mimir": {"mimir"},
-    "grafana": {"grafana", "mimir"},
+    "workshop": {"common", "tools", "workshop"},
+    "mimir": {"tools", "mimir"},
+    "grafana": {"tools", "grafana", "mimir"},
 }
 ALLOWED["tests"] = {*ALLOWED, "tests"}
 

@@ -31,7 +31,7 @@ def test_a_scenario_changes_something(of: Scenario) -> None:
 @each_scenario
 def test_what_a_learner_is_told_does_not_give_the_answer_away(of: Scenario) -> None:
     """Nor does the name, the title or a hint name a fault."""
-    told = " ".join((of.name, of.title, of.told, *of.hints)).lower()
+    told = " ".join((of.name, of.title, of.complaint, *of.hints)).lower()
     assert not [fault.name for fault in of.faults if fault.name in told]
     assert 2 <= len(of.hints) <= 4
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from local.ports import LOOPBACK, answers, free_port
-from local.process import Process
-from local.program import answers_ok
+from local.processes.process import Process
 from tests.integration.running import DEADLINE_S, Gateway
 from tests.seams.tree import ROOT
+from tools.query import is_up
 
 FOLDER = ROOT / "alloy"
 BINARY = os.environ.get("ALLOY_BIN") or shutil.which("alloy")
@@ -101,7 +101,7 @@ def loaded(config: Path, folder: Path, told: Mapping[str, str] | None = None) ->
     )
     process.launch()
     try:
-        process.wait_ready(lambda: answers_ok(f"http://{http}/-/ready"), DEADLINE_S)
+        process.wait_ready(lambda: is_up(f"http://{http}/-/ready"), DEADLINE_S)
         yield Alloy(process, f"http://{http}", told)
     finally:
         process.stop(2)

@@ -7,9 +7,9 @@ import pytest
 
 from common.core.env import Env
 from tests.stack.backends import HOST, Backends, port
-from workshop.errors import WorkshopError
+from workshop import WorkshopError
+from workshop.fault_client import FaultClient
 from workshop.settings import load
-from workshop.switches import Switches
 
 
 def silent() -> str:
@@ -34,9 +34,9 @@ def stack() -> Backends:
 
 
 @pytest.fixture(scope="session")
-def switches(stack: Backends) -> Switches:  # noqa: ARG001 - there is none to switch without it
+def switches(stack: Backends) -> FaultClient:  # noqa: ARG001 - there is none to switch without it
     """The switches of the services that the stack listens to, or skip."""
-    found = Switches(load(Env(os.environ)).services)
+    found = FaultClient(load(Env(os.environ)).services)
     try:
         found.states()
     except WorkshopError as away:

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from grafana.source.reading import Asked
+from grafana.source.reading import PanelQuery
 from tests.seams.compose_files import dotenv
 from tests.stack.backends import Backends, port
 
@@ -16,7 +16,7 @@ WINDOW_S = 900
 RATE_INTERVALS = {"5s": "20s", "15s": "60s"}
 
 
-def ask(stack: Backends, it: Asked, text: str) -> object:
+def ask(stack: Backends, it: PanelQuery, text: str) -> object:
     """Return what a source answers to the text of a query; empty where there is no data."""
     match it.source:
         case "mimir":
@@ -53,7 +53,7 @@ def log_query(stack: Backends, expression: str) -> list[Any]:
     return list(stack.fetch("LOKI_PORT", path, query=expression, start=start, limit=20)["data"]["result"])
 
 
-def profile(stack: Backends, it: Asked, selector: str) -> object:
+def profile(stack: Backends, it: PanelQuery, selector: str) -> object:
     """Return the series of a kind of profile, or the total of its flame graph."""
     now = int(time.time() * 1000)
     body = {
@@ -89,7 +89,7 @@ def rows(stack: Backends, text: str) -> list[Any]:
         return connection.execute(text.encode()).fetchall()
 
 
-def plain(it: Asked, expression: str) -> str:
+def plain(it: PanelQuery, expression: str) -> str:
     """Return a query without what only Grafana understands."""
     window = RATE_INTERVALS[it.query.get("interval", "15s")]
     return expression.replace("$__rate_interval", window).replace("$__range", f"{WINDOW_S}s").replace("$__auto", "1m")

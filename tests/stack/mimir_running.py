@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from local.ports import LOOPBACK, free_port
-from local.process import Process
-from local.program import answers_ok
+from local.processes.process import Process
 from tests.seams.tree import ROOT
+from tools.query import is_up
 
 FOLDER = ROOT / "mimir"
 BINARY = os.environ.get("MIMIR_BIN") or shutil.which("mimir")
@@ -104,7 +104,7 @@ def running(folder: Path, **told: str) -> Iterator[Mimir]:
     )  # fmt: skip
     process.launch()
     try:
-        process.wait_ready(lambda: answers_ok(f"http://{LOOPBACK}:{port}/ready"), START_S)
+        process.wait_ready(lambda: is_up(f"http://{LOOPBACK}:{port}/ready"), START_S)
         yield Mimir(process, f"http://{LOOPBACK}:{port}")
     finally:
         process.stop(10)

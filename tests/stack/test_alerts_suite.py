@@ -15,8 +15,8 @@ from mimir.source.rules import alerts
 from tests.stack.backends import Backends, addresses
 from tests.stack.scenario_running import running
 from workshop import scenario
+from workshop.fault_client import FaultClient
 from workshop.stack import Stack
-from workshop.switches import Switches
 
 # A wave of the requester takes 155 s. A ticket looks back for three minutes, and what was late has to be worked off.
 QUIET_S = 170.0
@@ -47,7 +47,7 @@ def test_every_alert_is_fired_in_a_round() -> None:
     assert {alert for names in ROUNDS for name in names for alert in scenario.read(name).alerts} == set(alerts())
 
 
-def test_nothing_fires_by_default(asked: Stack, switches: Switches) -> None:
+def test_nothing_fires_by_default(asked: Stack, switches: FaultClient) -> None:
     """With the planted faults at the strength that they have when nobody says anything."""
     assert [state.fault.name for state in switches.states() if state.strength != state.fault.default] == []
     until(lambda: not asked.firing(), CLEARS_S, "end of alerts from before")
@@ -59,7 +59,7 @@ def test_nothing_fires_by_default(asked: Stack, switches: Switches) -> None:
 
 @pytest.mark.parametrize("names", ROUNDS, ids=" ".join)
 def test_each_alert_fires_while_its_scenario_runs_and_clears_afterwards(
-    names: tuple[str, ...], asked: Stack, switches: Switches
+    names: tuple[str, ...], asked: Stack, switches: FaultClient
 ) -> None:
     """Within the time that its file gives it; a fault that nobody is told of before it is over teaches nothing."""
     wanted = {alert: name for name in names for alert in scenario.read(name).alerts}

@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from doctor.ask import SAMPLE, ask, total
-from local.postgres import Postgres
+from doctor.metrics_text import SAMPLE, total
+from local.servers.postgres import Postgres
 from tests.integration.conftest import postgres, servers_folder
 from tests.integration.database_roles import roles
 from tests.integration.running import eventually
 from tests.seams.dashboard_metrics import FROM_OTHERS
 from tests.stack.alloy_running import environ, needs_alloy, running
+from tools.query import send
 
 __all__ = ["postgres", "servers_folder"]
 
@@ -22,7 +23,7 @@ def measured(folder: Path, dsn: str) -> str:
     """Have Alloy measure Postgres: the page of its exporter, once it reached it."""
 
     def look() -> str:
-        page = ask(one.http + EXPORTER).text
+        page = send(one.http + EXPORTER).text
         return page if total(page, "pg_up") == 1 else ""
 
     folder.mkdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from grafana.source.reading import Asked, asked, filled
+from grafana.source.reading import PanelQuery, panel_queries, with_values
 from tests.stack.backends import Backends, eventually
 from tests.stack.dashboards_asking import ask
 
@@ -22,12 +22,12 @@ CHOICES = {
 MAY_BE_EMPTY = {
     ("mlt", "Autologged Errors"): "with ALWAYS_SUCCEED no request fails",
     ("mlt-erroring-endpoints", "Error rates"): "with ALWAYS_SUCCEED no request fails",
-    ("mlt-erroring-endpoints", "Share of requests that fail"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "Share of failed requests"): "with ALWAYS_SUCCEED no request fails",
     ("mlt-erroring-endpoints", "p99"): "with ALWAYS_SUCCEED no request fails",
     ("mlt-erroring-endpoints", "Root Cause: Errors"): "with ALWAYS_SUCCEED no request fails",
-    ("mlt-erroring-endpoints", "What the server says"): "with ALWAYS_SUCCEED no request fails",
+    ("mlt-erroring-endpoints", "Server log"): "with ALWAYS_SUCCEED no request fails",
     ("slo", "Firing now"): "by default no alert fires",
-    ("alloy", "What Alloy says"): "Alloy logs little while all is well",
+    ("alloy", "Alloy's log"): "Alloy logs little while all is well",
     ("profiles", "Traces with a profile"): "a fast machine has no request that takes 20 ms",
 }
 
@@ -39,10 +39,10 @@ def choices(stack: Backends) -> dict[str, str]:
     return CHOICES | {"dashTraceID": trace["traceID"]}
 
 
-@pytest.mark.parametrize("it", list(asked()), ids=str)
-def test_each_query_of_each_dashboard_brings_data(it: Asked, stack: Backends, choices: dict[str, str]) -> None:
+@pytest.mark.parametrize("it", list(panel_queries()), ids=str)
+def test_each_query_of_each_dashboard_brings_data(it: PanelQuery, stack: Backends, choices: dict[str, str]) -> None:
     """A panel without data is either a mistake, or in the list above with its reason; even then its query is taken."""
-    text = filled(it.text, choices)
+    text = with_values(it.text, choices)
     if (it.board, it.panel) in MAY_BE_EMPTY:
         ask(stack, it, text)
     else:
@@ -51,4 +51,4 @@ def test_each_query_of_each_dashboard_brings_data(it: Asked, stack: Backends, ch
 
 def test_the_panels_that_may_be_empty_exist() -> None:
     """A panel that was renamed leaves the list."""
-    assert {(it.board, it.panel) for it in asked()} >= MAY_BE_EMPTY.keys()
+    assert {(it.board, it.panel) for it in panel_queries()} >= MAY_BE_EMPTY.keys()

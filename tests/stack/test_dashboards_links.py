@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import yaml
 
-from grafana.source.reading import choices
+from grafana.source.reading import query_variables
 from tests.seams.tree import ROOT
 from tests.stack.backends import Backends, eventually
 from tests.stack.dashboards_asking import reader
@@ -32,7 +32,7 @@ def target(uid: str) -> dict[str, Any]:
     return next(way["config"]["target"] for way in PROVISIONED["tempo"]["correlations"] if way["targetUID"] == uid)
 
 
-@pytest.mark.parametrize(("board", "series", "label"), list(choices()))
+@pytest.mark.parametrize(("board", "series", "label"), list(query_variables()))
 def test_readers_have_something_to_choose_from(board: str, series: str, label: str, stack: Backends) -> None:
     """The list above each dashboard has entries."""
     eventually(

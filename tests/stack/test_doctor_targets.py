@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor.targets import findings
+from doctor.backends import failed_targets
 from tests.integration.running import eventually
 from tests.stack.mimir_running import Mimir, needs_mimir, now, running, series
 
@@ -33,10 +33,10 @@ def tell(mimir: Mimir, **services: list[float]) -> None:
 
 def test_only_what_was_not_reached_for_a_minute_is_told(mimir: Mimir) -> None:
     """Neither what has just been started, nor what was away for a moment, nor what is well."""
-    assert findings(mimir.base, {}) == []
+    assert failed_targets(mimir.base, {}) == []
     well, away = [1.0] * SAMPLES, [0.0] * SAMPLES
     tell(mimir, rabbitmq=away, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=well, pg=well)
-    told = eventually(lambda: findings(mimir.base, {}), what="nothing was told")
+    told = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was told")
     assert [finding.what for finding in told] == ["metrics of rabbitmq"]
 
 
@@ -44,6 +44,6 @@ def test_a_database_that_does_not_let_alloy_in_is_told_though_it_answers(mimir: 
     """Alloy's exporter is up then; that it does not get in, it says by a metric of its own."""
     tell(mimir, postgres=[1.0] * SAMPLES, pg=[0.0] * SAMPLES)
     told = eventually(
-        lambda: [each for each in findings(mimir.base, {}) if each.what == "metrics of postgres"], what="nothing"
+        lambda: [each for each in failed_targets(mimir.base, {}) if each.what == "metrics of postgres"], what="nothing"
     )
     assert "does not let Alloy in" in told[0].said

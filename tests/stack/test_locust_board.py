@@ -11,20 +11,20 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from grafana.source.annotations import RUNNING
-from grafana.source.reading import Asked, asked, filled
+from grafana.source.board import RUNNING
+from grafana.source.reading import PanelQuery, panel_queries, with_values
 from local.ports import LOOPBACK, free_port
-from local.postgres import Postgres
-from local.process import Process
-from local.program import answers_ok
+from local.processes.process import Process
+from local.servers.postgres import Postgres
 from tests.integration.load_support import environment, needs_locust, run_load
 from tests.stack import alloy_running, mimir_running
 from tests.stack.backends import Backends, eventually
 from tests.stack.dashboards_asking import ask, metric
+from tools.query import is_up
 
 pytestmark = [needs_locust, alloy_running.needs_alloy, mimir_running.needs_mimir]
 
-QUERIES = [it for it in asked() if it.board == "locust" and it.source == "mimir"]
+QUERIES = [it for it in panel_queries() if it.board == "locust" and it.source == "mimir"]
 RUN = {"LOAD_RUN_ID": "board", "LOAD_USERS": "6", "LOAD_RATE": "6", "LOAD_TIME": "30", "LOAD_SHAPE": "steps"}
 
 
@@ -78,7 +78,7 @@ class _Server:
 
     def __enter__(self) -> str:
         self._process.launch()
-        self._process.wait_ready(lambda: answers_ok(f"{self._address}/readyz"), 60)
+        self._process.wait_ready(lambda: is_up(f"{self._address}/readyz"), 60)
         return self._address
 
     def __exit__(self, *_: object) -> None:
@@ -87,9 +87,9 @@ class _Server:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("it", QUERIES, ids=str)
-def test_each_query_of_locusts_dashboard_brings_data(it: Asked, mimir: Backends) -> None:
+def test_each_query_of_locusts_dashboard_brings_data(it: PanelQuery, mimir: Backends) -> None:
     """A name or a label that differs between Locust, Alloy and the panel would leave it empty."""
-    text = filled(it.text, {"run": "board"})
+    text = with_values(it.text, {"run": "board"})
     if '_type=""' in text:
         text = text.replace('_type=""', '_type!=""')  # nobody but Locust asked this server
     eventually(lambda: ask(mimir, it, text), f"data for {text}")

@@ -11,9 +11,9 @@ import pytest
 from tests.stack.backends import Backends, addresses, eventually
 from tests.stack.scenario_running import running
 from workshop import scenario
+from workshop.fault_client import FaultClient
 from workshop.scenario import Symptom
 from workshop.stack import Stack
-from workshop.switches import Switches
 
 # Rates are over a minute, of what is pushed each five seconds, in waves that leave little to see for two minutes.
 COMES_S, GOES_S = 300.0, 300.0
@@ -35,7 +35,7 @@ def test_every_scenario_is_in_a_round() -> None:
 @pytest.mark.timeout(COMES_S + GOES_S + 60)
 @pytest.mark.parametrize("names", ROUNDS, ids=" ".join)
 def test_the_queries_of_a_scenario_have_answers_while_it_runs(
-    names: tuple[str, ...], stack: Backends, switches: Switches
+    names: tuple[str, ...], stack: Backends, switches: FaultClient
 ) -> None:
     """And none any more when it is over: a query that always answers shows nothing."""
     symptoms = [(name, symptom) for name in names for symptom in scenario.read(name).symptoms]
@@ -62,4 +62,4 @@ def _each(stack: Backends, symptoms: list[tuple[str, Symptom]], deadline_s: floa
     try:
         eventually(look, "all symptoms" if true else "end of all symptoms", deadline_s)
     except AssertionError:
-        pytest.fail(f"{time.monotonic() - begun:.0f} s: not {true}: {[(name, it.tells) for name, it in left]}")
+        pytest.fail(f"{time.monotonic() - begun:.0f} s: not {true}: {[(name, it.sentence) for name, it in left]}")

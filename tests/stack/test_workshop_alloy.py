@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.addresses import DEFAULTS
-from local.ports import free_port
+from local.ports import DEFAULTS, free_port
 from tests.integration.conftest import servers_folder
 from tests.integration.demo_run import DemoRun
 from tests.stack.alloy_running import alloy, needs_alloy

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local.process import Process
+from local.processes.process import Process
 from tests.seams.tree import ROOT
 from tests.workshop.outputs import matches
 from tests.workshop.pages import Block

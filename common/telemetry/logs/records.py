@@ -44,7 +44,7 @@ class LogfmtFormatter(logging.Formatter):
         """Return the line."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         head = {"time": when, "level": level(record)}
-        return logfmt(head | labels(record) | fields(record))
+        return logfmt({**head, **labels(record), **fields(record)})
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:

@@ -47,7 +47,7 @@ def start_logs(
 ) -> logging.Handler:
     """Send the process's log records where the settings say; return the handler, whose close() flushes.
 
-    Counts `mythical_log_lines_dropped` by `reason`, so that a gap in the logs can be told from silence.
+    Counts `mythical_log_lines_dropped` by `reason`, so that a gap in the logs is not mistaken for silence.
     """
     lines = meter.create_counter("mythical_log_lines_dropped", description="Log lines dropped, by reason.")
 

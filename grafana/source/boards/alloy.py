@@ -1,8 +1,8 @@
-"""Alloy: what comes in, what goes out, what waits and what is lost, signal by signal."""
+"""Alloy: data received, sent, queued and dropped, by signal."""
 
 from grafana.source.board import Board, Row
 from grafana.source.panels import lines, logs, override, stat, table, thresholds
-from grafana.source.queries import CORES, FETCHED, Query, figure, log_lines, metric
+from grafana.source.queries import CORES, SCRAPED, Query, instant, log_lines, metric
 
 ALLOY = 'service="alloy"'
 SICK = 'health_type!="healthy"'
@@ -10,27 +10,27 @@ SICK = 'health_type!="healthy"'
 
 def rate(name: str, legend: str) -> Query:
     """Return the rate of one of Alloy's counters."""
-    return metric(f"sum(rate({name}{{{ALLOY}}}[$__rate_interval]))", legend, every=FETCHED)
+    return metric(f"sum(rate({name}{{{ALLOY}}}[$__rate_interval]))", legend, every=SCRAPED)
 
 
 def loss(name: str, legend: str) -> Query:
     """Return the rate of a counter that does not exist before the first loss."""
-    return metric(f"sum(rate({name}{{{ALLOY}}}[$__rate_interval])) or vector(0)", legend, every=FETCHED)
+    return metric(f"sum(rate({name}{{{ALLOY}}}[$__rate_interval])) or vector(0)", legend, every=SCRAPED)
 
 
 def value(expression: str, legend: str) -> Query:
-    """Return a figure of Alloy, as it is."""
-    return metric(expression, legend, every=FETCHED)
+    """Return the current value of one of Alloy's metrics."""
+    return metric(expression, legend, every=SCRAPED)
 
 
 def now() -> Row:
-    """The state at a glance."""
+    """Return the row with the state at a glance."""
     return Row(
         "Now",
         (
             stat(
                 "Unhealthy components",
-                "Parts of the configuration that do not work. Alloy's own page says why.",
+                "Components that are not healthy. Alloy's UI shows the reason.",
                 "short",
                 value(
                     f"sum(alloy_component_controller_running_components{{{ALLOY},{SICK}}}) or vector(0)",
@@ -40,12 +40,12 @@ def now() -> Row:
             ),
             stat(
                 "Targets down",
-                "Addresses that Alloy scrapes and that do not answer.",
+                "Scrape targets that do not answer.",
                 "short",
                 value("count(up == 0) or vector(0)", "down"),
                 thresholds=thresholds((None, "green"), (1, "red")),
             ),
-            stat("CPU", "Processor time in use.", CORES, rate("process_cpu_seconds_total", "cores")),
+            stat("CPU", "CPU time in use.", CORES, rate("process_cpu_seconds_total", "cores")),
             stat(
                 "Memory",
                 "Physical memory in use.",
@@ -57,34 +57,34 @@ def now() -> Row:
 
 
 def signals() -> Row:
-    """In and out, signal by signal."""
+    """Return the row with throughput by signal."""
     return Row(
         "In and out",
         (
             lines(
                 "Spans",
-                "Spans per second: taken over OTLP, sent to Tempo. With tail sampling fewer go out than come in.",
+                "Spans per second: received over OTLP, sent to Tempo. With tail sampling, fewer are sent.",
                 "cps",
                 rate("otelcol_receiver_accepted_spans_total", "in"),
                 rate("otelcol_exporter_sent_spans_total", "out"),
             ),
             lines(
                 "Metrics",
-                "Points per second: pushed over OTLP, fetched from targets, sent to Mimir.",
+                "Data points per second: received over OTLP, scraped from targets, sent to Mimir.",
                 "cps",
                 rate("otelcol_receiver_accepted_metric_points_total", "pushed"),
                 rate("prometheus_remote_storage_samples_total", "out"),
             ),
             lines(
                 "Log lines",
-                "Lines per second: pushed to Alloy, and sent to Loki with those that Alloy makes of spans and its own.",
+                "Log lines per second: received, and sent to Loki together with those of spans and Alloy's own.",
                 "cps",
                 rate("loki_source_api_entries_written", "in"),
                 rate("loki_write_sent_entries_total", "out"),
             ),
             lines(
                 "Profiles",
-                "Profiles per second that were sent to Pyroscope.",
+                "Profiles per second sent to Pyroscope.",
                 "cps",
                 rate("pyroscope_write_sent_profiles_total", "out"),
             ),
@@ -93,13 +93,13 @@ def signals() -> Row:
 
 
 def losses() -> Row:
-    """What waits and what is lost."""
+    """Return the row with queued and dropped data."""
     return Row(
-        "Waiting and lost",
+        "Queued and dropped",
         (
             lines(
                 "Queue to Tempo",
-                "Batches that wait for Tempo, and how many may: above it they are dropped.",
+                "Batches that wait for Tempo, and the capacity of the queue; above it, batches are dropped.",
                 "short",
                 value(f"max by (data_type) (otelcol_exporter_queue_size{{{ALLOY}}})", "{{data_type}}"),
                 value(f"max(otelcol_exporter_queue_capacity{{{ALLOY}}})", "limit"),
@@ -114,8 +114,8 @@ def losses() -> Row:
                 width=8,
             ),
             lines(
-                "Refused and lost",
-                "Per second. Refused: the memory limit was reached, the sender tries again. The others are gone.",
+                "Refused and dropped",
+                "Per second. Refused: the memory limit was reached and the sender retries. The others are lost.",
                 "cps",
                 loss("otelcol_receiver_refused_spans_total", "spans refused"),
                 loss("otelcol_exporter_send_failed_spans_total", "spans lost"),
@@ -130,16 +130,16 @@ def losses() -> Row:
 
 
 def targets() -> Row:
-    """What is scraped."""
+    """Return the row with scrape targets."""
     labels = {"job": "Job", "service": "Service", "instance": "Instance"}
     return Row(
         "Targets",
         (
             table(
                 "Targets",
-                "What Alloy scrapes, whether it answers, and how many samples each scrape keeps.",
+                "Scrape targets, whether they answer, and the samples of each scrape.",
                 "short",
-                figure('up{group="infrastructure"}', "{{service}}", every=FETCHED, table=True),
+                instant('up{group="infrastructure"}', "{{service}}", every=SCRAPED, table=True),
                 columns=labels | {"Value": "Up"},
                 width=12,
                 height=10,
@@ -150,13 +150,13 @@ def targets() -> Row:
                 ],
             ),
             lines(
-                "Series in the log ahead of Mimir",
-                "Series that Alloy keeps on disk until Mimir has them.",
+                "Series in the write-ahead log",
+                "Series that Alloy stores on disk until Mimir has received them.",
                 "short",
                 value(f"sum(prometheus_remote_write_wal_storage_active_series{{{ALLOY}}})", "series"),
                 height=10,
             ),
-            logs("What Alloy says", "Alloy's own log.", log_lines('{service="alloy"}')),
+            logs("Alloy's log", "Alloy's own log.", log_lines('{service="alloy"}')),
         ),
     )
 
@@ -167,6 +167,6 @@ def board() -> Board:
         "alloy",
         "mythical-alloy",
         "Alloy",
-        "What comes in, what goes out, what waits and what is lost, signal by signal.",
+        "Data received, sent, queued and dropped, by signal.",
         (now(), signals(), losses(), targets()),
     )

@@ -1,33 +1,33 @@
-"""Telemetry cost: what each service tells per second, what the stack needs to keep it, and what is lost."""
+"""Telemetry cost: what each service emits per second, what the stack needs to store it, and what is lost."""
 
 from grafana.source.board import Board, Row
 from grafana.source.panels import Panel, bars, lines, stat, table
-from grafana.source.queries import CORES, FETCHED, PUSHED, Query, figure, log_metric, metric, profile_metric
+from grafana.source.queries import CORES, PUSHED, SCRAPED, Query, instant, log_metric, metric, profile_metric
 
 CPU_PROFILES = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 EVERY_SERVICE = 'group=~"mythical|infrastructure"'
-# Mimir reads every series for this: only at the end of the time shown, never for each point of a line.
+# Mimir reads every series for this query, so it is evaluated only once, at the end of the time range.
 BY_SERVICE = f"count by (service) ({{{EVERY_SERVICE}}})"
-# Those of the service graph are of two services, client and server.
+# Series of the service graph belong to two services, client and server.
 SERIES = f'sort_desc(label_replace({BY_SERVICE}, "service", "between services", "service", ""))'
 LARGEST = f"topk(15, count by (__name__, service) ({{{EVERY_SERVICE}}}))"
 
 
 def rate(name: str, legend: str) -> Query:
-    """Return a rate over all that tell of it."""
-    return metric(f"sum(rate({name}[$__rate_interval]))", legend, every=FETCHED)
+    """Return a rate summed over all sources."""
+    return metric(f"sum(rate({name}[$__rate_interval]))", legend, every=SCRAPED)
 
 
-def loss(name: str, legend: str, *, every: str = FETCHED) -> Query:
+def loss(name: str, legend: str, *, every: str = SCRAPED) -> Query:
     """Return the rate of a counter that does not exist before the first loss."""
     return metric(f"sum(rate({name}[$__rate_interval])) or vector(0)", legend, every=every)
 
 
 def lost() -> Panel:
-    """What never arrived."""
+    """Return the row with lost data."""
     return lines(
         "Lost",
-        "Per second: what a service had to give up because nobody took it, or not fast enough.",
+        "Per second: data that a service dropped because it was not accepted, or not fast enough.",
         "cps",
         loss('otel_sdk_processor_span_processed_total{error_type="queue_full"}', "spans", every=PUSHED),
         loss('otel_sdk_exporter_span_exported_total{error_type!=""}', "spans that were sent", every=PUSHED),
@@ -41,7 +41,7 @@ def lost() -> Panel:
 
 
 def totals() -> Row:
-    """What the back ends take in."""
+    """Return the row with the backends' intake."""
     return Row(
         "Taken in",
         (
@@ -49,24 +49,24 @@ def totals() -> Row:
                 "Active series",
                 "Series that Mimir holds in memory.",
                 "short",
-                metric('sum(cortex_ingester_memory_series{service="mimir"})', "series", every=FETCHED),
+                metric('sum(cortex_ingester_memory_series{service="mimir"})', "series", every=SCRAPED),
             ),
             stat("Samples", "Samples per second.", "cps", rate("cortex_distributor_received_samples_total", "samples")),
             stat(
                 "Spans",
-                "Spans per second that Tempo takes.",
+                "Spans per second that Tempo receives.",
                 "cps",
                 rate("tempo_distributor_spans_received_total", "spans"),
             ),
             stat(
                 "Exemplars",
-                "Points that lead from a metric to a trace, per second.",
+                "Exemplars per second, which link a metric to a trace.",
                 "cps",
                 rate("cortex_distributor_received_exemplars_total", "exemplars"),
             ),
             lines(
-                "Bytes taken in",
-                "Bytes per second of spans, log lines and profiles, before they are compressed.",
+                "Bytes received",
+                "Bytes per second of spans, log lines and profiles, before compression.",
                 "Bps",
                 rate("tempo_distributor_bytes_received_total", "spans"),
                 rate('loki_distributor_bytes_received_total{service="loki"}', "log lines"),
@@ -78,11 +78,11 @@ def totals() -> Row:
 
 
 def by_service() -> Row:
-    """Who tells how much."""
+    """Return the row with data by service."""
     return Row(
         "By service",
         (
-            bars("Series", "Active series, now.", "short", figure(SERIES, "{{service}}", every=FETCHED), height=16),
+            bars("Series", "Active series now.", "short", instant(SERIES, "{{service}}", every=SCRAPED), height=16),
             lines(
                 "Spans",
                 "Spans per second.",
@@ -102,7 +102,7 @@ def by_service() -> Row:
             ),
             lines(
                 "Profiled",
-                "CPU time that was sampled: a hundred stacks for each second of a core. An idle service has none.",
+                "Sampled CPU time: a hundred stacks per second of a core. An idle service has none.",
                 CORES,
                 profile_metric(CPU_PROFILES, '{service_name=~"mythical-.*"}', by="service_name"),
                 stacked=True,
@@ -111,9 +111,9 @@ def by_service() -> Row:
             lost(),
             table(
                 "Largest metrics",
-                "Metrics with the most series, now. A label with many values is the usual reason.",
+                "Metrics with the most series now. The usual cause is a label with many values.",
                 "short",
-                figure(LARGEST, "{{__name__}}", every=FETCHED, table=True),
+                instant(LARGEST, "{{__name__}}", every=SCRAPED, table=True),
                 columns={"__name__": "Metric", "service": "Service", "Value": "Series"},
                 sort="Series",
                 width=24,
@@ -123,23 +123,23 @@ def by_service() -> Row:
 
 
 def programs() -> Row:
-    """What the programs need. Lines on top of each other need the same points in time, hence FETCHED for all."""
+    """Return the row with resource usage. Stacked lines need the same timestamps, hence SCRAPED for all."""
     return Row(
-        "What it takes",
+        "Resource usage",
         (
             lines(
                 "CPU",
-                "Processor time in use, by program.",
+                "CPU time in use, by program.",
                 CORES,
                 metric(
                     f"sum by (service) (rate(process_cpu_seconds_total{{{EVERY_SERVICE}}}[$__rate_interval]))",
                     "{{service}}",
-                    every=FETCHED,
+                    every=SCRAPED,
                 ),
                 metric(
                     "sum by (service) (rate(process_cpu_time_seconds_total[$__rate_interval]))",
                     "{{service}}",
-                    every=FETCHED,
+                    every=SCRAPED,
                 ),
                 stacked=True,
             ),
@@ -148,10 +148,10 @@ def programs() -> Row:
                 "Physical memory in use, by program.",
                 "bytes",
                 metric(
-                    f"sum by (service) (process_resident_memory_bytes{{{EVERY_SERVICE}}})", "{{service}}", every=FETCHED
+                    f"sum by (service) (process_resident_memory_bytes{{{EVERY_SERVICE}}})", "{{service}}", every=SCRAPED
                 ),
-                metric("sum by (service) (rabbitmq_process_resident_memory_bytes)", "{{service}}", every=FETCHED),
-                metric("sum by (service) (process_memory_usage_bytes)", "{{service}}", every=FETCHED),
+                metric("sum by (service) (rabbitmq_process_resident_memory_bytes)", "{{service}}", every=SCRAPED),
+                metric("sum by (service) (process_memory_usage_bytes)", "{{service}}", every=SCRAPED),
                 stacked=True,
             ),
         ),
@@ -164,7 +164,7 @@ def board() -> Board:
         "telemetry-cost",
         "mythical-telemetry-cost",
         "Telemetry cost",
-        "What each service tells per second, what the stack needs to keep it, and what is lost.",
+        "What each service emits per second, what the stack needs to store it, and what is lost.",
         (totals(), by_service(), programs()),
         refresh="30s",
     )

@@ -1,17 +1,16 @@
-"""MLT Erroring Endpoints: which endpoints fail, how slowly, and at which span it begins."""
+"""MLT Erroring Endpoints: which endpoints fail, how long that takes, and in which span the error starts."""
 
-from grafana.source.board import Board, Row
+from grafana.source.board import Board, QueryVariable, Row
 from grafana.source.links import explore
 from grafana.source.panels import lines, logs, override, table
 from grafana.source.queries import log_lines, metric, traces
-from grafana.source.variables import Choice
 
 SERVED = 'service="mythical-server",span_kind="SPAN_KIND_SERVER"'
 CHOSEN = f'{SERVED},http_target=~"$endpoint"'
 FAILED = f'{CHOSEN},status_code="STATUS_CODE_ERROR"'
 CALLS = "traces_spanmetrics_calls_total"
 FAILED_TRACES = explore(
-    "Traces of what failed",
+    "Traces with errors",
     traces('{ kind = server && span.http.target = "${__field.labels.http_target}" && status = error }'),
 )
 
@@ -22,49 +21,49 @@ def rate(selector: str, metric_name: str = CALLS, *, by: str = "http_target") ->
 
 
 def p99(selector: str) -> str:
-    """Return PromQL for the time that one of a hundred requests exceeds."""
+    """Return PromQL for the 99th percentile of durations."""
     return f"histogram_quantile(0.99, {rate(selector, 'traces_spanmetrics_latency_bucket', by='http_target, le')})"
 
 
 def board() -> Board:
     """Return the dashboard."""
     how_many = Row(
-        "How many, and how slowly",
+        "Rate and duration",
         (
             lines(
                 "Error rates",
-                "Requests per second that the server fails, by endpoint.",
+                "Failed requests per second, by endpoint.",
                 "reqps",
                 metric(rate(FAILED), "{{http_target}}"),
                 links=[FAILED_TRACES],
             ),
             lines(
-                "Share of requests that fail",
-                "Failed requests out of all to the same endpoint.",
+                "Share of failed requests",
+                "The share of failed requests to each endpoint.",
                 "percentunit",
                 metric(f"{rate(FAILED)} / {rate(CHOSEN)}", "{{http_target}}"),
                 links=[FAILED_TRACES],
             ),
             lines(
                 "p99",
-                "Of a hundred failed requests one took longer. Each point is one request and leads to its trace.",
+                "99th percentile of failed requests. Each point is one request and links to its trace.",
                 "s",
                 metric(p99(FAILED), "{{http_target}}", exemplars=True),
             ),
             lines(
-                "p99 of requests that succeed",
-                "The same for those that did not fail, to compare.",
+                "p99 of successful requests",
+                "The same for successful requests, to compare.",
                 "s",
                 metric(p99(f'{CHOSEN},status_code!="STATUS_CODE_ERROR"'), "{{http_target}}"),
             ),
         ),
     )
     cause = Row(
-        "Where it begins",
+        "Root cause",
         (
             table(
                 "Root Cause: Errors",
-                "Spans that failed below a request that was served, with the statement where it was the database.",
+                "Failed spans below a server request, with the statement if the database failed.",
                 "none",
                 traces(
                     '{ span.http.target =~ "$endpoint" && kind = server } >> { status = error } '
@@ -90,8 +89,8 @@ def board() -> Board:
                 height=11,
             ),
             logs(
-                "What the server says",
-                "Lines of the server at level error; the button of a line opens its trace.",
+                "Server log",
+                "Log lines of the server at level error. The button of a line opens its trace.",
                 log_lines('{job="mythical-server", level="error"} | logfmt | endpoint != ""'),
             ),
         ),
@@ -100,7 +99,7 @@ def board() -> Board:
         "mlt-erroring-endpoints",
         "9UKWKDqVy",
         "MLT Erroring Endpoints",
-        "Which endpoints fail, how slowly, and at which span it begins.",
+        "Which endpoints fail, how long that takes, and in which span the error starts.",
         (how_many, cause),
-        (Choice("endpoint", "Endpoint", f"{CALLS}{{{SERVED}}}", "http_target"),),
+        (QueryVariable("endpoint", "Endpoint", f"{CALLS}{{{SERVED}}}", "http_target"),),
     )

@@ -1,11 +1,9 @@
-"""Locust: which runs there were, how many users, what they met, and whether the generator itself kept up."""
+"""Locust: load runs, users, their results, and whether the load generator kept up."""
 
-from grafana.source.annotations import RUNNING
-from grafana.source.board import Board, Row
+from grafana.source.board import RUNNING, Board, QueryVariable, Row
 from grafana.source.links import explore
 from grafana.source.panels import lines, override, stat, table, thresholds, timeline
-from grafana.source.queries import CORES, figure, metric, traces
-from grafana.source.variables import Choice
+from grafana.source.queries import CORES, instant, metric, traces
 
 RUN = 'run_id=~"$run"'
 GENERATOR = 'service="mythical-loadtest"'
@@ -13,46 +11,46 @@ ROUNDS = traces('{ resource.service.name = "mythical-loadtest" && name =~ ".* ro
 
 
 def rate(name: str, *, by: str = "", having: str = "") -> str:
-    """Return how often something is counted per second, in the runs that are shown."""
+    """Return the rate of a counter in the selected runs."""
     grouped = f" by ({by})" if by else ""
     return f"sum{grouped} (rate({name}{{{RUN}{having}}}[$__rate_interval]))"
 
 
 def quantile(share: str) -> str:
-    """Return how long this share of the requests took at most."""
+    """Return a quantile of the request durations."""
     return f"histogram_quantile({share}, {rate('locust_request_duration_seconds_bucket', by='le')})"
 
 
 def share_of_checks(*, by: str = "") -> str:
-    """Return the share of checks that held."""
+    """Return the share of checks that passed."""
     held = rate("locust_checks_total", by=by, having=',result="held"')
     return f"{held} / {rate('locust_checks_total', by=by)}"
 
 
 def now() -> Row:
-    """The state at a glance."""
+    """Return the row with the state at a glance."""
     return Row(
         "Now",
         (
-            stat("Users", "Users at work.", "short", metric(f"sum(locust_users{{{RUN}}})", "users"), width=4),
+            stat("Users", "Active users.", "short", metric(f"sum(locust_users{{{RUN}}})", "users"), width=4),
             stat(
                 "Requests",
-                "Requests per second, as the users count them.",
+                "Requests per second, measured by the users.",
                 "reqps",
                 metric(rate("locust_requests_total"), "requests"),
                 width=5,
             ),
             stat(
                 "p95",
-                "How long 95 % of the requests took at most, as the users see it.",
+                "95th percentile of the request durations, measured by the users.",
                 "s",
                 metric(quantile("0.95"), "p95"),
                 width=5,
                 thresholds=thresholds((None, "green"), (0.3, "red")),
             ),
             stat(
-                "Checks that held",
-                "The share of checks of status, time and content that held.",
+                "Checks passed",
+                "The share of checks of status, time and content that passed.",
                 "percentunit",
                 metric(share_of_checks(), "held"),
                 width=5,
@@ -60,8 +58,8 @@ def now() -> Row:
             ),
             stat(
                 "Generator",
-                "Cores that the busiest process of the load uses. Near one core it measures itself, not the server: "
-                "add workers.",
+                "Cores used by the busiest process of the load generator. Near one core, it measures itself instead of "
+                "the server: add workers.",
                 CORES,
                 metric(f"max({cores()})", "busiest"),
                 width=5,
@@ -72,22 +70,22 @@ def now() -> Row:
 
 
 def runs() -> Row:
-    """Which runs there were."""
+    """Return the row with the runs."""
     return Row(
         "Runs",
         (
             timeline(
                 "Runs over time",
-                "From when to when each run had users. Also marked on the graphs; on other dashboards, at a switch.",
+                "When each run had users. Also annotated on the graphs; on other dashboards, by a toggle.",
                 metric(RUNNING, "{{run_id}} ({{shape}})"),
                 colors=thresholds((None, "blue")),
                 width=14,
             ),
             table(
                 "Requests by run",
-                "Requests of each run within the time that is shown.",
+                "Requests of each run within the time range.",
                 "short",
-                figure(
+                instant(
                     f"sum by (run_id, shape) (increase(locust_requests_total{{{RUN}}}[$__range]))",
                     "{{run_id}}",
                     table=True,
@@ -102,28 +100,28 @@ def runs() -> Row:
 
 
 def load() -> Row:
-    """What is put on the server."""
+    """Return the row with the load on the server."""
     return Row(
         "Load",
         (
             lines(
                 "Users by kind",
-                "Keepers, browsers and breeders at work.",
+                "Active keepers, browsers and breeders.",
                 "short",
                 metric(f"sum by (user_kind) (locust_users{{{RUN}}})", "{{user_kind}}"),
                 width=8,
                 stacked=True,
             ),
             lines(
-                "Requests by address",
-                "Requests per second, one line for each method and pattern of address.",
+                "Requests by route",
+                "Requests per second, one line for each method and route.",
                 "reqps",
                 metric(rate("locust_requests_total", by="method, route"), "{{method}} {{route}}"),
                 width=8,
             ),
             lines(
                 "The server's view",
-                "Requests per second that the server counts: those that are marked as synthetic, and all others.",
+                "Requests per second measured by the server: those marked as synthetic, and all others.",
                 "reqps",
                 metric(
                     'sum(rate(mythical_request_times_count{user_agent_synthetic_type!=""}[$__rate_interval]))',
@@ -141,13 +139,13 @@ def load() -> Row:
 
 
 def answers() -> Row:
-    """What came back."""
+    """Return the row with the results."""
     return Row(
         "Answers",
         (
             lines(
                 "Duration",
-                "How long requests take as the users see it; each point is one request and leads to its trace.",
+                "Request durations measured by the users. Each point is one request and links to its trace.",
                 "s",
                 metric(quantile("0.5"), "median"),
                 metric(quantile("0.95"), "p95", exemplars=True),
@@ -155,15 +153,15 @@ def answers() -> Row:
                 links=[explore("Traces of rounds", ROUNDS)],
             ),
             lines(
-                "Answers by status",
-                "Answers per second, by their status.",
+                "Responses by status",
+                "Responses per second, by status.",
                 "reqps",
                 metric(rate("locust_requests_total", by="status"), "{{status}}"),
                 overrides=[override("0", displayName="no answer")],
             ),
             lines(
-                "Checks that held, by check",
-                "The share of each check that held. A planted fault is no check that failed.",
+                "Checks passed, by check",
+                "The share of each check that passed. An injected fault is not a failed check.",
                 "percentunit",
                 metric(share_of_checks(by="check"), "{{check}}"),
                 max=1,
@@ -171,7 +169,7 @@ def answers() -> Row:
             ),
             lines(
                 "Failures by reason",
-                "Failures per second: a wrong status, too slow, no list of names, or a fault that was planted.",
+                "Failures per second: a wrong status, too slow, not a list of names, or an injected fault (planted).",
                 "reqps",
                 metric(rate("locust_failures_total", by="reason"), "{{reason}}"),
             ),
@@ -180,32 +178,32 @@ def answers() -> Row:
 
 
 def cores() -> str:
-    """Return the cores that each process of the load uses."""
+    """Return the cores that each process of the load generator uses."""
     return f"sum by (instance) (rate(process_cpu_time_seconds_total{{{GENERATOR}}}[$__rate_interval]))"
 
 
 def generator() -> Row:
-    """Whether the load is what it seems."""
+    """Return the row with the state of the load generator."""
     return Row(
         "The generator",
         (
             lines(
                 "CPU by process",
-                "Cores that each process of the load uses. A process has one at most.",
+                "Cores that each process of the load generator uses. A process uses at most one.",
                 CORES,
                 metric(cores(), "{{instance}}"),
                 width=8,
             ),
             lines(
                 "Memory by process",
-                "Physical memory of each process of the load.",
+                "Physical memory of each process of the load generator.",
                 "bytes",
                 metric(f"sum by (instance) (process_memory_usage_bytes{{{GENERATOR}}})", "{{instance}}"),
                 width=8,
             ),
             table(
                 "Latest rounds",
-                "Traces that begin at a user.",
+                "Traces that start at a user.",
                 "short",
                 ROUNDS,
                 columns={"Trace ID": "Trace ID", "Name": "Round", "Duration": "Duration"},
@@ -223,8 +221,8 @@ def board() -> Board:
         "locust",
         "mythical-locust",
         "Locust",
-        "Which runs of load there were, how many users, what they met, and whether the generator itself kept up.",
+        "Load runs, users, their results, and whether the load generator kept up.",
         (now(), runs(), load(), answers(), generator()),
-        (Choice("run", "Run", "locust_users", "run_id"),),
+        (QueryVariable("run", "Run", "locust_users", "run_id"),),
         about_load=True,
     )

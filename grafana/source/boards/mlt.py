@@ -1,16 +1,15 @@
-"""MLT Dashboard: rate, errors and duration of the requests, and from each figure the way to its traces and logs."""
+"""MLT Dashboard: rate, errors and duration of requests, with links from each value to its traces and logs."""
 
-from grafana.source.board import Board, Row
+from grafana.source.board import Board, QueryVariable, Row
 from grafana.source.links import explore
 from grafana.source.panels import gauge, lines, logs, node_graph, override, stat, table, thresholds
-from grafana.source.queries import figure, log_lines, metric, service_map, traces
-from grafana.source.variables import Choice
+from grafana.source.queries import instant, log_lines, metric, service_map, traces
 
 UID = "ed4f4709-4d3b-48fd-a311-a036b85dbd5b"
 
 CALLS = "traces_spanmetrics_calls_total"
-# As the one who asks sees it: only these spans know which release a request pretends to come from, and counting the
-# server's spans as well would count each request twice.
+# Measured by the requester: only its spans have the release of a request, and counting the server's spans as well would
+# count each request twice.
 ASKED = 'service="mythical-requester",span_kind="SPAN_KIND_CLIENT"'
 CHOSEN = f'{ASKED},http_target=~"$httpEndpoint",service_version=~"$serviceVersion",http_status_code=~"$httpStatus"'
 FAILED = f'{CHOSEN},status_code="STATUS_CODE_ERROR"'
@@ -18,19 +17,19 @@ ERROR_COLORS = thresholds((None, "green"), (0.02, "yellow"), (0.1, "red"))
 
 TRACEQL = 'resource.service.name = "mythical-requester" && span.http.target = "{target}"'
 VARIABLES = (
-    Choice("httpStatus", "Status", f"{CALLS}{{{ASKED}}}", "http_status_code"),
-    Choice("httpEndpoint", "Endpoint", f"{CALLS}{{{ASKED}}}", "http_target"),
-    Choice("serviceVersion", "Release", f"{CALLS}{{{ASKED}}}", "service_version"),
+    QueryVariable("httpStatus", "Status", f"{CALLS}{{{ASKED}}}", "http_status_code"),
+    QueryVariable("httpEndpoint", "Endpoint", f"{CALLS}{{{ASKED}}}", "http_target"),
+    QueryVariable("serviceVersion", "Release", f"{CALLS}{{{ASKED}}}", "service_version"),
 )
 
 
 def found(target: str, condition: str) -> str:
-    """Return TraceQL for the requests to one target for which a condition holds."""
+    """Return TraceQL for the requests to one target that match a condition."""
     return "{ " + TRACEQL.format(target=target) + f" && {condition}" + " }"
 
 
 def share_of_errors(by: str, window: str) -> str:
-    """Return PromQL for failed requests out of all, 0 where none failed."""
+    """Return PromQL for the share of failed requests, 0 if none failed."""
     failed = f"sum{by} (rate({CALLS}{{{FAILED}}}[{window}]))"
     every = f"sum{by} (rate({CALLS}{{{CHOSEN}}}[{window}]))"
     return f"({failed} or 0 * {every}) / {every}"
@@ -43,7 +42,7 @@ def mean_latency(by: str, window: str) -> str:
 
 
 def rates() -> Row:
-    """Requests and how many of them fail."""
+    """Return the row with request rate and errors."""
     per_target = f"sum by (http_target) (rate({CALLS}{{{CHOSEN}}}[$__rate_interval]))"
     erroring = traces(found("${__field.labels.http_target}", "status = error"))
     return Row(
@@ -51,7 +50,7 @@ def rates() -> Row:
         (
             lines(
                 "Request Rate",
-                "Requests per second that the requester makes, for each endpoint.",
+                "Requests per second that the requester sends, by endpoint.",
                 "reqps",
                 metric(per_target, "{{http_target}}"),
                 width=16,
@@ -64,29 +63,29 @@ def rates() -> Row:
             ),
             gauge(
                 "Overall Error %age",
-                "Requests that failed, out of all, over the time that is shown.",
+                "The share of failed requests over the time range.",
                 "percentunit",
-                figure(share_of_errors("", "$__range"), "failed"),
+                instant(share_of_errors("", "$__range"), "failed"),
                 width=8,
                 height=5,
                 colors=ERROR_COLORS,
             ),
             stat(
                 "Error Percentages by Target",
-                "Requests that failed, out of all to the same endpoint, over the time that is shown.",
+                "The share of failed requests to each endpoint over the time range.",
                 "percentunit",
-                figure(share_of_errors(" by (http_target)", "$__range"), "{{http_target}}"),
+                instant(share_of_errors(" by (http_target)", "$__range"), "{{http_target}}"),
                 width=8,
                 height=11,
                 graph=False,
                 thresholds=ERROR_COLORS,
-                links=[explore("Traces of what failed", erroring)],
+                links=[explore("Traces with errors", erroring)],
             ),
             table(
                 "HTTP Status codes by Endpoint",
-                "How many requests ended with which status, over the time that is shown.",
+                "Requests by status over the time range.",
                 "short",
-                figure(
+                instant(
                     "sum by (http_target, http_status_code, service_version) "
                     f"(increase({CALLS}{{{CHOSEN}}}[$__range])) > 0",
                     "{{http_target}} {{http_status_code}}",
@@ -114,7 +113,7 @@ def rates() -> Row:
 
 
 def durations() -> Row:
-    """How long requests take, as the requester sees it and as the server does."""
+    """Return the row with request durations, measured by the requester and by the server."""
     slow = found(
         "${__data.fields.Endpoint}",
         'span.http.method = "${__data.fields.Method}" && span.service.version = "${__data.fields.Release}"',
@@ -127,10 +126,10 @@ def durations() -> Row:
         (
             table(
                 "Top 10 Highest Endpoint Latencies Over Last Minute",
-                "Mean time of a request, the ten longest.",
+                "Mean duration of a request, the ten longest.",
                 "s",
-                figure(
-                    # Above 0 is everything but 0/0: what nobody asked for within the minute.
+                instant(
+                    # "> 0" removes 0/0: endpoints without a request within the minute.
                     f"topk(10, {mean_latency('http_method, http_target, service_version', '1m')} > 0)",
                     "{{http_method}} {{http_target}}",
                     table=True,
@@ -153,7 +152,7 @@ def durations() -> Row:
             ),
             lines(
                 "All Endpoint Latencies",
-                "Mean time of a request, by method and endpoint.",
+                "Mean duration of a request, by method and endpoint.",
                 "s",
                 metric(mean_latency("http_method, http_target", "$__rate_interval"), "{{http_method}} {{http_target}}"),
                 width=13,
@@ -161,7 +160,7 @@ def durations() -> Row:
             ),
             lines(
                 "95th Percentile Response Latencies",
-                "Of twenty requests one takes the server longer. Each point is one request and leads to its trace.",
+                "95th percentile, measured by the server. Each point is one request and links to its trace.",
                 "ms",
                 metric(quantile.format(q="0.95"), "{{beast}}{{endpoint}}", exemplars=True),
                 width=24,
@@ -171,21 +170,21 @@ def durations() -> Row:
 
 
 def around() -> Row:
-    """Who calls whom, how dangerous it is, and what was logged of failures."""
+    """Return the row with the service graph, the danger level, and the logs of failures."""
     return Row(
         "Around the requests",
         (
             node_graph(
                 "Service graph",
-                "Who calls whom, with requests per second and mean time; the ring is red as far as requests fail.",
+                "Calls between services, with rate and mean duration. The red part of the ring is the error rate.",
                 service_map(),
                 width=14,
-                # Three in a column, and Grafana's legend over the foot of the panel.
+                # Three panels share a column, and Grafana's legend covers the bottom of the panel.
                 height=17,
             ),
             lines(
                 "Danger level",
-                "The danger of the beasts that were met in the last 30 s. A beholder counts 153, a unicorn 1.",
+                "The sum of the danger of all beasts met in the last 30 s. A beholder counts 153, a unicorn 1.",
                 "short",
                 metric("mythical_danger_level_30s", "danger"),
                 width=10,
@@ -193,7 +192,7 @@ def around() -> Row:
             ),
             stat(
                 "Messages recorded",
-                "Messages per second that the recorder has worked on: every request that succeeds becomes one.",
+                "Messages per second that the recorder has processed. Every successful request publishes one.",
                 "mps",
                 metric("sum(rate(mythical_messages_recorded_total[$__rate_interval]))", "recorded"),
                 width=10,
@@ -201,7 +200,7 @@ def around() -> Row:
             ),
             logs(
                 "Autologged Errors",
-                "Lines that Alloy makes from spans that failed; the button of a line opens its trace.",
+                "Log lines that Alloy generates from failed spans. The button of a line opens its trace.",
                 log_lines('{job="alloy"} | logfmt | status="Error"'),
             ),
         ),
@@ -214,7 +213,7 @@ def board() -> Board:
         "mlt",
         UID,
         "MLT Dashboard",
-        "Rate, errors and duration of the requests; each figure leads to its traces, each trace to its logs.",
+        "Rate, errors and duration of requests. Each value links to its traces, and each trace to its logs.",
         (rates(), durations(), around()),
         VARIABLES,
     )

@@ -1,9 +1,9 @@
-"""Postgres: what the server asks of it, how it copes, and how large the tables are."""
+"""Postgres: the server's statements, the state of the database, and table sizes."""
 
 from grafana.source.board import Board, Row
 from grafana.source.links import explore
 from grafana.source.panels import lines, override, stat, table, thresholds
-from grafana.source.queries import FETCHED, Query, metric, sql, traces
+from grafana.source.queries import SCRAPED, Query, metric, sql, traces
 
 SPANS = '{ resource.service.name = "mythical-server" && span.db.system = "postgresql"'
 DATABASE = 'datname="postgres"'
@@ -18,61 +18,61 @@ ORDER BY n_live_tup DESC"""
 def per_second(name: str, legend: str, *, by: str = "", labels: str = DATABASE) -> Query:
     """Return the rate of one of the exporter's counters."""
     grouped = f"sum by ({by})" if by else "sum"
-    return metric(f"{grouped} (rate({name}{{{labels}}}[$__rate_interval]))", legend, every=FETCHED)
+    return metric(f"{grouped} (rate({name}{{{labels}}}[$__rate_interval]))", legend, every=SCRAPED)
 
 
 def now() -> Row:
-    """The state at a glance."""
+    """Return the row with the state at a glance."""
     return Row(
         "Now",
         (
             stat(
                 "Up",
-                "Whether the exporter reaches the database.",
+                "Whether the exporter can connect to the database.",
                 "bool_yes_no",
-                metric("pg_up", "up", every=FETCHED),
+                metric("pg_up", "up", every=SCRAPED),
                 thresholds=thresholds((None, "red"), (1, "green")),
             ),
             stat(
                 "Connections",
-                "Connections to the database, of all programs.",
+                "Connections to the database, of all clients.",
                 "short",
-                metric(f"sum(pg_stat_database_numbackends{{{DATABASE}}})", "connections", every=FETCHED),
+                metric(f"sum(pg_stat_database_numbackends{{{DATABASE}}})", "connections", every=SCRAPED),
             ),
             stat(
-                "Found in memory",
-                "Blocks that Postgres had in its own cache, out of all it needed.",
+                "Cache hit rate",
+                "The share of blocks that Postgres found in its own cache.",
                 "percentunit",
                 metric(
                     f"sum(rate(pg_stat_database_blks_hit{{{DATABASE}}}[$__rate_interval])) / clamp_min("
                     f"sum(rate(pg_stat_database_blks_hit{{{DATABASE}}}[$__rate_interval])) + "
                     f"sum(rate(pg_stat_database_blks_read{{{DATABASE}}}[$__rate_interval])), 1)",
                     "in memory",
-                    every=FETCHED,
+                    every=SCRAPED,
                 ),
                 thresholds=thresholds((None, "red"), (0.8, "yellow"), (0.95, "green")),
             ),
             stat(
                 "Size",
-                "The database on disk.",
+                "Size of the database on disk.",
                 "bytes",
-                metric(f"sum(pg_database_size_bytes{{{DATABASE}}})", "size", every=FETCHED),
+                metric(f"sum(pg_database_size_bytes{{{DATABASE}}})", "size", every=SCRAPED),
             ),
         ),
     )
 
 
-def asked() -> Row:
-    """What the server asks, as its own metrics and spans tell."""
+def panel_queries() -> Row:
+    """Return the row with the server's statements, from its own metrics and spans."""
     duration = "db_client_operation_duration_seconds"
     p95 = f"histogram_quantile(0.95, sum by (le, db_operation_name) (rate({duration}_bucket[$__rate_interval])))"
     statement = f'{SPANS} && span.db.operation.name = "${{__field.labels.db_operation_name}}" }}'
     return Row(
-        "What the server asks",
+        "Statements of the server",
         (
             lines(
                 "Statements",
-                "Statements per second, by what they do.",
+                "Statements per second, by operation.",
                 "ops",
                 metric(
                     f"sum by (db_operation_name) (rate({duration}_count[$__rate_interval]))", "{{db_operation_name}}"
@@ -81,13 +81,13 @@ def asked() -> Row:
             ),
             lines(
                 "Duration of a statement",
-                "Of twenty statements one takes longer than this; each point is one statement and leads to its trace.",
+                "95th percentile of statement durations. Each point is one statement and links to its trace.",
                 "s",
                 metric(p95, "{{db_operation_name}} p95", exemplars=True),
             ),
             lines(
                 "Failed statements",
-                "Statements per second that Postgres refused, by SQLSTATE: 23502 is a name that is missing.",
+                "Statements per second that Postgres rejected, by SQLSTATE: 23502 is a missing name.",
                 "ops",
                 metric(
                     f'sum by (error_type) (rate({duration}_count{{error_type!=""}}[$__rate_interval])) '
@@ -96,19 +96,19 @@ def asked() -> Row:
                 ),
                 links=[
                     explore(
-                        "Traces of what failed",
+                        "Traces with errors",
                         traces(f"{SPANS} && status = error }}"),
                     )
                 ],
             ),
             lines(
                 "The server's pool",
-                "Connections that the server holds, and requests that wait for one: with any, the pool is too small.",
+                "Connections of the server's pool, and requests that wait for one. If any wait, the pool is too small.",
                 "short",
                 metric(
                     "sum by (db_client_connection_state) (db_client_connection_count)", "{{db_client_connection_state}}"
                 ),
-                metric("sum(db_client_connection_pending_requests)", "requests that wait"),
+                metric("sum(db_client_connection_pending_requests)", "waiting requests"),
                 metric("sum(db_client_connection_max)", "limit"),
                 overrides=[override("limit", custom__lineStyle={"fill": "dash"}, custom__fillOpacity=0)],
             ),
@@ -117,13 +117,13 @@ def asked() -> Row:
 
 
 def copes() -> Row:
-    """How the database copes, as its exporter tells."""
+    """Return the row with the state of the database, from its exporter."""
     return Row(
-        "How the database copes",
+        "State of the database",
         (
             lines(
                 "Transactions",
-                "Transactions per second, and how many of them were rolled back.",
+                "Transactions per second, committed and rolled back.",
                 "ops",
                 per_second("pg_stat_database_xact_commit", "committed"),
                 per_second("pg_stat_database_xact_rollback", "rolled back"),
@@ -131,7 +131,7 @@ def copes() -> Row:
             ),
             lines(
                 "Rows",
-                "Rows per second that were read, written and removed.",
+                "Rows per second that were read, written and deleted.",
                 "ops",
                 per_second("pg_stat_database_tup_fetched", "fetched"),
                 per_second("pg_stat_database_tup_inserted", "inserted"),
@@ -140,35 +140,35 @@ def copes() -> Row:
             ),
             lines(
                 "Connections by state",
-                "Idle in transaction is a connection that holds locks and does nothing.",
+                "A connection that is idle in transaction holds locks and does nothing.",
                 "short",
                 metric(
                     f"sum by (state) (pg_stat_activity_count{{{DATABASE}}}) > 0 or "
                     f'sum by (state) (pg_stat_activity_count{{{DATABASE},state=~"active|idle"}})',
                     "{{state}}",
-                    every=FETCHED,
+                    every=SCRAPED,
                 ),
                 width=8,
             ),
             lines(
                 "Locks",
-                "Locks that are held, by mode.",
+                "Locks held, by mode.",
                 "short",
-                metric(f"sum by (mode) (pg_locks_count{{{DATABASE}}})", "{{mode}}", every=FETCHED),
+                metric(f"sum by (mode) (pg_locks_count{{{DATABASE}}})", "{{mode}}", every=SCRAPED),
                 width=8,
             ),
             lines(
                 "Longest transaction",
-                "How long the oldest open transaction has been at it.",
+                "How long the oldest open transaction has been running.",
                 "s",
-                metric(f"max(pg_stat_activity_max_tx_duration{{{DATABASE}}})", "longest", every=FETCHED),
+                metric(f"max(pg_stat_activity_max_tx_duration{{{DATABASE}}})", "longest", every=SCRAPED),
                 width=8,
             ),
             lines(
                 "Write-ahead log",
-                "What the write-ahead log holds on disk.",
+                "Size of the write-ahead log on disk.",
                 "bytes",
-                metric("sum(pg_wal_size_bytes)", "log", every=FETCHED),
+                metric("sum(pg_wal_size_bytes)", "log", every=SCRAPED),
                 width=8,
             ),
         ),
@@ -176,7 +176,7 @@ def copes() -> Row:
 
 
 def tables() -> Row:
-    """How large the tables are."""
+    """Return the row with table sizes."""
     return Row(
         "Tables",
         (
@@ -184,11 +184,11 @@ def tables() -> Row:
                 "Rows by table",
                 "Rows of each beast's table, as Postgres estimates them. The server keeps each below its limit.",
                 "short",
-                metric("sum by (relname) (pg_stat_user_tables_n_live_tup)", "{{relname}}", every=FETCHED),
+                metric("sum by (relname) (pg_stat_user_tables_n_live_tup)", "{{relname}}", every=SCRAPED),
             ),
             table(
                 "Tables now",
-                "Asked of Postgres itself, as the role grafana, which may read and nothing else.",
+                "Queried from Postgres as the read-only role grafana.",
                 "short",
                 sql(TABLES),
                 height=8,
@@ -204,6 +204,6 @@ def board() -> Board:
         "postgres",
         "mythical-postgres",
         "Postgres",
-        "What the server asks of the database, how the database copes, and how large the tables are.",
-        (now(), asked(), copes(), tables()),
+        "The server's statements, the state of the database, and table sizes.",
+        (now(), panel_queries(), copes(), tables()),
     )

@@ -1,13 +1,12 @@
-"""Profiles: where the services spend their time, as a whole and by the kind of span."""
+"""Profiles: where the services spend CPU time, in total and by span name."""
 
-from grafana.source.board import Board, Row
+from grafana.source.board import Board, QueryVariable, Row
 from grafana.source.panels import flame_graph, lines, override, table
 from grafana.source.queries import CORES, metric, profile, profile_metric, traces
-from grafana.source.variables import Choice
+from tools.suite import CPU_PROFILE
 
-CPU = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
 SERVICES = '{service_name=~"mythical-.*"}'
-# The load generator counts its CPU time as they do, but is not profiled.
+# The load generator reports its CPU time like the services, but is not profiled.
 PROFILED = 'process_cpu_time_seconds_total{group="mythical",service!="mythical-loadtest"}'
 CHOSEN = '{service_name="$service"}'
 
@@ -18,16 +17,16 @@ def board() -> Board:
         "All services",
         (
             lines(
-                "CPU time that was sampled",
-                "What the sampler saw at work, by service: threads that run Python.",
+                "Sampled CPU time",
+                "CPU time of threads that run Python, sampled by the profiler, by service.",
                 CORES,
-                profile_metric(CPU, SERVICES, by="service_name"),
+                profile_metric(CPU_PROFILE, SERVICES, by="service_name"),
                 stacked=True,
                 displayName="${__field.labels.service_name}",
             ),
             lines(
-                "CPU time that was used",
-                "What the operating system counted, to compare: with what runs outside of Python.",
+                "Used CPU time",
+                "CPU time measured by the operating system, to compare. It includes code outside of Python.",
                 CORES,
                 metric(
                     'sum by (service) (rate(process_cpu_time_seconds_total{group="mythical"}[$__rate_interval]))',
@@ -41,10 +40,10 @@ def board() -> Board:
         "$service",
         (
             lines(
-                "By the kind of span",
-                "CPU time that was sampled while a span of this name was open; without a name, outside of any request.",
+                "By span name",
+                "Sampled CPU time while a span of this name was open. Without a name: outside of any request.",
                 CORES,
-                profile_metric(CPU, CHOSEN, by="span_name"),
+                profile_metric(CPU_PROFILE, CHOSEN, by="span_name"),
                 stacked=True,
                 displayName="${__field.labels.span_name}",
                 overrides=[override("cpu", displayName="no span")],
@@ -56,14 +55,14 @@ def board() -> Board:
                 metric('sum by (service) (process_memory_usage_bytes{service="$service"})', "{{service}}"),
             ),
             flame_graph(
-                "Where the time goes",
-                "All samples of the time that is shown. Width is CPU time; a function is above the one that called it.",
-                profile(CPU, CHOSEN),
+                "Flame graph",
+                "All samples of the time range. Width is CPU time; a function is above its caller.",
+                profile(CPU_PROFILE, CHOSEN),
             ),
             table(
                 "Traces with a profile",
-                "Long requests: open one, and choose Profiles for this span. One sample is taken in 10 ms of CPU time: "
-                "one that was short or waited has none, then choose CPU profile of all such spans.",
+                "Long requests. Open one, and choose Profiles for this span. One sample is taken per 10 ms of CPU "
+                "time, so a short or waiting span has none; then choose CPU profile of all such spans.",
                 "ms",
                 traces('{ resource.service.name = "$service" && span.pyroscope.profile.id != nil && duration > 20ms }'),
                 width=24,
@@ -74,8 +73,8 @@ def board() -> Board:
         "profiles",
         "mythical-profiles",
         "Profiles",
-        "Where the services spend their time, as a whole and by the kind of span.",
+        "Where the services spend CPU time, in total and by span name.",
         (over_time, one),
-        (Choice("service", "Service", PROFILED, "service", many=False, first="mythical-server"),),
+        (QueryVariable("service", "Service", PROFILED, "service", many=False, first="mythical-server"),),
         refresh="30s",
     )

@@ -1,19 +1,18 @@
-"""Recorder and RabbitMQ: what waits in the queue, how long it takes to work it off, and what was given up."""
+"""Recorder and RabbitMQ: queue depth, processing time, and dead-lettered messages."""
 
-from grafana.source.board import Board, Row
+from grafana.source.board import Board, QueryVariable, Row
 from grafana.source.links import explore
 from grafana.source.panels import lines, logs, override, stat, thresholds
-from grafana.source.queries import FETCHED, log_lines, metric, traces
-from grafana.source.variables import Choice
+from grafana.source.queries import SCRAPED, log_lines, metric, traces
 
 RATE = "sum(rate({name}[$__rate_interval]))"
-# The broker's own figures, each queue by name, come every 5 s; those of the node every 10 s.
+# The broker's metrics of each queue are scraped every 5 s; those of the node every 10 s.
 QUEUE = 'queue=~"$queue"'
 RECORDED = RATE.format(name="mythical_messages_recorded_total")
 
 
 def or_none(name: str) -> str:
-    """Return PromQL for the rate of a counter that does not exist until it counts for the first time."""
+    """Return PromQL for the rate of a counter that does not exist before its first increment."""
     return f"{RATE.format(name=name)} or vector(0)"
 
 
@@ -23,34 +22,34 @@ def quantile(q: str, histogram: str) -> str:
 
 
 def now() -> Row:
-    """The state at a glance."""
+    """Return the row with the state at a glance."""
     return Row(
         "Now",
         (
             stat(
                 "Messages waiting",
-                "Messages in the queue that nobody has taken yet.",
+                "Messages in the queue that have not been delivered yet.",
                 "short",
                 metric('sum(mythical_queue_messages{queue="messages"})', "waiting"),
                 thresholds=thresholds((None, "green"), (500, "yellow"), (5000, "red")),
             ),
             stat(
                 "Time to drain",
-                "How long the recorder needs for what waits, at its present pace: the lag of a message that comes now.",
+                "Time to process the waiting messages at the current rate: the delay of a message published now.",
                 "s",
                 metric(f'sum(mythical_queue_messages{{queue="messages"}}) / clamp_min({RECORDED}, 0.1)', "lag"),
                 thresholds=thresholds((None, "green"), (10, "yellow"), (60, "red")),
             ),
             stat(
                 "Dead letters",
-                "Messages that were given up and wait for someone to look at them.",
+                "Messages that were dead-lettered and wait for inspection.",
                 "short",
                 metric('sum(mythical_queue_messages{queue="messages.dead"})', "dead"),
                 thresholds=thresholds((None, "green"), (1, "red")),
             ),
             stat(
                 "Consumers",
-                "Connections that take messages from the queue. None: it only fills.",
+                "Consumers of the queue. With none, the queue only grows.",
                 "short",
                 metric('sum(rabbitmq_detailed_queue_consumers{queue="messages"})', "consumers"),
                 thresholds=thresholds((None, "red"), (1, "green")),
@@ -60,21 +59,21 @@ def now() -> Row:
 
 
 def flow() -> Row:
-    """From the requester through the broker to the recorder."""
+    """Return the row from the requester through the broker to the recorder."""
     return Row(
         "Through the queue",
         (
             lines(
-                "Sent, confirmed, recorded",
-                "Messages per second: handed over by the requester, confirmed by the broker, done by the recorder.",
+                "Published, confirmed, recorded",
+                "Messages per second: published by the requester, confirmed by the broker, processed by the recorder.",
                 "mps",
                 metric(RATE.format(name="messaging_client_sent_messages_total"), "sent"),
-                metric(RATE.format(name="rabbitmq_channel_messages_confirmed_total"), "confirmed", every=FETCHED),
+                metric(RATE.format(name="rabbitmq_channel_messages_confirmed_total"), "confirmed", every=SCRAPED),
                 metric(RECORDED, "recorded"),
             ),
             lines(
                 "Depth",
-                "Messages in each queue that are ready, and those that were taken but are not acknowledged yet.",
+                "Messages in each queue that are ready, and those delivered but not yet acknowledged.",
                 "short",
                 metric(f"sum by (queue) (mythical_queue_messages{{{QUEUE}}})", "{{queue}} ready"),
                 metric(
@@ -82,16 +81,16 @@ def flow() -> Row:
                 ),
             ),
             lines(
-                "Retried and given up",
-                "Messages per second that were put aside for another attempt, and that were moved to the dead letters.",
+                "Retried and dead-lettered",
+                "Messages per second that were requeued for another attempt, and that were dead-lettered.",
                 "mps",
                 metric(or_none("mythical_messages_retried_total"), "retried"),
                 metric(or_none("mythical_messages_dead_lettered_total"), "given up"),
                 metric(or_none("rabbitmq_detailed_queue_messages_redelivered_total"), "delivered again"),
             ),
             lines(
-                "Hand-overs under way",
-                "Messages that the broker has not confirmed yet. Above some hundreds the broker is what is slow.",
+                "Unconfirmed messages",
+                "Published messages that the broker has not confirmed yet. With several hundred, the broker is slow.",
                 "short",
                 metric("sum(mythical_publisher_in_flight)", "not confirmed"),
             ),
@@ -100,22 +99,22 @@ def flow() -> Row:
 
 
 def durations() -> Row:
-    """How long each step takes."""
+    """Return the row with the duration of each step."""
     slow = traces('{ name = "process_message" && duration > 100ms }')
     return Row(
         "Duration",
         (
             lines(
-                "Work on a message",
-                "Time that the recorder takes for one message; each point is one message and leads to its trace.",
+                "Processing time",
+                "Time that the recorder needs for one message. Each point is one message and links to its trace.",
                 "s",
                 metric(quantile("0.5", "messaging_process_duration_seconds"), "median"),
                 metric(quantile("0.95", "messaging_process_duration_seconds"), "p95", exemplars=True),
                 links=[explore("Traces of slow messages", slow)],
             ),
             lines(
-                "Until the broker confirms",
-                "Time from the hand-over of a message until the broker has stored it.",
+                "Time to confirm",
+                "Time from publishing a message until the broker confirms it.",
                 "s",
                 metric(quantile("0.5", "messaging_client_operation_duration_seconds"), "median"),
                 metric(quantile("0.95", "messaging_client_operation_duration_seconds"), "p95", exemplars=True),
@@ -125,38 +124,38 @@ def durations() -> Row:
 
 
 def broker() -> Row:
-    """The broker as a program."""
+    """Return the row with the broker's resources."""
     return Row(
         "RabbitMQ",
         (
             lines(
                 "Memory",
-                "Memory of the broker, and the limit at which it blocks those who publish.",
+                "Memory of the broker, and the limit at which it blocks publishers.",
                 "bytes",
-                metric("rabbitmq_process_resident_memory_bytes", "resident", every=FETCHED),
-                metric("rabbitmq_resident_memory_limit_bytes", "limit", every=FETCHED),
+                metric("rabbitmq_process_resident_memory_bytes", "resident", every=SCRAPED),
+                metric("rabbitmq_resident_memory_limit_bytes", "limit", every=SCRAPED),
                 width=8,
                 overrides=[override("limit", custom__lineStyle={"fill": "dash"}, custom__fillOpacity=0)],
             ),
             lines(
                 "Connections and channels",
-                "Who is connected. The requester and the recorder hold one connection each.",
+                "Open connections. The requester and the recorder hold one each.",
                 "short",
-                metric("rabbitmq_connections", "connections", every=FETCHED),
-                metric("rabbitmq_channels", "channels", every=FETCHED),
+                metric("rabbitmq_connections", "connections", every=SCRAPED),
+                metric("rabbitmq_channels", "channels", every=SCRAPED),
                 width=8,
             ),
             lines(
                 "Traffic",
-                "Bytes per second into the broker and out of it.",
+                "Bytes per second received and sent by the broker.",
                 "Bps",
-                metric(RATE.format(name="rabbitmq_connection_incoming_bytes_total"), "in", every=FETCHED),
-                metric(RATE.format(name="rabbitmq_connection_outgoing_bytes_total"), "out", every=FETCHED),
+                metric(RATE.format(name="rabbitmq_connection_incoming_bytes_total"), "in", every=SCRAPED),
+                metric(RATE.format(name="rabbitmq_connection_outgoing_bytes_total"), "out", every=SCRAPED),
                 width=8,
             ),
             logs(
-                "What the recorder says",
-                "Lines of the recorder; the button of a line opens its trace.",
+                "Recorder log",
+                "Log lines of the recorder. The button of a line opens its trace.",
                 log_lines('{service_name="mythical-recorder"}'),
             ),
         ),
@@ -169,7 +168,7 @@ def board() -> Board:
         "recorder-rabbitmq",
         "mythical-recorder",
         "Recorder and RabbitMQ",
-        "What waits in the queue, how long it takes to work it off, and what was given up.",
+        "Queue depth, processing time, and dead-lettered messages.",
         (now(), flow(), durations(), broker()),
-        (Choice("queue", "Queue", "mythical_queue_messages", "queue"),),
+        (QueryVariable("queue", "Queue", "mythical_queue_messages", "queue"),),
     )

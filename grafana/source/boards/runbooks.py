@@ -1,4 +1,4 @@
-"""Runbooks: what to do about each alert, as docs/runbooks has it, to be read where the alert is seen."""
+"""Runbooks: what to do about each alert, from docs/runbooks, in Grafana."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from mimir.source.rules import alerts
 
 UID = "mythical-runbooks"
 FOLDER = Path(__file__).resolve().parents[3] / "docs/runbooks"
-# The files name Grafana in full, for whoever reads them elsewhere; here it is wherever this page is.
+# The files have absolute links to Grafana, for readers elsewhere; in Grafana, relative links work at any address.
 GRAFANA = "http://127.0.0.1:3000"
 
 

@@ -1,19 +1,18 @@
-"""SLO: what is promised, how much of the error budget is left, how fast it burns, and which alerts fire."""
+"""SLO: objectives, remaining error budget, burn rate, and firing alerts."""
 
-from grafana.source.board import Board, Row
+from grafana.source.board import Board, QueryVariable, Row
 from grafana.source.links import dashboard
 from grafana.source.panels import lines, override, stat, table, thresholds, timeline
-from grafana.source.queries import FETCHED, Query, figure, metric
-from grafana.source.variables import Choice
+from grafana.source.queries import SCRAPED, Query, instant, metric
 from mimir.source.objectives import OBJECTIVES, Objective
 from mimir.source.rules import BUDGET, BURN, LEFT, LIMIT, RATIO, alerts
 
 UID = "mythical-slo"
 FIRING = 'ALERTS{alertstate="firing"}'
-# Nothing for each alert, for as long as there are rules: Mimir keeps no series of an alert that does not fire.
+# 0 for each alert while its rule exists: Mimir has no series of an alert that does not fire.
 QUIET = " or ".join(f'label_replace(0 * max({BUDGET}), "alertname", "{name}", "", "")' for name in alerts())
 RUNBOOKS = dashboard("Runbooks", "mythical-runbooks")
-# Where to look further, by objective.
+# The dashboard with details, by SLO.
 MORE = {
     "api-availability": dashboard("Which endpoints fail", "9UKWKDqVy"),
     "api-latency": dashboard("Rate, errors, duration", "ed4f4709-4d3b-48fd-a311-a036b85dbd5b"),
@@ -23,18 +22,18 @@ DASHED = {"custom__lineStyle": {"fill": "dash"}, "custom__fillOpacity": 0}
 
 
 def line(expression: str, legend: str) -> Query:
-    """Return what rules have recorded, at the pace at which they are evaluated."""
-    return metric(expression, legend, every=FETCHED)
+    """Return a query for a recorded series, at the evaluation interval of the rules."""
+    return metric(expression, legend, every=SCRAPED)
 
 
 def now() -> Row:
-    """The state at a glance."""
+    """Return the row with the state at a glance."""
     return Row(
         "Now",
         (
             stat(
                 "Error budget left",
-                "How much more may fail within the period. Below nothing, a promise is broken.",
+                "The share of the budget left in the period. Below zero, the SLO is violated.",
                 "percentunit",
                 line(LEFT, "{{slo}}"),
                 width=10,
@@ -44,7 +43,7 @@ def now() -> Row:
             ),
             stat(
                 "Firing",
-                "How many; which, is in the table. Each has a runbook.",
+                "Number of firing alerts; the table lists them. Each has a runbook.",
                 "short",
                 line(f"count({FIRING}) or vector(0)", "firing"),
                 width=3,
@@ -55,9 +54,9 @@ def now() -> Row:
             ),
             table(
                 "Firing now",
-                "Alerts that fire, how urgent they are, and what they speak of.",
+                "Firing alerts, their severity, and what they are about.",
                 "short",
-                figure(FIRING, "{{alertname}}", every=FETCHED, table=True),
+                instant(FIRING, "{{alertname}}", every=SCRAPED, table=True),
                 columns={
                     "alertname": "Alert",
                     "severity": "Severity",
@@ -73,7 +72,7 @@ def now() -> Row:
             ),
             timeline(
                 "Alerts over time",
-                "From when to when each alert fired: red. While it is green, its rule was evaluated and all was well.",
+                "Red: the alert fired. Green: its rule was evaluated and the alert did not fire.",
                 line(f"max by (alertname) ({FIRING}) or {QUIET}", "{{alertname}}"),
                 colors=thresholds((None, "green"), (1, "red")),
                 height=10,
@@ -82,28 +81,28 @@ def now() -> Row:
     )
 
 
-def promise(one: Objective) -> Row:
-    """One objective: what was kept of it, and how fast its budget burns."""
+def objective_row(one: Objective) -> Row:
+    """Return the row of an SLO: good events, and the burn rate of its budget."""
     slo = f'slo="{one.name}"'
     return Row(
         one.title,
         (
             lines(
                 f"{one.title}: good events",
-                f"The share of {one.sentence}, over the chosen window, and the share that is promised.",
+                f"SLO: {one.sentence}. The share of good events over the selected window, and the target.",
                 "percentunit",
                 line(f'1 - {RATIO}{{{slo},window="$window"}}', "{{window}}"),
-                line(f"1 - {BUDGET}{{{slo}}}", "promised"),
+                line(f"1 - {BUDGET}{{{slo}}}", "target"),
                 width=8,
                 links=[MORE[one.name]],
-                overrides=[override("promised", **DASHED)],
+                overrides=[override("target", **DASHED)],
                 max=1,
                 min=None,
             ),
             lines(
                 f"{one.title}: burn rate",
-                "How many times faster than allowed the budget burns, in the long windows of the alerts, and above "
-                "what they tell. At 1 the budget lasts exactly for the period.",
+                "Error budget burn rate in the long windows of the alerts, and the thresholds of the alerts. At 1, the "
+                "budget lasts exactly for the period.",
                 "short",
                 line(f"{BURN}{{{slo}}} and on (slo, window) {LIMIT}{{{slo}}}", "{{window}}"),
                 line(f"{LIMIT}{{{slo}}}", "{{severity}} above, {{window}}"),
@@ -118,7 +117,7 @@ def promise(one: Objective) -> Row:
             ),
             lines(
                 f"{one.title}: budget left",
-                "How much more might fail, at each moment. It comes back as failures get older than the period.",
+                "The share of the budget left over time. It recovers as failures leave the period.",
                 "percentunit",
                 line(f"{LEFT}{{{slo}}}", "left"),
                 width=8,
@@ -135,8 +134,8 @@ def board() -> Board:
         "slo",
         UID,
         "SLO",
-        "What is promised, how much of the error budget is left, how fast it burns, and which alerts fire.",
-        (now(), *(promise(one) for one in OBJECTIVES)),
-        (Choice("window", "Window", RATIO, "window", many=False),),
+        "Objectives, remaining error budget, burn rate, and firing alerts.",
+        (now(), *(objective_row(one) for one in OBJECTIVES)),
+        (QueryVariable("window", "Window", RATIO, "window", many=False),),
         since="1h",
     )

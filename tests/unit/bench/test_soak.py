@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.sample import Sample
-from bench.soak import judge, main
+from bench.soak import Sample, judge, main
 
 START = Sample(
     memory_mb={"server": 80.0},
@@ -71,4 +70,4 @@ def test_a_length_that_is_none_is_refused_in_a_line(
     """A soak that never ends is one as well."""
     monkeypatch.setenv("SOAK_MINUTES", minutes)
     assert main() == 2
-    assert capsys.readouterr().err == "settings: SOAK_MINUTES is a number of minutes, 1 to 10080\n"
+    assert capsys.readouterr().err == "SOAK_MINUTES must be a number of minutes, 1 to 10080\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from doctor import fresh
+from doctor import backends
 from tests.unit.services.http_server import Server
 
 
@@ -25,5 +25,5 @@ def loki() -> Iterator[Server]:
 )
 def test_only_the_requesters_lines_may_be_shifted(loki: Server, service: str, age_s: float) -> None:
     """A server that fell silent 40 minutes ago would otherwise be fresh for a minute, and late by too little then."""
-    age = fresh.logs(f"http://127.0.0.1:{loki.address[1]}", service)
+    age = backends.logs(f"http://127.0.0.1:{loki.address[1]}", service)
     assert age == pytest.approx(age_s, abs=3)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from doctor.alloy import Alloy
-from doctor.ask import total
-from doctor.service import Service, within
-from doctor.ways import SERVICES, WAYS
+from doctor.metrics_text import total
+from doctor.service import Service, service_fault
+from doctor.signal_paths import PATHS
 from local.ports import free_port
 from tests.unit.services.http_server import Server
+from tools.suite import SERVICE_NAMES
 
 PAGE = """# HELP otelcol_receiver_refused_spans_total Refused.
 otelcol_receiver_refused_spans_total{component_id="otelcol.receiver.otlp.applications",transport="grpc"} 7
@@ -40,12 +41,12 @@ def answering() -> Iterator[Answers]:
 def at(server: Server | int, name: str = "mythical-server", **told: str) -> Service:
     """A service at a server of ours, or at a port where nobody is."""
     port = server if isinstance(server, int) else server.address[1]
-    return Service(name, f"http://127.0.0.1:{port}", log="its log", wake="start it", told=told or None)
+    return Service(name, f"http://127.0.0.1:{port}", log="its log", start="start it", environment=told or None)
 
 
 def suite(**those: Service) -> dict[str, Service]:
     """All three, well unless given."""
-    return {name: those.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICES}
+    return {name: those.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICE_NAMES}
 
 
 def test_samples_are_summed_by_name_and_labels() -> None:
@@ -60,7 +61,7 @@ def test_samples_are_summed_by_name_and_labels() -> None:
 def test_a_service_that_does_not_answer_comes_first() -> None:
     """Whatever else is wrong."""
     server = at(free_port(), LOGS_TARGET="")
-    fault = within(suite(server=server), server, "logs")
+    fault = service_fault(suite(server=server), server, "logs")
     assert fault
     assert (fault.hop, fault.remedy) == ("mythical-server", "start it")
     assert "Connection refused" in fault.said
@@ -70,11 +71,11 @@ def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(ans
     """The setting is named."""
     server = at(answering(200, b"{}"), LOGS_TARGET="", OTEL_TRACES_EXPORTER="none")
     services = suite(server=server)
-    assert (fault := within(services, server, "logs"))
+    assert (fault := service_fault(services, server, "logs"))
     assert "LOGS_TARGET=" in fault.said
-    assert (fault := within(services, server, "traces"))
+    assert (fault := service_fault(services, server, "traces"))
     assert "OTEL_TRACES_EXPORTER=none" in fault.said
-    assert within(services, server, "metrics") is None
+    assert service_fault(services, server, "metrics") is None
 
 
 def test_a_service_that_is_not_ready_says_what_it_waits_for(answering: Answers) -> None:
@@ -90,20 +91,20 @@ def test_a_service_that_nobody_asks_is_not_to_blame(answering: Answers) -> None:
     """Without requests there are no spans of the server, and no messages for the recorder; metrics come still."""
     server = at(answering(200, b"{}"))
     services = suite(server=server)
-    fault = within(services, server, "traces")
+    fault = service_fault(services, server, "traces")
     assert fault
     assert fault.hop == "mythical-requester → mythical-server"
-    assert within(services, server, "metrics") is None
+    assert service_fault(services, server, "metrics") is None
 
 
 def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
     """By its own page, with the setting that says where they should have gone."""
     service = at(answering(200, PAGE.encode()))
-    fault = service.gives_up("logs")
+    fault = service.dropped("logs")
     assert fault
-    assert "it gave up 5" in fault.said
+    assert "it dropped 5" in fault.said
     assert "LOGS_TARGET" in fault.remedy
-    assert service.gives_up("traces") is None
+    assert service.dropped("traces") is None
 
 
 @pytest.mark.parametrize(
@@ -116,9 +117,9 @@ def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
 )
 def test_what_a_service_gave_up_is_told_for_each_signal(answering: Answers, signal: str, line: str) -> None:
     """Whether it never left the queue or the collector did not take it."""
-    fault = at(answering(200, (line + "\n").encode())).gives_up(signal)
+    fault = at(answering(200, (line + "\n").encode())).dropped(signal)
     assert fault
-    assert "it gave up 3" in fault.said
+    assert "it dropped 3" in fault.said
 
 
 def test_an_alloy_that_does_not_answer_is_the_broken_hop() -> None:
@@ -130,22 +131,22 @@ def test_an_alloy_that_does_not_answer_is_the_broken_hop() -> None:
 
 def test_a_component_that_is_not_well_breaks_its_own_hop_alone() -> None:
     """The receiver of lines concerns no traces."""
-    alloy = Alloy("http://127.0.0.1:12347", sick=(("loki.source.api.mythical", "port taken"),))
-    assert (fault := alloy.takes_not(WAYS["logs"]))
+    alloy = Alloy("http://127.0.0.1:12347", unhealthy=(("loki.source.api.mythical", "port taken"),))
+    assert (fault := alloy.receiver_fault(PATHS["logs"]))
     assert fault.hop == "service → Alloy"
-    assert alloy.takes_not(WAYS["traces"]) is None
+    assert alloy.receiver_fault(PATHS["traces"]) is None
     assert [finding.what for finding in alloy.findings()] == ["loki.source.api.mythical"]
 
 
 def test_what_alloy_refused_and_lost_is_counted_for_the_signal_that_it_was() -> None:
     """Spans that were refused are no reason why lines are missing."""
-    alloy = Alloy("http://127.0.0.1:12347", page=PAGE)
-    assert (fault := alloy.takes_not(WAYS["traces"]))
+    alloy = Alloy("http://127.0.0.1:12347", metrics=PAGE)
+    assert (fault := alloy.receiver_fault(PATHS["traces"]))
     assert "refused 7" in fault.said
-    assert alloy.takes_not(WAYS["logs"]) is None
-    assert (fault := alloy.hands_on_not(WAYS["logs"]))
-    assert "lost 3" in fault.said
-    assert alloy.hands_on_not(WAYS["traces"]) is None
+    assert alloy.receiver_fault(PATHS["logs"]) is None
+    assert (fault := alloy.exporter_fault(PATHS["logs"]))
+    assert "dropped 3" in fault.said
+    assert alloy.exporter_fault(PATHS["traces"]) is None
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,6 @@ def test_what_alloy_refused_and_lost_is_counted_for_the_signal_that_it_was() -> 
 def test_spans_that_alloy_lost_are_told_wherever_it_lost_them(name: str) -> None:
     """What the back end refused, and what found the queue full."""
     page = f'{name}{{component_id="otelcol.exporter.otlp.tempo"}} 4\n'
-    fault = Alloy("http://127.0.0.1:12347", page=page).hands_on_not(WAYS["traces"])
+    fault = Alloy("http://127.0.0.1:12347", metrics=page).exporter_fault(PATHS["traces"])
     assert fault
-    assert "lost 4 since its start" in fault.said
+    assert "dropped 4 since its start" in fault.said

@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from doctor.report import BROKEN, FRESH, LATE, MISSING, NOTE, OFF, SENT, SICK, WELL, Cell, Fault, Finding, Report
-from doctor.show import text
+from doctor.report import BROKEN, FRESH, LATE, MISSING, NOTE, OFF, SENT, SICK, WELL, Cell, Fault, Finding, Report, text
 
 FAULT = Fault(
     "mythical-server",
@@ -15,9 +14,9 @@ FAULT = Fault(
 )
 FINDING = Finding(
     "port 3100",
-    "is taken by pid 1234 (python -m local.gateway --loki …)",
+    "is in use by pid 1234 (python -m local.gateway --loki …)",
     BROKEN,
-    "end it, or move the port: LOKI_PORT=13100 docker compose up",
+    "stop it, or use another port: LOKI_PORT=13100 docker compose up",
 )
 SIGNALS = ("traces", "metrics", "logs", "profiles")
 
@@ -75,7 +74,7 @@ def test_a_long_command_can_be_copied_as_it_is_printed() -> None:
 def test_the_status_is_1_if_something_is_broken(report: Report, status: int) -> None:
     """What is merely worth saying, or switched off, is no reason to fail a script."""
     assert report.status == status
-    assert next(reversed(list(text(report)))) == ("All is well." if status == WELL else "Not all is well.")
+    assert next(reversed(list(text(report)))) == ("All checks passed." if status == WELL else "Some checks failed.")
 
 
 def test_scripts_read_the_same() -> None:

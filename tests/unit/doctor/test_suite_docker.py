@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from doctor.report import MISSING
+from doctor.signal_paths import PATHS
 from doctor.suite_docker import SuiteWithDocker
-from doctor.ways import PORTS, WAYS
 from tests.unit.services.http_server import Server
+from tools.suite import SERVICES
 
 
 @pytest.fixture
@@ -23,7 +24,11 @@ def test_what_a_stranger_says_is_no_signal(stranger: Server, body: bytes) -> Non
     """Each signal is missing, for a reason; no stack trace, whatever the JSON is."""
     stranger.body = body
     port = str(stranger.address[1])
-    names = (*PORTS.values(), *(way.port for way in WAYS.values()), "ALLOY_PAGES_PORT")
+    names = (
+        *(service.port_variable for service in SERVICES),
+        *(path.port_variable for path in PATHS.values()),
+        "ALLOY_PAGES_PORT",
+    )
     report = SuiteWithDocker(dict.fromkeys(names, port), {}).report()
     assert {cell.state for cell in report.cells} == {MISSING}
     assert all(cell.fault and cell.fault.remedy for cell in report.cells)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from doctor.backends import failed_targets
 from doctor.containers import RUNNING, Container
 from doctor.report import BROKEN
-from doctor.targets import findings
 from tests.unit.services.http_server import Server
 
 QUEUE = {"mythical-queue": Container("mythical-queue", RUNNING)}
@@ -24,7 +24,7 @@ def mimir() -> Iterator[Server]:
 
 def found(mimir: Server, boxes: dict[str, Container]) -> list[tuple[str, str]]:
     """What is broken, and what to do."""
-    told = findings(f"http://127.0.0.1:{mimir.address[1]}", boxes)
+    told = failed_targets(f"http://127.0.0.1:{mimir.address[1]}", boxes)
     assert {finding.state for finding in told} <= {BROKEN}
     return [(finding.what, finding.remedy) for finding in told]
 

@@ -15,14 +15,14 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from local.gateway.forward import Forwarder
+from local.gateway.http_error import HttpError
 from local.gateway.limits import Limits
 from local.gateway.pprof import PprofReader
 from local.gateway.receive_loki import LokiReceiver
 from local.gateway.receive_otlp import REQUESTS, OtlpReceiver
 from local.gateway.records import LONGEST_NAME, LogLine
-from local.gateway.refusal import Refusal
+from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Request
-from local.gateway.window import Window
 from tests.unit.gateway.test_gateway_otlp import metrics_request
 from tests.unit.gateway.test_gateway_pprof import pprof, push
 
@@ -56,10 +56,10 @@ class Gateway:
     """Window, receivers and a forwarder that nobody empties, without ports and with a clock that stands."""
 
     def __init__(self) -> None:
-        self.window = Window(LIMITS, lambda: 1000.0)
+        self.window = TelemetryStore(LIMITS, lambda: 1000.0)
         self.reader = PprofReader(1 << 20)
         self.forwarder = Forwarder("http://127.0.0.1:1", LIMITS, lambda: 1000.0)
-        self.otlp = OtlpReceiver(self.window, self.forwarder.request, self.forwarder.introduce)
+        self.otlp = OtlpReceiver(self.window, self.forwarder.request, self.forwarder.remember_resource)
         [self.loki] = LokiReceiver(self.window, self.forwarder.lines).routes()
 
     def take(self, number: int) -> None:
@@ -114,10 +114,10 @@ def test_the_oldest_is_dropped_of_what_waits_to_be_forwarded() -> None:
         forwarder.request("/v1/traces", b"span", 1)
         assert forwarder.figures() == {"sent": 0, "failed": 0, "dropped": 0, "waiting": number + 1}
     forwarder.lines([line])
-    assert (len(forwarder._parcels), len(forwarder._lines)) == (LIMITS.forward_items - 1, 1)
+    assert (len(forwarder._requests), len(forwarder._lines)) == (LIMITS.forward_items - 1, 1)
     for _ in range(LIMITS.forward_items):
         forwarder.request("/v1/traces", b"span", 1)
-    assert (len(forwarder._parcels), len(forwarder._lines)) == (LIMITS.forward_items, 0)
+    assert (len(forwarder._requests), len(forwarder._lines)) == (LIMITS.forward_items, 0)
     assert forwarder.figures()["dropped"] == LIMITS.forward_items + 1
 
 
@@ -154,7 +154,7 @@ def described(number: int, length: int, path: str) -> bytes:
 @pytest.mark.parametrize(("path", "kind"), [("/v1/traces", "spans"), ("/v1/logs", "lines"), ("/v1/metrics", "series")])
 def test_what_is_held_counts_with_its_resource(path: str, kind: str) -> None:
     """A small span of a large resource holds it: so many of them are no more than so many bytes allow."""
-    window = Window(dataclasses.replace(Limits(), span_bytes=200_000, line_bytes=200_000, series_bytes=200_000))
+    window = TelemetryStore(dataclasses.replace(Limits(), span_bytes=200_000, line_bytes=200_000, series_bytes=200_000))
     otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
     for number in range(20):
         otlp.take(path, described(number, 50_000, path))
@@ -166,9 +166,9 @@ def test_what_is_held_counts_with_its_resource(path: str, kind: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
 def test_a_resource_that_is_too_large_is_refused_with_all_beside_it(path: str) -> None:
     """It would be remembered beside the window; and what is refused is not taken in part."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
-    with pytest.raises(Refusal, match="resource") as refusal:
+    with pytest.raises(HttpError, match="resource") as refusal:
         otlp.take(path, described(1, 100, path) + described(2, 100_000, path))
     assert refusal.value.status == 413
     assert window.summary()["cells"] == []
@@ -196,9 +196,9 @@ def test_a_profile_counts_with_its_labels() -> None:
 
 THREADS_ALLOCATE = """
 import ctypes, sys, threading
-from local.gateway.allocator import share_one_heap
+from local.gateway.allocator import share_one_arena
 if sys.argv[1] == "one":
-    assert share_one_heap()
+    assert share_one_arena()
 libc = ctypes.CDLL(None)
 ready = threading.Barrier(5)
 def allocate():
@@ -216,7 +216,7 @@ print(sum(start % (64 << 20) == 0 for start in starts))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heaps, as seen in /proc")
-def test_threads_share_one_heap() -> None:
+def test_threads_share_one_arena() -> None:
     """No thread has a heap of its own, where each would otherwise have one."""
 
     def heaps(how: str) -> int:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from local.gateway.loki_to_otlp import export_request, named
+from local.gateway.http_error import HttpError
+from local.gateway.loki_to_otlp import export_request, resource_named
 from local.gateway.receive_loki import read_push
 from local.gateway.records import LogLine
-from local.gateway.refusal import Refusal
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -54,9 +54,9 @@ def test_numbers_as_labels_become_text_and_half_surrogates_are_replaced() -> Non
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        (b"not json", "the body is no JSON"),
-        (b"[" * 100_000, "the body is no JSON"),
-        (b"\xff\xfe\x00", "the body is no JSON"),
+        (b"not json", "the body is not JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b"\xff\xfe\x00", "the body is not JSON"),
         (b"[]", "the body must be"),
         (b'{"streams": {}}', "the body must be"),
         (b'{"streams": [3]}', "streams[0] must be"),
@@ -70,7 +70,7 @@ def test_numbers_as_labels_become_text_and_half_surrogates_are_replaced() -> Non
 )
 def test_a_malformed_push_is_refused_by_the_place_that_is_wrong(body: bytes, where: str) -> None:
     """One line with the place is what it takes to mend a sender."""
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(HttpError) as refusal:
         list(read_push(body))
     assert refusal.value.status == 400
     assert refusal.value.message.startswith(where)
@@ -99,7 +99,7 @@ def test_any_json_is_either_read_and_convertible_or_refused(body: object) -> Non
     """No content, however odd, gets as far as to raise anything else, there or on its way to OTLP."""
     try:
         lines = list(read_push(json.dumps(body).encode()))
-    except Refusal:
+    except HttpError:
         return
     export_request(lines, {})
 
@@ -112,7 +112,9 @@ def test_a_line_becomes_a_record_of_its_service_linked_to_its_trace() -> None:
         level="warning",
         beast="unicorn",
     )
-    request = ExportLogsServiceRequest.FromString(export_request(lines, {"mythical-server": named("as introduced")}))
+    request = ExportLogsServiceRequest.FromString(
+        export_request(lines, {"mythical-server": resource_named("as introduced")})
+    )
     [of_resource] = request.resource_logs
     assert of_resource.resource.attributes[0].value.string_value == "as introduced"
     [record] = of_resource.scope_logs[0].log_records

@@ -12,13 +12,13 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 from local.gateway.api import Api
+from local.gateway.http_error import HttpError
 from local.gateway.limits import Limits
 from local.gateway.otlp_json import plain
 from local.gateway.pprof import PprofReader
 from local.gateway.receive_otlp import OtlpReceiver
-from local.gateway.refusal import Refusal
+from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Request
-from local.gateway.window import Window
 
 
 class Gateway:
@@ -26,7 +26,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.forwarded: list[tuple[str, bytes, int]] = []
-        window = Window(Limits())
+        window = TelemetryStore(Limits())
         self.otlp = OtlpReceiver(window, lambda *parcel: self.forwarded.append(parcel), lambda *_: None)
         self.routes = Api(window, PprofReader(1000), dict, None).routes()
 
@@ -61,7 +61,7 @@ def metrics_request(metric: Metric, service: str = "mythical-server") -> bytes:
 def test_a_damaged_request_is_refused_and_forwarded_to_nobody(path: str) -> None:
     """What cannot be read here would not be read elsewhere."""
     gateway = Gateway()
-    with pytest.raises(Refusal, match="in protobuf") as refusal:
+    with pytest.raises(HttpError, match="in protobuf") as refusal:
         gateway.otlp.take(path, b"\x0a\xff\xff")
     assert refusal.value.status == 400
     assert gateway.forwarded == []
@@ -173,7 +173,7 @@ def test_otlp_json_writes_ids_in_hex() -> None:
         {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "zz"}]}]}]},
     ]
     for wrong in wrongs:
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(HttpError) as refusal:
             gateway.post_json("/v1/traces", wrong)
         assert refusal.value.status == 400
 
@@ -182,14 +182,14 @@ def test_questions_that_make_no_sense_are_refused() -> None:
     """A wrong parameter is named; a trace that is not held is a 404."""
     gateway = Gateway()
     for query in ({"limit": "many"}, {"since_s": "-1"}, {"limit": "nan"}):
-        with pytest.raises(Refusal) as refusal:
+        with pytest.raises(HttpError) as refusal:
             gateway.get("/api/traces", **query)
         assert refusal.value.status == 400
         assert next(iter(query)) in refusal.value.message
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(HttpError) as refusal:
         gateway.get("/api/traces/zz")
     assert refusal.value.status == 400
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(HttpError) as refusal:
         gateway.get("/api/traces/" + "00" * 16)
     assert refusal.value.status == 404
     assert gateway.get("/api/traces", limit="inf") == []

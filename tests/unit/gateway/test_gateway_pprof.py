@@ -7,13 +7,13 @@ import pytest
 
 from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.flames import flame_json, profiled_spans_json, profiles_json
+from local.gateway.http_error import HttpError
 from local.gateway.limits import Limits
-from local.gateway.pprof import DEPTH, LONGEST_TEXT, MOST_TYPES, Flame, PprofReader
+from local.gateway.pprof import DEPTH, LONGEST_TEXT, MAX_TYPES, Flame, PprofReader
 from local.gateway.push_pb2 import PushRequest
 from local.gateway.receive_pyroscope import PyroscopeReceiver
-from local.gateway.refusal import Refusal
+from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Request
-from local.gateway.window import Window
 
 Sample = tuple[list[str], int, str]
 
@@ -52,7 +52,7 @@ def pprof(samples: list[Sample], types: tuple[str, ...] = ("cpu",)) -> bytes:
     return encoded
 
 
-def push(window: Window, reader: PprofReader, raw: bytes, service: str = "mythical-server") -> None:
+def push(window: TelemetryStore, reader: PprofReader, raw: bytes, service: str = "mythical-server") -> None:
     """Send one profile through the receiver."""
     request = PushRequest()
     series = request.series.add()
@@ -62,7 +62,7 @@ def push(window: Window, reader: PprofReader, raw: bytes, service: str = "mythic
     post(window, reader, request.SerializeToString())
 
 
-def post(window: Window, reader: PprofReader, body: bytes, content_type: str = "application/proto") -> None:
+def post(window: TelemetryStore, reader: PprofReader, body: bytes, content_type: str = "application/proto") -> None:
     """Send a body through the receiver."""
     headers: Any = {"Content-Type": content_type}
     [route] = PyroscopeReceiver(window, reader).routes()
@@ -71,7 +71,7 @@ def post(window: Window, reader: PprofReader, body: bytes, content_type: str = "
 
 def test_profiles_are_merged_over_the_window(reader: PprofReader) -> None:
     """Same stacks add up, whichever push they came with and whether or not it was gzipped."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     push(window, reader, pprof([(["main", "work"], 30, ""), (["main", "idle"], 10, "")]))
     push(window, reader, gzip.compress(pprof([(["main", "work"], 5, ""), (["other"], 1, "")])))
     assert flame_json(window, reader, "mythical-server", None, None) == {
@@ -93,19 +93,19 @@ def test_profiles_are_merged_over_the_window(reader: PprofReader) -> None:
 
 def test_a_span_leads_to_its_own_samples(reader: PprofReader) -> None:
     """With a span id the graph holds the samples taken in that span and no others."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     push(window, reader, pprof([(["a"], 30, "00f067aa0ba902b7"), (["b"], 10, "")]))
     assert flame_json(window, reader, "mythical-server", None, "00f067aa0ba902b7")["value"] == 30
     [span] = profiled_spans_json(window, "mythical-server")
     assert span["span_id"] == "00f067aa0ba902b7"
-    with pytest.raises(Refusal, match="no profile") as refusal:
+    with pytest.raises(HttpError, match="no profile") as refusal:
         flame_json(window, reader, "mythical-server", None, "ffffffffffffffff")
     assert refusal.value.status == 404
 
 
 def test_each_type_of_value_is_listed_and_drawn_by_itself(reader: PprofReader) -> None:
     """A profile of several values is offered once per value, by Pyroscope's name for it."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     push(window, reader, pprof([(["a"], 3, "")], types=("cpu", "wall")))
     [cpu, wall] = profiles_json(window, "mythical-server")
     assert cpu["type"] == "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
@@ -152,15 +152,15 @@ def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> Non
     profile.sample.add(location_id=[1] * 1000, value=[1] * 1000)
     read = reader.read(profile.SerializeToString())
     [stack] = read.stacks
-    assert (len(stack.frames), len(stack.values), len(read.types)) == (DEPTH, MOST_TYPES, MOST_TYPES)
+    assert (len(stack.frames), len(stack.values), len(read.types)) == (DEPTH, MAX_TYPES, MAX_TYPES)
     assert max(map(len, (*stack.frames, *read.types[0]))) <= 2 * LONGEST_TEXT + len(" ()")
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\xff", b"\x1f\x8bnonsense", gzip.compress(b"\x0a\xff"), gzip.compress(b"x")[:9]])
 def test_what_is_no_profile_is_refused(reader: PprofReader, raw: bytes) -> None:
     """One clear line and nothing kept, not even the good profiles of the same push."""
-    window = Window(Limits())
-    with pytest.raises(Refusal) as refusal:
+    window = TelemetryStore(Limits())
+    with pytest.raises(HttpError) as refusal:
         push(window, reader, raw)
     assert refusal.value.status == 400
     assert list(window.profiles()) == []
@@ -168,17 +168,17 @@ def test_what_is_no_profile_is_refused(reader: PprofReader, raw: bytes) -> None:
 
 def test_a_profile_that_unpacks_without_end_is_refused(reader: PprofReader) -> None:
     """A hundred mebibytes of nothing, well packed, are stopped at the limit."""
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(HttpError) as refusal:
         reader.read(gzip.compress(bytes(100 << 20)))
     assert refusal.value.status == 413
 
 
 def test_only_a_push_request_is_taken() -> None:
     """Another content type or another message is refused with what would do."""
-    window, reader = Window(Limits()), PprofReader(1000)
-    with pytest.raises(Refusal) as refusal:
+    window, reader = TelemetryStore(Limits()), PprofReader(1000)
+    with pytest.raises(HttpError) as refusal:
         post(window, reader, b"", "application/json")
     assert refusal.value.status == 415
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(HttpError) as refusal:
         post(window, reader, b"\x0a\xff")
     assert refusal.value.status == 400

@@ -5,10 +5,10 @@ import dataclasses
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from local.gateway.bounded import Bounded
+from local.gateway.bounded_map import BoundedMap
 from local.gateway.limits import Limits
 from local.gateway.records import LogLine
-from local.gateway.window import Window
+from local.gateway.telemetry_store import TelemetryStore
 
 TRACE = b"\x01" * 16
 
@@ -52,19 +52,19 @@ def line(text: str) -> LogLine:
     return LogLine(1, "mythical-server", {}, text, {}, {}, "", "", "loki")
 
 
-def hops(window: Window) -> dict[tuple[str, str, str], int]:
+def hops(window: TelemetryStore) -> dict[tuple[str, str, str], int]:
     """The hops seen so far with their counts."""
     return {(hop["from"], hop["to"], hop["kind"]): hop["count"] for hop in window.summary()["hops"]}
 
 
-def cells(window: Window) -> dict[tuple[str, str], dict[str, float]]:
+def cells(window: TelemetryStore) -> dict[tuple[str, str], dict[str, float]]:
     """The cells of the table by service and signal."""
     return {(cell["service"], cell["signal"]): cell for cell in window.summary()["cells"]}
 
 
 def test_bounded_evicts_the_oldest_by_number_and_by_bytes() -> None:
     """Either limit evicts from the oldest end, and what was evicted is counted."""
-    held: Bounded[str, str] = Bounded(3, 100)
+    held: BoundedMap[str, str] = BoundedMap(3, 100)
     for name in "abcd":
         held.put(name, name, 10)
     assert list(held.newest_first()) == ["d", "c", "b"]
@@ -74,7 +74,7 @@ def test_bounded_evicts_the_oldest_by_number_and_by_bytes() -> None:
 
 def test_bounded_replaces_a_key_without_counting_it_twice() -> None:
     """A new value under a known key takes the place and the bytes of the old one and becomes the newest."""
-    held: Bounded[str, str] = Bounded(3, 100)
+    held: BoundedMap[str, str] = BoundedMap(3, 100)
     held.put("a", "old", 40)
     held.put("b", "b", 10)
     assert held.put("a", "new", 20) == []
@@ -86,7 +86,7 @@ def test_bounded_replaces_a_key_without_counting_it_twice() -> None:
 
 def test_an_entry_larger_than_the_window_empties_it_but_stays() -> None:
     """The newest is never evicted, however large; it goes with the next."""
-    held: Bounded[str, str] = Bounded(3, 100)
+    held: BoundedMap[str, str] = BoundedMap(3, 100)
     held.put("a", "a", 10)
     assert held.put("huge", "huge", 1000) == ["a"]
     assert held.put("b", "b", 10) == ["huge"]
@@ -94,7 +94,7 @@ def test_an_entry_larger_than_the_window_empties_it_but_stays() -> None:
 
 def test_evicted_spans_leave_their_trace_and_empty_traces_go() -> None:
     """The index of traces holds no more than the spans do: otherwise it would be what fills the memory."""
-    window = Window(dataclasses.replace(Limits(), spans=3))
+    window = TelemetryStore(dataclasses.replace(Limits(), spans=3))
     window.add_spans("a", {}, "", [span(1), span(2), span(3, trace=b"\x02" * 16), span(4, trace=b"\x03" * 16)])
     assert [record.name for record in window.trace(TRACE)] == ["span 2"]
     window.add_spans("a", {}, "", [span(5, trace=b"\x03" * 16)])
@@ -104,7 +104,7 @@ def test_evicted_spans_leave_their_trace_and_empty_traces_go() -> None:
 
 def test_log_lines_are_bounded_by_their_bytes() -> None:
     """A few huge lines evict as many small ones would."""
-    window = Window(dataclasses.replace(Limits(), line_bytes=10_000))
+    window = TelemetryStore(dataclasses.replace(Limits(), line_bytes=10_000))
     for number in range(20):
         window.add_lines([line(f"{number} " + "x" * 2000)])
     assert [held.line[:2] for held in window.lines()] == ["19", "18", "17", "16"]
@@ -114,7 +114,7 @@ def test_log_lines_are_bounded_by_their_bytes() -> None:
 def test_rate_and_age_follow_the_clock() -> None:
     """The rate is that of the last 20 s, or of the time since the first arrival if that is shorter."""
     clock = Clock()
-    window = Window(Limits(), clock)
+    window = TelemetryStore(Limits(), clock)
     for _ in range(10):
         clock.now += 1
         window.add_lines([line("x")] * 30)
@@ -129,7 +129,7 @@ def test_rate_and_age_follow_the_clock() -> None:
 
 def test_invented_service_names_share_one_row() -> None:
     """A sender that makes up a service name per request cannot fill the memory with counters."""
-    window = Window(dataclasses.replace(Limits(), names=2))
+    window = TelemetryStore(dataclasses.replace(Limits(), names=2))
     for number in range(100):
         window.add_spans(f"service-{number}", {}, "", [span(number)])
     counted = cells(window)
@@ -139,7 +139,7 @@ def test_invented_service_names_share_one_row() -> None:
 
 def test_a_server_span_under_another_services_client_span_is_an_http_hop() -> None:
     """The caller is the service of the parent, whichever of the two arrives first."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     window.add_spans("mythical-requester", {}, "", [span(1, Span.SPAN_KIND_CLIENT)])
     window.add_spans(
         "mythical-server", {}, "", [span(2, Span.SPAN_KIND_SERVER, 1), span(12, Span.SPAN_KIND_SERVER, 11)]
@@ -150,7 +150,7 @@ def test_a_server_span_under_another_services_client_span_is_an_http_hop() -> No
 
 def test_a_client_span_with_a_database_is_a_sql_hop_in_either_convention() -> None:
     """db.system and db.system.name both name the peer, and a span with both is one call."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     both = span(3, Span.SPAN_KIND_CLIENT, db__system="postgresql", db__system__name="postgresql")
     old = span(4, Span.SPAN_KIND_CLIENT, db__system="postgresql")
     new = span(5, Span.SPAN_KIND_CLIENT, db__system__name="postgresql")
@@ -160,7 +160,7 @@ def test_a_client_span_with_a_database_is_a_sql_hop_in_either_convention() -> No
 
 def test_a_message_is_two_hops_through_the_broker() -> None:
     """The producer span is the publish; the delivery needs a consumer span under a producer's."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     producer = span(1, Span.SPAN_KIND_PRODUCER, messaging__system="rabbitmq")
     consumer = span(2, Span.SPAN_KIND_CONSUMER, 1, messaging__system="rabbitmq")
     orphan = span(9, Span.SPAN_KIND_CONSUMER, 8, messaging__system="rabbitmq")
@@ -175,7 +175,7 @@ def test_a_message_is_two_hops_through_the_broker() -> None:
 
 def test_spans_within_one_service_are_no_hop() -> None:
     """A service that calls itself, or works below its own server span, draws no edge."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     window.add_spans(
         "mythical-server",
         {},
@@ -187,7 +187,7 @@ def test_spans_within_one_service_are_no_hop() -> None:
 
 def test_children_that_wait_are_bounded_in_all() -> None:
     """However few of them wait for each parent: the oldest are forgotten."""
-    window = Window(dataclasses.replace(Limits(), spans=10))
+    window = TelemetryStore(dataclasses.replace(Limits(), spans=10))
     for parent in range(1, 6):
         window.add_spans("b", {}, "", [span(100 * parent + n, Span.SPAN_KIND_SERVER, parent) for n in range(5)])
     window.add_spans("a", {}, "", [span(parent, Span.SPAN_KIND_CLIENT) for parent in range(1, 6)])
@@ -196,7 +196,7 @@ def test_children_that_wait_are_bounded_in_all() -> None:
 
 def test_ids_that_are_too_long_make_no_hop() -> None:
     """They are none; and a hop would have to keep them for a parent that never comes."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     called = span(2, Span.SPAN_KIND_SERVER, 1, trace=b"t" * 17)
     window.add_spans("b", {}, "", [called])
     window.add_spans("a", {}, "", [span(1, Span.SPAN_KIND_CLIENT, trace=b"t" * 17)])
@@ -205,7 +205,7 @@ def test_ids_that_are_too_long_make_no_hop() -> None:
 
 def test_children_that_wait_for_a_parent_are_bounded() -> None:
     """A flood of spans under one parent that never comes counts no more than a hundred when it does."""
-    window = Window(Limits())
+    window = TelemetryStore(Limits())
     window.add_spans("b", {}, "", [span(number, Span.SPAN_KIND_SERVER, 1) for number in range(2, 500)])
     window.add_spans("a", {}, "", [span(1, Span.SPAN_KIND_CLIENT)])
     assert hops(window) == {("a", "b", "http"): 100}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from local import binaries
 from local.errors import LocalError
+from local.servers import binaries
 
 
 def program(folder: Path, name: str) -> Path:

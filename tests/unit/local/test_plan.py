@@ -7,10 +7,10 @@ import pytest
 from common.core.env import Env
 from common.messaging.settings import broker
 from local import plan
-from local.addresses import Ports
 from local.plan import Surroundings
-from local.postgres import Postgres
-from local.rabbitmq import RabbitMQ
+from local.ports import Ports
+from local.servers.postgres import Postgres
+from local.servers.rabbitmq import RabbitMQ
 from services.server.config import load
 
 # What a shell may hold for a database and a broker elsewhere.

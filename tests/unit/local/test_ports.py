@@ -9,9 +9,8 @@ import sys
 import pytest
 
 from common.core.env import Env, SettingsError
-from local.addresses import DEFAULTS, Port, Ports
 from local.errors import LocalError
-from local.ports import LOOPBACK, free_port, holder_of, is_free
+from local.ports import DEFAULTS, LOOPBACK, Port, Ports, free_port, holder_of, is_free
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def test_a_taken_port_is_told_with_its_remedy(listener: socket.socket) -> None:
 
 def test_another_port_is_named_for_one_near_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand above it there is none."""
-    monkeypatch.setattr("local.addresses.is_free", lambda port: port != 60_000 and is_free(port))
+    monkeypatch.setattr("local.ports.is_free", lambda port: port != 60_000 and is_free(port))
     with pytest.raises(LocalError) as caught:
         Ports([Port("server", "DEMO_SERVER_PORT", 60_000)]).check_free()
     named = re.search(r"DEMO_SERVER_PORT=(\d+) make demo", str(caught.value))

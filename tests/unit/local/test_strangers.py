@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from doctor.ask import NoAnswer, ask
-from local.program import answers_ok
-from local.summary import fetch
-from workshop.errors import WorkshopError
+from local.display.summary import fetch
+from tools.query import NoAnswer, is_up, send
+from workshop import WorkshopError
+from workshop.fault_client import FaultClient
 from workshop.gateway import Gateway
-from workshop.scenario import Look
+from workshop.scenario import GatewayQuery
 from workshop.stack import Backends, Stack
-from workshop.switches import Switches, answers
 
 GREETING = b"SSH-2.0-OpenSSH_9.2\r\n"
 BROKEN = b"HTTP/1.0 500 Internal Server Error\r\n\r\n"
@@ -45,21 +44,20 @@ def _greet(server: socket.socket, said: bytes) -> None:
 @pytest.mark.parametrize("stranger", [GREETING], indirect=True)
 def test_who_speaks_no_http_does_not_answer(stranger: str) -> None:
     """Whether the demo, the doctor or the workshop asks."""
-    assert not answers_ok(stranger)
-    assert not answers(stranger)
+    assert not is_up(stranger)
     assert not Gateway(stranger).answers()
     assert not Stack(Backends(*[stranger] * 4)).answers()
-    with pytest.raises(NoAnswer, match="no HTTP"):
-        ask(stranger)
+    with pytest.raises(NoAnswer, match="not HTTP"):
+        send(stranger)
     with pytest.raises(WorkshopError, match="the server does not answer"):
-        Switches({"server": stranger}).states()
+        FaultClient({"server": stranger}).states()
 
 
 @pytest.mark.parametrize("stranger", [BROKEN], indirect=True)
 def test_a_gateway_that_fails_is_told_to_whoever_runs_a_scenario(stranger: str) -> None:
     """As one that is away, without which the scenario goes on."""
     with pytest.raises(WorkshopError, match="answered 500"):
-        Gateway(stranger).figure(Look("lines", "per_s", 0, {}))
+        Gateway(stranger).value(GatewayQuery("lines", "per_s", 0, {}))
 
 
 @pytest.mark.parametrize("stranger", [GREETING, LIST], indirect=True)

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from local.arrivals import Arrivals
-from local.display import PlainDisplay, TerminalDisplay
-from local.liveview import addresses, arrivals, plain_line, rate
+from local.display.display import PlainDisplay, TerminalDisplay
+from local.display.summary import Arrivals, Summary, parse
+from local.display.tables import addresses, arrivals, plain_line, rate
 from local.plan import Entry, Plan
-from local.summary import HOPS, SERVICES, SIGNALS, Summary, parse
-from local.supervisor import Progress
+from local.processes.supervisor import Progress
+from tools.suite import HOPS, SIGNALS
+from tools.suite import SERVICE_NAMES as SERVICES
 
 
 def complete() -> dict[str, Any]:

@@ -8,8 +8,8 @@ import pytest
 
 from local.errors import LocalError
 from local.plan import Entry, Plan
-from local.process import Process
-from local.supervisor import Supervisor
+from local.processes.process import Process
+from local.processes.supervisor import Supervisor
 
 SLEEPER = "import time; time.sleep(60)"
 

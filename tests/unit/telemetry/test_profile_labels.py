@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, Tracer
 
-from common.telemetry.profile_labels import MOST_NAMES, OTHER_NAME, PROFILE_ID, ProfileLabelProcessor
+from common.telemetry.profile_labels import MAX_NAMES, OTHER_NAME, PROFILE_ID, ProfileLabelProcessor
 
 
 class Agent:
@@ -201,10 +201,10 @@ def test_a_span_that_is_lost_does_not_keep_its_tags(agent: Agent, tracer: Tracer
 def test_names_are_bounded(agent: Agent, tracer: Tracer) -> None:
     """Span names may hold what a client sent, such as the path of an unknown page, and each makes a series."""
     seen = set()
-    for number in range(MOST_NAMES + 50):
+    for number in range(MAX_NAMES + 50):
         with tracer.start_as_current_span(f"GET /{number}"):
             seen.add(agent.here["span_name"])
-    assert len(seen) == MOST_NAMES + 1
+    assert len(seen) == MAX_NAMES + 1
     assert OTHER_NAME in seen
 
 

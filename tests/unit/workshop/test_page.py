@@ -2,8 +2,8 @@
 
 import pytest
 
+from workshop.fault_client import FaultClient
 from workshop.page import create_app
-from workshop.switches import Switches
 
 
 @pytest.mark.parametrize("strength", ["1", "true", '"1"', "null", "NaN", "Infinity", "-1e999", "1" + "0" * 400])
@@ -12,7 +12,7 @@ def test_what_is_no_strength_is_refused_with_a_sentence(strength: str) -> None:
 
     No service is there, so that the one good strength among them gets as far as to be told so.
     """
-    page = create_app(Switches({"server": "http://127.0.0.1:1"})).test_client()
+    page = create_app(FaultClient({"server": "http://127.0.0.1:1"})).test_client()
     answer = page.put(
         "/api/faults/slow_query",
         data=f'{{"strength": {strength}}}',

@@ -1,29 +1,33 @@
 """A run of a scenario keeps its faults on, also where a service does not answer each time."""
 
+from collections.abc import Callable
+
 import pytest
 
 from common.faults import Fault
-from workshop import runner, scenario
-from workshop.errors import WorkshopError
+from workshop import WorkshopError, runner, scenario
+from workshop.fault_client import FaultClient, FaultState
 from workshop.runner import Runner
-from workshop.switches import State, Switches
 
 
-class Slow(Switches):
-    """Switches of which the first `answered` settings are taken, and no other."""
+class Slow(FaultClient):
+    """A client whose first `answered` settings succeed, and no other."""
 
     def __init__(self, answered: int) -> None:
         super().__init__({})
         self._answered = answered
         self.asked = 0
+        self.on_third: Callable[[], None] = lambda: None
 
-    def states(self) -> list[State]:
+    def states(self) -> list[FaultState]:
         """None that matters here."""
         return []
 
     def set(self, fault: Fault, strength: float, seconds: float, *, blind: bool = False) -> None:  # noqa: ARG002
-        """Take it, or not."""
+        """Succeed or fail."""
         self.asked += 1
+        if self.asked == 3:
+            self.on_third()
         if self.asked > self._answered:
             raise WorkshopError("the server does not answer")
 
@@ -38,10 +42,12 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_set_goes_on_where_a_service_is_too_slow_to_renew_it() -> None:
-    """A planted fault can make the very service slow that is asked to keep it on."""
-    switches = Slow(answered=1)
-    assert Runner(scenario.read("slow-lists"), switches, lambda _: None).run(0, 0.2)
-    assert switches.asked > 2
+    """An injected fault can slow down the service that has to renew it."""
+    client = Slow(answered=1)
+    one = Runner(scenario.read("slow-lists"), client, lambda _: None)
+    client.on_third = one.stop
+    assert not one.run(0, 60)
+    assert client.asked == 3
 
 
 def test_a_run_ends_where_nothing_could_be_set() -> None:

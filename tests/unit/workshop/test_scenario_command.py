@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from workshop import scenario
-from workshop.errors import WorkshopError
+from workshop import WorkshopError, scenario
 from workshop.gateway import Gateway
-from workshop.scenario import Look, Symptom
-from workshop.scenario_command import _seen, answer
+from workshop.scenario import GatewayQuery, Symptom
+from workshop.scenario_command import _visible_signs, answer
 from workshop.stack import Backends, Stack
 
 NOBODY = "http://127.0.0.1:1"
@@ -22,7 +21,7 @@ class Answering(Gateway):
         """It does."""
         return True
 
-    def shows(self, look: Look) -> bool:  # noqa: ARG002 - whatever it is
+    def shows(self, look: GatewayQuery) -> bool:  # noqa: ARG002 - whatever it is
         """All of it."""
         return True
 
@@ -53,7 +52,7 @@ def away(_: Symptom) -> bool:
 
 
 OF = scenario.read("standstill")
-TELLS = [symptom.tells for symptom in OF.symptoms]
+TELLS = [symptom.sentence for symptom in OF.symptoms]
 
 
 @pytest.mark.parametrize(
@@ -68,20 +67,20 @@ def test_signs_are_looked_for_at_the_gateway_or_else_in_the_stack(
     gateway: Gateway, stack: Stack, signs: list[str]
 ) -> None:
     """Alerts are where Mimir is; a back end that is away hides its own signs, and ends nothing."""
-    seen = _seen(OF, gateway, stack)
+    seen = _visible_signs(OF, gateway, stack)
     assert seen is not None
     assert list(seen()) == signs
 
 
 def test_where_nobody_can_be_asked_nothing_is_said_of_signs() -> None:
     """A run goes on all the same."""
-    assert _seen(OF, Gateway(NOBODY), Stack(Backends(*[NOBODY] * 4))) is None
+    assert _visible_signs(OF, Gateway(NOBODY), Stack(Backends(*[NOBODY] * 4))) is None
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("standstill", "The alert that it fires, with a runbook in docs/runbooks: NothingRecorded"),
+        ("standstill", "Alerts that it fires, with runbooks in docs/runbooks: NothingRecorded"),
         ("hot-server", "    Pyroscope: mythical-server, CPU: compare_all_names, above 10 %"),
     ],
 )

@@ -10,13 +10,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from common.core.env import Env, SettingsError
-from workshop.errors import WorkshopError
-from workshop.scenario import Look, Symptom
+from workshop import WorkshopError
+from workshop.scenario import GatewayQuery, Symptom
 from workshop.settings import load
 from workshop.stack import Backends, Stack, time_in
 
-PROFILE = Look("profile", "percent", 10, {"service": "s", "function": "f"})
-SPANS = Look("spans", "per_s", 1, {})
+PROFILE = GatewayQuery("profile", "percent", 10, {"service": "s", "function": "f"})
+SPANS = GatewayQuery("spans", "per_s", 1, {})
 # `f` calls itself and is counted once; it takes 4 of 10, a `g` beside it 6, and in that another `f` takes 1.
 FLAME = {
     "names": ["total", "f", "g"],
@@ -85,7 +85,7 @@ def stack() -> Iterator[Stack]:
         (Symptom("t", SPANS, "up", "lines", "{ false }"), False),
         (Symptom("t", SPANS), False),
         (Symptom("t", PROFILE), True),
-        (Symptom("t", Look("profile", "percent", 60, PROFILE.of)), False),
+        (Symptom("t", GatewayQuery("profile", "percent", 60, PROFILE.of)), False),
     ],
 )
 def test_a_symptom_is_there_when_all_its_queries_have_answers(stack: Stack, symptom: Symptom, there: bool) -> None:

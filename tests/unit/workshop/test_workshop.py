@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from common.core.env import Env
-from workshop import only_one, scenario
-from workshop.durations import lease, seconds, written
-from workshop.errors import WorkshopError
+from workshop import WorkshopError, run_lock, scenario
+from workshop.fault_client import format_duration, parse_duration, parse_lease
 from workshop.gateway import _time_in
 from workshop.settings import load
 
@@ -17,27 +16,27 @@ from workshop.settings import load
 @pytest.mark.parametrize(("text", "length"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5 h", 5400), ("2H", 7200)])
 def test_a_length_of_time_is_read(text: str, length: float) -> None:
     """As people write it."""
-    assert seconds(text) == length
+    assert parse_duration(text) == length
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1d", "1e3", "9" * 20, "nan"])
 def test_what_is_no_length_of_time_is_refused(text: str) -> None:
     """With examples."""
     with pytest.raises(WorkshopError, match="10m"):
-        seconds(text)
+        parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["0", "0.5", "25h"])
 def test_a_time_for_which_no_service_sets_a_fault_is_refused_in_the_words_of_the_command(text: str) -> None:
     """Not as the field `seconds` of a body that nobody here has written."""
-    with pytest.raises(WorkshopError, match=rf"--for {text} is out of range; give 1s to 24h"):
-        lease(text)
-    assert lease("24h") == 86_400
+    with pytest.raises(WorkshopError, match=rf"--for {text} is out of range; use 1s to 24h"):
+        parse_lease(text)
+    assert parse_lease("24h") == 86_400
 
 
 def test_a_length_of_time_is_written() -> None:
     """Minutes where they are whole."""
-    assert [written(length) for length in (5, 90, 119.6, 300)] == ["5 s", "90 s", "120 s", "5 min"]
+    assert [format_duration(length) for length in (5, 90, 119.6, 300)] == ["5 s", "90 s", "120 s", "5 min"]
 
 
 def test_the_ports_of_the_demo_lead_to_its_services() -> None:
@@ -56,14 +55,14 @@ title = "t"
 alert = "A"
 start = "1s"
 lasts = "1m"
-told = "x"
+complaint = "x"
 hints = ["a", "b"]
 answer = "y"
 where = ["README.md"]
 [faults]
 slow_query = 1
 [[symptom]]
-tells = "z"
+sentence = "z"
 gateway = {signal = "spans", figure = "p75_ms", above = 1}
 """
 
@@ -97,20 +96,20 @@ def test_a_scenario_that_cannot_be_used_is_refused_in_one_line(
 def test_one_scenario_runs_at_a_time(tmp_path: Path) -> None:
     """And whoever asks is told which, unless it is blind."""
     lock = tmp_path / "scenario.lock"
-    assert only_one.running(lock) is None
+    assert run_lock.running(lock) is None
     for blind, told in ((False, "the scenario first"), (True, "another scenario")):
-        with only_one.only_one(lock, "first", blind=blind):
-            assert only_one.running(lock) == only_one.Run("first", blind, os.getpid())
-            with pytest.raises(WorkshopError, match=told), only_one.only_one(lock, "second", blind=False):
+        with run_lock.run_lock(lock, "first", blind=blind):
+            assert run_lock.running(lock) == run_lock.Run("first", blind, os.getpid())
+            with pytest.raises(WorkshopError, match=told), run_lock.run_lock(lock, "second", blind=False):
                 pytest.fail("a second one began")
-    assert only_one.running(lock) is None
-    with pytest.raises(WorkshopError, match="no scenario runs"):
-        only_one.stop(lock)
+    assert run_lock.running(lock) is None
+    with pytest.raises(WorkshopError, match="no scenario is running"):
+        run_lock.stop(lock)
 
 
 def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """As where root ran a scenario before: one line that says what to do."""
-    with pytest.raises(WorkshopError, match="MYTHICAL_STATE"), only_one.only_one(tmp_path, "first", blind=False):
+    with pytest.raises(WorkshopError, match="MYTHICAL_STATE"), run_lock.run_lock(tmp_path, "first", blind=False):
         pytest.fail("it began")
 
 
@@ -122,12 +121,12 @@ def test_a_scenario_of_another_user_is_left_to_that_one(tmp_path: Path, monkeypa
         assert pid == os.getpid()
         raise error
 
-    with only_one.only_one(lock, "first", blind=False):
+    with run_lock.run_lock(lock, "first", blind=False):
         monkeypatch.setattr(os, "kill", partial(refused, PermissionError))
         with pytest.raises(WorkshopError, match=f"another user .* {os.getpid()}"):
-            only_one.stop(lock)
+            run_lock.stop(lock)
         monkeypatch.setattr(os, "kill", partial(refused, ProcessLookupError))
-        assert only_one.stop(lock).name == "first"
+        assert run_lock.stop(lock).name == "first"
 
 
 def test_time_in_a_function_is_counted_once() -> None:

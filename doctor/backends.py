@@ -1,0 +1,95 @@
+"""Queries to the backends: the age of a service's latest data of each signal, and scrape targets that are down."""
+
+import time
+from collections.abc import Callable, Mapping
+
+from doctor.containers import RUNNING, Container
+from doctor.report import BROKEN, Finding
+from tools.query import QueryError, get_json, query_mimir
+from tools.suite import CPU_PROFILE
+
+# How far each query looks back.
+LOOK_BACK_S = 3600
+# The requester's TIMESHIFT makes its log lines claim to be 40 minutes old; no other service has it.
+SHIFTED, SHIFT_S = "mythical-requester", 2400
+
+Age = Callable[[str, str], float | None]
+
+
+def traces(tempo: str, service: str) -> float | None:
+    """Return the seconds since the start of the latest trace with a span of the service; None if there is none."""
+    now = int(time.time())
+    query = f'{{resource.service.name="{service}"}} with (most_recent=true)'
+    found = get_json(f"{tempo}/api/search", q=query, start=now - LOOK_BACK_S, end=now + 1, limit=1)
+    began = [int(trace["startTimeUnixNano"]) / 1e9 for trace in found.get("traces", [])]
+    return _age(began)
+
+
+def metrics(mimir: str, service: str) -> float | None:
+    """Return the seconds since the latest sample of a metric that every service has; None if there is none."""
+    series = f'process_memory_usage_bytes{{group="mythical",service="{service}"}}'
+    # Exact to a second while it is fresh, to 15 seconds afterwards.
+    query = f"max(timestamp({series})) or max(max_over_time(timestamp({series})[{LOOK_BACK_S}s:15s]))"
+    return _age([float(series["value"][1]) for series in query_mimir(mimir, query)])
+
+
+def logs(loki: str, service: str) -> float | None:
+    """Return the seconds since the latest log line, without TIMESHIFT's offset; None if there is none."""
+    start = int((time.time() - LOOK_BACK_S) * 1e9)
+    query = f'{{service_name="{service}"}}'
+    found = get_json(f"{loki}/loki/api/v1/query_range", query=query, start=start, limit=1)
+    latest = [int(value[0]) / 1e9 for stream in found["data"]["result"] for value in stream["values"]]
+    age = _age(latest)
+    return age - SHIFT_S if service == SHIFTED and age is not None and age >= SHIFT_S else age
+
+
+def profiles(pyroscope: str, service: str) -> float | None:
+    """Return the seconds since the latest CPU profile; None if there is none."""
+    now = int(time.time() * 1000)
+    body = {
+        "profileTypeID": CPU_PROFILE,
+        "labelSelector": f'{{service_name="{service}"}}',
+        "start": now - 900_000,
+        "end": now,
+        "step": 5.0,
+    }
+    found = get_json(f"{pyroscope}/querier.v1.QuerierService/SelectSeries", body=body)
+    points = [point for series in found.get("series", []) for point in series.get("points", [])]
+    return _age([int(point["timestamp"]) / 1000 for point in points if point.get("value")])
+
+
+def _age(times: list[float]) -> float | None:
+    return max(0.0, time.time() - max(times)) if times else None
+
+
+AGES: Mapping[str, Age] = {"traces": traces, "metrics": metrics, "logs": logs, "profiles": profiles}
+# Older data is late. A service pushes metrics every 5 s and profiles every 10 s; between two waves of requests there
+# are few spans and log lines.
+LATE_S = {"traces": 60.0, "metrics": 30.0, "logs": 60.0, "profiles": 60.0}
+
+# Scrape intervals are 5 to 15 s; a target that failed for a whole minute is not merely starting.
+FAILED_FOR_A_MINUTE = "max_over_time({0}[1m]) == 0 and count_over_time({0}[1m]) >= 3"
+TARGETS_DOWN = FAILED_FOR_A_MINUTE.format('up{group="infrastructure"}')
+POSTGRES_DOWN = FAILED_FOR_A_MINUTE.format("pg_up")
+# Targets whose container has a different name.
+CONTAINERS = {"postgres": "mythical-database", "rabbitmq": "mythical-queue", "host": "alloy"}
+
+
+def failed_targets(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
+    """Report scrape targets that failed for a minute although their container runs; empty if Mimir does not answer."""
+    try:
+        down = {series["metric"]["service"] for series in query_mimir(mimir, TARGETS_DOWN)}
+        login_fails = bool(query_mimir(mimir, POSTGRES_DOWN))
+    except (QueryError, KeyError, TypeError):
+        return []  # the cells of the metrics report the cause
+    found = []
+    for name in sorted(down):
+        container = CONTAINERS.get(name, name)
+        if container not in boxes or boxes[container].state == RUNNING:
+            logs_of_it = f"docker compose logs --tail 20 {container}"
+            found.append(Finding(f"metrics of {name}", "Alloy's scrapes have failed for a minute", BROKEN, logs_of_it))
+    if login_fails:
+        said = "the database rejects Alloy's login: its role is missing, or its password is different"
+        fix = "docker compose exec mythical-database psql -U postgres -f /docker-entrypoint-initdb.d/monitor.sql"
+        found.append(Finding("metrics of postgres", said, BROKEN, fix))
+    return found

@@ -1,0 +1,1 @@
+"""What has arrived at the gateway, and how the demo shows it."""

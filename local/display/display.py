@@ -1,0 +1,89 @@
+"""Two ways to show a run: redrawn in place on a terminal, line by line in a log."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+
+from local.display import tables
+from local.display.summary import Arrivals
+from local.plan import Plan
+from local.processes.supervisor import Progress
+
+PLAIN_EVERY_S = 5.0
+
+Refresh = Callable[[], None]
+
+
+class Display(Protocol):
+    """Shows the start and then what arrives; each gives a function that shows the present state."""
+
+    def starting(self) -> AbstractContextManager[Refresh]:
+        """Show the addresses and how far each unit is."""
+
+    def arriving(self, arrivals: Arrivals) -> AbstractContextManager[Refresh]:
+        """Show the rates."""
+
+
+class TerminalDisplay:
+    """Tables that are redrawn in place."""
+
+    def __init__(self, console: Console, plan: Plan, progress: Mapping[str, Progress], logs: Path) -> None:
+        self._console = console
+        self._plan = plan
+        self._progress = progress
+        self._logs = logs
+
+    @contextmanager
+    def starting(self) -> Iterator[Refresh]:
+        """Draw the table of addresses, with the seconds until each was ready."""
+        with Live(console=self._console, auto_refresh=False) as live:
+            yield lambda: live.update(tables.addresses(self._plan, self._progress, self._logs), refresh=True)
+
+    @contextmanager
+    def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
+        """Draw the rates of services and hops."""
+        with Live(console=self._console, auto_refresh=False) as live:
+            yield lambda: live.update(tables.arrivals(arrivals, self._progress), refresh=True)
+
+
+class PlainDisplay:
+    """A line for each unit as it becomes ready or is lost, and one with the rates every five seconds."""
+
+    def __init__(self, console: Console, plan: Plan, progress: Mapping[str, Progress]) -> None:
+        self._console = console
+        self._plan = plan
+        self._progress = progress
+        self._told: dict[str, str] = {}
+
+    @contextmanager
+    def starting(self) -> Iterator[Refresh]:
+        """Print a line for each unit that has become ready, or was lost, since the last time."""
+        yield self._tell_outcomes
+
+    def _tell_outcomes(self) -> None:
+        for entry in self._plan.entries:
+            each = self._progress[entry.name]
+            ready = f"ready after {each.ready_after_s:.1f} s" if each.ready_after_s is not None else ""
+            outcome = each.lost or ready
+            if outcome and self._told.get(entry.name) != outcome:
+                self._told[entry.name] = outcome
+                self._console.print(f"{entry.name:10} {entry.address:32} {outcome}", soft_wrap=True)
+
+    @contextmanager
+    def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
+        """Print what was lost, and a line with the rates if five seconds have gone by."""
+        tell_next = time.monotonic() + PLAIN_EVERY_S
+
+        def tell() -> None:
+            nonlocal tell_next
+            self._tell_outcomes()
+            if time.monotonic() >= tell_next:
+                tell_next += PLAIN_EVERY_S
+                self._console.print(tables.plain_line(arrivals.summary, arrivals.running_s), soft_wrap=True)
+
+        yield tell

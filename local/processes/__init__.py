@@ -1,0 +1,1 @@
+"""Child processes: started in the order of their needs, watched, stopped, and found after a crash."""

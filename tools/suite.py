@@ -1,0 +1,42 @@
+"""What the suite consists of: its services, their signals, and the hops between them."""
+
+from typing import NamedTuple
+
+
+class Service(NamedTuple):
+    """One service: `short` is its module in services/, `port` where it serves HTTP by default.
+
+    `input` is what it waits for from the requester, empty for the requester itself.
+    """
+
+    short: str
+    port: int
+    input: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its service name in telemetry, which is also its host name with Docker."""
+        return f"mythical-{self.short}"
+
+    @property
+    def port_variable(self) -> str:
+        """The variable of its published port with Docker; with DEMO_ before it, of its port without."""
+        return f"{self.short.upper()}_PORT"
+
+
+SERVICES = (
+    Service("requester", 4001),
+    Service("server", 4000, "HTTP requests"),
+    Service("recorder", 4002, "messages"),
+)
+SERVICE_NAMES = tuple(service.name for service in SERVICES)
+SIGNALS = ("traces", "metrics", "logs", "profiles")
+HOPS = (
+    ("mythical-requester", "mythical-server"),
+    ("mythical-server", "postgresql"),
+    ("mythical-requester", "rabbitmq"),
+    ("rabbitmq", "mythical-recorder"),
+)
+
+# The profile of CPU time as Pyroscope names it: name, sample type, sample unit, period type, period unit.
+CPU_PROFILE = "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
