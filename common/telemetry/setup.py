@@ -20,7 +20,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from common.fast import flask as fast_flask
-from common.fast.exporter import plaintext_grpc_exporter
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
 from common.faults.exporters import ClockSkew, ClockSkewFilter, FaultySpanExporter, Silent
@@ -178,6 +177,9 @@ def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerP
 def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:
     exporter = None
     if fast and collector.protocol_of("traces") == "grpc":
+        # Imported when used: gRPC takes 20 MB.
+        from common.fast.exporter import plaintext_grpc_exporter
+
         exporter = plaintext_grpc_exporter(collector.endpoint("traces"))
     return exporter or collector.span_exporter()
 
