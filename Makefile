@@ -1,5 +1,5 @@
-# Every target sets up what it needs first; that takes minutes from nothing and a fraction of a second afterwards.
-# PYTHON=python3.12 make … picks the interpreter, DEMO_SECONDS=40 make demo ends by itself and tells what was seen.
+# Every target first installs what it needs: minutes the first time, a fraction of a second afterwards.
+# PYTHON=python3.12 make … chooses the interpreter, DEMO_SECONDS=40 make demo ends by itself and reports what is missing.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
@@ -9,7 +9,7 @@ python := .venv/bin/python
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: ## start the whole suite without Docker and watch its signals arrive
+demo: ## start the suite without Docker and watch its signals arrive
 	@scripts/setup python servers jq web aspire load
 	@$(python) -m local.demo
 
@@ -17,11 +17,11 @@ test: ## run all tests, with a real Postgres and RabbitMQ
 	@scripts/setup python servers jq web load
 	@$(python) -m pytest
 
-test-failure: ## kill and overload each part, and count what is lost; FAILURE_KILLS=3 make test-failure is shorter
+test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS=3 make test-failure is shorter
 	@scripts/setup python servers fuzz
 	@$(python) -m pytest tests/failure
 
-test-stack: ## ask a running docker compose stack for every signal and every panel
+test-stack: ## query a running docker compose stack for every signal and every panel
 	@scripts/setup python
 	@$(python) -m pytest tests/stack
 
@@ -32,23 +32,23 @@ check: ## check format, lint and types, and run the fast tests
 	@$(python) -m mypy
 	@$(python) -m pytest -q tests/unit tests/seams
 
-format: ## format the code and mend what the linter can
+format: ## format the code and apply the fixes of the linter
 	@scripts/setup python
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
-doctor: ## say what is wrong with the suite, before a start and while it runs; WAIT=60 make doctor asks until all is well
+doctor: ## find what is wrong with the suite, before and while it runs; WAIT=60 make doctor retries for 60 s
 	@$(if $(wildcard $(python)),$(python),$(or $(PYTHON),python3)) -m doctor --wait $(or $(WAIT),0)
 
-workshop: ## say which faults there are to switch and which scenarios to run, and where the page is
+workshop: ## list the faults to inject, the scenarios to run, and the address of the page
 	@scripts/setup python
 	@$(python) -m workshop
 
-load: ## put load on a server and watch it; LOAD_USERS=50 LOAD_SHAPE=spike make load, see loadtest/README.md
+load: ## load a server and watch it; LOAD_USERS=50 LOAD_SHAPE=spike make load, see loadtest/README.md
 	@scripts/setup python load
 	@.venv-load/bin/python -m loadtest
 
-load-gate: ## put a short load on it, and fail if it crosses the lines of loadtest/gate.toml
+load-gate: ## run a short load, and fail if it exceeds the limits of loadtest/gate.toml
 	@scripts/setup python load
 	@.venv-load/bin/python -m loadtest gate
 
@@ -56,20 +56,20 @@ bench: ## measure speed and memory, and print the table
 	@scripts/setup python servers load
 	@$(python) -m bench
 
-soak: ## run the default load for half an hour, and tell what grew; SOAK_MINUTES=5 make soak
+soak: ## run the default load for half an hour and report what grew; SOAK_MINUTES=5 make soak
 	@scripts/setup python servers
 	@$(python) -m bench.soak
 
 setup: ## install what is missing, and nothing else
 	@scripts/setup
 
-audit: ## compare all locked packages with known vulnerabilities (needs the network)
+audit: ## check all locked packages for known vulnerabilities (needs the network)
 	@scripts/audit
 
-lock: ## lock the dependencies anew (needs uv)
+lock: ## update the locked dependencies (needs uv)
 	@scripts/lock
 
-clean: ## remove what the tools and runs made, the environment included
+clean: ## remove everything that the tools and runs created, including the environment
 	@! test -x $(python) || $(python) -m local.state
 	@rm -rf .venv .venv-load .venv-fuzz .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
 	  local/aspire/node_modules local/gateway/web/node_modules

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bench.generator import generator_cost
 from bench.messages import message_rates
-from bench.report import Figure, table
+from bench.report import Measurement, table
 from bench.server import server_cost
-from bench.stage import Stage
+from bench.testbed import TestBed
 from bench.usage import memory_at_default_load
 from local.errors import LocalError
 
@@ -22,19 +22,19 @@ MOST_S = 3600.0
 def main(words: Sequence[str] | None = None) -> int:
     """Run all benchmarks; exit status 0, 1 if something could not be measured, 2 for an argument that is not valid."""
     arguments = _arguments(words)
-    figures: list[Figure] = []
+    figures: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="mythical-bench-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
         try:
-            with Stage(Path(folder)) as stage:
+            with TestBed(Path(folder)) as testbed:
                 _say("server: CPU per request with telemetry off, by the plain SDK and by the fast layer")
-                figures += server_cost(stage, rounds=arguments.rounds, seconds=arguments.seconds)
+                figures += server_cost(testbed, rounds=arguments.rounds, seconds=arguments.seconds)
                 _say("messages: publisher to recorder, against pika alone")
-                figures += message_rates(stage, count=arguments.messages)
+                figures += message_rates(testbed, count=arguments.messages)
                 _say("load: CPU per request of the generator")
-                figures += generator_cost(stage, rounds=1, seconds=arguments.seconds)
+                figures += generator_cost(testbed, rounds=1, seconds=arguments.seconds)
                 _say("memory: each service under the default load")
-                figures += memory_at_default_load(stage, seconds=arguments.seconds * 3)
+                figures += memory_at_default_load(testbed, seconds=arguments.seconds * 3)
         except LocalError as fault:
             sys.exit(f"bench: {fault}")
     print(table(figures))

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from statistics import median
 
-from bench.report import Figure
-from bench.stage import Stage
+from bench.report import Measurement
+from bench.testbed import TestBed
 from bench.usage import usage
 from local.errors import LocalError
 from local.ports import LOOPBACK
@@ -19,41 +19,41 @@ USERS = 100
 SHORT_S = 3.0
 
 
-def generator_cost(stage: Stage, *, rounds: int, seconds: float) -> list[Figure]:
+def generator_cost(testbed: TestBed, *, rounds: int, seconds: float) -> list[Measurement]:
     """Measure breeders without and with telemetry alternately; return nothing if Locust is not installed."""
     if not PYTHON.exists():
         return []
     off, on, server = [], [], []
-    with stage.service("server", signals=True, ALWAYS_SUCCEED="true") as (pid, port):
+    with testbed.service("server", signals=True, ALWAYS_SUCCEED="true") as (pid, port):
         for _ in range(rounds):
-            off.append(_measure(stage, port, seconds, telemetry=False))
+            off.append(_measure(testbed, port, seconds, telemetry=False))
             before = usage(pid).cpu_s
-            on.append(_measure(stage, port, seconds, telemetry=True))
+            on.append(_measure(testbed, port, seconds, telemetry=True))
             server.append(usage(pid).cpu_s - before)
     off_ms, on_ms = (median(ms for ms, _ in runs) for runs in (off, on))
     served_ms = median(cpu * 1000 / count for cpu, (_, count) in zip(server, on, strict=True))
     return [
-        Figure("load_rps_per_core_off", round(1000 / off_ms), "/s", "load: requests/s of a core, untraced"),
-        Figure("load_rps_per_core_on", round(1000 / on_ms), "/s", "load: requests/s of a core, traced"),
-        Figure("load_tracing_ms", round(on_ms - off_ms, 3), "ms", "load: CPU of tracing per request"),
-        Figure("load_server_ratio", round(served_ms / on_ms, 2), "", "server's CPU per request ÷ the generator's"),
+        Measurement("load_rps_per_core_off", round(1000 / off_ms), "/s", "load: requests/s of a core, untraced"),
+        Measurement("load_rps_per_core_on", round(1000 / on_ms), "/s", "load: requests/s of a core, traced"),
+        Measurement("load_tracing_ms", round(on_ms - off_ms, 3), "ms", "load: CPU of tracing per request"),
+        Measurement("load_server_ratio", round(served_ms / on_ms, 2), "", "server's CPU per request ÷ the generator's"),
     ]
 
 
-def _measure(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
+def _measure(testbed: TestBed, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
     """Return CPU per request (ms) without start-up, and how many requests both runs made."""
-    short, long = (_run(stage, port, length, telemetry=telemetry) for length in (SHORT_S, SHORT_S + seconds))
+    short, long = (_run(testbed, port, length, telemetry=telemetry) for length in (SHORT_S, SHORT_S + seconds))
     return (long[0] - short[0]) * 1000 / (long[1] - short[1]), long[1] + short[1]
 
 
-def _run(stage: Stage, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
+def _run(testbed: TestBed, port: int, seconds: float, *, telemetry: bool) -> tuple[float, int]:
     """Run the load headless; return its CPU seconds, children included, and its requests."""
-    results: Path = stage.folder / "load"
+    results: Path = testbed.folder / "load"
     written = results / "load.json"
     written.unlink(missing_ok=True)  # of an earlier run: it would be read as the result of this one
     told = {
         "LOAD_HOST": f"http://{LOOPBACK}:{port}",
-        "LOAD_COLLECTOR": f"http://{LOOPBACK}:{stage.otlp_http}",
+        "LOAD_COLLECTOR": f"http://{LOOPBACK}:{testbed.otlp_http}",
         "LOAD_USERS": str(USERS),
         "LOAD_RATE": str(USERS),
         "LOAD_TIME": str(seconds),

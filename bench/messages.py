@@ -11,8 +11,8 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from bench.report import Figure
-from bench.stage import Stage
+from bench.report import Measurement
+from bench.testbed import TestBed
 from common.messaging import Broker, Consumer, Message, Publisher
 from local.errors import LocalError
 
@@ -26,19 +26,19 @@ Clock = Any  # a multiprocessing array of two doubles
 Side = Callable[[str, int, int, Clock], None]
 
 
-def message_rates(stage: Stage, *, count: int) -> list[Figure]:
+def message_rates(testbed: TestBed, *, count: int) -> list[Measurement]:
     """Measure both, each side in its own process, from the first publish to the last message consumed.
 
     Ours: persistent messages on a durable queue, confirmed, consumed by workers and acknowledged after the work. Pika
     alone: transient messages on a classic queue, neither confirmed nor acknowledged: the limit that the client sets.
     """
-    broker = stage.rabbitmq
+    broker = testbed.rabbitmq
     ours = _rate(_publish, _consume, broker.host, broker.port, count)
     alone = _rate(_publish_bare, _consume_bare, broker.host, broker.port, count)
     return [
-        Figure("messages_per_second", round(ours), "/s", "messages: publisher to recorder, confirmed"),
-        Figure("messages_per_second_pika", round(alone), "/s", "messages: pika alone, nothing confirmed"),
-        Figure("messages_ratio", round(ours / alone, 3), "", "messages: ours ÷ pika alone"),
+        Measurement("messages_per_second", round(ours), "/s", "messages: publisher to recorder, confirmed"),
+        Measurement("messages_per_second_pika", round(alone), "/s", "messages: pika alone, nothing confirmed"),
+        Measurement("messages_ratio", round(ours / alone, 3), "", "messages: ours ÷ pika alone"),
     ]
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure: its key in the JSON line, its value and unit, and what it means in a few words."""
+class Measurement:
+    """One measurement: its key in the JSON line, its value and unit, and its meaning in a few words."""
 
     key: str
     value: float
@@ -14,8 +14,8 @@ class Figure:
     meaning: str
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """Give the figures as aligned lines."""
+def table(figures: Sequence[Measurement]) -> str:
+    """Return the measurements as aligned lines."""
     width = max(len(figure.meaning) for figure in figures)
     lines = [f"  {figure.meaning:<{width}}  {figure.value:>9,.2f} {figure.unit}".rstrip() for figure in figures]
     return "\n".join(["", *lines, ""])

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.stage import Stage
+from bench.testbed import TestBed
 from bench.usage import usage
 from local.errors import LocalError
 from tools.query import get_json, send
@@ -103,15 +103,15 @@ def _minutes(text: str) -> float | None:
 
 def _soak(folder: Path, seconds: float) -> list[Sample]:
     with ExitStack() as running:
-        stage = running.enter_context(Stage(folder))
+        testbed = running.enter_context(TestBed(folder))
         server, port = running.enter_context(
-            stage.service("server", signals=True, MYTHICAL_SERVER_TABLE_ROWS=str(ROWS))
+            testbed.service("server", signals=True, MYTHICAL_SERVER_TABLE_ROWS=str(ROWS))
         )
-        recorder, recorder_port = running.enter_context(stage.service("recorder", signals=True))
+        recorder, recorder_port = running.enter_context(testbed.service("recorder", signals=True))
         asked = {"MYTHICAL_SERVER_HOST_PORT": f"127.0.0.1:{port}", "REQUESTER_START": "0"}
-        requester, _ = running.enter_context(stage.service("requester", signals=True, **asked))
-        pids = {"server": server, "requester": requester, "recorder": recorder, "gateway": stage.gateway_pid}
-        parts = Parts(pids, port, recorder_port, stage.gateway_page, stage.postgres.dsn)
+        requester, _ = running.enter_context(testbed.service("requester", signals=True, **asked))
+        pids = {"server": server, "requester": requester, "recorder": recorder, "gateway": testbed.gateway_pid}
+        parts = Parts(pids, port, recorder_port, testbed.gateway_page, testbed.postgres.dsn)
         samples: list[Sample] = []
         start = time.monotonic()
         while time.monotonic() - start < seconds:

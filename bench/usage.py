@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from bench.report import Figure
-from bench.stage import Stage
+from bench.report import Measurement
+from bench.testbed import TestBed
 from local.processes.record import process_tree
 
 
@@ -37,16 +37,16 @@ def usage(pid: int) -> Usage:
     )
 
 
-def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
+def memory_at_default_load(testbed: TestBed, *, seconds: float) -> list[Measurement]:
     """Run the three services together; return each one's memory at the end, its supervising process included.
 
     The figure is the proportional set size: pages that the two processes of a service share count once, as they do
     against a container's limit.
     """
     with (
-        stage.service("server", signals=True) as (server, port),
-        stage.service("recorder", signals=True) as (recorder, _),
-        stage.service(
+        testbed.service("server", signals=True) as (server, port),
+        testbed.service("recorder", signals=True) as (recorder, _),
+        testbed.service(
             "requester", signals=True, MYTHICAL_SERVER_HOST_PORT=f"127.0.0.1:{port}", REQUESTER_START="0"
         ) as (requester, _),
     ):
@@ -55,11 +55,11 @@ def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
         time.sleep(seconds)  # the length of the load, not a wait for something
         used = {name: usage(pid) for name, pid in pids.items()}
     figures = [
-        Figure(f"{name}_rss_mb", round(used[name].pss_mb, 1), "MB", f"{name}: memory under the default load")
+        Measurement(f"{name}_rss_mb", round(used[name].pss_mb, 1), "MB", f"{name}: memory under the default load")
         for name in pids
     ]
     cores = [
-        Figure(
+        Measurement(
             f"{name}_cores",
             round((used[name].cpu_s - before[name]) / seconds, 3),
             "cores",
@@ -68,4 +68,4 @@ def memory_at_default_load(stage: Stage, *, seconds: float) -> list[Figure]:
         for name in pids
     ]
     largest = max(use.pss_mb for use in used.values())
-    return [*figures, Figure("rss_mb", round(largest, 1), "MB", "largest service: memory"), *cores]
+    return [*figures, Measurement("rss_mb", round(largest, 1), "MB", "largest service: memory"), *cores]

@@ -14,7 +14,7 @@ from common.core.env import Env, SettingsError
 from local.display.display import Display, PlainDisplay, TerminalDisplay
 from local.display.summary import Arrivals
 from local.errors import LocalError
-from local.plan import Plan, Surroundings, make_plan
+from local.plan import Plan, RunContext, make_plan
 from local.ports import Ports
 from local.processes.process import short
 from local.processes.supervisor import Supervisor
@@ -27,7 +27,7 @@ FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
 
 
 class StopSignals:
-    """Counts requests to stop: the first ends the run in good order, the second hurries it."""
+    """Counts requests to stop: the first stops the run gracefully, the second kills it."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -42,12 +42,12 @@ class StopSignals:
         return self._count > 0
 
     def hurry(self) -> bool:
-        """Whether it should end at once, whatever is lost."""
+        """Whether it should end immediately, even if data are lost."""
         return self._count > 1
 
 
 class Demo:
-    """One run: start all, show what arrives until told to stop or the time is over, stop all, say what was missing."""
+    """One run: start everything, show what arrives until the time is over or a signal comes, stop, report."""
 
     def __init__(self, plan: Plan, logs: Path, console: Console, stop: StopSignals) -> None:
         self._console = console
@@ -62,7 +62,7 @@ class Demo:
             self._display = TerminalDisplay(console, plan, progress, logs)
 
     def run(self, seconds: float | None) -> int:
-        """Run for `seconds` after the start, or for ever when None; return the exit code."""
+        """Run for `seconds` after the start, or forever when None; return the exit code."""
         try:
             self._start()
             self._watch(FOREVER_S if seconds is None else seconds)
@@ -91,38 +91,38 @@ class Demo:
 
     def _end(self) -> None:
         begun = time.monotonic()
-        self._say("\n[dim] stopping: the services send what they hold, then all ends …[/]")
+        self._say("\n[dim] stopping: the services send their buffered telemetry first …[/]")
         self._supervisor.stop(self._stop.hurry)
         how = "killed" if self._stop.hurry() else "stopped"
-        self._say(f"[dim] {how}, nothing is left running ({time.monotonic() - begun:.1f} s)[/]")
+        self._say(f"[dim] {how} all processes ({time.monotonic() - begun:.1f} s)[/]")
 
     def _verdict(self) -> int:
         summary = self._arrivals.summary
         cells, stopped, hops = summary.missing_cells(), summary.stopped_cells(), summary.missing_hops()
         if not cells and not stopped and not hops:
-            first = f"the first after {self._arrivals.first_after_s or 0:.0f} s"
-            self._say(f"[green] seen: every signal of every service, and every hop[/]; {first}")
+            first = f"first signals after {self._arrivals.first_after_s or 0:.0f} s"
+            self._say(f"[green] complete: every signal of every service, and every hop[/]; {first}")
             return 0
-        for word, which in (("missing", cells), ("came, but no more of late", stopped)):
+        for word, which in (("missing", cells), ("stopped arriving", stopped)):
             for service, kind in which:
                 log = f"{self._logs}/{service.removeprefix('mythical-')}.log"
                 self._say(f"[red] {word}: {kind} of {service}[/]; see {log}")
         for source, target in hops:
             self._say(f"[red] missing: hop {source} → {target}[/]")
-        self._say(f" While it runs (make demo), {self._page} shows what arrives.")
+        self._say(f" While make demo runs, {self._page} shows what arrives.")
         return FAILED
 
     def _say(self, text: str) -> None:
-        # The terminal may have been closed, or the reader of a pipe gone: what runs must be stopped all the same.
+        # The terminal or the reader of a pipe may be closed: the processes must be stopped nevertheless.
         with contextlib.suppress(OSError):
             self._console.print(text, soft_wrap=True)
 
 
 def run(env: Env, console: Console, stop: StopSignals) -> int:
-    """Read the settings, make room for the run and run it; return the exit code."""
+    """Read the settings, end what an earlier run left, and run; return the exit code."""
     seconds = env.number("DEMO_SECONDS", 0, 0, FOREVER_S) or None
     ports = Ports.read(env)
-    here = Surroundings(os.environ, ports, state_folder(os.environ), log_folder(os.environ))
+    here = RunContext(os.environ, ports, state_folder(os.environ), log_folder(os.environ))
     with only_one(here.state):
         plan = make_plan(here)
         for entry in plan.entries:
@@ -130,14 +130,14 @@ def run(env: Env, console: Console, stop: StopSignals) -> int:
                 entry.unit.process.end_orphan()
                 entry.unit.process.log.unlink(missing_ok=True)
             if isinstance(entry.unit, RabbitMQ):
-                # The gateway's memory ended with the last run: of a message from then, nobody could show the sender.
+                # The gateway kept nothing of the last run: the traces of messages from then would lack their producers.
                 entry.unit.forget()
         ports.check_free()
         return Demo(plan, short(here.logs), console, stop).run(seconds)
 
 
 def main() -> int:
-    """Run the demo; a foreseeable fault is one line and the end of the log that tells more."""
+    """Run the demo; an expected error is printed in one line, with the end of the log that has the details."""
     console = Console(highlight=False)
     try:
         return run(Env(os.environ), console, StopSignals())

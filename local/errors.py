@@ -1,10 +1,10 @@
-"""The one error of the run without Docker: a foreseeable fault, told in a line that says what to do."""
+"""The error of the run without Docker: an expected failure, with a text that says what to do."""
 
 
 class LocalError(Exception):
-    """Something outside this program is missing, taken or broken.
+    """Something outside this program is missing, in use or broken.
 
-    `str(error)` is the line for the reader; `detail` holds the last lines of the log that tells more, or nothing.
+    `str(error)` is the message; `detail` holds the last lines of the relevant log, or nothing.
     """
 
     def __init__(self, line: str, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What the demo runs: each unit, what it is told, what it waits for, and the address to show for it."""
+"""What the demo runs: each unit with its settings, what it waits for, and the address to show."""
 
 import sys
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from local.state import CHECKOUT
 
-# Locust has an environment of its own, which is optional.
+# Locust has its own environment, which is optional.
 LOAD_PYTHON = CHECKOUT / ".venv-load/bin/python"
-GENTLE = "3"  # users: enough to see traces begin there, too few to be felt
+USERS = "3"  # enough to see traces that start there, too few to slow anything down
 
-# A page worth opening of each service, and what the service is for.
+# A page to open of each service, and what the service does.
 SHOWN = {
     "requester": ("/metrics", "sends the requests"),
     "server": ("/unicorn", "answers them"),
@@ -30,7 +30,7 @@ SHOWN = {
 class Entry:
     """One line of the plan.
 
-    `unit` is None for a server that somebody else runs. `needs` names what must be ready before it starts.
+    `unit` is None for a server that the user runs. `needs` names what must be ready before it starts.
     An `optional` unit may fail without failing the demo; a `service` is stopped, and flushed, before the others.
     """
 
@@ -52,8 +52,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a plan is made from: the environment, the ports, and the folders of the data and of the logs."""
+class RunContext:
+    """What a plan depends on: the environment, the ports, and the folders of the data and of the logs."""
 
     environ: Mapping[str, str]
     ports: Ports
@@ -61,7 +61,7 @@ class Surroundings:
     logs: Path
 
 
-def make_plan(here: Surroundings) -> Plan:
+def make_plan(here: RunContext) -> Plan:
     """Plan a run. Raises LocalError if a server is not installed."""
     page = f"http://{LOOPBACK}:{here.ports['gateway page']}"
     aspire = _aspire(here)
@@ -84,42 +84,38 @@ def make_plan(here: Surroundings) -> Plan:
     )
 
 
-def _service(here: Surroundings, settings: Mapping[str, str], name: str, server: str) -> Entry:
+def _service(here: RunContext, settings: Mapping[str, str], name: str, server: str) -> Entry:
     path, note = SHOWN[name]
-    told = {**here.environ, **settings, "HTTP_HOST": LOOPBACK, "HTTP_PORT": str(here.ports[name])}
+    environ = {**here.environ, **settings, "HTTP_HOST": LOOPBACK, "HTTP_PORT": str(here.ports[name])}
     base = f"http://{LOOPBACK}:{here.ports[name]}"
-    program = Program(_python(here, name, f"services.{name}", told), f"{base}/readyz")
+    program = Program(_python(here, name, f"services.{name}", environ), f"{base}/readyz")
     return Entry(name, base + path, note, program, ("gateway", server), service=True)
 
 
-def _workshop(here: Surroundings) -> Entry:
+def _workshop(here: RunContext) -> Entry:
     page = f"http://{LOOPBACK}:{here.ports['workshop']}"
     process = _python(here, "workshop", "workshop", here.environ, "page")
-    return Entry("workshop", page, "switches of planted faults", Program(process, page), optional=True)
+    return Entry("workshop", page, "page to inject faults", Program(process, page), optional=True)
 
 
-def _load(here: Surroundings) -> list[Entry]:
+def _load(here: RunContext) -> list[Entry]:
     wanted = Env(here.environ).flag("DEMO_LOAD", default=True)
     if not (wanted and (CHECKOUT / ".venv-load/.packages").exists()):
         return []
     page = f"http://{LOOPBACK}:{here.ports['Locust']}"
-    told = {
-        "LOAD_USERS": GENTLE,
+    environ = {
+        "LOAD_USERS": USERS,
         **here.environ,
         "LOAD_HEADLESS": "false",
         "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
         "LOAD_PORT": str(here.ports["Locust"]),
         "LOAD_COLLECTOR": f"http://{LOOPBACK}:{here.ports['OTLP over HTTP']}",
     }
-    process = _python(here, "locust", "loadtest", told, python=str(LOAD_PYTHON))
-    return [
-        Entry(
-            "locust", page, "load to watch and change", Program(process, page), ("server",), optional=True, service=True
-        )
-    ]
+    process = _python(here, "locust", "loadtest", environ, python=str(LOAD_PYTHON))
+    return [Entry("locust", page, "load generator", Program(process, page), ("server",), optional=True, service=True)]
 
 
-def _gateway(here: Surroundings, page: str, aspire: AspireDashboard | None) -> Program:
+def _gateway(here: RunContext, page: str, aspire: AspireDashboard | None) -> Program:
     flags = {
         "--otlp-grpc": here.ports["OTLP over gRPC"],
         "--otlp-http": here.ports["OTLP over HTTP"],
@@ -132,14 +128,14 @@ def _gateway(here: Surroundings, page: str, aspire: AspireDashboard | None) -> P
     return Program(_python(here, "gateway", "local.gateway", here.environ, *arguments), f"{page}/api/summary")
 
 
-def _aspire(here: Surroundings) -> AspireDashboard | None:
-    # It holds 250 MB of memory, so one may do without.
+def _aspire(here: RunContext) -> AspireDashboard | None:
+    # It uses 250 MB of memory, so it can be switched off.
     if not AspireDashboard.is_installed() or not Env(here.environ).flag("DEMO_ASPIRE", default=True):
         return None
     return AspireDashboard(here.state / "aspire", here.ports["Aspire"], here.logs / "aspire.log")
 
 
-def _database(here: Surroundings) -> tuple[Entry, dict[str, str]]:
+def _database(here: RunContext) -> tuple[Entry, dict[str, str]]:
     if host := here.environ.get("MYTHICAL_DATABASE_HOST"):
         return Entry("postgres", f"{host}:{here.environ.get('MYTHICAL_DATABASE_HOST_PORT', '5432')}", "yours"), {}
     server = Postgres(here.state / "postgres", log=here.logs / "postgres.log")
@@ -148,13 +144,13 @@ def _database(here: Surroundings) -> tuple[Entry, dict[str, str]]:
         "MYTHICAL_DATABASE_HOST_PORT": str(server.port),
         "MYTHICAL_DATABASE_USER": server.user,
         "MYTHICAL_DATABASE_PASSWORD": server.password,
-        # What a shell may have for a server elsewhere; with both, the services would not start.
+        # A shell may set it for another server; if both are set, the services do not start.
         "MYTHICAL_DATABASE_PASSWORD_FILE": "",
         "MYTHICAL_DATABASE_NAME": server.database,
     }
 
 
-def _broker(here: Surroundings) -> tuple[Entry, dict[str, str]]:
+def _broker(here: RunContext) -> tuple[Entry, dict[str, str]]:
     if host := here.environ.get("MYTHICAL_QUEUE_HOST"):
         return Entry("rabbitmq", f"{host}:{here.environ.get('MYTHICAL_QUEUE_HOST_PORT', '5672')}", "yours"), {}
     broker = RabbitMQ(here.state / "rabbitmq", log=here.logs / "rabbitmq.log")
@@ -180,7 +176,7 @@ def _settings(ports: Ports) -> dict[str, str]:
 
 
 def _python(
-    here: Surroundings,
+    here: RunContext,
     name: str,
     module: str,
     environ: Mapping[str, str],

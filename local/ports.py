@@ -99,7 +99,7 @@ def check_free(port: int, name: str) -> None:
     """
     if not is_free(port):
         holder = holder_of(port)
-        raise LocalError(f"port {port} of {name} is taken" + (f" by {holder}" if holder else ""))
+        raise LocalError(f"port {port} of {name} is in use" + (f" by {holder}" if holder else ""))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Ports:
             docker = DOCKER if any("(docker" in holder for holder in holders.values()) else ""
             elsewhere = " ".join(f"{port.variable}={_another(port.number)}" for port in taken)
             raise LocalError(
-                "\n".join(f"port {port.number} ({port.name}) is taken{holders[port.number]}" for port in taken)
+                "\n".join(f"port {port.number} ({port.name}) is in use{holders[port.number]}" for port in taken)
                 + f"{docker}\nStop what holds {them}, or choose another:\n  {elsewhere} make demo"
             )
 

@@ -1,6 +1,6 @@
 """Where the run without Docker keeps its data: one folder per user and checkout, outside the checkout.
 
-`python -m local.state` throws it away; `make clean` does so.
+`python -m local.state` removes the data; `make clean` calls it.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
-    """Return the folder that holds the data of this checkout's run, made if need be.
+    """Return the folder that holds the data of this checkout's run, created if needed.
 
-    `MYTHICAL_STATE` names it outright. Otherwise it lies under /var/tmp, because a server that must not run as root
-    could not reach a checkout under /root. Raises LocalError if somebody else's folder stands in its place.
+    `MYTHICAL_STATE` names it. Otherwise it is under /var/tmp, because a server that must not run as root could not
+    reach a checkout under /root. Raises LocalError if the folder belongs to another user.
     """
     if named := environ.get("MYTHICAL_STATE"):
         return _own_folder(Path(named).absolute())
@@ -31,35 +31,35 @@ def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
 
 
 def log_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
-    """Return where the logs of the run go: var/log of the checkout, or beside the data where that was named."""
+    """Return where the logs of the run go: var/log of the checkout, or a folder in MYTHICAL_STATE if that is set."""
     return state_folder(environ) / "log" if environ.get("MYTHICAL_STATE") else checkout / "var/log"
 
 
 @contextmanager
 def only_one(state: Path) -> Iterator[None]:
-    """Hold the lock of a run's data; the kernel releases it however we end. Raises LocalError if it is held."""
+    """Hold the lock of a run's data. Raises LocalError if another process holds it."""
     try:
         with run_lock(state / "demo.lock", str(os.getpid())):
             yield
     except AlreadyLocked as other:
         pid = other.note
-        raise LocalError(f"the demo of this checkout runs already (pid {pid}); stop it: kill {pid}") from None
+        raise LocalError(f"the demo of this checkout is already running (pid {pid}); stop it: kill {pid}") from None
 
 
 def _own_folder(folder: Path) -> Path:
-    # 0711: the servers' own users pass through to their data, nobody lists it. A folder of another user here would let
-    # that user swap our data, so it is refused rather than used.
+    # 0711: the servers' users can reach their data below it, but not list it. The owner of a folder here could replace
+    # our data, so one of another user is not used.
     ours = not folder.exists()
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise LocalError(f"{folder} belongs to another user; set MYTHICAL_STATE to a folder of your own")
+        raise LocalError(f"{folder} belongs to another user; set MYTHICAL_STATE to a folder that you own")
     if ours:
         folder.chmod(0o711)  # a umask of 077 made it 0700, and the servers of root would not get in
     return folder
 
 
 def server_user(*candidates: str) -> str | None:
-    """Return the user a server should run as: None (ourselves), or as root the first candidate that exists."""
+    """Return the user a server should run as: None for the current one, or as root the first candidate that exists."""
     if os.getuid() != 0:
         return None
     known = {entry.pw_name for entry in pwd.getpwall()}
@@ -67,7 +67,7 @@ def server_user(*candidates: str) -> str | None:
 
 
 def server_folder(folder: Path, user: str | None) -> Path:
-    """Make `folder` (mode 0700) for `user`, or for ourselves when None, and return it."""
+    """Create `folder` (mode 0700) for `user`, or for the current one when None, and return it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if user is not None:
         entry = pwd.getpwnam(user)
@@ -76,7 +76,7 @@ def server_folder(folder: Path, user: str | None) -> Path:
 
 
 def main() -> int:
-    """Remove what runs left, but nothing else that may lie in the folder; say so if a run still uses it."""
+    """Remove the data of runs and nothing else in the folder; fail with a message if a run uses it."""
     try:
         state = state_folder(os.environ)
         with only_one(state):

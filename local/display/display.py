@@ -1,4 +1,4 @@
-"""Two ways to show a run: redrawn in place on a terminal, line by line in a log."""
+"""Two displays of a run: redrawn in place on a terminal, line by line in a log."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ Refresh = Callable[[], None]
 
 
 class Display(Protocol):
-    """Shows the start and then what arrives; each gives a function that shows the present state."""
+    """Shows the start and then what arrives; each method yields a function that shows the current state."""
 
     def starting(self) -> AbstractContextManager[Refresh]:
         """Show the addresses and how far each unit is."""
@@ -52,38 +52,38 @@ class TerminalDisplay:
 
 
 class PlainDisplay:
-    """A line for each unit as it becomes ready or is lost, and one with the rates every five seconds."""
+    """A line for each unit as it becomes ready or fails, and one with the rates every five seconds."""
 
     def __init__(self, console: Console, plan: Plan, progress: Mapping[str, Progress]) -> None:
         self._console = console
         self._plan = plan
         self._progress = progress
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     @contextmanager
     def starting(self) -> Iterator[Refresh]:
-        """Print a line for each unit that has become ready, or was lost, since the last time."""
-        yield self._tell_outcomes
+        """Print a line for each unit that has become ready, or has failed, since the last call."""
+        yield self._print_outcomes
 
-    def _tell_outcomes(self) -> None:
+    def _print_outcomes(self) -> None:
         for entry in self._plan.entries:
             each = self._progress[entry.name]
             ready = f"ready after {each.ready_after_s:.1f} s" if each.ready_after_s is not None else ""
-            outcome = each.lost or ready
-            if outcome and self._told.get(entry.name) != outcome:
-                self._told[entry.name] = outcome
+            outcome = each.failure or ready
+            if outcome and self._printed.get(entry.name) != outcome:
+                self._printed[entry.name] = outcome
                 self._console.print(f"{entry.name:10} {entry.address:32} {outcome}", soft_wrap=True)
 
     @contextmanager
     def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
-        """Print what was lost, and a line with the rates if five seconds have gone by."""
-        tell_next = time.monotonic() + PLAIN_EVERY_S
+        """Print what has failed, and a line with the rates if five seconds have passed."""
+        print_next = time.monotonic() + PLAIN_EVERY_S
 
-        def tell() -> None:
-            nonlocal tell_next
-            self._tell_outcomes()
-            if time.monotonic() >= tell_next:
-                tell_next += PLAIN_EVERY_S
+        def refresh() -> None:
+            nonlocal print_next
+            self._print_outcomes()
+            if time.monotonic() >= print_next:
+                print_next += PLAIN_EVERY_S
                 self._console.print(tables.plain_line(arrivals.summary, arrivals.running_s), soft_wrap=True)
 
-        yield tell
+        yield refresh

@@ -11,8 +11,8 @@ from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
 ASK_EVERY_S = 1.0
 CELLS = tuple(product(SERVICE_NAMES, SIGNALS))
-# A signal that came once and then no more is broken too. The three flow all the time; profiles are pushed each ten
-# seconds, and not at all while a process sleeps.
+# A signal that has stopped arriving is broken too. Three arrive all the time; profiles are pushed every ten seconds,
+# and not at all while a process sleeps.
 FRESH_S = {"traces": 15.0, "metrics": 15.0, "logs": 15.0, "profiles": 60.0}
 
 Key = tuple[str, str]  # service and signal of a cell, or both ends of a hop
@@ -20,7 +20,7 @@ Key = tuple[str, str]  # service and signal of a cell, or both ends of a hop
 
 @dataclass(frozen=True)
 class Figures:
-    """How many arrived, per second of late, and seconds since the last."""
+    """How many arrived, how many per second recently, and seconds since the last one."""
 
     count: int
     rate_per_s: float
@@ -39,7 +39,7 @@ class Summary:
         return [cell for cell in CELLS if cell not in self.cells]
 
     def stopped_cells(self) -> list[Key]:
-        """Return each (service, signal) that arrived once but not of late."""
+        """Return each (service, signal) that arrived once but not recently."""
         return [cell for cell in CELLS if cell in self.cells and self.cells[cell].age_s > FRESH_S[cell[1]]]
 
     def missing_hops(self) -> list[Key]:
@@ -52,7 +52,7 @@ class Summary:
 
 
 def parse(answer: dict[str, Any]) -> Summary:
-    """Turn the gateway's answer into a Summary; what it counts beyond the suite is left out by its readers."""
+    """Convert the gateway's answer to a Summary."""
     return Summary(
         cells=_figures(answer.get("cells", []), "service", "signal"),
         hops=_figures(answer.get("hops", []), "from", "to"),

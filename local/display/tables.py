@@ -1,4 +1,4 @@
-"""How the demo looks in a terminal: the table of addresses, and below it what arrives, redrawn in place."""
+"""The tables of the demo in a terminal: the addresses, and below them what arrives."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +15,12 @@ from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
 
 UNITS = {"traces": "spans/s", "metrics": "points/s", "logs": "lines/s", "profiles": "profiles/s"}
 NOTHING = "-"
-# Metrics and profiles leave each service every ten seconds; older than three of those means that something stopped.
+# Each service sends metrics and profiles every ten seconds; after three missed intervals something has stopped.
 STALE_S = 30.0
 
 
 def addresses(plan: Plan, progress: Mapping[str, Progress], logs: Path) -> RenderableType:
-    """Show each entry with its address and how far it is."""
+    """Return the table of entries with their addresses and states."""
     table = _table()
     for _ in ("name", "address", "what it is"):
         table.add_column(no_wrap=True)
@@ -32,10 +32,10 @@ def addresses(plan: Plan, progress: Mapping[str, Progress], logs: Path) -> Rende
 
 
 def arrivals(seen: Arrivals, progress: Mapping[str, Progress]) -> RenderableType:
-    """Show the rates of each service and each hop, the seconds since the last arrival, what was lost, and the time."""
-    lost = [Text(each.lost, "red") for each in progress.values() if each.lost]
+    """Return the rates of each service and each hop, the seconds since the last arrival, failures, and the time."""
+    failed = [Text(each.failure, "red") for each in progress.values() if each.failure]
     footer = _footer(seen.summary, seen.running_s, seen.first_after_s)
-    return _indented("", _services(seen.summary), "", _hops(seen.summary), "", *lost, footer)
+    return _indented("", _services(seen.summary), "", _hops(seen.summary), "", *failed, footer)
 
 
 def plain_line(summary: Summary, running_s: float) -> str:
@@ -47,7 +47,7 @@ def plain_line(summary: Summary, running_s: float) -> str:
 
 
 def rate(per_s: float) -> str:
-    """Write a rate in as few characters as tell it: 412, 3.1, 0."""
+    """Write a rate in few characters: 412, 3.1, 0."""
     return f"{per_s:.0f}" if per_s >= 9.95 or per_s == 0 else f"{per_s:.1f}"  # noqa: PLR2004 - would be written 10.0
 
 
@@ -81,7 +81,7 @@ def _footer(summary: Summary, running_s: float, first_after_s: float | None) -> 
     parts = [f"{minutes}:{seconds:02}"]
     if first_after_s is not None:
         parts.append(f"first signals after {first_after_s:.0f} s")
-    parts.append("all seen" if not missing else f"{missing} not seen yet")
+    parts.append("complete" if not missing else f"{missing} not seen yet")
     return Text(f"{' · '.join(parts)} · Ctrl-C stops everything", "dim")
 
 
@@ -110,8 +110,8 @@ def _short(name: str) -> str:
 
 
 def _state(progress: Progress) -> Text:
-    if progress.lost:
-        return Text("lost", "red")
+    if progress.failure:
+        return Text("failed", "red")
     if progress.launched_at is None:
         return Text("waiting", "dim")
     if progress.ready_after_s is None:

@@ -1,4 +1,4 @@
-"""A program of the suite as the demo runs it: a process and the address that tells when it is ready."""
+"""A program of the suite as the demo runs it: a process and the URL that shows whether it is ready."""
 
 from typing import Protocol
 
@@ -11,20 +11,20 @@ class Unit(Protocol):
 
     @property
     def name(self) -> str:
-        """The word it is called by in the table and in its log's file name."""
+        """Its name in the table and in the file name of its log."""
 
     @property
     def process(self) -> Process:
         """Its process."""
 
     def launch(self) -> None:
-        """Start it and return without waiting."""
+        """Start it and return immediately."""
 
     def is_ready(self) -> bool:
-        """Tell whether it does its work now."""
+        """Return whether it works now."""
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Stop it in good order, or kill it after `grace_s` seconds."""
+        """Stop it gracefully, or kill it after `grace_s` seconds."""
 
 
 class Program:
@@ -40,13 +40,13 @@ class Program:
         return self.process.name
 
     def launch(self) -> None:
-        """Start it and return at once."""
+        """Start it and return immediately."""
         self.process.launch()
 
     def is_ready(self) -> bool:
-        """Tell whether it answers now, with no complaint."""
+        """Return whether it answers now with a status below 400."""
         return is_up(self.ready_url)
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Stop it in good order, or kill it after `grace_s` seconds."""
+        """Stop it gracefully, or kill it after `grace_s` seconds."""
         self.process.stop(grace_s)

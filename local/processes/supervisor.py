@@ -1,4 +1,4 @@
-"""Starts the units of a plan in the order of their needs, watches them, and stops them so that nothing is lost."""
+"""Starts the units of a plan in the order of their dependencies, watches them, and stops them without data loss."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from local.errors import LocalError
 from local.plan import Entry, Plan
 from local.processes.program import Unit
 
-# Within these, the demo is gone ten seconds after Ctrl-C: services flush within five, then the rest follows at once.
+# With these, the demo has ended ten seconds after Ctrl-C: services flush within five, then the rest stops.
 SERVICES_GRACE_S = 6.0
 OTHERS_GRACE_S = 3.0
 START_S = 90.0
@@ -17,15 +17,15 @@ POLL_S = 0.05
 
 @dataclass
 class Progress:
-    """How far one entry is: when it was launched, after how many seconds of the run it was ready, why it was lost."""
+    """The state of one entry: when it was launched, after how many seconds of the run it was ready, why it failed."""
 
     launched_at: float | None = None
     ready_after_s: float | None = None
-    lost: str = ""
+    failure: str = ""
 
 
 class Supervisor:
-    """Runs one plan. Not for threads: the kernel ends the children when the thread that started them ends."""
+    """Runs one plan. Use it from the main thread: children end with the thread that started them."""
 
     def __init__(self, plan: Plan) -> None:
         self.progress = {entry.name: Progress() for entry in plan.entries}
@@ -38,10 +38,10 @@ class Supervisor:
     @property
     def all_ready(self) -> bool:
         """Whether each unit is ready, but for an optional one that failed."""
-        return all(each.ready_after_s is not None or each.lost for each in self.progress.values())
+        return all(each.ready_after_s is not None or each.failure for each in self.progress.values())
 
     def advance(self) -> None:
-        """Launch what can be launched and note what has become ready; return at once.
+        """Launch what can be launched, check what has become ready, and return immediately.
 
         Raises LocalError, with the log's tail, if a unit has ended or does not become ready.
         """
@@ -53,11 +53,11 @@ class Supervisor:
                     unit.launch()
                 except LocalError as fault:
                     self._fail(entry, each, fault)
-            elif each.launched_at is not None and not each.lost:
+            elif each.launched_at is not None and not each.failure:
                 self._observe(entry, unit, each, time.monotonic() - each.launched_at)
 
     def stop(self, hurry: Callable[[], bool]) -> None:
-        """Stop the services, then the rest; kill what takes too long, or all at once when `hurry` turns true."""
+        """Stop the services, then the rest; kill what takes too long, or everything when `hurry` returns true."""
         services = [unit for entry, unit in self._units() if entry.service]
         others = [unit for entry, unit in self._units() if not entry.service]
         for units, grace_s in ((services, SERVICES_GRACE_S), (others, OTHERS_GRACE_S)):
@@ -86,7 +86,7 @@ class Supervisor:
     def _fail(self, entry: Entry, each: Progress, fault: LocalError) -> None:
         if not entry.optional:
             raise fault
-        each.lost = str(fault)
+        each.failure = str(fault)
 
 
 def _ending(unit: Unit) -> str:

@@ -1,4 +1,4 @@
-"""The Aspire dashboard, the viewer of traces, metrics and logs; optional, where its package is installed."""
+"""The Aspire dashboard, a viewer of traces, metrics and logs; optional, if its package is installed."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from local.processes.program import Program
 from local.state import CHECKOUT
 
 BINARY = CHECKOUT / "local/aspire/node_modules/@microsoft/aspire-cli-linux-x64/bin/aspire"
-# Kept at the name that its telemetry and its unpacked runtime expect, and out of the user's own home.
+# Its HOME is a folder of the run, so that its runtime and settings do not go to the home of the user.
 NO_UPDATE_CHECK = {"features": {"updateNotificationsEnabled": "false"}}
 
 
 class AspireDashboard(Program):
-    """The dashboard with its page on `port`; `otlp_http` is the base address that it takes telemetry on."""
+    """The dashboard with its page on `port`; `otlp_http` is the base URL that it receives telemetry on."""
 
     def __init__(self, home: Path, port: int, log: Path) -> None:
         self.url = f"http://{LOOPBACK}:{port}"
@@ -40,11 +40,11 @@ class AspireDashboard(Program):
 
     @staticmethod
     def is_installed() -> bool:
-        """Tell whether its package is there; scripts/setup installs it where it can."""
+        """Return whether its package is installed; scripts/setup installs it where possible."""
         return os.access(BINARY, os.X_OK)
 
     def launch(self) -> None:
-        """Start it and return at once; it asks nobody for updates."""
+        """Start it without its check for updates, and return immediately."""
         settings = self._home / ".aspire/aspire.config.json"
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text(json.dumps(NO_UPDATE_CHECK))

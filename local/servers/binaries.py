@@ -1,6 +1,6 @@
-"""Where the programs of Postgres and RabbitMQ are on this machine, and what to install where they are not.
+"""Finds the programs of Postgres and RabbitMQ on this machine, and says what to install if they are missing.
 
-`python -m local.servers.binaries` prints the names of the missing ones; scripts/setup asks it.
+`python -m local.servers.binaries` prints the names of the missing ones, for scripts/setup.
 """
 
 import os
@@ -17,7 +17,7 @@ POSTGRES_FOLDERS = (
     "/usr/local/opt/postgresql@*/bin",
     "/usr/pgsql-*/bin",
 )
-# The first is the server behind Debian's wrapper, which insists on the system-wide user and folders.
+# The first is the server itself: Debian's wrapper requires the system-wide user and folders.
 RABBITMQ_FOLDERS = (
     "/usr/lib/rabbitmq/bin",
     "/opt/homebrew/opt/rabbitmq/sbin",
@@ -32,7 +32,7 @@ def postgres_binary(name: str) -> Path:
     if found is None:
         raise LocalError(
             f"Postgres ({name}) is not installed: `apt-get install postgresql` or `brew install postgresql@17`, "
-            "or name a server of your own in MYTHICAL_DATABASE_HOST"
+            "or set MYTHICAL_DATABASE_HOST to an existing server"
         )
     return found
 
@@ -43,7 +43,7 @@ def rabbitmq_binary() -> Path:
     if found is None:
         raise LocalError(
             "RabbitMQ is not installed: `apt-get install rabbitmq-server` or `brew install rabbitmq`, "
-            "or name a server of your own in MYTHICAL_QUEUE_HOST"
+            "or set MYTHICAL_QUEUE_HOST to an existing server"
         )
     return found
 
@@ -52,7 +52,7 @@ def epmd_binary() -> Path:
     """Return the path of epmd, Erlang's port mapper. Raises LocalError if there is none."""
     found = _find("epmd", ("/opt/homebrew/opt/erlang/bin", "/usr/local/opt/erlang/bin", "/usr/lib/erlang/bin"))
     if found is None:
-        raise LocalError("epmd, a part of Erlang, is not on the PATH; it comes with RabbitMQ's package")
+        raise LocalError("epmd, a part of Erlang, is not on the PATH; install it with RabbitMQ's package")
     return found
 
 

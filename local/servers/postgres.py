@@ -1,4 +1,4 @@
-"""A private Postgres: our own child, with its own data folder and port, on the loopback address only."""
+"""A private Postgres: a child process with its own data folder and port, on the loopback address only."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ class Postgres:
     """A server that belongs to this run: start, stop, kill, and start again on the same data and port.
 
     `folder` holds its data and `port` is where it listens; 0 picks a free port once, at construction.
-    As root it runs as `postgres` or `nobody`, because Postgres refuses root.
+    As root it runs as `postgres` or `nobody`, because Postgres does not run as root.
     Start it from the main thread: then it ends even if this process is killed with SIGKILL.
     """
 
@@ -50,7 +50,7 @@ class Postgres:
         self._initdb, postgres = postgres_binary("initdb"), postgres_binary("postgres")
         self._os_user = server_user("postgres", "nobody")
         self._folder = folder
-        # By version: a newer Postgres cannot read an older one's files, and begins with a folder of its own.
+        # By version: a newer Postgres cannot read the files of an older one, and starts with an empty folder.
         self._data = folder / f"data-{_major_version(postgres)}"
         self._process = Process(
             self.name,
@@ -68,12 +68,12 @@ class Postgres:
             environ=_environ(),
             folder=folder,
             user=self._os_user,
-            stop_signal=signal.SIGINT,  # "fast": ends open sessions; SIGTERM would wait for them for ever
+            stop_signal=signal.SIGINT,  # "fast": ends open sessions; SIGTERM would wait for them forever
         )
 
     @property
     def dsn(self) -> str:
-        """The connection string of its one database, as psycopg takes it."""
+        """The connection string of its database, for psycopg."""
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.database}"
 
     @property
@@ -88,7 +88,7 @@ class Postgres:
         return self
 
     def launch(self) -> None:
-        """Start it and return at once, or after about a second the first time, when the data folder is made."""
+        """Start it and return immediately, or after about a second the first time, when the data folder is made."""
         server_folder(self._folder, self._os_user)
         if not self._data.exists():
             self._initialise()
@@ -98,9 +98,9 @@ class Postgres:
         self._process.launch()
 
     def _forget_stale_lock(self) -> None:
-        """Remove the lock of a server that was killed, whose number another process may bear by now.
+        """Remove the lock of a server that was killed, whose pid another process may have by now.
 
-        Postgres looks only at whether a process of that number runs, and would refuse to start beside a stranger.
+        Postgres only checks whether a process with that pid runs, and would not start.
         """
         lock = self._data / "postmaster.pid"
         try:
@@ -111,7 +111,7 @@ class Postgres:
             lock.unlink(missing_ok=True)
 
     def is_ready(self) -> bool:
-        """Tell whether it answers a query now."""
+        """Return whether it answers a query now."""
         try:
             with psycopg.connect(self.dsn, connect_timeout=2) as connection:
                 connection.execute("SELECT 1")
@@ -120,7 +120,7 @@ class Postgres:
         return self._process.running
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Stop it in good order; open sessions are cut."""
+        """Stop it gracefully; open sessions are ended."""
         self._process.stop(grace_s)
 
     def kill(self) -> None:
@@ -134,7 +134,7 @@ class Postgres:
         self.stop()
 
     def _initialise(self) -> None:
-        # Made beside and moved into place: a half-made folder of an interrupted first start is not taken for data.
+        # Created under another name and then renamed: the folder of an interrupted first start is not used as data.
         making = self._folder / "making"
         secret = self._folder / "password"
         secret.write_text(self.password)
@@ -152,7 +152,7 @@ class Postgres:
             user=self._os_user,
         )
         if made.returncode:
-            raise LocalError(f"Postgres could not make its data folder {making}", (made.stdout + made.stderr).strip())
+            raise LocalError(f"Postgres could not create its data folder {making}", (made.stdout + made.stderr).strip())
         secret.unlink()
         making.rename(self._data)
 

@@ -1,4 +1,4 @@
-"""A private RabbitMQ: our own child, with its own data folder and ports, on the loopback address only."""
+"""A private RabbitMQ: a child process with its own data folder and ports, on the loopback address only."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ CONNECTION_START = (10, 10)
 class RabbitMQ:
     """A broker that belongs to this run: start, stop, kill, and start again on the same data and port.
 
-    `folder` holds its data and `port` is where it speaks AMQP; 0 picks a free port once, at construction.
+    `folder` holds its data and `port` is where it serves AMQP; 0 picks a free port once, at construction.
     Start it from the main thread: then it ends even if this process is killed with SIGKILL.
     """
 
@@ -38,20 +38,20 @@ class RabbitMQ:
         self._os_user = server_user("rabbitmq", "nobody")
         self._distribution_port, self._mapper_port = free_port(), free_port()
         log = log or folder / "rabbitmq.log"
-        # The broker insists on Erlang's port mapper and would leave one behind as a daemon; ours is a child.
+        # The broker needs Erlang's port mapper and would leave one running as a daemon; this one is a child process.
         mapper = [str(epmd_binary()), "-address", LOOPBACK, "-port", str(self._mapper_port)]
         self._mapper = self._child("epmd", mapper, log, mark="epmd")
         self._process = self._child(self.name, [str(rabbitmq_binary())], log, mark=str(folder))
 
     @property
     def url(self) -> str:
-        """The address as AMQP clients take it; %2F is the virtual host "/"."""
+        """The address for AMQP clients; %2F is the virtual host "/"."""
         return f"amqp://{self.user}:{self.password}@{self.host}:{self.port}/%2F"
 
     @property
     def environ(self) -> dict[str, str]:
         """The environment it runs in; rabbitmqctl, given the same, finds it."""
-        # RABBITMQ_*, ERL_* of the surroundings are meant for another broker.
+        # RABBITMQ_* and ERL_* of the environment are meant for another broker.
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
         return inherited | {
             # The Erlang cookie lies in HOME; rabbitmqctl needs the same one.
@@ -67,7 +67,7 @@ class RabbitMQ:
             "ERL_EPMD_PORT": str(self._mapper_port),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_CRASH_DUMP_SECONDS": "0",  # no dump of hundreds of MB when it is killed
-            # Makes the start script become the Erlang machine instead of its parent, so that pid and signals are its.
+            # Makes the start script exec the Erlang machine, so that pid and signals are those of the broker.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
@@ -77,18 +77,18 @@ class RabbitMQ:
         return self._process
 
     def forget(self) -> None:
-        """Throw away its queues and messages; call it before the start."""
+        """Remove its queues and messages; call it before the start."""
         self._process.end_orphan()
         shutil.rmtree(self._folder / "data", ignore_errors=True)
 
     def start(self) -> Self:
-        """Start it and return when it speaks AMQP. Raises LocalError, with its log's tail, if it does not."""
+        """Start it and return when it serves AMQP. Raises LocalError, with its log's tail, if it does not."""
         self.launch()
         self._process.wait_ready(self.is_ready, START_S)
         return self
 
     def launch(self) -> None:
-        """Start it and return at once."""
+        """Start it and return immediately."""
         server_folder(self._folder, self._os_user)
         self._write_configuration()
         self._process.end_orphan()
@@ -99,7 +99,7 @@ class RabbitMQ:
         self._process.launch()
 
     def is_ready(self) -> bool:
-        """Tell whether it answers the AMQP handshake now; its listener opens last, when all else is up."""
+        """Return whether it answers the AMQP handshake now; its listener opens last."""
         try:
             with socket.create_connection((self.host, self.port), timeout=1) as connection:
                 connection.sendall(PROTOCOL_HEADER)
@@ -110,7 +110,7 @@ class RabbitMQ:
         return method == CONNECTION_START and self._process.running
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Stop it in good order: queues are closed, clients are told."""
+        """Stop it gracefully: queues and connections are closed."""
         self._process.stop(grace_s)
         self._mapper.stop(grace_s)
 
@@ -142,7 +142,7 @@ class RabbitMQ:
             f"listeners.tcp.1 = {LOOPBACK}:{self.port}\n"
             "log.console = true\n"
             "log.file = false\n"
-            # Relative limits are of the whole machine: without this a small disk stops every publisher.
+            # The default is relative to the memory of the machine: without this, a small disk blocks every publisher.
             "disk_free_limit.absolute = 50MB\n"
         )
         (self._folder / "enabled_plugins").write_text("[].\n")

@@ -82,7 +82,7 @@ def test_a_taken_port_is_told_before_anything_starts(demo: DemoRun) -> None:
         port = taken.getsockname()[1]
         demo.environ["DEMO_LOKI_PORT"] = str(port)
         assert demo.start().wait(30) == 1
-    assert f"port {port} (Loki push) is taken" in demo.said()
+    assert f"port {port} (Loki push) is in use" in demo.said()
     assert "DEMO_LOKI_PORT=" in demo.said()
     assert not (demo.folder / "state/postgres").exists()
 
@@ -108,7 +108,7 @@ def test_a_second_demo_of_the_same_checkout_is_refused(demo: DemoRun) -> None:
         other.stdout.readline()
         assert demo.start().wait(30) == 1
         other.kill()
-    assert "runs already (pid 4711)" in demo.said()
+    assert "is already running (pid 4711)" in demo.said()
 
 
 def test_a_service_that_dies_is_reported_at_once_with_its_log(

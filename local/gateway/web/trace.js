@@ -18,7 +18,7 @@ export async function refreshTrace(traceId, ui) {
 
 function showNoTrace() {
   byId("trace-ui").hidden = byId("spans-panel").hidden = byId("logs-panel").hidden = true;
-  setText(byId("trace-title"), "This is no trace");
+  setText(byId("trace-title"), "Not a trace");
   setText(byId("trace-facts"), "The id of a trace is 32 hexadecimal digits.");
 }
 

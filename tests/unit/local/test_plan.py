@@ -7,7 +7,7 @@ import pytest
 from common.core.env import Env
 from common.messaging.settings import broker
 from local import plan
-from local.plan import Surroundings
+from local.plan import RunContext
 from local.ports import Ports
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
@@ -42,7 +42,7 @@ def test_what_is_meant_for_servers_elsewhere_does_not_reach_the_services(
     """They would refuse a password and a file of one, or ask for a database that the demo's own server lacks."""
     monkeypatch.setattr(plan, "Postgres", UnstartedPostgres)
     monkeypatch.setattr(plan, "RabbitMQ", UnstartedRabbitMQ)
-    here = Surroundings(ELSEWHERE, Ports.read(Env({})), tmp_path, tmp_path)
+    here = RunContext(ELSEWHERE, Ports.read(Env({})), tmp_path, tmp_path)
     told = Env({**ELSEWHERE, **plan._database(here)[1], **plan._broker(here)[1]})
     database, queue = load(told).database, broker(told, "test")
     assert (database.port, database.password, database.name) == (20_001, Postgres.password, Postgres.database)

@@ -62,7 +62,7 @@ def test_a_taken_port_is_told_with_its_remedy(listener: socket.socket) -> None:
         number = listener.getsockname()[1]
         with pytest.raises(LocalError) as caught:
             Ports([Port("server", "DEMO_SERVER_PORT", number)]).check_free()
-    assert f"port {number} (server) is taken" in str(caught.value)
+    assert f"port {number} (server) is in use" in str(caught.value)
     assert "DEMO_SERVER_PORT=" in str(caught.value)
 
 

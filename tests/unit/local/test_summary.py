@@ -115,7 +115,7 @@ def test_a_part_that_is_lost_while_the_signals_arrive_is_told(*, terminal: bool)
     with console.capture() as captured:
         with kind.starting() as refresh:
             refresh()
-        progress["locust"].lost = "locust ended after 9 s (signal 9); its log: var/log/locust.log"
+        progress["locust"].failure = "locust ended after 9 s (signal 9); its log: var/log/locust.log"
         with kind.arriving(Arrivals("")) as refresh:
             refresh()
             refresh()

@@ -84,7 +84,7 @@ def test_an_optional_unit_may_die(tmp_path: Path) -> None:
     supervisor = Supervisor(Plan((entry(unit, optional=True),), ""))
     _advance_for_a_while(supervisor)
     assert supervisor.all_ready
-    assert "exit code 1" in supervisor.progress["aspire"].lost
+    assert "exit code 1" in supervisor.progress["aspire"].failure
 
 
 def test_hurry_kills_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stage: real servers, the gateway, and the services as processes, for as long as a run lasts."""
+"""The test bed: real servers, the gateway, and the services as processes, for the duration of a run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ STOP_S = 10.0
 OFF = {"OTEL_SDK_DISABLED": "true", "LOG_LEVEL": "ERROR"}
 
 
-class Stage:
+class TestBed:
     """Starts Postgres, RabbitMQ and the gateway; `service` runs a service against them."""
 
     def __init__(self, folder: Path) -> None:
@@ -60,17 +60,17 @@ class Stage:
 
     @property
     def folder(self) -> Path:
-        """Where what a run writes may be put."""
+        """The folder for the files of a run."""
         return self._folder
 
     @property
     def otlp_http(self) -> int:
-        """The port on which the gateway takes OTLP over HTTP."""
+        """The port on which the gateway receives OTLP over HTTP."""
         return self._otlp_http
 
     @property
     def gateway_page(self) -> int:
-        """The port on which the gateway answers questions."""
+        """The port of the gateway's page and JSON API."""
         return self._page
 
     @property
@@ -80,7 +80,7 @@ class Stage:
 
     @contextmanager
     def service(self, name: str, *, signals: bool, **env: str) -> Iterator[tuple[int, int]]:
-        """Run services.<name>; gives its process id and its port."""
+        """Run services.<name>; yield its process id and its port."""
         port = free_port()
         settings = {
             "HTTP_HOST": LOOPBACK,
