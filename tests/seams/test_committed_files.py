@@ -1,5 +1,6 @@
 """No committed file tells of the machine or the registry it was made with, nor depends on Git's settings there."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -45,9 +46,12 @@ def test_a_clone_with_converted_line_ends_has_the_committed_bytes(tmp_path: Path
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
 
+    # Without the settings of whoever runs the tests.
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
     def git(*words: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, env=environ, check=True, capture_output=True)  # noqa: S603, S607
 
     git("init", "origin")
     git("-C", "origin", "-c", "core.autocrlf=false", "add", "--all", "--force")
