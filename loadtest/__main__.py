@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from common.core.cli import replace_unprintable
 from common.core.env import Env, SettingsError
 from loadtest.gate import FILE, read_gate
 from loadtest.names import new_run_id
@@ -132,6 +133,7 @@ def _status(host: str, path: str) -> int:
 
 def main(arguments: list[str]) -> int:
     """Check the settings, then replace this process by Locust; an error is one line and exit status 2."""
+    replace_unprintable()
     if arguments not in ([], ["gate"]):
         print(USAGE, file=sys.stderr)  # noqa: T201 - a command line program
         return UNUSABLE

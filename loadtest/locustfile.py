@@ -13,6 +13,7 @@ from locust import LoadTestShape, events, runners
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from common.core.cli import replace_unprintable
 from common.core.env import Env, SettingsError
 from loadtest.gate import Gate, judge, read_gate
 from loadtest.load import LoadRun
@@ -32,6 +33,7 @@ HEARTBEAT_FILE, HEARTBEAT_S = "beat", 3.0
 RESULTS = Path(os.environ.get("LOAD_RESULTS") or "var/load")
 
 log = logging.getLogger(__name__)
+replace_unprintable()
 
 try:
     SETTINGS = load_settings(Env(os.environ))

@@ -65,6 +65,9 @@ def start_logs(
 
         handler = OtlpHandler(resource, collector, dropped, settings.queue_lines)
     else:
+        from common.core.cli import replace_unprintable
+
+        replace_unprintable()
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(LogfmtFormatter())
     handler.addFilter(TraceContextFilter())
