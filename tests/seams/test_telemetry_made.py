@@ -19,7 +19,7 @@ from psycopg_pool import ConnectionPool
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
-from common.faults.metrics import register_fault_telemetry
+from common.faults.interface import register_fault_telemetry
 from common.messaging import Broker, BrokerUnavailable
 from common.messaging.handler import InstrumentedHandler
 from common.messaging.headers import Delivery
