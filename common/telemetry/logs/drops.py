@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from common.core.rate_limited_log import RateLimitedLog
+from common.core.pacing import RateLimitedLog
 
 LOG_INTERVAL_S = 30.0
 
