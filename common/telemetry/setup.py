@@ -25,14 +25,12 @@ from common.fast.spans import FastTracerProvider
 from common.faults.exporters import ClockSkew, ClockSkewFilter, FaultySpanExporter, Silent
 from common.telemetry import flask as stock_flask
 from common.telemetry.flask import StartAttributes
-from common.telemetry.logs.setup import start_logs
+from common.telemetry.logs import start_logs
 from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter_provider
-from common.telemetry.otlp import Collector
 from common.telemetry.process_metrics import observe_process
 from common.telemetry.profiles import Profiles
 from common.telemetry.resource import resource
-from common.telemetry.semconv import set_default_conventions
-from common.telemetry.settings import TelemetrySettings
+from common.telemetry.settings import Collector, TelemetrySettings, set_default_conventions
 from common.telemetry.standard_variables import LIMITS, remove_unset
 from common.telemetry.traces import batch_processor
 
