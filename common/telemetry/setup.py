@@ -27,9 +27,8 @@ from common.telemetry import flask as stock_flask
 from common.telemetry.flask import StartAttributes
 from common.telemetry.logs import start_logs
 from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter_provider
-from common.telemetry.process_metrics import observe_process
+from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
-from common.telemetry.resource import resource
 from common.telemetry.settings import Collector, TelemetrySettings, set_default_conventions
 from common.telemetry.standard_variables import LIMITS, remove_unset
 from common.telemetry.traces import batch_processor

@@ -24,7 +24,7 @@ from common.messaging import Broker, BrokerUnavailable
 from common.messaging.handler import InstrumentedHandler
 from common.messaging.headers import Delivery
 from common.messaging.telemetry import mark_failed, observe_depths, publish_attributes, publish_metrics
-from common.telemetry.process_metrics import observe_process
+from common.telemetry.process import observe_process
 from common.telemetry.settings import Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
 from common.web.concurrency_limit import ConcurrencyLimiter

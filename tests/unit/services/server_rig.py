@@ -59,9 +59,8 @@ class Rig:
         self, settings: dict[str, str] | None = None, null_name: float = 0, sampler: Sampler | None = None
     ) -> None:
         config = load(Env(settings or {}))
-        os.environ[SEMCONV_VARIABLE] = (settings or {}).get(
-            SEMCONV_VARIABLE
-        ) or BOTH_SEMCONVS  # where the stock instrumentation looks
+        # Where the stock instrumentation looks.
+        os.environ[SEMCONV_VARIABLE] = (settings or {}).get(SEMCONV_VARIABLE) or BOTH_SEMCONVS
         self.told, self.store = Recorded(sampler), FakeStore()
         self.maintenance = SimpleNamespace(is_recreating=False, ready=True)
         app = create_app(
