@@ -17,9 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from common.telemetry.baggage import SHAPE, SYNTHETIC, USER_KIND
-from common.telemetry.process_metrics import observe_process
-from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
+from common.telemetry.process import observe_process
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.core.cli import OneLineArgumentParser, replace_unprintable
 from common.core.env import Env, SettingsError
-from common.faults.state import InvalidFaultSetting, check_strength
+from common.faults import InvalidFaultSetting, check_strength
 from tools.query import is_up
 from workshop import WorkshopError, scenario_command
 from workshop.fault_client import FaultClient, FaultState, find_fault, format_duration, parse_lease

@@ -24,9 +24,8 @@ def replace_unprintable() -> None:
     By default, printing an arrow where the locale is ISO-8859-1 raises UnicodeEncodeError, and without a standard
     output (`>&-`) the streams are None.
     """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-        elif isinstance(stream, io.TextIOWrapper):
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

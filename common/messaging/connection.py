@@ -18,7 +18,7 @@ from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships n
 from pika.connection import Connection  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.exceptions import ChannelClosedByBroker  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.core.backoff import Backoff
+from common.core.pacing import Backoff
 from common.messaging.errors import BrokerUnavailable, MessagingError, explain
 from common.messaging.settings import Broker
 from common.messaging.tolerant import TolerantConnection

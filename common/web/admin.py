@@ -13,9 +13,11 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Response, jsonify, request
 
 from common.faults import Faults
-from common.faults.http_api import PATH as FAULTS
-from common.faults.http_api import add_fault_routes
-from common.telemetry.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
+from common.faults.interface import PATH as FAULTS
+from common.faults.interface import add_fault_routes
+from common.telemetry.pprof import BadDuration, ProfileBusy
+from common.telemetry.pprof.cpu import cpu_profile
+from common.telemetry.pprof.heap import heap_profile
 from common.telemetry.prometheus import render_metrics
 from common.telemetry.setup import Telemetry
 from common.web.cross_site import reject_cross_origin
