@@ -19,7 +19,7 @@ from tools.suite import SERVICE_NAMES
 from workshop import scenario
 
 RUNBOOKS = ROOT / "docs/runbooks"
-PARTS = ["Look here first", "Likely causes", "Mend", "Prove that it is over"]
+PARTS = ["Look here first", "Likely causes", "Fix", "Verify recovery"]
 EVERY_SCALE = pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
 EVERY_ALERT = pytest.mark.parametrize("alert", alerts())
 CONFIGURATION = (ROOT / "mimir/mimir.yaml").read_text(encoding="utf-8")
