@@ -12,9 +12,10 @@ from opentelemetry.context import Context
 # http.client.request.duration.
 HTTP_DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-# Any other method becomes OTHER, since a caller could create label values with made-up ones.
+# Any other method becomes OTHER, since a caller could create label values with made-up ones. The conventions list three
+# more, which no service of the suite serves: each would be a series for callers to create.
 # Source: semantic conventions, attribute http.request.method.
-HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 OTHER = "_OTHER"
 
 # OpenTelemetry semantic conventions, user agent: `test` made by a test, `bot` by a crawler; people have none.
