@@ -4,12 +4,9 @@ Samples that are taken while a span runs are labelled with its id, so that a tra
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 from weakref import ref
 
 import requests
@@ -18,9 +15,10 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
+from common.core.proxies import bypass_proxies
+
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # To connect and to read, in seconds: together less than the ten seconds between two checks.
 CHECK_TIMEOUT_S = (2.0, 7.0)
 
@@ -68,7 +66,7 @@ class Profiles:
             return cls(running=False)
         import pyroscope  # here, as its native library needs memory that a process without profiles can save
 
-        _bypass_proxies_on_loopback(server_address)
+        bypass_proxies(server_address)
         # The library logs natively to standard error, one line for each push that failed: every ten seconds while the
         # server is unavailable. Those are for debugging; `_ServerHealth` logs the changes of state.
         logging.getLogger("pyroscope").setLevel(logging.ERROR)
@@ -152,17 +150,6 @@ class _ServerHealth:
         except requests.RequestException as error:
             return type(error).__name__
         return "" if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else f"status {response.status_code}"
-
-
-def _bypass_proxies_on_loopback(address: str) -> None:
-    """Add the host to NO_PROXY if it is this machine: a proxy would look for it on its own.
-
-    The library has no parameter for it, and reads the variable in either case of its name, once, in configure().
-    """
-    host = urlsplit(address).hostname or ""
-    if host in LOOPBACK and getproxies():
-        bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{bypassed},{host}".lstrip(",")
 
 
 class ProfileLabelProcessor(SpanProcessor):

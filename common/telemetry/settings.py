@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Signal = Literal["traces", "metrics", "logs"]
 
+SIGNALS = ("TRACES", "METRICS", "LOGS")
 PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 
 # The SDK's own default, and the size of a batch, below which its queue must not be.
@@ -45,6 +46,11 @@ class Collector:
                 return None
         path = f"/v1/{signal}" if self.protocol_of(signal) == "http/protobuf" else ""
         return f"http://{self.host}:{self.port}{path}"
+
+    def addresses(self) -> list[str]:
+        """Return each address that a signal may go to, for the proxies to bypass where it is local."""
+        names = ["OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{each}_ENDPOINT" for each in SIGNALS)]
+        return [f"http://{self.host}:{self.port}", *(os.environ.get(name, "") for name in names)]
 
     def protocol_of(self, signal: Signal) -> str:
         """Return the signal's own protocol, read as leniently as collector() checked it, or that of all signals."""
@@ -139,7 +145,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
 def collector(env: Env) -> Collector:
     """Read the collector's settings; raises SettingsError for a protocol that the SDK for Python lacks."""
     protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", tuple(PROTOCOLS))
-    for signal in ("TRACES", "METRICS", "LOGS"):
+    for signal in SIGNALS:
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
     return Collector(
         host=env.text("TRACING_COLLECTOR_HOST", "localhost"),

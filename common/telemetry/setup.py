@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from common.core.proxies import bypass_proxies
 from common.fast import flask as fast_flask
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
@@ -80,6 +81,7 @@ def start_telemetry(
     exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
     """
     remove_unset(os.environ)
+    bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
     set_default_conventions()
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
