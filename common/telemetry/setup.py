@@ -92,7 +92,7 @@ def start_telemetry(
 
     labels = {"service_name": name, "job": job, "namespace": settings.namespace}
     handler = start_logs(settings.logs, labels=labels, resource=described, collector=settings.collector, meter=meter)
-    profiles = Profiles.start(
+    profiles = Profiles(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
@@ -144,7 +144,7 @@ def _meters(
     settings: TelemetrySettings, described: Resource, silent: Callable[[], bool], *, fast: bool
 ) -> tuple[MeterProvider, FastMeterProvider | MeterProvider, LatestMetrics]:
     """Return the SDK's provider, the one to register, and the function that returns the latest metrics."""
-    exporter = settings.collector.metric_exporter() if settings.enabled and settings.metrics else None
+    exporter = settings.collector.exporter("metrics") if settings.enabled and settings.metrics else None
     start = partial(
         meter_provider,
         described,
@@ -169,13 +169,13 @@ def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerP
 
 
 def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:
-    exporter = None
+    exporter: SpanExporter | None = None
     if fast and collector.protocol_of("traces") == "grpc":
         # Imported when used: gRPC takes 20 MB.
         from common.fast.exporter import plaintext_grpc_exporter
 
         exporter = plaintext_grpc_exporter(collector.endpoint("traces"))
-    return exporter or collector.span_exporter()
+    return exporter or collector.exporter("traces")
 
 
 class _NoPropagator(CompositePropagator):
