@@ -59,7 +59,7 @@ class PprofReader:
         try:
             profile = Profile.FromString(raw)
         except DecodeError:
-            raise HttpError(400, "raw_profile is not a pprof profile (profile.proto, gzipped or not)") from None
+            raise HttpError(400, "the body is not a pprof profile (profile.proto, gzipped or not)") from None
         return _pprof(profile)
 
 

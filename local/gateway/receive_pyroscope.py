@@ -1,12 +1,14 @@
-"""Accepts profiles as Pyroscope's push service does (see push.proto); the response is an empty PushResponse."""
+"""Accepts profiles as Pyroscope does: by its push service (see push.proto) and by the SDKs' `POST /ingest`."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
 from local.gateway.http_error import HttpError
+from local.gateway.ingest import metric_of, read_ingest
 from local.gateway.pprof import LONGEST_TEXT, Pprof, PprofReader
-from local.gateway.push_pb2 import LabelPair, PushRequest, RawSample
+from local.gateway.push_pb2 import LabelPair, PushRequest
 from local.gateway.records import LONGEST_NAME, ProfileRecord
 from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Answer, Request, Route
@@ -22,8 +24,8 @@ class PyroscopeReceiver:
         self._reader = reader
 
     def routes(self) -> list[Route]:
-        """The one route of the port."""
-        return [Route("POST", PATH, self._push)]
+        """The routes of the port."""
+        return [Route("POST", PATH, self._push), Route("POST", "/ingest", self._ingest)]
 
     def _push(self, request: Request) -> Answer:
         if request.content_type not in {"application/proto", "application/x-protobuf"}:
@@ -33,24 +35,43 @@ class PyroscopeReceiver:
         except DecodeError:
             raise HttpError(400, "the body is not a push.v1.PushRequest in protobuf") from None
         # All are read before the first is kept: a rejected push must not be accepted in part.
-        records = [self._record(each.labels, sample) for each in push.series for sample in each.samples]
+        records = [
+            self._record(_texts(each.labels), sample.raw_profile) for each in push.series for sample in each.samples
+        ]
         for record in records:
             self._window.add_profile(record)
         return Answer(content_type="application/proto")
 
-    def _record(self, label_pairs: Iterable[LabelPair], sample: RawSample) -> ProfileRecord:
-        labels = {pair.name: pair.value for pair in label_pairs}
-        profile = self._reader.read(sample.raw_profile)
+    def _ingest(self, request: Request) -> Answer:
+        sent = read_ingest(request)
+        record = self._record(sent.labels, sent.raw)
+        # The time is that of the query, as in Pyroscope: some SDKs leave it out of the profile.
+        record = replace(
+            record,
+            types=(sent.opaque,) if sent.opaque else record.types,
+            time_unix_nano=sent.start_unix_nano,
+            duration_s=record.duration_s or sent.duration_s,
+        )
+        self._window.add_profile(record)
+        return Answer()
+
+    def _record(self, labels: dict[str, str], raw: bytes) -> ProfileRecord:
+        profile = self._reader.read(raw)
+        name = labels.get("__name__") or metric_of(tuple(kind for kind, _ in profile.types))
         return ProfileRecord(
             service=(labels.get("service_name") or "unknown_service")[:LONGEST_NAME],
             labels=labels,
-            types=profile_types(labels.get("__name__", "profile")[:LONGEST_TEXT], profile),
+            types=profile_types(name[:LONGEST_TEXT], profile),
             samples=len(profile.stacks),
             duration_s=profile.duration_s,
             time_unix_nano=profile.time_unix_nano,
             span_ids=frozenset(stack.span_id for stack in profile.stacks if stack.span_id),
-            raw=sample.raw_profile,
+            raw=raw,
         )
+
+
+def _texts(pairs: Iterable[LabelPair]) -> dict[str, str]:
+    return {pair.name: pair.value for pair in pairs}
 
 
 def profile_types(name: str, profile: Pprof) -> tuple[str, ...]:

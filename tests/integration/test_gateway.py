@@ -230,7 +230,9 @@ def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
         ("otlp_http", "/v1/logs", "text/plain", b"", 415, "application/x-protobuf"),
         ("otlp_http", "/v1/nothing", "application/x-protobuf", b"", 404, "POST /v1/traces"),
         ("pyroscope", "/push.v1.PusherService/Push", "application/proto", b"\x0a\xff", 400, "PushRequest"),
-        ("pyroscope", "/ingest", "application/proto", b"", 404, "POST /push.v1.PusherService/Push"),
+        ("pyroscope", "/ingest", "text/plain", b"main 1", 400, "name=application"),
+        ("pyroscope", "/ingest?name=x&format=pprof", "text/plain", b"\x0a\xff", 400, "pprof"),
+        ("pyroscope", "/elsewhere", "application/proto", b"", 404, "POST /push.v1.PusherService/Push, POST /ingest"),
         ("page", "/api/summary", "application/json", b"{}", 405, "accepts GET"),
     ],
 )

@@ -1,7 +1,9 @@
 """pprof profiles: reading, hostile ones included, and merging into flame graphs."""
 
 import gzip
+from http.client import HTTPMessage
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -65,7 +67,7 @@ def push(window: TelemetryStore, reader: PprofReader, raw: bytes, service: str =
 def post(window: TelemetryStore, reader: PprofReader, body: bytes, content_type: str = "application/proto") -> None:
     """Send a body through the receiver."""
     headers: Any = {"Content-Type": content_type}
-    [route] = PyroscopeReceiver(window, reader).routes()
+    route = PyroscopeReceiver(window, reader).routes()[0]
     route.handler(Request(headers, {}, (), body))
 
 
@@ -154,6 +156,133 @@ def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> Non
     [stack] = read.stacks
     assert (len(stack.frames), len(stack.values), len(read.types)) == (DEPTH, MAX_TYPES, MAX_TYPES)
     assert max(map(len, (*stack.frames, *read.types[0]))) <= 2 * LONGEST_TEXT + len(" ()")
+
+
+def ingest(window: TelemetryStore, reader: PprofReader, query: str, body: bytes, content_type: str = "") -> None:
+    """Send a body to `/ingest` as Pyroscope's SDKs do."""
+    headers = HTTPMessage()
+    headers["Content-Type"] = content_type or "application/octet-stream"
+    [route] = [each for each in PyroscopeReceiver(window, reader).routes() if each.path == "/ingest"]
+    route.handler(Request(headers, dict(parse_qsl(query)), (), body))
+
+
+def form(**parts: bytes) -> bytes:
+    """A form with the boundary `edge`."""
+    return b"".join(
+        b'--edge\r\nContent-Disposition: form-data; name="%b"; filename="x"\r\nContent-Type: application/octet-stream'
+        b"\r\n\r\n%b\r\n" % (name.encode(), content)
+        for name, content in parts.items()
+    ) + (b"--edge--\r\n")
+
+
+WHEN = "from=1700000000&until=1700000010"
+
+
+def test_a_pprof_profile_is_ingested_as_if_it_were_pushed(reader: PprofReader) -> None:
+    """Name, labels and time are those of the query; the graph is that of the profile."""
+    window = TelemetryStore(Limits())
+    raw = gzip.compress(pprof([(["main", "work"], 30, "00f067aa0ba902b7")]))
+    ingest(window, reader, f"name=shop{{region=eu, tier = a}}&format=pprof&spyName=nodespy&{WHEN}", raw)
+    [shown] = profiles_json(window, "shop")
+    assert shown["labels"] == {"service_name": "shop", "region": "eu", "tier": "a", "pyroscope_spy": "nodespy"}
+    assert shown["type"] == "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
+    assert (shown["time_unix_nano"], shown["samples"], shown["duration_s"]) == (1_700_000_000 * 10**9, 1, 10)
+    assert flame_json(window, reader, "shop", None, "00f067aa0ba902b7")["value"] == 30
+
+
+@pytest.mark.parametrize("format_given", ["", "&format=pprof"])
+def test_a_form_is_ingested(reader: PprofReader, format_given: str) -> None:
+    """The SDK for Go sends the profile as a part, the one before it and what its values are called as others."""
+    window = TelemetryStore(Limits())
+    raw = pprof([(["lock"], 5, "")], types=("contentions",))
+    config = b'{"contentions": {"units": "lock_samples", "display-name": "mutex_count"}}'
+    body = form(prev_profile=b"old", profile=raw, sample_type_config=config)
+    ingest(window, reader, f"name=shop&{WHEN}{format_given}", body, 'multipart/form-data; boundary="edge"')
+    [shown] = profiles_json(window, "shop")
+    assert shown["type"] == "mutex:contentions:nanoseconds:cpu:nanoseconds"
+    assert flame_json(window, reader, "shop", None, None)["value"] == 5
+
+
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("", b"main;work 2\nmain 1\n\n"),
+        ("&format=folded", b"main;work 2\r\nmain 1"),
+        ("&format=groups", b"main;work 2\nmain 1"),
+        ("&format=lines", b"main;work\nmain;work\nmain\n"),
+    ],
+)
+def test_folded_text_is_ingested(reader: PprofReader, query: str, body: bytes) -> None:
+    """Each sample stands for one period of the sample rate; the suffix of the name is the type, as in Pyroscope."""
+    window = TelemetryStore(Limits())
+    ingest(window, reader, f"name=shop.cpu&sampleRate=50&{WHEN}{query}", body)
+    [shown] = profiles_json(window, "shop")
+    assert (shown["type"], shown["duration_s"]) == ("process_cpu:cpu:nanoseconds:cpu:nanoseconds", 10)
+    assert flame_json(window, reader, "shop", None, None) == {
+        "name": "root",
+        "value": 60_000_000,
+        "children": [
+            {"name": "main", "value": 60_000_000, "children": [{"name": "work", "value": 40_000_000, "children": []}]}
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "content_type", "body"),
+    [("&format=jfr", "", b"FLR"), ("&format=jfr", "multipart/form-data; boundary=edge", form(jfr=b"FLR"))],
+)
+def test_a_format_that_is_not_read_is_listed(reader: PprofReader, query: str, content_type: str, body: bytes) -> None:
+    """The SDK for Java sends recordings of its own kind: they count as arrived, and have no graph here."""
+    window = TelemetryStore(Limits())
+    ingest(window, reader, f"name=shop&{WHEN}{query}", body, content_type)
+    [shown] = profiles_json(window, "shop")
+    assert (shown["type"], shown["samples"], shown["duration_s"]) == ("jfr", 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [("s", "1700000000"), ("ms", "1700000000000"), ("µs", "1700000000000000"), ("ns", "1700000000000000000")],
+)
+def test_the_unit_of_a_time_is_known_by_its_digits(reader: PprofReader, unit: str, text: str) -> None:
+    """Node sends seconds, Go nanoseconds."""
+    window = TelemetryStore(Limits())
+    ingest(window, reader, f"name=shop&from={text}", b"main 1")
+    [shown] = profiles_json(window, "shop")
+    assert shown["time_unix_nano"] == 1_700_000_000 * 10**9, unit
+
+
+@pytest.mark.parametrize(
+    ("query", "content_type", "body", "says"),
+    [
+        ("", "", b"main 1", "name=application"),
+        ("name={a=b}", "", b"main 1", "name=application"),
+        ("name=x{a}", "", b"main 1", "labels"),
+        ("name=x&from=yesterday", "", b"main 1", "from"),
+        ("name=x&until=1e9", "", b"main 1", "until"),
+        ("name=x&sampleRate=0", "", b"main 1", "sampleRate"),
+        ("name=x&sampleRate=0.5", "", b"main 1", "sampleRate"),
+        ("name=x", "", b"main", "format=pprof"),
+        ("name=x", "", b"main -1", "format=pprof"),
+        ("name=x", "", pprof([(["a"], 1, "")]), "format=pprof"),
+        ("name=x&format=pprof", "", b"", "profile"),
+        ("name=x&format=pprof", "", b"\x0a\xff", "pprof"),
+        ("name=x", "multipart/form-data", form(profile=b""), "boundary"),
+        ("name=x", "multipart/form-data; boundary=other", form(profile=b""), "boundary"),
+        ("name=x", "multipart/form-data; boundary=edge", form(profile=b"")[:-12], "boundary"),
+        ("name=x", "multipart/form-data; boundary=edge", form(other=b"x"), "part named profile"),
+        ("name=x", "multipart/form-data; boundary=edge", form(profile=b"x", sample_type_config=b"["), "sample_type"),
+        ("name=x", "multipart/form-data; boundary=edge", form(**{f"p{n}": b"" for n in range(50)}), "at most"),
+    ],
+)
+def test_what_cannot_be_ingested_is_refused(
+    reader: PprofReader, query: str, content_type: str, body: bytes, says: str
+) -> None:
+    """One line says what is wrong, and nothing is kept."""
+    window = TelemetryStore(Limits())
+    with pytest.raises(HttpError, match=says) as refusal:
+        ingest(window, reader, query, body, content_type)
+    assert refusal.value.status == 400
+    assert list(window.profiles()) == []
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\xff", b"\x1f\x8bnonsense", gzip.compress(b"\x0a\xff"), gzip.compress(b"x")[:9]])
