@@ -27,11 +27,12 @@ test-stack: ## query a running docker compose stack for every signal and every p
 	@scripts/setup python
 	@$(python) -m pytest tests/stack
 
-check: ## check format, lint and types, and run the fast tests
+check: ## check format, lint, types and spelling, and run the fast tests
 	@scripts/setup python
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
+	@git ls-files -z '*.md' | xargs -0 .venv/bin/codespell
 	@$(python) -m pytest -q tests/unit tests/seams
 
 format: ## format the code and apply the fixes of the linter
