@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from common.core.address import join_host_port
 from common.core.cli import replace_unprintable
 from common.core.env import Env, SettingsError
 from loadtest.gate import FILE, read_gate
@@ -158,14 +159,14 @@ def main(arguments: list[str]) -> int:
         f"run {settings.run_id}, seed {settings.seed}, {settings.shape} up to {settings.users} users at {settings.host}"
     )
     if mode.role == "worker":
-        summary = f"a worker of {mode.master_host}:{mode.master_port}, for load at {settings.host}"
+        summary = f"a worker of {join_host_port(mode.master_host, mode.master_port)}, for load at {settings.host}"
     # Masters and workers always export: one that starts before the collector would be missing from the sums.
     if mode.role == "alone" and settings.telemetry and not collector_answers(settings.collector):
         environ["OTEL_SDK_DISABLED"] = "true"
         summary += f"; no telemetry, because nothing listens at {settings.collector}"
     print(f"loadtest: {summary}", flush=True)  # noqa: T201 - a command line program
     if not mode.headless and mode.role != "worker":
-        print(f"loadtest: Locust's page: http://{mode.ui_host}:{mode.port}", flush=True)  # noqa: T201
+        print(f"loadtest: Locust's page: http://{join_host_port(mode.ui_host, mode.port)}", flush=True)  # noqa: T201
     return exec_command(command(settings, mode, results, gate=gate), environ)
 
 

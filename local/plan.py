@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.core.address import join_host_port
 from common.core.env import Env
 from local.ports import LOOPBACK, Ports
 from local.processes.process import Process
@@ -137,7 +138,9 @@ def _aspire(here: RunContext) -> AspireDashboard | None:
 
 def _database(here: RunContext) -> tuple[Entry, dict[str, str]]:
     if host := here.environ.get("MYTHICAL_DATABASE_HOST"):
-        return Entry("postgres", f"{host}:{here.environ.get('MYTHICAL_DATABASE_HOST_PORT', '5432')}", "yours"), {}
+        return Entry(
+            "postgres", join_host_port(host, here.environ.get("MYTHICAL_DATABASE_HOST_PORT", "5432")), "yours"
+        ), {}
     server = Postgres(here.state / "postgres", log=here.logs / "postgres.log")
     return Entry("postgres", f"{server.host}:{server.port}", f"{server.user} / {server.password}", server), {
         "MYTHICAL_DATABASE_HOST": server.host,
@@ -152,7 +155,9 @@ def _database(here: RunContext) -> tuple[Entry, dict[str, str]]:
 
 def _broker(here: RunContext) -> tuple[Entry, dict[str, str]]:
     if host := here.environ.get("MYTHICAL_QUEUE_HOST"):
-        return Entry("rabbitmq", f"{host}:{here.environ.get('MYTHICAL_QUEUE_HOST_PORT', '5672')}", "yours"), {}
+        return Entry(
+            "rabbitmq", join_host_port(host, here.environ.get("MYTHICAL_QUEUE_HOST_PORT", "5672")), "yours"
+        ), {}
     broker = RabbitMQ(here.state / "rabbitmq", log=here.logs / "rabbitmq.log")
     return Entry("rabbitmq", f"{broker.host}:{broker.port}", f"{broker.user} / {broker.password}", broker), {
         "MYTHICAL_QUEUE_HOST": broker.host,

@@ -14,6 +14,7 @@ from pathlib import Path
 from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from common.core.address import join_host_port
 from common.faults import InvalidFaultSetting, check_strength, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem, problem_response, register_error_handlers
@@ -123,7 +124,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as fault:
         if fault.errno != errno.EADDRINUSE:
-            raise WorkshopError(f"the page cannot listen at {host}:{port}: {fault.strerror}") from fault
+            raise WorkshopError(f"the page cannot listen at {join_host_port(host, port)}: {fault.strerror}") from fault
         raise WorkshopError(
             f"port {port} is in use, perhaps by make demo's fault page; choose another: DEMO_WORKSHOP_PORT=4013"
         ) from fault

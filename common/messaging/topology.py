@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from common.core.address import join_host_port
 from common.core.env import Env
 
 MAX_DEAD = 10_000
@@ -23,7 +24,7 @@ class Broker:
     @property
     def address(self) -> str:
         """host:port, for messages to people."""
-        return f"{self.host}:{self.port}"
+        return join_host_port(self.host, self.port)
 
 
 def broker(env: Env, connection_name: str) -> Broker:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from common.core.address import join_host_port
 from common.core.env import Env
 from common.telemetry.standard_variables import check_standard_variables
 
@@ -45,12 +46,12 @@ class Collector:
             if os.environ.get(name):
                 return None
         path = f"/v1/{signal}" if self.protocol_of(signal) == "http/protobuf" else ""
-        return f"http://{self.host}:{self.port}{path}"
+        return f"http://{join_host_port(self.host, self.port)}{path}"
 
     def addresses(self) -> list[str]:
         """Return each address that a signal may go to, for the proxies to bypass where it is local."""
         names = ["OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{each}_ENDPOINT" for each in SIGNALS)]
-        return [f"http://{self.host}:{self.port}", *(os.environ.get(name, "") for name in names)]
+        return [f"http://{join_host_port(self.host, self.port)}", *(os.environ.get(name, "") for name in names)]
 
     def protocol_of(self, signal: Signal) -> str:
         """Return the signal's own protocol, read as leniently as collector() checked it, or that of all signals."""
@@ -123,7 +124,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         metric_temporality=preference,
         collector=collector(env),
         logs=log_settings(env),
-        profiles_address=f"http://{profiles_host}:{profiles_port}" if profiles_host else "",
+        profiles_address=f"http://{join_host_port(profiles_host, profiles_port)}" if profiles_host else "",
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
     )

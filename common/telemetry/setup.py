@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from common.core.address import join_host_port
 from common.core.proxies import bypass_proxies
 from common.fast import flask as fast_flask
 from common.fast.metrics import FastMeterProvider
@@ -114,7 +115,7 @@ def start_telemetry(
         "telemetry started",
         extra={
             "fields": {
-                "otlp": f"{settings.collector.host}:{settings.collector.port}",
+                "otlp": join_host_port(settings.collector.host, settings.collector.port),
                 "logs": settings.logs.destination,
                 "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
                 "layer": "fast" if fast else "stock",

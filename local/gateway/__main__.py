@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 
+from common.core.address import join_host_port
 from common.core.cli import replace_unprintable
 from local.gateway.allocator import share_one_arena
 from local.gateway.api import Api
@@ -117,8 +118,7 @@ def start_grpc(bind: str, port: int, otlp: OtlpReceiver, limits: Limits, stack: 
     options = [("grpc.max_receive_message_length", limits.body_bytes), ("grpc.so_reuseport", 0)]
     server: Any = grpc.server(ThreadPoolExecutor(GRPC_THREADS, "otlp-grpc"), options=options)
     server.add_generic_rpc_handlers(otlp.grpc_handlers())
-    host = f"[{bind}]" if ":" in bind else bind
-    number = int(server.add_insecure_port(f"{host}:{port}"))
+    number = int(server.add_insecure_port(join_host_port(bind, port)))
     server.start()
     stack.callback(lambda: server.stop(GRACE_S).wait(2 * GRACE_S))
     return number
@@ -140,7 +140,7 @@ def probe(bind: str, name: str, port: int) -> None:
         except OSError as fault:
             option = f"--{name.replace('_', '-')}"
             raise PortTaken(
-                f"{PORTS[name][1]} cannot listen on {bind}:{port} ({fault.strerror}):"
+                f"{PORTS[name][1]} cannot listen on {join_host_port(bind, port)} ({fault.strerror}):"
                 f" stop the process that holds the port (ss -ltnp 'sport = :{port}') or choose another with {option}"
             ) from None
 

@@ -11,6 +11,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.util.types import AttributeValue
 
+from common.core.address import join_host_port
 from common.core.endpoints import EndpointSet
 from common.faults import BROKEN_PROPAGATION, Faults
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
@@ -41,13 +42,14 @@ class Client:
         conventions: Conventions,
         faults: Faults,
     ) -> None:
-        self._host, self._port = server
+        host, self._port = server
+        self._host = host.strip("[]")  # as server.address and the socket have it; a URL has brackets
         self._catalogue = catalogue
         self._tracer = tracer
         self._conventions = conventions
         self._faults = faults
         self._http = urllib3.HTTPConnectionPool(
-            self._host,
+            host,
             self._port,
             maxsize=connections,
             block=False,
@@ -107,7 +109,9 @@ class Client:
             return _names(answer.data) if method == "GET" else []
         except urllib3.exceptions.HTTPError as error:
             labels["error.type"] = kind = type(error).__name__
-            raise RequestFailed(kind, f"the server at {self._host}:{self._port} cannot be reached") from error
+            raise RequestFailed(
+                kind, f"the server at {join_host_port(self._host, self._port)} cannot be reached"
+            ) from error
         except RequestFailed as failure:
             labels["error.type"] = failure.kind
             raise
@@ -120,7 +124,7 @@ class Client:
 
     def _attributes(self, method: str, beast: str) -> dict[str, AttributeValue]:
         attributes: dict[str, AttributeValue] = {self._catalogue.tag: beast, "peer.service": "mythical-server"}
-        url = f"http://{self._host}:{self._port}/{beast}"
+        url = f"http://{join_host_port(self._host, self._port)}/{beast}"
         if self._conventions.old_http:
             attributes |= {
                 "http.method": method,

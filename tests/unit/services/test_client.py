@@ -126,6 +126,16 @@ def test_the_span_speaks_the_generations_that_are_in_force(
         assert said.get(name, value) == value
 
 
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_has_brackets_in_the_url_alone(host: str) -> None:
+    """`url.full` must be a URL; `server.address` is the address itself. Nothing needs to listen there."""
+    told = Recorded()
+    with client(told, (host, 1), NEW) as asker, asker.span("GET", "unicorn", None):
+        pass
+    said = attributes(told.span)
+    assert (said["url.full"], said["server.address"]) == ("http://[::1]:1/unicorn", "::1")
+
+
 def test_there_is_one_client_span_and_it_is_the_root(server: Server) -> None:
     """A second one would count double and keep the service graph from pairing client and server."""
     told = Recorded()

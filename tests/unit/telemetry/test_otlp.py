@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from common.core.env import Env, SettingsError
-from common.telemetry.settings import Collector, Signal, collector
+from common.telemetry.settings import Collector, Signal, collector, telemetry_settings
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
@@ -61,6 +61,15 @@ def test_each_signal_has_its_address(signal: Signal) -> None:
     """gRPC needs no path, HTTP has one for each signal (OTLP specification)."""
     assert Collector("alloy", 4317, "grpc").endpoint(signal) == "http://alloy:4317"
     assert Collector("alloy", 4318, HTTP).endpoint(signal) == f"http://alloy:4318/v1/{signal}"
+    assert Collector("::1", 4317, "grpc").endpoint(signal) == "http://[::1]:4317"
+    assert Collector("::1", 4318, HTTP).endpoint(signal) == f"http://[::1]:4318/v1/{signal}"
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_profiles_go_to_an_ipv6_address(host: str) -> None:
+    """With or without brackets in the setting."""
+    settings = telemetry_settings(Env({"PROFILE_COLLECTOR_HOST": host}), "mythical-test")
+    assert settings.profiles_address == "http://[::1]:4040"
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
