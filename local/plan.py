@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.core.address import join_host_port
 from common.core.env import Env
+from common.telemetry.settings import SIGNALS, collector
 from local.ports import LOOPBACK, Ports
 from local.processes.process import Process
 from local.processes.program import Program, Unit
@@ -68,7 +69,7 @@ def make_plan(here: RunContext) -> Plan:
     aspire = _aspire(here)
     database, database_settings = _database(here)
     broker, broker_settings = _broker(here)
-    settings = _settings(here.ports) | database_settings | broker_settings
+    settings = _settings(here) | database_settings | broker_settings
     return Plan(
         (
             Entry("gateway", page, "signals, map, flame graphs", _gateway(here, page, aspire)),
@@ -169,11 +170,24 @@ def _broker(here: RunContext) -> tuple[Entry, dict[str, str]]:
     }
 
 
-def _settings(ports: Ports) -> dict[str, str]:
-    return {
+def _settings(here: RunContext) -> dict[str, str]:
+    ports = here.ports
+    protocols = collector(Env(here.environ))
+    otlp = {"grpc": ports["OTLP over gRPC"], "http/protobuf": ports["OTLP over HTTP"]}
+    # A signal with a protocol of its own needs that one's port, unless the shell names an address for it.
+    own = {
+        f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT": f"http://{LOOPBACK}:{otlp[protocol]}{path}"
+        for signal in SIGNALS
+        if (protocol := here.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "").strip().lower())
+        and protocol != protocols.protocol
+        and not here.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        and not here.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        for path in ["" if protocol == "grpc" else f"/v1/{signal.lower()}"]
+    }
+    return own | {
         "MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{ports['server']}",
         "TRACING_COLLECTOR_HOST": LOOPBACK,
-        "TRACING_COLLECTOR_PORT": str(ports["OTLP over gRPC"]),
+        "TRACING_COLLECTOR_PORT": str(otlp[protocols.protocol]),
         "LOGS_TARGET": f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push",
         "PROFILE_COLLECTOR_HOST": LOOPBACK,
         "PROFILE_COLLECTOR_PORT": str(ports["Pyroscope push"]),

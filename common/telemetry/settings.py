@@ -17,6 +17,7 @@ Signal = Literal["traces", "metrics", "logs"]
 
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
+STANDARD_PORTS = {"grpc": 4317, "http/protobuf": 4318}
 EXPORTERS = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
@@ -45,8 +46,10 @@ class Collector:
         for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
             if os.environ.get(name):
                 return None
-        path = f"/v1/{signal}" if self.protocol_of(signal) == "http/protobuf" else ""
-        return f"http://{join_host_port(self.host, self.port)}{path}"
+        protocol = self.protocol_of(signal)
+        # The standard port of another protocol accepts nothing of this one.
+        port = STANDARD_PORTS[protocol] if self.port == STANDARD_PORTS[self.protocol] else self.port
+        return f"http://{join_host_port(self.host, port)}{f'/v1/{signal}' if protocol == 'http/protobuf' else ''}"
 
     def addresses(self) -> list[str]:
         """Return each address that a signal may go to, for the proxies to bypass where it is local."""
@@ -137,7 +140,7 @@ def collector(env: Env) -> Collector:
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
     return Collector(
         host=env.text("TRACING_COLLECTOR_HOST", "localhost"),
-        port=env.port("TRACING_COLLECTOR_PORT", 4317 if protocol == "grpc" else 4318),
+        port=env.port("TRACING_COLLECTOR_PORT", STANDARD_PORTS[protocol]),
         protocol=protocol,
     )
 

@@ -6,6 +6,7 @@ import pytest
 
 from common.core.env import Env
 from common.messaging.topology import broker
+from common.telemetry.settings import Signal, collector
 from local import plan
 from local.plan import RunContext
 from local.ports import Ports
@@ -47,3 +48,41 @@ def test_what_is_meant_for_servers_elsewhere_does_not_reach_the_services(
     database, queue = load(told).database, broker(told, "test")
     assert (database.port, database.password, database.name) == (20_001, Postgres.password, Postgres.database)
     assert (queue.port, queue.password, queue.vhost) == (20_002, RabbitMQ.password, RabbitMQ.virtual_host)
+
+
+GRPC, HTTP = "grpc", "http/protobuf"
+
+
+@pytest.mark.parametrize(
+    ("shell", "signal", "port"),
+    [
+        ({}, "traces", "OTLP over gRPC"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": HTTP}, "traces", "OTLP over HTTP"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": HTTP}, "logs", "OTLP over HTTP"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": HTTP}, "traces", "OTLP over HTTP"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": HTTP}, "metrics", "OTLP over gRPC"),
+        (
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": HTTP, "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "GRPC"},
+            "metrics",
+            "OTLP over gRPC",
+        ),
+    ],
+)
+@pytest.mark.parametrize("moved", [{}, {"DEMO_OTLP_GRPC_PORT": "24317", "DEMO_OTLP_HTTP_PORT": "24318"}])
+def test_each_signal_goes_to_the_port_of_its_protocol(  # noqa: PLR0917 - one row of a table
+    shell: dict[str, str],
+    signal: Signal,
+    port: str,
+    moved: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf make demo sent traces and metrics to the port for gRPC."""
+    ports = Ports.read(Env(moved))
+    settings = {**shell, **plan._settings(RunContext(shell, ports, tmp_path, tmp_path))}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    sent_to = collector(Env(settings)).endpoint(signal)
+    sent_to = sent_to or settings[f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"]
+    path = f"/v1/{signal}" if port == "OTLP over HTTP" else ""
+    assert sent_to == f"http://127.0.0.1:{ports[port]}{path}"

@@ -117,3 +117,11 @@ def test_there_are_exporters_for_metrics_and_logs_in_both_protocols() -> None:
         for exporter in (to.exporter("metrics"), to.exporter("logs")):
             assert package in type(exporter).__module__
             exporter.shutdown()
+
+
+def test_a_signal_with_another_protocol_has_its_standard_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port other than the standard one is for all signals, as documented."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", HTTP)
+    assert Collector("alloy", 4317, "grpc").endpoint("metrics") == "http://alloy:4318/v1/metrics"
+    assert Collector("alloy", 4317, "grpc").endpoint("traces") == "http://alloy:4317"
+    assert Collector("alloy", 5000, "grpc").endpoint("metrics") == "http://alloy:5000/v1/metrics"
