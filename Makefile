@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
+# Variables of the user's shell with which other modules, or none, would be found.
+unexport CDPATH PYTHONHOME PYTHONPATH PYTHONSAFEPATH
 
 .PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup audit lock clean
 

@@ -13,6 +13,7 @@ from bench.report import Measurement, table
 from bench.server import server_cost
 from bench.testbed import TestBed
 from bench.usage import memory_at_default_load
+from common.core.cli import replace_unprintable
 from local.errors import LocalError
 
 # An hour; what lasts longer is the soak.
@@ -21,6 +22,7 @@ MOST_S = 3600.0
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run all benchmarks; exit status 0, 1 if something could not be measured, 2 for an argument that is not valid."""
+    replace_unprintable()
     arguments = _arguments(words)
     figures: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="mythical-bench-", dir="/var/tmp") as folder:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.testbed import TestBed
 from bench.usage import usage
+from common.core.cli import replace_unprintable
 from local.errors import LocalError
 from tools.query import get_json, send
 
@@ -78,6 +79,7 @@ class Sample:
 
 def main() -> int:
     """Run the load and print a table; the exit status is 1 if something grew, 2 for an invalid setting."""
+    replace_unprintable()
     minutes = _minutes(os.environ.get("SOAK_MINUTES", "30"))
     if minutes is None:
         print(f"SOAK_MINUTES must be a number of minutes, {SHORTEST_MIN:g} to {LONGEST_MIN:g}", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""The load generator: users, shapes and a gate on Locust, which has a virtual environment of its own."""
+"""The load generator: users, shapes and a gate on Locust, in a separate virtual environment."""

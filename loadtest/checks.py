@@ -1,17 +1,17 @@
-"""Checks: what is expected of an answer, said in words when it is not so, and how often each held."""
+"""Checks of responses: the expectations, a sentence for each failure, and counts."""
 
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 
-# What the server says of its planted fault `null_name`; another 500 is none that was planted.
+# The server's response for the injected fault `null_name`; any other 500 is a real failure.
 PLANTED_STATUS, PLANTED_TEXT = 500, "Could not store the name."
-PLANTED = "planted fault null_name: the name was lost on its way (500)"
+PLANTED = "injected fault null_name: the name was not stored (500)"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as the checks see it; `status` is 0 if there was none, `error` then says why."""
+    """A response; `status` is 0 if there was none, and `error` is then the reason."""
 
     status: int
     took_ms: float
@@ -21,7 +21,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is expected of the answer to `method`: its status, its speed, and a list of names where `names`."""
+    """The expected response to `method`: status, duration, and a list of names if `names`."""
 
     method: str
     status: int
@@ -29,9 +29,9 @@ class Expectation:
     names: bool = False
 
     def judge(self, answer: Answer) -> dict[str, str | None]:
-        """Give each check by its name: None if it holds, else a sentence that says what was expected.
+        """Return the result of each check by name: None if it passed, else a sentence with the expectation.
 
-        Sentences hold no measured number: Locust counts failures by their text.
+        Sentences contain no measured values, because Locust groups failures by text.
         """
         return {
             f"{self.method} status": self._status(answer),
@@ -42,18 +42,18 @@ class Expectation:
     def _status(self, answer: Answer) -> str | None:
         if answer.status == self.status:
             return None
-        got = f"got {answer.status}" if answer.status else f"got no answer ({answer.error})"
+        got = f"got {answer.status}" if answer.status else f"got no response ({answer.error})"
         return f"expected status {self.status}, {got}"
 
     def _time(self, answer: Answer) -> str | None:
-        return None if answer.took_ms < self.within_ms else f"expected an answer within {self.within_ms:g} ms"
+        return None if answer.took_ms < self.within_ms else f"expected a response within {self.within_ms:g} ms"
 
     def _names(self, answer: Answer) -> str | None:
         return None if are_names(answer.body) else 'expected a list of {"name": …}'
 
 
 def are_names(body: bytes) -> bool:
-    """Tell whether a body is the list of names that GET answers."""
+    """Return whether a body is a list of names, as GET returns it."""
     try:
         rows = json.loads(body)
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ def are_names(body: bytes) -> bool:
 
 
 def is_planted(method: str, answer: Answer) -> bool:
-    """Tell whether this is the fault that the server plants in a tenth of the POSTs, and not a broken server."""
+    """Return whether this is the fault that is injected into a tenth of the POSTs, and not a failure."""
     if method != "POST" or answer.status != PLANTED_STATUS:
         return False
     try:
@@ -74,7 +74,7 @@ def is_planted(method: str, answer: Answer) -> bool:
 
 @dataclass
 class Tally:
-    """How often each check held and did not, and how many requests there were, failed, and met a planted fault."""
+    """Counts of passed and failed checks, and of requests: all, failed, and with an injected fault."""
 
     passed: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
@@ -82,20 +82,20 @@ class Tally:
     errors: int = 0
     planted: int = 0
 
-    def note(self, verdicts: dict[str, str | None]) -> None:
-        """Count one request by its checks. Slow is no error: the answer was right."""
+    def record(self, verdicts: dict[str, str | None]) -> None:
+        """Count one request by its checks. A slow response is not an error."""
         self.requests += 1
         for check, wrong in verdicts.items():
             (self.failed if wrong else self.passed)[check] += 1
         self.errors += any(wrong and not check.endswith(" time") for check, wrong in verdicts.items())
 
-    def note_planted(self) -> None:
-        """Count one request that met a planted fault; it says nothing about the checks."""
+    def record_planted(self) -> None:
+        """Count one request with an injected fault, which does not count for the checks."""
         self.requests += 1
         self.planted += 1
 
     def drain(self) -> dict[str, dict[str, int] | int]:
-        """Give what was counted as plain values, for the message of a worker to its master, and begin anew."""
+        """Return the counts as plain values for the message from a worker to its master, and reset them."""
         drained: dict[str, dict[str, int] | int] = {
             "passed": dict(self.passed),
             "failed": dict(self.failed),
@@ -107,7 +107,7 @@ class Tally:
         return drained
 
     def add(self, passed: dict[str, int], failed: dict[str, int], requests: int, errors: int, planted: int) -> None:
-        """Add what a worker drained."""
+        """Add the counts that a worker drained."""
         self.passed.update(passed)
         self.failed.update(failed)
         self.requests += requests
@@ -115,23 +115,23 @@ class Tally:
         self.planted += planted
 
     def clear(self) -> None:
-        """Forget everything, as at the start of a run."""
+        """Reset all counts."""
         self.passed.clear()
         self.failed.clear()
         self.requests = self.errors = self.planted = 0
 
     @property
     def error_share(self) -> float:
-        """The share of requests, planted faults aside, whose answer was wrong or missing."""
+        """The share of requests with a wrong or missing response, without those with an injected fault."""
         return self.errors / max(1, self.requests - self.planted)
 
     @property
     def check_share(self) -> float:
-        """The share of checks that held; 1 if there were none."""
+        """The share of checks that passed; 1 if there were none."""
         total = self.passed.total() + self.failed.total()
         return self.passed.total() / total if total else 1.0
 
     @property
     def planted_share(self) -> float:
-        """The share of all requests that met a planted fault."""
+        """The share of all requests with an injected fault."""
         return self.planted / max(1, self.requests)

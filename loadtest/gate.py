@@ -1,4 +1,4 @@
-"""The gate: the figures of a run against the thresholds of one file."""
+"""The gate: compares the metrics of a run with the thresholds in a file."""
 
 import tomllib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ RUN = ("users", "rate", "time", "shape", "seed")
 
 @dataclass(frozen=True)
 class Gate:
-    """What is run unless variables say otherwise, and the most and the least that each figure may be."""
+    """Settings of the run, which variables override, and the upper and lower thresholds of each metric."""
 
     run: dict[str, str]
     most: dict[str, float]
@@ -21,8 +21,8 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One figure against its threshold."""
+class GateResult:
+    """One metric compared with its threshold."""
 
     figure: str
     value: float
@@ -31,36 +31,36 @@ class Line:
 
     @property
     def holds(self) -> bool:
-        """Whether the figure is on the right side; on the threshold itself it is."""
+        """Whether the metric meets the threshold; a value equal to it does."""
         return self.value <= self.limit if self.bound == "most" else self.value >= self.limit
 
 
 def read_gate(path: Path = FILE) -> Gate:
-    """Read the thresholds; raises SettingsError for a file that is not there, unreadable, or has unknown words."""
+    """Read the thresholds. Raises SettingsError if the file is missing, unreadable, or has unknown keys."""
     try:
         text = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         raise SettingsError(f"{path}: {fault.strerror}") from fault
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"{path} is no TOML: {fault}") from fault
+        raise SettingsError(f"{path} is not TOML: {fault}") from fault
     run = {name: str(value) for name, value in _table(path, text, "run", RUN).items()}
     return Gate(run, _numbers(path, text, "most", MOST), _numbers(path, text, "least", LEAST))
 
 
-def judge(gate: Gate, figures: dict[str, float]) -> list[Line]:
-    """Compare each figure that has a threshold."""
-    return [Line(name, figures[name], "most", limit) for name, limit in gate.most.items()] + [
-        Line(name, figures[name], "least", limit) for name, limit in gate.least.items()
+def judge(gate: Gate, figures: dict[str, float]) -> list[GateResult]:
+    """Compare each metric that has a threshold."""
+    return [GateResult(name, figures[name], "most", limit) for name, limit in gate.most.items()] + [
+        GateResult(name, figures[name], "least", limit) for name, limit in gate.least.items()
     ]
 
 
 def _table(path: Path, text: dict[str, object], name: str, known: tuple[str, ...]) -> dict[str, object]:
     table = text.get(name, {})
     if not isinstance(table, dict):
-        raise SettingsError(f"{path}: {name} is no table")
+        raise SettingsError(f"{path}: {name} is not a table")
     for word in table:
         if word not in known:
-            raise SettingsError(f"{path}: [{name}] has {word}, and may have {', '.join(known)}")
+            raise SettingsError(f"{path}: [{name}] has the unknown key {word}; known are {', '.join(known)}")
     return table
 
 
@@ -68,6 +68,6 @@ def _numbers(path: Path, text: dict[str, object], name: str, known: tuple[str, .
     numbers: dict[str, float] = {}
     for word, value in _table(path, text, name, known).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SettingsError(f"{path}: [{name}] {word} = {value!r} is no number")
+            raise SettingsError(f"{path}: [{name}] {word} = {value!r} is not a number")
         numbers[word] = float(value)
     return numbers

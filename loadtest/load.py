@@ -1,4 +1,4 @@
-"""What the users of one process share: settings, telemetry and the tally, found through Locust's environment."""
+"""State that the users of one process share through Locust's environment: settings, telemetry and counts."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -10,8 +10,8 @@ from loadtest.telemetry import Call, Telemetry
 
 
 @dataclass
-class Load:
-    """The run as this process sees it; `numbers` counts users by kind, `broke` is what `break` found."""
+class LoadRun:
+    """The run in this process; `numbers` counts users by kind, `broke` is the outcome of shape `break`."""
 
     settings: Settings
     telemetry: Telemetry
@@ -19,8 +19,8 @@ class Load:
     numbers: "defaultdict[str, count[int]]" = field(default_factory=lambda: defaultdict(count))
     broke: str = ""
 
-    def begin(self, run_id: str, seed: str) -> None:
-        """Begin a run: figures from nothing under its own name, and users who draw as those of the last run did."""
+    def start(self, run_id: str, seed: str) -> None:
+        """Start a run: reset the counts, set its id, and give users the same random numbers as in the last run."""
         self.settings = replace(self.settings, run_id=run_id, seed=seed)
         self.telemetry.name_run(run_id)
         self.tally.clear()
@@ -28,12 +28,12 @@ class Load:
         self.broke = ""
 
     def judge(self, kind: str, call: Call, expected: Expectation, answer: Answer) -> str | None:
-        """Count an answer; give the text of the failure it is to Locust, or None if it is as expected."""
+        """Count a response; return the failure text for Locust, or None if it is as expected."""
         if is_planted(expected.method, answer):
-            self.tally.note_planted()
-            self.telemetry.note_planted(call, kind, PLANTED)
+            self.tally.record_planted()
+            self.telemetry.record_planted(call, kind, PLANTED)
             return None if self.settings.tolerate_planted else PLANTED
         verdicts = expected.judge(answer)
-        self.tally.note(verdicts)
-        self.telemetry.note_checks(call, kind, verdicts)
+        self.tally.record(verdicts)
+        self.telemetry.record_checks(call, kind, verdicts)
         return "; ".join(wrong for wrong in verdicts.values() if wrong) or None

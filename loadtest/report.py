@@ -1,21 +1,27 @@
-"""The report of a run: a table for people, JSON and CSV for programs."""
+"""The report of a run from Locust's statistics and the counts: a table for people, JSON and CSV for programs."""
 
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from loadtest.gate import Line
+from loadtest.checks import Tally
+from loadtest.gate import GateResult
+from loadtest.load import LoadRun
 
 COLUMNS = ("request", "requests", "failures", "per_s", "p50_ms", "p95_ms", "p99_ms", "most_ms")
-TEXT_COLUMNS = 1  # to the left; figures stand to the right
+TEXT_COLUMNS = 1  # left-aligned; numbers are right-aligned
+# The text of a failure from a worker is wrapped in the name of Locust's own exception.
+WRAPPED = re.compile(r"CatchResponseError\((['\"])(.*)\1\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one kind of request, or of all: counts, rate per second, times in milliseconds."""
+    """Statistics of one kind of request, or of all: counts, rate per second, durations in milliseconds."""
 
     request: str
     requests: int
@@ -29,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run came to; the last of `rows` is all together; `broke` says where `break` ended."""
+    """The results of a run; the last of `rows` is the total; `broke` is the outcome of shape `break`."""
 
     run: dict[str, str | float]
     rows: tuple[Row, ...]
@@ -39,11 +45,68 @@ class Report:
     broke: str = ""
 
 
-def table(report: Report, lines: Sequence[Line] = ()) -> str:
-    """Give the report as text, with the thresholds where there are any."""
+def figures_of(stats: Any, tally: Tally) -> dict[str, float]:
+    """Return the metrics of the gate; `stats` is Locust's RequestStats."""
+    return {
+        "p95_ms": float(stats.total.get_response_time_percentile(0.95) or 0),
+        "error_share": tally.error_share,
+        "planted_share": tally.planted_share,
+        "check_share": tally.check_share,
+        "requests": float(tally.requests),
+    }
+
+
+def report_of(stats: Any, load: LoadRun, figures: dict[str, float]) -> Report:
+    """Return the complete report."""
+    settings, tally = load.settings, load.tally
+    entries = [entry for _, entry in sorted(stats.entries.items())]
+    begun, last = float(stats.total.start_time), stats.total.last_request_timestamp  # None without requests
+    return Report(
+        run={
+            "run_id": settings.run_id,
+            "host": settings.host,
+            "shape": settings.shape,
+            "users": settings.users,
+            "seed": settings.seed,
+            "seconds": float(last) - begun if last else 0.0,
+        },
+        rows=(*(_row(f"{entry.method} {entry.name}", entry) for entry in entries), _row("all", stats.total)),
+        checks={name: (tally.passed[name], tally.failed[name]) for name in sorted({*tally.passed, *tally.failed})},
+        figures=figures,
+        failures={
+            f"{error.method} {error.name}: {_text(error.error)}": error.occurrences for error in stats.errors.values()
+        },
+        broke=load.broke,
+    )
+
+
+def _row(request: str, entry: Any) -> Row:
+    def percentile(share: float) -> float:
+        return float(entry.get_response_time_percentile(share) or 0)
+
+    return Row(
+        request=request,
+        requests=entry.num_requests,
+        failures=entry.num_failures,
+        per_s=float(entry.total_rps),
+        p50_ms=percentile(0.5),
+        p95_ms=percentile(0.95),
+        p99_ms=percentile(0.99),
+        most_ms=float(entry.max_response_time or 0),
+    )
+
+
+def _text(error: Any) -> str:
+    """Return the text of a failure."""
+    wrapped = WRAPPED.fullmatch(str(error))
+    return wrapped[2] if wrapped else str(error)
+
+
+def table(report: Report, lines: Sequence[GateResult] = ()) -> str:
+    """Return the report as text, with the results of the gate if there are any."""
     parts = [
         _aligned([COLUMNS, *[_cells(row) for row in report.rows]]),
-        _aligned([("check", "held", "failed")] + [(name, str(a), str(b)) for name, (a, b) in report.checks.items()]),
+        _aligned([("check", "passed", "failed")] + [(name, str(a), str(b)) for name, (a, b) in report.checks.items()]),
     ]
     if report.failures:
         parts.append(_aligned([("failure", "times")] + [(text, str(n)) for text, n in report.failures.items()]))
@@ -55,8 +118,8 @@ def table(report: Report, lines: Sequence[Line] = ()) -> str:
     return "\n\n".join(parts)
 
 
-def write(report: Report, lines: Sequence[Line], folder: Path) -> tuple[Path, Path]:
-    """Write `load.json` and `load.csv` into a folder, which is made; give their paths."""
+def write(report: Report, lines: Sequence[GateResult], folder: Path) -> tuple[Path, Path]:
+    """Write `load.json` and `load.csv` into a folder, which is created if missing; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     verdict = [{**asdict(line), "holds": line.holds} for line in lines]
     whole, rows = folder / "load.json", folder / "load.csv"
@@ -71,8 +134,8 @@ def write(report: Report, lines: Sequence[Line], folder: Path) -> tuple[Path, Pa
     return whole, rows
 
 
-def _mark(line: Line) -> str:
-    return "holds" if line.holds else "CROSSED"
+def _mark(line: GateResult) -> str:
+    return "ok" if line.holds else "EXCEEDED"
 
 
 def _cells(row: Row) -> tuple[str, ...]:

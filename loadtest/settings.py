@@ -1,4 +1,4 @@
-"""Settings of the load: the environment, read once, typed and checked."""
+"""Settings of the load generator: environment variables, read once, typed and checked."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from loadtest.shapes import SHAPES
 
 ROLES = ("alone", "master", "worker")
 KINDS = ("keeper", "browser", "breeder")
-SHAPE_TIME_S = 120.0  # the length of a shape that has an end, where nobody says how long
+SHAPE_TIME_S = 120.0  # the default length of a shape that has an end
 MOST_USERS = 100_000
 DAY_S = 86_400
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What load to make: whom to ask, how many users of which kinds, in which shape, for how long (seconds)."""
+    """The load: target host, number and kinds of users, shape, and duration in seconds."""
 
     host: str
     users: int
@@ -36,12 +36,12 @@ class Settings:
 
     @property
     def shape_time_s(self) -> float:
-        """How long the shape takes: what was asked for, else two minutes."""
+        """The duration of the shape: LOAD_TIME, by default two minutes."""
         return self.time_s or SHAPE_TIME_S
 
 
 def load(env: Env) -> Settings:
-    """Read the settings; raises SettingsError, one line that names the variable and what it may hold."""
+    """Read the settings. Raises SettingsError, one line with the variable and its valid values."""
     words = endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
     return Settings(
         host=env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/"),
@@ -64,10 +64,10 @@ def load(env: Env) -> Settings:
 
 
 @dataclass(frozen=True)
-class Front:
-    """How a run is watched: with a web page on `port`, or headless; and who makes it.
+class RunMode:
+    """How a run is executed: with a web page on `port` or headless, and in which role.
 
-    `alone` does both, with `processes` of its own. A `master` waits for `workers`, which find it at `master_host`.
+    `alone` runs in its own `processes`. A `master` waits for `workers`, which connect to `master_host`.
     """
 
     headless: bool
@@ -80,9 +80,9 @@ class Front:
     workers: int
 
 
-def front(env: Env) -> Front:
-    """Read how the run is watched and by whom it is made; raises SettingsError."""
-    found = Front(
+def run_mode(env: Env) -> RunMode:
+    """Read how the run is executed. Raises SettingsError."""
+    found = RunMode(
         headless=env.flag("LOAD_HEADLESS", default=False),
         ui_host=env.text("LOAD_UI_HOST", "127.0.0.1"),
         port=env.port("LOAD_PORT", 8089),
@@ -93,19 +93,19 @@ def front(env: Env) -> Front:
         workers=env.integer("LOAD_WORKERS", 1, 1, 10_000),
     )
     if found.role == "master" and found.processes > 1:
-        raise SettingsError("LOAD_PROCESSES is for those that make load, and LOAD_ROLE=master makes none")
+        raise SettingsError("LOAD_PROCESSES is for processes that generate load, and LOAD_ROLE=master does not")
     return found
 
 
 def _collector(env: Env) -> str:
-    """Read where telemetry goes. The standard variable wins, unless it is there for others that speak gRPC.
+    """Return the URL for telemetry. The standard variable takes precedence, unless its protocol is gRPC.
 
-    Load goes over HTTP only: an exporter over gRPC whose collector hangs would hold up all users.
+    The load generator uses OTLP over HTTP only: a gRPC exporter blocks all users if the collector hangs.
     """
     ours = env.url("LOAD_COLLECTOR", "http://127.0.0.1:4318")
     standard = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-    speaks = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ("grpc", "http/protobuf"))
-    return (standard if standard and speaks == "http/protobuf" else ours).rstrip("/")
+    protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ("grpc", "http/protobuf"))
+    return (standard if standard and protocol == "http/protobuf" else ours).rstrip("/")
 
 
 def _beasts(env: Env, words: EndpointSet) -> tuple[str, ...]:
@@ -113,14 +113,14 @@ def _beasts(env: Env, words: EndpointSet) -> tuple[str, ...]:
     unknown = [beast for beast in asked if beast not in words.names]
     if unknown or not asked:
         raise SettingsError(
-            f"LOAD_BEASTS: {', '.join(unknown) or 'nothing'} is none of {', '.join(words.names)} "
+            f"LOAD_BEASTS: {', '.join(unknown) or 'nothing'} is not one of {', '.join(words.names)} "
             f"(those of ENDPOINT_TYPE={'BORING' if words.prefix == 'eStore' else 'MYTHICAL'})"
         )
     return tuple(asked)
 
 
 def _weights(env: Env) -> dict[str, int]:
-    """Read `keeper=6,browser=3`; a kind that is not named gets no users."""
+    """Parse `keeper=6,browser=3`; a kind that is not listed gets no users."""
     text = env.text("LOAD_KINDS", "keeper=6,browser=3,breeder=1")
     weights = dict.fromkeys(KINDS, 0)
     for part in text.split(","):
@@ -131,5 +131,5 @@ def _weights(env: Env) -> dict[str, int]:
             )
         weights[kind] = int(weight)
     if not any(weights.values()):
-        raise SettingsError(f"LOAD_KINDS={text!r} leaves no user; give one kind a weight above 0")
+        raise SettingsError(f"LOAD_KINDS={text!r} leaves no users; set a weight above 0")
     return weights

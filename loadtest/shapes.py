@@ -1,4 +1,4 @@
-"""Shapes of load by name: how many users there are at a time, as pure functions of time."""
+"""Load shapes by name: the number of users as a pure function of time."""
 
 import math
 from collections.abc import Callable
@@ -11,51 +11,51 @@ NIGHT = 0.1
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a shape is stretched over: the most users, how many of them start per second, and its length in seconds."""
+class ShapeParameters:
+    """The maximum number of users, how many start per second, and the duration in seconds."""
 
     users: int
     rate: float
     time_s: float
 
 
-Shape = Callable[[float, Course], int]
+Shape = Callable[[float, ShapeParameters], int]
 
 
-def steady(t_s: float, course: Course) -> int:
-    """All users, as soon as the rate lets them start."""
-    return _at_least_one(min(course.users, t_s * course.rate))
+def steady(t_s: float, parameters: ShapeParameters) -> int:
+    """All users, as fast as the rate allows."""
+    return _whole_users(min(parameters.users, t_s * parameters.rate))
 
 
-def steps(t_s: float, course: Course) -> int:
-    """Five stairs of equal length and height up to all users."""
-    stair = min(STEPS, 1 + math.floor(STEPS * t_s / course.time_s))
-    return _at_least_one(course.users * stair / STEPS)
+def steps(t_s: float, parameters: ShapeParameters) -> int:
+    """Five steps of equal length and height up to all users."""
+    step = min(STEPS, 1 + math.floor(STEPS * t_s / parameters.time_s))
+    return _whole_users(parameters.users * step / STEPS)
 
 
-def spike(t_s: float, course: Course) -> int:
+def spike(t_s: float, parameters: ShapeParameters) -> int:
     """A tenth of the users; all of them in the middle fifth of the time; a tenth again, to see the recovery."""
-    return _at_least_one(course.users * (1 if SPIKE_FROM <= t_s / course.time_s < SPIKE_TO else SPIKE_BASE))
+    return _whole_users(parameters.users * (1 if SPIKE_FROM <= t_s / parameters.time_s < SPIKE_TO else SPIKE_BASE))
 
 
-def soak(t_s: float, course: Course) -> int:
-    """All users for long, after a slow start: what leaks, shows."""
-    return _at_least_one(course.users * min(1.0, t_s / course.time_s / SOAK_RAMP))
+def soak(t_s: float, parameters: ShapeParameters) -> int:
+    """All users for a long time, after a slow start, to find leaks."""
+    return _whole_users(parameters.users * min(1.0, t_s / parameters.time_s / SOAK_RAMP))
 
 
-def day(t_s: float, course: Course) -> int:
-    """Twenty-four hours in the time there is: quiet at both midnights, a peak at noon and a higher one at eight."""
-    hour = 24 * t_s / course.time_s
-    noon, evening = _hill(hour, 12, 3.0), _hill(hour, 20, 2.0)
-    return _at_least_one(course.users * (NIGHT + (1 - NIGHT) * max(0.7 * noon, evening)))
+def day(t_s: float, parameters: ShapeParameters) -> int:
+    """A compressed day: quiet at both midnights, a peak at noon and a higher one at eight in the evening."""
+    hour = 24 * t_s / parameters.time_s
+    noon, evening = _bell_curve(hour, 12, 3.0), _bell_curve(hour, 20, 2.0)
+    return _whole_users(parameters.users * (NIGHT + (1 - NIGHT) * max(0.7 * noon, evening)))
 
 
-def to_break(t_s: float, course: Course) -> int:
-    """A ramp from one user to all: where a line is crossed on the way is where it breaks."""
-    return _at_least_one(course.users * t_s / course.time_s)
+def to_break(t_s: float, parameters: ShapeParameters) -> int:
+    """A ramp from one user to all; the run breaks where a limit is exceeded."""
+    return _whole_users(parameters.users * t_s / parameters.time_s)
 
 
-# `break` is a word of the language, so its function has another name.
+# `break` is a Python keyword, so its function has another name.
 SHAPES: dict[str, Shape] = {
     "steady": steady,
     "steps": steps,
@@ -66,31 +66,31 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-def users_at(name: str, t_s: float, course: Course) -> int | None:
-    """Give how many users there should be `t_s` seconds after the start; None when the shape is over."""
-    return SHAPES[name](t_s, course) if t_s < course.time_s else None
+def users_at(name: str, t_s: float, parameters: ShapeParameters) -> int | None:
+    """Return the number of users `t_s` seconds after the start; None when the shape is over."""
+    return SHAPES[name](t_s, parameters) if t_s < parameters.time_s else None
 
 
 @dataclass(frozen=True)
-class Lines:
-    """What must not be crossed: the 95th percentile in milliseconds, and the share of requests that fail."""
+class BreakLimits:
+    """Limits of shape `break`: the 95th percentile in milliseconds, and the share of failed requests."""
 
     p95_ms: float
     error_share: float
 
 
-def crossed(p95_ms: float, error_share: float, lines: Lines) -> str | None:
-    """Say which line is crossed, and by how much, or None."""
-    if p95_ms > lines.p95_ms:
-        return f"p95 is {p95_ms:.0f} ms, above {lines.p95_ms:g} ms"
-    if error_share > lines.error_share:
-        return f"{error_share:.1%} of requests fail, above {lines.error_share:.1%}"
+def exceeded_limit(p95_ms: float, error_share: float, limits: BreakLimits) -> str | None:
+    """Return a sentence about the limit that is exceeded, or None."""
+    if p95_ms > limits.p95_ms:
+        return f"p95 is {p95_ms:.0f} ms, above {limits.p95_ms:g} ms"
+    if error_share > limits.error_share:
+        return f"{error_share:.1%} of requests fail, above {limits.error_share:.1%}"
     return None
 
 
-def _at_least_one(users: float) -> int:
+def _whole_users(users: float) -> int:
     return max(1, round(users))
 
 
-def _hill(hour: float, peak: float, width: float) -> float:
+def _bell_curve(hour: float, peak: float, width: float) -> float:
     return math.exp(-(((hour - peak) / width) ** 2))

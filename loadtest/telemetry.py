@@ -1,4 +1,4 @@
-"""Telemetry of the load: traces that begin at a user, and figures of the run, over OTLP/HTTP."""
+"""Telemetry of the load generator: traces that start at a user, and metrics of the run, over OTLP/HTTP."""
 
 import os
 import socket
@@ -17,9 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from common.telemetry.baggage import SHAPE, SYNTHETIC, USER_KIND
-from common.telemetry.process_metrics import observe_process
-from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
+from common.telemetry.process import observe_process
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"
@@ -28,7 +27,7 @@ TEST = "test"
 RUN = "loadtest.run.id"
 AGENT = f"{SERVICE}/{VERSION} (synthetic; locust)"
 
-# A push that hangs must be over before the run is: twice this is the longest that an end can take.
+# An export that hangs must not delay the end of the run: shutdown takes at most twice this.
 PUSH_TIMEOUT_S = 2
 METRICS_EVERY_MS = 5000
 
@@ -39,14 +38,14 @@ Labels = dict[str, str | int]
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is about to be made: its span, and the headers that carry it on."""
+    """A request that is about to be sent: its span, and the headers that propagate it."""
 
     span: Span
     headers: dict[str, str]
 
 
 class Telemetry:
-    """The spans and the instruments of one process that makes load."""
+    """The spans and instruments of one process that generates load."""
 
     def __init__(self, settings: Settings, traces: TracerProvider, meters: MeterProvider) -> None:
         self._traces, self._meters = traces, meters
@@ -67,17 +66,17 @@ class Telemetry:
         )
 
     def name_run(self, run_id: str) -> None:
-        """Mark with this run what comes from now on; the page can start one after another."""
+        """Set the run id of all further telemetry; the page can start several runs in sequence."""
         if self._had_users:
             self._ended, self._had_users = self._labels, False
         self._marks = {SYNTHETIC: TEST, SHAPE: self._shape, RUN: run_id}
-        # On points and not on the resource, which Prometheus keeps apart from its series and which cannot change.
+        # On data points, not on the resource, which cannot change and whose attributes are not labels in Prometheus.
         self._labels: Labels = {"shape": self._shape, "run_id": run_id}
 
     def count_users(self, users: Callable[[], dict[str, int]]) -> None:
-        """Report how many users of each kind there are, asked of `users` at each push, and that the last run has none.
+        """Report the number of users of each kind from `users` at each export, and 0 for the previous run.
 
-        A run may begin before a push has told that the last one ended: it would seem to go on for minutes.
+        A run may start before an export reported the end of the previous one, which would seem to last minutes longer.
         """
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:
@@ -87,15 +86,15 @@ class Telemetry:
             ended = [Observation(0, {**self._ended, "user_kind": kind}) for kind in counts if self._ended]
             return now + ended
 
-        self._meter.create_observable_gauge("locust.users", [observe], description="Users at work, by kind.")
-        # What makes no load, as a master, is left out: the generator is short of CPU where the users are.
+        self._meter.create_observable_gauge("locust.users", [observe], description="Active users, by kind.")
+        # Not called for a master, which generates no load: CPU is scarce where the users are.
         observe_process(self._meter)
 
     @contextmanager
     def task(self, kind: str) -> Iterator[None]:
-        """Open the root span of one round of a user; what it asks within is one trace, marked as synthetic.
+        """Open the root span of one iteration of a user; its requests are in that trace, marked as synthetic.
 
-        The same marks go with each request as baggage, so that those who are asked can tell it from real traffic.
+        Each request carries the same marks as baggage, so that services can distinguish it from real traffic.
         """
         marks = {**self._marks, USER_KIND: kind}
         within = context.get_current()
@@ -110,7 +109,7 @@ class Telemetry:
 
     @contextmanager
     def call(self, kind: str, method: str, route: str, url: str) -> Iterator[Call]:
-        """Open the CLIENT span of a request and give it with the headers to send."""
+        """Open the CLIENT span of a request; yield it with the headers to send."""
         attributes = {
             **self._marks,
             USER_KIND: kind,
@@ -126,15 +125,15 @@ class Telemetry:
             propagate.inject(headers)
             yield Call(span, headers)
 
-    def note(self, call: Call, kind: str, route: str, *, method: str, status: int, took_s: float) -> None:
-        """Record one answer, within the block of its call, so that the histogram has exemplars."""
+    def record(self, call: Call, kind: str, route: str, *, method: str, status: int, took_s: float) -> None:
+        """Record one response, inside the block of its call, so that the histogram has exemplars."""
         labels: Labels = {**self._labels, "user_kind": kind, "method": method, "route": route, "status": status}
         call.span.set_attribute("http.response.status_code", status)
         self._requests.add(1, labels)
         self._duration.record(took_s, labels)
 
-    def note_checks(self, call: Call, kind: str, verdicts: dict[str, str | None]) -> None:
-        """Count checks, and say on the span what was expected where one failed."""
+    def record_checks(self, call: Call, kind: str, verdicts: dict[str, str | None]) -> None:
+        """Count checks, and set the expectation on the span if one failed."""
         for check, wrong in verdicts.items():
             labels: Labels = {**self._labels, "user_kind": kind, "check": check}
             self._checks.add(1, {**labels, "result": "failed" if wrong else "held"})
@@ -143,35 +142,35 @@ class Telemetry:
                 call.span.set_attribute("error.type", check)
                 call.span.set_status(Status(StatusCode.ERROR, wrong))
 
-    def note_planted(self, call: Call, kind: str, text: str) -> None:
-        """Count a fault that was planted; it is no check that failed."""
+    def record_planted(self, call: Call, kind: str, text: str) -> None:
+        """Count an injected fault, which is not a failed check."""
         self._failures.add(1, {**self._labels, "user_kind": kind, "check": "", "reason": "planted"})
         call.span.set_attribute("error.type", "planted")
         call.span.set_status(Status(StatusCode.ERROR, text))
 
     def close(self) -> None:
-        """Send what is held, and end."""
+        """Export buffered telemetry and shut down."""
         for provider in (self._traces, self._meters):
             if isinstance(provider, SdkTracerProvider | SdkMeterProvider):
                 provider.shutdown()
 
 
 def start_telemetry(settings: Settings) -> Telemetry:
-    """Begin to send to the collector; without telemetry, requests still carry their marks as baggage."""
+    """Start to export to the collector; without telemetry, requests still carry their marks as baggage."""
     if not settings.telemetry:
         return Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider())
     who = resource()
     traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
-    spans = OTLPSpanExporter(endpoint=f"{settings.collector}/v1/traces", timeout=PUSH_TIMEOUT_S)
-    traces.add_span_processor(BatchSpanProcessor(spans, max_queue_size=8192, schedule_delay_millis=2000))
-    figures = OTLPMetricExporter(endpoint=f"{settings.collector}/v1/metrics", timeout=PUSH_TIMEOUT_S)
-    reader = PeriodicExportingMetricReader(figures, export_interval_millis=METRICS_EVERY_MS)
+    span_exporter = OTLPSpanExporter(endpoint=f"{settings.collector}/v1/traces", timeout=PUSH_TIMEOUT_S)
+    traces.add_span_processor(BatchSpanProcessor(span_exporter, max_queue_size=8192, schedule_delay_millis=2000))
+    metric_exporter = OTLPMetricExporter(endpoint=f"{settings.collector}/v1/metrics", timeout=PUSH_TIMEOUT_S)
+    reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=METRICS_EVERY_MS)
     return Telemetry(settings, traces, SdkMeterProvider([reader], resource=who, shutdown_on_exit=False))
 
 
 def resource() -> Resource:
-    """Describe this process of the load generator; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say the last word."""
-    # Without an instance, the counters of several processes would be one series, which goes up and down.
+    """Return the resource of this process; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence."""
+    # Without an instance id, the counters of several processes would be one series that goes up and down.
     instance = f"{socket.gethostname()}-{os.getpid()}"
     known = {"service.name": SERVICE, "service.version": VERSION, "service.instance.id": instance}
     return Resource.create(known).merge(OTELResourceDetector().detect())

@@ -10,6 +10,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from common.core.cli import replace_unprintable
 from common.core.env import Env, SettingsError
 from local.display.display import Display, PlainDisplay, TerminalDisplay
 from local.display.summary import Arrivals
@@ -91,8 +92,10 @@ class Demo:
 
     def _end(self) -> None:
         begun = time.monotonic()
-        self._say("\n[dim] stopping: the services send their buffered telemetry first …[/]")
-        self._supervisor.stop(self._stop.hurry)
+        try:
+            self._say("\n[dim] stopping: the services send their buffered telemetry first …[/]")
+        finally:
+            self._supervisor.stop(self._stop.hurry)
         how = "killed" if self._stop.hurry() else "stopped"
         self._say(f"[dim] {how} all processes ({time.monotonic() - begun:.1f} s)[/]")
 
@@ -113,8 +116,9 @@ class Demo:
         return FAILED
 
     def _say(self, text: str) -> None:
-        # The terminal or the reader of a pipe may be closed: the processes must be stopped nevertheless.
-        with contextlib.suppress(OSError):
+        # The terminal or the reader of a pipe may be closed (SystemExit, from rich): the processes must be stopped and
+        # the exit code is the run's.
+        with contextlib.suppress(OSError, SystemExit):
             self._console.print(text, soft_wrap=True)
 
 
@@ -138,6 +142,7 @@ def run(env: Env, console: Console, stop: StopSignals) -> int:
 
 def main() -> int:
     """Run the demo; an expected error is printed in one line, with the end of the log that has the details."""
+    replace_unprintable()
     console = Console(highlight=False)
     try:
         return run(Env(os.environ), console, StopSignals())

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.core.cli import replace_unprintable
 from local.errors import LocalError
 from tools.run_lock import AlreadyLocked, run_lock
 
@@ -77,6 +78,7 @@ def server_folder(folder: Path, user: str | None) -> Path:
 
 def main() -> int:
     """Remove the data of runs and nothing else in the folder; fail with a message if a run uses it."""
+    replace_unprintable()
     try:
         state = state_folder(os.environ)
         with only_one(state):

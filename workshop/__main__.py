@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common.core.cli import OneLineArgumentParser
+from common.core.cli import OneLineArgumentParser, replace_unprintable
 from common.core.env import Env, SettingsError
-from common.faults.state import InvalidFaultSetting, check_strength
+from common.faults import InvalidFaultSetting, check_strength
 from tools.query import is_up
 from workshop import WorkshopError, scenario_command
 from workshop.fault_client import FaultClient, FaultState, find_fault, format_duration, parse_lease
@@ -149,6 +149,7 @@ def _print(lines: Sequence[str]) -> None:
 
 def main() -> int:
     """Run the command; an expected error is one line on stderr and exit status 2."""
+    replace_unprintable()
     try:
         return run(sys.argv[1:], Env(os.environ))
     except (WorkshopError, SettingsError) as fault:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from common.faults import ALL_FAULTS, Fault
-from common.faults.state import MAX_LEASE_S, MIN_LEASE_S
+from common.faults import ALL_FAULTS, MAX_LEASE_S, MIN_LEASE_S, Fault
 from tools.query import FIRST_ERROR, Answer, QueryError, send
 from workshop import WorkshopError
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from flask import Flask, Response, jsonify, request, send_from_directory
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from common.faults.state import InvalidFaultSetting, check_strength, finite
+from common.faults import InvalidFaultSetting, check_strength, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem, problem_response, register_error_handlers
 from common.web.read_deadline import RequestDeadlineMixin

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.faults import Fault
-from common.faults.state import InvalidFaultSetting, check_strength
+from common.faults import Fault, InvalidFaultSetting, check_strength
 from workshop import WorkshopError
 from workshop.fault_client import find_fault, parse_duration
 

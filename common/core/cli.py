@@ -1,6 +1,9 @@
-"""ArgumentParser with one-line errors."""
+"""For command-line programs: an ArgumentParser with one-line errors, and output that does not raise."""
 
 import argparse
+import io
+import os
+import sys
 from typing import NoReturn
 
 USAGE_ERROR = 2
@@ -13,3 +16,16 @@ class OneLineArgumentParser(argparse.ArgumentParser):
         """Exit with the error."""
         name = self.prog.removeprefix("python -m ").split()[0]
         self.exit(USAGE_ERROR, f"{name}: {message}; for usage run: python -m {name} --help\n")
+
+
+def replace_unprintable() -> None:
+    """Make standard output replace characters that its encoding lacks, and accept output where it is closed.
+
+    By default, printing an arrow where the locale is ISO-8859-1 raises UnicodeEncodeError, and without a standard
+    output (`>&-`) the streams are None.
+    """
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    sys.stderr = sys.stderr or sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

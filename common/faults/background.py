@@ -4,8 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from common.faults.registry import Fault
-from common.faults.state import Change, Faults
+from common.faults import Change, Fault, Faults
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,9 @@ NANOSECONDS = 1_000_000_000
 class FaultySpanExporter(SpanExporter):
     """Passes spans on to another exporter: none while `silent()` is true, and late by `clock_skew_s()` seconds."""
 
-    def __init__(self, exporter: SpanExporter, silent: Silent | None, clock_skew_s: ClockSkew | None) -> None:
+    def __init__(
+        self, exporter: SpanExporter, silent: Silent | None = None, clock_skew_s: ClockSkew | None = None
+    ) -> None:
         self._exporter = exporter
         self._silent = silent
         self._clock_skew_s = clock_skew_s

@@ -18,7 +18,7 @@ from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships n
 from pika.connection import Connection  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.exceptions import ChannelClosedByBroker  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.core.backoff import Backoff
+from common.core.pacing import Backoff
 from common.messaging.errors import BrokerUnavailable, MessagingError, explain
 from common.messaging.settings import Broker
 from common.messaging.tolerant import TolerantConnection
@@ -160,6 +160,13 @@ class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika
     """
 
     _socket: socket.socket | None = None
+    _attempt: tuple[Any, socket.socket] | None = None
+
+    def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Any) -> Any:
+        """Begin to connect a socket; pika's AbstractIOServices."""
+        reference = super().connect_socket(sock, resolved_addr, on_done)
+        self._attempt = reference, sock
+        return reference
 
     def create_streaming_connection(
         self,
@@ -174,8 +181,12 @@ class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika
         return super().create_streaming_connection(protocol_factory, sock, on_done, ssl_context, server_hostname)
 
     def end_stream(self) -> bool:
-        """End the stream, which pika then reports as lost. Return False if there is none yet."""
+        """End the stream, which pika then reports as lost. Return False if there is none yet: nothing is reported."""
         if self._socket is None:
+            if self._attempt is not None:
+                reference, connecting = self._attempt
+                reference.cancel()
+                connecting.close()
             return False
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -22,7 +22,7 @@ from common.messaging.telemetry import (
     queue_labels,
 )
 from common.messaging.topology import dead_name, retry_name
-from common.telemetry.baggage import synthetic_attributes
+from common.telemetry.semconv import synthetic_attributes
 
 log = logging.getLogger(__name__)
 

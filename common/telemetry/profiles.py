@@ -1,23 +1,40 @@
-"""Continuous profiles, pushed to a Pyroscope server by pyroscope-io."""
+"""Continuous profiles, pushed to a Pyroscope server by pyroscope-io.
+
+Samples that are taken while a span runs are labelled with its id, so that a trace leads to its flame graph.
+"""
 
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+from weakref import ref
 
 import requests
+from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-
-from common.telemetry.profile_labels import ProfileLabelProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import SpanKind
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # To connect and to read, in seconds: together less than the ten seconds between two checks.
 CHECK_TIMEOUT_S = (2.0, 7.0)
+
+# The names that Pyroscope and Grafana look for. No trace_id: servers of the 1.16 line would index it, one series for
+# each trace; they keep the span's id out of the index.
+PROFILE_ID = "pyroscope.profile.id"
+SPAN_ID = "span_id"
+SPAN_NAME = "span_name"
+
+# A span's name is an indexed label, with a series for each value, and may contain what a client sent.
+MAX_NAMES = 100
+OTHER_NAME = "other"
+
+LabelCall = Callable[[str, str], object]
 
 
 class Profiles:
@@ -69,7 +86,7 @@ class Profiles:
             return cls(running=False)
         return cls(running=True, health=_ServerHealth(server_address, upload_interval_s))
 
-    def span_processor(self) -> ProfileLabelProcessor | None:
+    def span_processor(self) -> "ProfileLabelProcessor | None":
         """Return the processor that labels samples with spans, or None if no profiles are taken."""
         if not self.running:
             return None
@@ -146,3 +163,104 @@ def _bypass_proxies_on_loopback(address: str) -> None:
     if host in LOOPBACK and getproxies():
         bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{bypassed},{host}".lstrip(",")
+
+
+class ProfileLabelProcessor(SpanProcessor):
+    """Labels the thread that starts a local root span, one without a parent in this process, until the span ends.
+
+    Spans of servers, consumers, clients and internal work are used. A producer's span is not: it ends at the broker's
+    confirm, long after its thread continued with other work. Neither is a span that is not sampled, as nobody can look
+    for its profile. Child spans count into their root's profile. Within a nested root only the inner one is used.
+
+    A span that ends on another thread leaves its labels on the first one until that starts or ends its next root: a
+    thread can remove only its own labels.
+    """
+
+    def __init__(self, add: LabelCall, remove: LabelCall) -> None:
+        """Accept the two functions that add and remove a label, key and value, of the calling thread."""
+        self._add = add
+        self._remove = remove
+        self._threads = threading.local()
+        self._names: set[str] = set()
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
+        """Mark the span as one with a profile and label the thread, if it is a root that runs here."""
+        parent, context = span.parent, span.context
+        if parent is not None and not parent.is_remote:
+            return
+        if span.kind is SpanKind.PRODUCER or not context.trace_flags.sampled:
+            return
+        span_id = format(context.span_id, "016x")
+        span.set_attribute(PROFILE_ID, span_id)
+        try:
+            labels: ThreadLabels = self._threads.labels
+        except AttributeError:
+            labels = self._threads.labels = ThreadLabels(self._add, self._remove)
+        labels.start((span_id, self._bounded(span.name), ref(span)))
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Remove the labels that were added at the start, even if the span was renamed since."""
+        parent = span.parent
+        if parent is None or parent.is_remote:
+            labels: ThreadLabels | None = getattr(self._threads, "labels", None)
+            if labels is not None:
+                labels.end()
+
+    def shutdown(self) -> None:
+        """Nothing is held."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
+        """Nothing is held."""
+        return True
+
+    def _bounded(self, name: str) -> str:
+        if name not in self._names:
+            if len(self._names) >= MAX_NAMES:
+                return OTHER_NAME
+            self._names.add(name)
+        return name
+
+
+# The id and the name of a root, and the root itself as long as something else references it.
+_Root = tuple[str, str, ref[Span]]
+
+
+class ThreadLabels:
+    """The unfinished roots that were started on one thread, and the one whose labels the thread has."""
+
+    def __init__(self, add: LabelCall, remove: LabelCall) -> None:
+        self._add = add
+        self._remove = remove
+        self._roots: list[_Root] = []
+        self._shown: _Root | None = None
+
+    def start(self, root: _Root) -> None:
+        """Label the thread with this root."""
+        self._forget_ended()
+        self._roots.append(root)
+        self._show(root)
+
+    def end(self) -> None:
+        """Label the thread with the innermost root that still runs, if any."""
+        self._forget_ended()
+        self._show(self._roots[-1] if self._roots else None)
+
+    def _forget_ended(self) -> None:
+        """Remove the innermost roots that have ended, or are lost: one without references will never end."""
+        while self._roots and ((span := self._roots[-1][2]()) is None or span.end_time is not None):
+            self._roots.pop()
+
+    def _show(self, root: _Root | None) -> None:
+        shown, self._shown = self._shown, root
+        if shown is root:
+            return
+        if shown is not None:
+            self._remove(SPAN_ID, shown[0])
+            self._remove(SPAN_NAME, shown[1])
+        if root is not None:
+            self._add(SPAN_ID, root[0])
+            self._add(SPAN_NAME, root[1])
+
+    def __del__(self) -> None:
+        """Remove the labels as the thread ends: they belong to a thread number, which the next thread gets."""
+        self._show(None)

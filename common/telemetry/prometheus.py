@@ -25,7 +25,7 @@ from prometheus_client.samples import Exemplar
 UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "%": "percent"}
 
 
-def expose(data: MetricsData | None, accept: str) -> tuple[bytes, str]:
+def render_metrics(data: MetricsData | None, accept: str) -> tuple[bytes, str]:
     """Return the metrics in the format that the Accept header prefers, and the content type.
 
     Only the OpenMetrics format has exemplars.

@@ -1,52 +1,44 @@
-"""OpenTelemetry semantic conventions: which generation of names spans have, and the values that the HTTP ones fix."""
+"""Names and values that semantic conventions fix: of HTTP, and of synthetic requests, which are marked by baggage.
 
-import os
-from dataclasses import dataclass
+A load generator marks its requests by baggage, which every propagator that OTEL_PROPAGATORS names may carry.
+"""
 
-from common.core.env import Env
+from collections.abc import Mapping
 
-VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
-
-# Existing dashboards query the old names; the new ones are stable.
-BOTH = "http/dup,database/dup"
+from opentelemetry import baggage
+from opentelemetry.context import Context
 
 # The advised bucket boundaries, in seconds. Source: semantic conventions, metrics http.server.request.duration and
 # http.client.request.duration.
 HTTP_DURATION_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 
-# Any other method becomes OTHER, since a caller could create label values with made-up ones.
+# Any other method becomes OTHER, since a caller could create label values with made-up ones. The conventions list three
+# more, which no service of the suite serves: each would be a series for callers to create.
 # Source: semantic conventions, attribute http.request.method.
-HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 OTHER = "_OTHER"
 
+# OpenTelemetry semantic conventions, user agent: `test` made by a test, `bot` by a crawler; people have none.
+SYNTHETIC = "user_agent.synthetic.type"
+USER_KIND, SHAPE = "loadtest.user.kind", "loadtest.shape"
 
-@dataclass(frozen=True)
-class Conventions:
-    """The generations in force. Source: OpenTelemetry, "HTTP semantic convention stability migration"."""
-
-    old_http: bool
-    new_http: bool
-    old_database: bool
-    new_database: bool
+# The allow-list of baggage: names and values. Any other would let callers create label values.
+ALLOWED: Mapping[str, frozenset[str]] = {
+    SYNTHETIC: frozenset({"test", "bot"}),
+    USER_KIND: frozenset({"keeper", "browser", "breeder"}),
+    SHAPE: frozenset({"steady", "steps", "spike", "soak", "day", "break"}),
+}
 
 
-def conventions(env: Env) -> Conventions:
-    """Read OTEL_SEMCONV_STABILITY_OPT_IN: `http` is the new names alone, `http/dup` both, neither the old alone.
+def synthetic_attributes(context: Context | None = None) -> dict[str, str]:
+    """Return the allowed entries of the baggage in `context`, or in the current context.
 
-    Where both are written, `/dup` wins, as it does for the instrumentations.
+    The result is empty if the baggage does not say that the request is synthetic.
     """
-    wanted = {word.strip() for word in env.text(VARIABLE, BOTH).split(",")}
-    return Conventions(
-        old_http="http" not in wanted or "http/dup" in wanted,
-        new_http=bool({"http", "http/dup"} & wanted),
-        old_database="database" not in wanted or "database/dup" in wanted,
-        new_database=bool({"database", "database/dup"} & wanted),
-    )
-
-
-def set_default_conventions() -> None:
-    """Make our default that of the instrumentation libraries as well.
-
-    They read the variable once per process, when the first of them starts: call this before that.
-    """
-    os.environ[VARIABLE] = os.environ.get(VARIABLE) or BOTH
+    entries = baggage.get_all(context)
+    if SYNTHETIC not in entries:
+        return {}
+    # A value may have properties behind a semicolon. Source: W3C Baggage, "Header Content".
+    values = {name: str(entries.get(name, "")).partition(";")[0].strip() for name in ALLOWED}
+    found = {name: value for name, value in values.items() if value in ALLOWED[name]}
+    return found if SYNTHETIC in found else {}

@@ -1,16 +1,95 @@
-"""What a process is called in telemetry and where each signal goes, as settings.
+"""What a process is called in telemetry, where each signal goes and how, as settings.
 
 Apart from the telemetry itself, so that the supervising process of a service can read its settings without loading
 the SDK: that would cost it 40 MB.
 """
 
+import os
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from common.core.env import Env
-from common.telemetry.logs.setup import LogSettings, log_settings
-from common.telemetry.otlp import Collector, collector
-from common.telemetry.semconv import Conventions, conventions
 from common.telemetry.standard_variables import check_standard_variables
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+Signal = Literal["traces", "metrics", "logs"]
+
+PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
+
+# The SDK's own default, and the size of a batch, below which its queue must not be.
+OTLP_QUEUE_LINES, OTLP_BATCH_LINES = 2048, 512
+
+SEMCONV_VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
+
+# Existing dashboards query the old names; the new ones are stable.
+BOTH_SEMCONVS = "http/dup,database/dup"
+
+
+@dataclass(frozen=True)
+class Collector:
+    """The OTLP collector, for all signals; the standard OTEL_EXPORTER_OTLP_* variables take precedence."""
+
+    host: str
+    port: int
+    protocol: str
+
+    def endpoint(self, signal: Signal) -> str | None:
+        """Return the endpoint for a signal; None where a standard variable names it: the exporter reads that."""
+        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
+            if os.environ.get(name):
+                return None
+        path = f"/v1/{signal}" if self.protocol_of(signal) == "http/protobuf" else ""
+        return f"http://{self.host}:{self.port}{path}"
+
+    def protocol_of(self, signal: Signal) -> str:
+        """Return the signal's own protocol, read as leniently as collector() checked it, or that of all signals."""
+        return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip().lower() or self.protocol
+
+    def span_exporter(self) -> "SpanExporter":
+        """Return an exporter of spans."""
+        exporter: SpanExporter = self._exporter("traces", "trace_exporter", "OTLPSpanExporter")
+        return exporter
+
+    def metric_exporter(self) -> "MetricExporter":
+        """Return an exporter of metrics."""
+        exporter: MetricExporter = self._exporter("metrics", "metric_exporter", "OTLPMetricExporter")
+        return exporter
+
+    def log_exporter(self) -> "LogRecordExporter":
+        """Return an exporter of log records."""
+        exporter: LogRecordExporter = self._exporter("logs", "_log_exporter", "OTLPLogExporter")
+        return exporter
+
+    def _exporter(self, signal: Signal, module: str, name: str) -> Any:
+        # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
+        protocol = PROTOCOLS[self.protocol_of(signal)]
+        exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
+        return getattr(exporters, name)(endpoint=self.endpoint(signal))
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """Where lines go (`loki` needs the push address `target`), the lowest level, how many may wait for OTLP."""
+
+    destination: Literal["loki", "console", "otlp"]
+    target: str
+    level: str
+    queue_lines: int = OTLP_QUEUE_LINES
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """The generations in force. Source: OpenTelemetry, "HTTP semantic convention stability migration"."""
+
+    old_http: bool
+    new_http: bool
+    old_database: bool
+    new_database: bool
 
 
 @dataclass(frozen=True)
@@ -55,3 +134,51 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
     )
+
+
+def collector(env: Env) -> Collector:
+    """Read the collector's settings; raises SettingsError for a protocol that the SDK for Python lacks."""
+    protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", tuple(PROTOCOLS))
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
+    return Collector(
+        host=env.text("TRACING_COLLECTOR_HOST", "localhost"),
+        port=env.port("TRACING_COLLECTOR_PORT", 4317 if protocol == "grpc" else 4318),
+        protocol=protocol,
+    )
+
+
+def log_settings(env: Env) -> LogSettings:
+    """Read them: LOGS_TARGET means Loki, OTEL_LOGS_EXPORTER=otlp means OTLP and wins, nothing means standard output.
+
+    With OTEL_SDK_DISABLED the SDK silently discards lines for OTLP: they go to standard output then.
+    """
+    target = env.url("LOGS_TARGET", "")
+    exporter = env.choice("OTEL_LOGS_EXPORTER", "none", ("none", "console", "otlp"))
+    level = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+    queue = env.integer("OTEL_BLRP_MAX_QUEUE_SIZE", OTLP_QUEUE_LINES, OTLP_BATCH_LINES, 1_000_000)
+    if exporter == "otlp" and not env.flag("OTEL_SDK_DISABLED", default=False):
+        return LogSettings("otlp", target, level, queue)
+    return LogSettings("loki" if target and exporter == "none" else "console", target, level)
+
+
+def conventions(env: Env) -> Conventions:
+    """Read OTEL_SEMCONV_STABILITY_OPT_IN: `http` is the new names alone, `http/dup` both, neither the old alone.
+
+    Where both are written, `/dup` wins, as it does for the instrumentations.
+    """
+    wanted = {word.strip() for word in env.text(SEMCONV_VARIABLE, BOTH_SEMCONVS).split(",")}
+    return Conventions(
+        old_http="http" not in wanted or "http/dup" in wanted,
+        new_http=bool({"http", "http/dup"} & wanted),
+        old_database="database" not in wanted or "database/dup" in wanted,
+        new_database=bool({"database", "database/dup"} & wanted),
+    )
+
+
+def set_default_conventions() -> None:
+    """Make our default that of the instrumentation libraries as well.
+
+    They read the variable once per process, when the first of them starts: call this before that.
+    """
+    os.environ[SEMCONV_VARIABLE] = os.environ.get(SEMCONV_VARIABLE) or BOTH_SEMCONVS

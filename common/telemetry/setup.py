@@ -20,20 +20,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from common.fast import flask as fast_flask
-from common.fast.exporter import plaintext_grpc_exporter
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
-from common.faults.exporters import ClockSkew, ClockSkewFilter, FaultySpanExporter, Silent
 from common.telemetry import flask as stock_flask
 from common.telemetry.flask import StartAttributes
-from common.telemetry.logs.setup import start_logs
+from common.telemetry.logs import start_logs
 from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter_provider
-from common.telemetry.otlp import Collector
-from common.telemetry.process_metrics import observe_process
+from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
-from common.telemetry.resource import resource
-from common.telemetry.semconv import set_default_conventions
-from common.telemetry.settings import TelemetrySettings
+from common.telemetry.settings import Collector, TelemetrySettings, set_default_conventions
 from common.telemetry.standard_variables import LIMITS, remove_unset
 from common.telemetry.traces import batch_processor
 
@@ -74,29 +69,27 @@ def start_telemetry(
     settings: TelemetrySettings,
     *,
     job: str,
-    clock_skew_s: ClockSkew | None = None,
-    silent: Silent | None = None,
+    wrap_spans: Callable[[SpanExporter], SpanExporter] = lambda exporter: exporter,
+    silent: Callable[[], bool] = lambda: False,
 ) -> Telemetry:
     """Start the signals of this process and register their providers globally.
 
     Call it once, in the process that does the work, never before a fork: threads don't survive one. From then on
     `trace.get_tracer(__name__)` and `metrics.get_meter(__name__)` record in every module, instrumentation libraries
-    included. `job` is the Loki label of that name. `clock_skew_s` and `silent` are the injected faults clock_shift and
-    silent_telemetry, for a service that has them.
+    included. `job` is the Loki label of that name. Two parameters are for injected faults: `wrap_spans` returns what
+    exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
     """
     remove_unset(os.environ)
     set_default_conventions()
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
     fast, reason = _fast_layer(settings)
-    stock_meters, meters, latest_metrics = _meters(settings, described, silent or (lambda: False), fast=fast)
+    stock_meters, meters, latest_metrics = _meters(settings, described, silent, fast=fast)
     metrics.set_meter_provider(meters)
     meter = metrics.get_meter(__name__)
 
     labels = {"service_name": name, "job": job, "namespace": settings.namespace}
     handler = start_logs(settings.logs, labels=labels, resource=described, collector=settings.collector, meter=meter)
-    if clock_skew_s:
-        handler.addFilter(ClockSkewFilter(clock_skew_s))
     profiles = Profiles.start(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
@@ -107,9 +100,7 @@ def start_telemetry(
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
-        exporter = _span_exporter(settings.collector, fast=fast)
-        if silent or clock_skew_s:
-            exporter = FaultySpanExporter(exporter, silent, clock_skew_s)
+        exporter = wrap_spans(_span_exporter(settings.collector, fast=fast))
         tracers.add_span_processor(batch_processor(exporter, stock_meters))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
@@ -148,7 +139,7 @@ def _fast_layer(settings: TelemetrySettings) -> tuple[bool, str]:
 
 
 def _meters(
-    settings: TelemetrySettings, described: Resource, silent: Silent, *, fast: bool
+    settings: TelemetrySettings, described: Resource, silent: Callable[[], bool], *, fast: bool
 ) -> tuple[MeterProvider, FastMeterProvider | MeterProvider, LatestMetrics]:
     """Return the SDK's provider, the one to register, and the function that returns the latest metrics."""
     exporter = settings.collector.metric_exporter() if settings.enabled and settings.metrics else None
@@ -178,6 +169,9 @@ def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerP
 def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:
     exporter = None
     if fast and collector.protocol_of("traces") == "grpc":
+        # Imported when used: gRPC takes 20 MB.
+        from common.fast.exporter import plaintext_grpc_exporter
+
         exporter = plaintext_grpc_exporter(collector.endpoint("traces"))
     return exporter or collector.span_exporter()
 

@@ -13,10 +13,12 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Response, jsonify, request
 
 from common.faults import Faults
-from common.faults.http_api import PATH as FAULTS
-from common.faults.http_api import add_fault_routes
-from common.telemetry.pprof import BadDuration, ProfileBusy, cpu_profile, heap_profile
-from common.telemetry.prometheus import expose
+from common.faults.interface import PATH as FAULTS
+from common.faults.interface import add_fault_routes
+from common.telemetry.pprof import BadDuration, ProfileBusy
+from common.telemetry.pprof.cpu import cpu_profile
+from common.telemetry.pprof.heap import heap_profile
+from common.telemetry.prometheus import render_metrics
 from common.telemetry.setup import Telemetry
 from common.web.cross_site import reject_cross_origin
 from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers
@@ -58,7 +60,7 @@ def create_admin_app(
 
     @app.get("/metrics")
     def _metrics() -> Response:
-        page, content_type = expose(telemetry.latest_metrics(), request.headers.get("Accept", ""))
+        page, content_type = render_metrics(telemetry.latest_metrics(), request.headers.get("Accept", ""))
         return Response(page, content_type=content_type)
 
     @app.before_request

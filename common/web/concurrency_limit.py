@@ -6,13 +6,13 @@ them would be late, and the callers of most would no longer wait for the respons
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from opentelemetry.metrics import Meter
 
+from common.core.pacing import RateLimitedLog
 from common.web.problems import problem_response
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class ConcurrencyLimiter:
             unit="{request}",
             description="Requests rejected because too many were in progress.",
         )
-        self._log = RateLimitedLog()
+        self._log = RateLimitedLog(LOG_INTERVAL_S)
         response = problem_response(
             503, f"Too many requests in progress. Retry after {RETRY_AFTER_S} second.", retry_after_s=RETRY_AFTER_S
         )
@@ -109,26 +109,7 @@ class ConcurrencyLimiter:
 
     def _reject(self, start_response: StartResponse, reason: str) -> Iterable[bytes]:
         self._rejected.add(1, {"reason": reason})
-        if count := self._log.should_log():
+        if count := self._log.record():
             log.warning("requests rejected, too many are in progress", extra={"fields": {"count": count}})
         start_response("503 Service Unavailable", self._headers)
         return [self._body]
-
-
-class RateLimitedLog:
-    """Decides when to write one log line for many events: a line for each would cost more than to serve them."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-        self._next = 0.0
-
-    def should_log(self) -> int:
-        """Count an event; return how many a line has to report now, 0 if it is too early for one."""
-        with self._lock:
-            self._count += 1
-            now = time.monotonic()
-            if now < self._next:
-                return 0
-            count, self._count, self._next = self._count, 0, now + LOG_INTERVAL_S
-        return count

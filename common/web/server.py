@@ -1,6 +1,7 @@
 """Run a service: granian with one worker process and a few threads, which stops without losing a request."""
 
 import ctypes
+import io
 import ipaddress
 import logging
 import multiprocessing
@@ -11,17 +12,19 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, Protocol
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 
 from common.core.env import Env, SettingsError
+
+log = logging.getLogger(__name__)
 
 # From linux/prctl.h: the signal that a process receives when its parent dies.
 PR_SET_PDEATHSIG = 1
@@ -34,6 +37,10 @@ SPARE_THREADS = 4
 # How long a stop waits for requests in progress. With the shutdown hooks, which take at most 4.5 s, it stays below the
 # ten seconds after which Docker kills a container.
 DRAIN_TIMEOUT_S = 4.5
+
+# The largest body that is read, in bytes. It is above the application's own limit: a caller whose connection is closed
+# while it still sends does not see the rejection.
+MAX_READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class ServiceRuntime:
             try:
                 hook()
             except Exception:
-                logging.getLogger(__name__).exception("shutdown hook failed")
+                log.exception("shutdown hook failed")
 
 
 class Config(Protocol):
@@ -151,8 +158,6 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
     # that started earlier would never send a log line.
     def load_app() -> WSGIApplication:
         _die_with(supervisor)
-        from common.web.wsgi import buffered  # Flask, which the supervising process does not need
-
         signals = _signal_pipe()
         stop_event = threading.Event()
         runtime = start(stop_event)
@@ -182,6 +187,45 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
         # No workers_kill_timeout: with one, granian now and then reports that it kills a worker that has already
         # exited, as two of its threads wait for the same process. `_stop` limits the time instead.
     ).serve(target_loader=load_app, wrap_loader=False)
+
+
+def buffered(app: WSGIApplication) -> WSGIApplication:
+    """Return `app` behind a layer that reads the request's body first and collects the response.
+
+    A caller that sends its body slowly then holds a thread, but no place among the requests that are processed. An
+    exception becomes a response with status 500 and a log line, also one that is raised while the response is made.
+    """
+    # Imported here, as the supervising process does not need Flask.
+    from common.web.problems import INTERNAL_ERROR, problem_response
+
+    def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            _read_body(environ)
+            pieces = app(environ, start_response)
+            try:
+                return [b"".join(pieces)]
+            finally:
+                if close := getattr(pieces, "close", None):
+                    close()
+        except Exception:
+            log.exception("unhandled exception")
+            return problem_response(500, INTERNAL_ERROR)(environ, start_response)
+
+    return call
+
+
+def _read_body(environ: WSGIEnvironment) -> None:
+    """Replace the request's body by a buffer of known length; leave one that the application rejects by its length."""
+    chunked = environ.pop("HTTP_TRANSFER_ENCODING", "")
+    length = MAX_READ_BYTES + 1 if chunked else int(environ.get("CONTENT_LENGTH") or 0)
+    # Not in PEP 3333: with it, Werkzeug would process a truncated body as if it were the whole.
+    environ.pop("wsgi.input_terminated", None)
+    if not length or (length > MAX_READ_BYTES and not chunked):
+        return
+    body = environ["wsgi.input"].read(length)
+    environ["wsgi.input"] = io.BytesIO(body)
+    if chunked:
+        environ["CONTENT_LENGTH"] = str(len(body))
 
 
 def _signal_pipe() -> int:

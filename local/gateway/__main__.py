@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 
+from common.core.cli import replace_unprintable
 from local.gateway.allocator import share_one_arena
 from local.gateway.api import Api
 from local.gateway.forward import Forwarder
@@ -58,6 +59,7 @@ class Settings:
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; return 0 then, 1 if a port is in use, and exit with 2 on a wrong setting."""
+    replace_unprintable()
     settings = read_settings(sys.argv[1:])
     share_one_arena()
     logging.basicConfig(format="gateway: %(message)s")

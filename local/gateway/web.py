@@ -11,15 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from common.web.read_deadline import RequestDeadlineMixin
+from local.gateway.chunked import read_chunks
 from local.gateway.compression import gunzip
 from local.gateway.http_error import HttpError
 
 # Each connection occupies a thread. Further connections are closed immediately.
 MOST_CONNECTIONS = 1024
+# Of a body that is rejected, this many times the limit is read before the response.
+DISCARDED = 8
+LONGEST_NUMBER = 18
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -174,23 +178,7 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         """Return the decompressed body; read it also for an unknown path, or it would be parsed as the next request."""
-        if "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            raise HttpError(411, "chunked bodies are not supported; send Content-Length")
-        try:
-            length = int(self.headers.get("Content-Length") or 0)
-        except ValueError:
-            length = -1
-        if length < 0:
-            self.close_connection = True
-            raise HttpError(400, "Content-Length is not a number of bytes")
-        if length > self.server.limit:
-            self._discard(length)
-            raise HttpError(413, f"the body has more than {self.server.limit} bytes; send smaller batches")
-        body = self._read(length)
-        if len(body) < length:
-            self.close_connection = True
-            raise HttpError(400, "the body ends before its Content-Length")
+        body = self._read_chunked() if "Transfer-Encoding" in self.headers else self._read_counted()
         encoding = self.headers.get("Content-Encoding", "").strip().lower()
         if encoding in {"", "identity"}:
             return body
@@ -198,19 +186,78 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
             return gunzip(body, self.server.limit)
         raise HttpError(415, f"Content-Encoding {encoding} is not supported; send gzip or none")
 
+    def _read_counted(self) -> bytes:
+        """Return a body whose length the head names."""
+        named = {value.strip() for value in self.headers.get_all("Content-Length", ["0"])}
+        length = named.pop()
+        # Not int() alone, which accepts "+1" and "1_0": a proxy that reads them differently sees other requests.
+        if named or not (length.isascii() and length.isdigit() and len(length) <= LONGEST_NUMBER):
+            self._fail(400, "Content-Length is not a number of bytes")
+        size = int(length)
+        if size > self.server.limit:
+            self._discard(size)
+            raise HttpError(413, self._too_large())
+        body = self._read(size)
+        if len(body) < size:
+            self._fail(400, "the body ends before its Content-Length")
+        return body
+
+    def _read_chunked(self) -> bytes:
+        """Return a body in chunks. Any fault closes the connection: where the next request begins is unknown then.
+
+        Source of the rules for the head: RFC 9112, sections 6.1 and 6.3.
+        """
+        codings = ",".join(self.headers.get_all("Transfer-Encoding", []))
+        if [coding.strip().lower() for coding in codings.split(",")] != ["chunked"]:
+            self._fail(501, "this Transfer-Encoding is not supported; send chunked, or Content-Length")
+        if "Content-Length" in self.headers or self.request_version == "HTTP/1.0":
+            self._fail(400, "a chunked body has no Content-Length, and is not for HTTP 1.0")
+        pieces: list[bytes] = []
+        received = 0
+        try:
+            for piece in read_chunks(self.rfile):
+                received += len(piece)
+                if received <= self.server.limit:
+                    pieces.append(piece)
+                elif received > DISCARDED * self.server.limit:
+                    break
+        except HttpError as error:
+            self._fail(error.status, error.message)
+        except TimeoutError:
+            self._fail(408, self._too_late())
+        if received > self.server.limit:
+            self._fail(413, self._too_large())
+        return b"".join(pieces)
+
     def _read(self, length: int) -> bytes:
         try:
             return self.rfile.read(length)
         except TimeoutError:
-            self.close_connection = True
-            raise HttpError(408, f"the body did not arrive within {self.request_timeout_s:g} seconds") from None
+            self._fail(408, self._too_late())
 
     def _discard(self, length: int) -> None:
         """Read a part of a body that is rejected: most clients read the response only after sending everything."""
         self.close_connection = True
-        left = min(length, 8 * self.server.limit)
+        left = min(length, DISCARDED * self.server.limit)
         while left > 0 and (piece := self._read(min(left, 65536))):
             left -= len(piece)
+
+    def _fail(self, status: int, message: str) -> NoReturn:
+        """Reject a request of which bytes may be left on the connection, which cannot be used any more."""
+        self.close_connection = True
+        raise HttpError(status, message) from None
+
+    def _too_large(self) -> str:
+        return f"the body has more than {self.server.limit} bytes; send smaller batches"
+
+    def _too_late(self) -> str:
+        return f"the body did not arrive within {self.request_timeout_s:g} seconds"
+
+    def handle_expect_100(self) -> bool:
+        """Answer `Expect: 100-continue` at once: the response is buffered, and the client waits for it."""
+        accepted = super().handle_expect_100()
+        self.wfile.flush()
+        return accepted
 
     def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)

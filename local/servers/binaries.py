@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.core.cli import replace_unprintable
 from local.errors import LocalError
 
 # Debian keeps the servers off the PATH; Homebrew keeps versioned formulae off it. A later version sorts first.
@@ -88,4 +89,5 @@ def _version(folder: Path) -> list[int]:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     print("\n".join(missing()))  # noqa: T201 - this is its answer

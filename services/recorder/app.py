@@ -2,13 +2,14 @@
 
 import random
 import threading
+from functools import partial
 
 from flask import Flask
 from opentelemetry import metrics, trace
 
 from common.faults import CLOCK_SHIFT, Faults
-from common.faults.exporters import skewed_clock
-from common.faults.metrics import register_fault_telemetry
+from common.faults.exporters import ClockSkewFilter, FaultySpanExporter, skewed_clock
+from common.faults.interface import register_fault_telemetry
 from common.messaging import Consumer
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
@@ -32,8 +33,9 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     telemetry = start_telemetry(
         config.telemetry,
         job=f"{config.endpoints.prefix}-recorder",
-        clock_skew_s=clock_skew_s,
+        wrap_spans=partial(FaultySpanExporter, clock_skew_s=clock_skew_s),
     )
+    telemetry.handler.addFilter(ClockSkewFilter(clock_skew_s))
     tracer, meter = trace.get_tracer("mythical.recorder"), metrics.get_meter("mythical.recorder")
     register_fault_telemetry(faults, meter)
     handler = MessageHandler(config.endpoints, meter, faults)

@@ -4,8 +4,7 @@ import ctypes
 import sys
 import threading
 
-from common.faults import MEMORY_LEAK, STUCK_CONSUMER, Faults
-from common.faults.state import Change
+from common.faults import MEMORY_LEAK, STUCK_CONSUMER, Change, Faults
 
 BYTES_PER_MESSAGE = 32 * 1024
 # Well below the container's limit: the leak has to be visible without killing the process.

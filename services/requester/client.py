@@ -13,7 +13,8 @@ from opentelemetry.util.types import AttributeValue
 
 from common.core.endpoints import EndpointSet
 from common.faults import BROKEN_PROPAGATION, Faults
-from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, Conventions
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
+from common.telemetry.settings import Conventions
 
 FAILURE = 400
 

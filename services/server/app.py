@@ -7,7 +7,7 @@ from flask import Flask
 from opentelemetry import metrics, trace
 
 from common.faults import Faults
-from common.faults.metrics import register_fault_telemetry
+from common.faults.interface import register_fault_telemetry
 from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter

@@ -14,8 +14,8 @@ from opentelemetry.trace import StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from common.core.endpoints import EndpointSet
-from common.telemetry.baggage import SYNTHETIC, synthetic_attributes
-from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, HTTP_METHODS, OTHER, Conventions
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, HTTP_METHODS, OTHER, SYNTHETIC, synthetic_attributes
+from common.telemetry.settings import Conventions
 
 log = logging.getLogger(__name__)
 

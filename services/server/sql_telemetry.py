@@ -14,7 +14,7 @@ from opentelemetry.util.types import AttributeValue
 from psycopg import Error
 from psycopg_pool import ConnectionPool
 
-from common.telemetry.semconv import Conventions
+from common.telemetry.settings import Conventions
 from services.server.config import Database
 from services.server.statements import Statement
 

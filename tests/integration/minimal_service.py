@@ -64,7 +64,7 @@ class App:
         if path == "/exit":
             sys.exit("injected")
         if path == "/raise-in-log":
-            logging.getLogger("common.web.wsgi").addFilter(_broken)
+            logging.getLogger("common.web.server").addFilter(_broken)
             raise ValueError("injected")
         if path == "/slow":
             say("slow request")

@@ -130,3 +130,42 @@ def test_a_service_that_dies_is_reported_at_once_with_its_log(
     assert "ended after" in run.said()
     assert "UNHEARD-OF" in run.said()
     assert run.left() == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("closed", [False, True])
+def test_everything_is_stopped_whatever_becomes_of_the_output(
+    folder: Path, postgres: Postgres, rabbitmq: RabbitMQ, *, closed: bool
+) -> None:
+    """Neither an encoding without "…" nor a reader that has gone (`make demo | head`) leaves a process running."""
+    run = DemoRun(
+        folder,
+        PYTHONIOENCODING="ascii",
+        DEMO_SECONDS="1",
+        DEMO_LOAD="false",
+        MYTHICAL_DATABASE_HOST=postgres.host,
+        MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
+        MYTHICAL_QUEUE_HOST=rabbitmq.host,
+        MYTHICAL_QUEUE_HOST_PORT=str(rabbitmq.port),
+    )
+    with (folder / "errors").open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local.demo"], env=run.environ, stdout=subprocess.PIPE, stderr=errors
+        )
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline().decode("ascii")
+        if closed:
+            process.stdout.close()
+        else:
+            said += process.stdout.read().decode("ascii")
+        process.wait(120)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert run.left() == []
+    assert "Traceback" not in (folder / "errors").read_text()
+    if not closed:
+        assert "then all ends ?" in said
+        assert "nothing is left running" in said

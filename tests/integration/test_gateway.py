@@ -256,6 +256,29 @@ def test_a_body_too_large_is_refused_by_its_length(gateway: Gateway) -> None:
         assert "smaller batches" in text
 
 
+@pytest.mark.parametrize(
+    ("port", "path", "content_type", "body", "status"),
+    [
+        ("otlp_http", "/v1/traces", "application/json", b'{"resourceSpans":[]}', 200),
+        ("otlp_http", "/v1/logs", "application/x-protobuf", b"", 200),
+        ("loki", "/loki/api/v1/push", "application/json", b'{"streams":[]}', 204),
+        ("pyroscope", "/push.v1.PusherService/Push", "application/proto", b"", 200),
+    ],
+)
+def test_each_port_takes_bodies_in_chunks(  # noqa: PLR0917 - a table
+    gateway: Gateway, port: str, path: str, content_type: str, body: bytes, status: int
+) -> None:
+    """The exporters of the Node SDK, and others that stream, do not know the length of what they send."""
+    connection = http.client.HTTPConnection(LOOPBACK, gateway.ports[port], timeout=10)
+    pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+    for _ in range(2):  # on one connection
+        connection.request("POST", path, iter(pieces), {"Content-Type": content_type}, encode_chunked=True)
+        answer = connection.getresponse()
+        assert (answer.status, answer.will_close) == (status, False)
+        answer.read()
+    connection.close()
+
+
 def test_a_damaged_grpc_request_is_an_invalid_argument(gateway: Gateway) -> None:
     """The sender hears that sending it again is of no use."""
     with grpc.insecure_channel(f"{LOOPBACK}:{gateway.ports['otlp_grpc']}") as channel:

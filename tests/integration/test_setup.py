@@ -1,4 +1,4 @@
-"""The set-up of a checkout, where an earlier one did not come to its end."""
+"""The set-up of a checkout: after an interrupted one, and whatever variables the user's shell has."""
 
 import subprocess
 import sys
@@ -30,3 +30,52 @@ def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_
     )
     assert done.returncode == 0, done.stdout
     subprocess.run([checkout / ".venv/bin/python", "-m", "pip", "--version"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+@pytest.mark.parametrize(
+    "script", ["scripts/setup", "scripts/audit", "scripts/lock", "scripts/generate-proto", ".ci/run"]
+)
+def test_scripts_work_in_their_own_checkout_whatever_cdpath_names(tmp_path: Path, script: str) -> None:
+    """`cd scripts/..` searches CDPATH: with a folder of that name there, the environment was made in that one."""
+    checkout, elsewhere, tools = tmp_path / "checkout", tmp_path / "elsewhere", tmp_path / "tools"
+    for folder in (checkout, elsewhere):
+        (folder / script).parent.mkdir(parents=True)
+    (checkout / script).write_bytes((CHECKOUT / script).read_bytes())
+    tools.mkdir()
+    for name in ("python3", "uv", "make"):
+        (tools / name).write_text('#!/bin/sh\npwd >>"$SEEN"\nexit 1\n')
+        (tools / name).chmod(0o755)
+    seen = tmp_path / "seen"
+    subprocess.run(  # noqa: S603 - a script of ours
+        ["bash", script],  # noqa: S607
+        cwd=checkout,
+        env={
+            "PATH": f"{tools}:/usr/bin:/bin",
+            "PYTHON": str(tools / "python3"),
+            "CDPATH": str(elsewhere),
+            "SEEN": str(seen),
+        },
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert set(seen.read_text().split()) == {str(checkout)}
+    assert [path.name for path in elsewhere.iterdir()] == [Path(script).parts[0]]
+
+
+def test_make_finds_the_modules_of_its_checkout_whatever_python_variables_say(tmp_path: Path) -> None:
+    """With PYTHONSAFEPATH set, `python -m` does not search the checkout; PYTHONPATH would put other packages first."""
+    (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
+    (tmp_path / "doctor").mkdir()
+    variables = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "CDPATH")
+    (tmp_path / "doctor/__main__.py").write_text(f"import os; print([v for v in {variables} if v in os.environ])")
+    done = subprocess.run(
+        ["make", "doctor"],  # noqa: S607
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **dict.fromkeys(variables, "/elsewhere")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "[]\n"

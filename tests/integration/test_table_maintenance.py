@@ -18,7 +18,7 @@ from opentelemetry.trace import NoOpTracer
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import Faults
-from common.telemetry.semconv import conventions
+from common.telemetry.settings import conventions
 from local.servers.postgres import Postgres
 from services.server.config import DAY_MS, Database
 from services.server.sql_telemetry import StatementTracer

@@ -45,7 +45,9 @@ def table(title: str) -> list[dict[str, str]]:
 def documented() -> dict[str, dict[str, str]]:
     """Each environment variable of the page, with its row."""
     return {
-        words(row["Variable"])[0]: row for title in ("Switches", "Addresses", "Grafana Cloud") for row in table(title)
+        words(row["Variable"])[0]: row
+        for title in ("Options", "Endpoints and ports", "Grafana Cloud")
+        for row in table(title)
     }
 
 
@@ -84,9 +86,9 @@ def test_the_page_names_the_default_of_each_variable() -> None:
 
 def test_the_page_names_the_positions_of_each_switch() -> None:
     """All of them, and no other."""
-    assert {row["Variable"].strip("`") for row in table("Switches")} == {one["variable"] for one in SWITCHES.values()}
+    assert {row["Variable"].strip("`") for row in table("Options")} == {one["variable"] for one in SWITCHES.values()}
     for name, switch in SWITCHES.items():
-        assert set(words(documented()[switch["variable"]]["Positions"])) == positions(name)
+        assert set(words(documented()[switch["variable"]]["Values"])) == positions(name)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -111,10 +113,10 @@ def test_every_switch_is_used() -> None:
 
 def test_the_page_leads_to_blocks_that_are_there() -> None:
     """Each hop names a file and the components in it."""
-    for row in table("Hops"):
+    for row in table("Stages"):
         file, *components = words(row["File and block"])
         there = {f"{kind}.{label}" for kind, label in COMPONENT.findall(FILES[file])}
-        assert set(components) <= there, row["Hop"]
+        assert set(components) <= there, row["Stage"]
 
 
 def test_every_component_feeds_another_or_is_fed() -> None:

@@ -1,10 +1,13 @@
-"""No committed file tells of the machine or the registry it was made with."""
+"""No committed file tells of the machine or the registry it was made with, nor depends on Git's settings there."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.seams.tree import ROOT, texts
+from tests.seams.tree import ROOT, committed, texts
 
 # Put together from pieces, so that this file does not hold what it looks for.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "registry." + "npmjs", "npm" + "mirror.", "artifact" + "ory"]
@@ -33,3 +36,30 @@ def test_text_files_end_with_one_line_end_and_have_no_invisible_marks() -> None:
             assert "\r" not in text, name
             assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name
             assert not re.search(r"[ \t]+$", text, re.MULTILINE), name
+
+
+def test_a_clone_with_converted_line_ends_has_the_committed_bytes(tmp_path: Path) -> None:
+    """core.autocrlf=true is the default on Windows: `env: 'bash\\r'` would be all that make demo printed."""
+    origin = tmp_path / "origin"
+    for path in committed():
+        copy = origin / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+
+    # Without the settings of whoever runs the tests.
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*words: str) -> None:
+        identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, env=environ, check=True, capture_output=True)  # noqa: S603, S607
+
+    git("init", "origin")
+    git("-C", "origin", "-c", "core.autocrlf=false", "add", "--all", "--force")
+    git("-C", "origin", "commit", "--message", "all files")
+    git("-c", "core.autocrlf=true", "clone", "origin", "clone")
+    changed = [
+        path.relative_to(ROOT).as_posix()
+        for path in committed()
+        if (tmp_path / "clone" / path.relative_to(ROOT)).read_bytes() != path.read_bytes()
+    ]
+    assert changed == []

@@ -11,7 +11,7 @@ SECTIONS = dict(sections(PAGE))
 
 def test_every_container_and_its_limit_is_in_the_table() -> None:
     """And none that is not there; what was measured is below the limit."""
-    table = {words(row["container"])[0]: row for row in rows(SECTIONS["What runs"])}
+    table = {words(row["container"])[0]: row for row in rows(SECTIONS["Containers"])}
     assert set(table) == set(services())
     for name, row in table.items():
         limit = int(services()[name]["mem_limit"].removesuffix("m"))
@@ -22,7 +22,7 @@ def test_every_container_and_its_limit_is_in_the_table() -> None:
 
 def test_every_published_port_is_named() -> None:
     """With the number that .env gives it."""
-    told = set(re.findall(r"127\.0\.0\.1:(\d+)", SECTIONS["Where to look"]))
+    told = set(re.findall(r"127\.0\.0\.1:(\d+)", SECTIONS["URLs and ports"]))
     numbers = {dotenv()[outside[2:].split(":")[0]] for it in services().values() for _, outside, _ in published(it)}
     assert numbers - told == {dotenv()["QUEUE_PORT"]}
     assert told <= numbers
@@ -30,7 +30,7 @@ def test_every_published_port_is_named() -> None:
 
 def test_every_layer_has_its_line() -> None:
     """And each line its layer."""
-    table = {words(row["layer"])[0] for row in rows(SECTIONS["Layers"])}
+    table = {words(row["file"])[0] for row in rows(SECTIONS["Override files"])}
     assert table == {layer_file(layer) for layer in LAYERS}
 
 

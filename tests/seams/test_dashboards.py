@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pytest
 import yaml
 
-from common.telemetry.profile_labels import PROFILE_ID
+from common.telemetry.profiles import PROFILE_ID
 from grafana.source.__main__ import FOLDER, stale
 from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
 from grafana.source.reading import PanelQuery, boards, panel_queries, panels, query_variables

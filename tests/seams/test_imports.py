@@ -63,6 +63,17 @@ def test_common_never_asks_which_service_it_is_in() -> None:
                 assert not any(service in node.value for service in names), f"{name}:{node.lineno}"
 
 
+def test_only_the_set_up_of_telemetry_imports_the_fast_layer() -> None:
+    """It is optional: a copy of the rest can leave the folder out and change one file."""
+    importing = {
+        name
+        for name, tree in TREES.items()
+        if not name.startswith(("tests/", "common/fast/"))
+        and any(module.startswith("common.fast") for module in imported(tree))
+    }
+    assert importing == {"common/telemetry/setup.py"}
+
+
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -1,4 +1,4 @@
-"""Every link in the documents leads somewhere, and the README names the folders that there are."""
+"""Every link in the documents leads somewhere, no page is an orphan, and the README names each folder."""
 
 import re
 from pathlib import Path
@@ -54,9 +54,23 @@ def test_links_outward_are_encrypted_or_local(name: str) -> None:
             assert re.match(r"http://(localhost|127\.0\.0\.1|[a-z-]+:\d+)", target), f"{name}: {target}"
 
 
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    """By links between pages, so that none is an orphan."""
+    reached, waiting = {"README.md"}, ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        for target in LINK.findall(prose(DOCUMENTS[name])):
+            aim = (ROOT / name).parent.joinpath(unquote(target).partition("#")[0]).resolve()
+            page = aim.relative_to(ROOT).as_posix() if aim.is_relative_to(ROOT) else ""
+            if page in DOCUMENTS and page not in reached:
+                reached.add(page)
+                waiting.append(page)
+    assert set(DOCUMENTS) - reached == set()
+
+
 def test_the_table_in_the_readme_names_each_folder() -> None:
     """Every folder at the top is in it, and what it names is there."""
-    table = rows(dict(sections(DOCUMENTS["README.md"]))["What is where"])
+    table = rows(dict(sections(DOCUMENTS["README.md"]))["Repository layout"])
     named = {name.rstrip("/") for row in table for name in words(row["folder"]) if name.endswith("/")}
     folders = {path.relative_to(ROOT).parts[0] for path in committed() if len(path.relative_to(ROOT).parts) > 1}
     assert named == {folder for folder in folders if not folder.startswith(".")}

@@ -23,7 +23,7 @@ LOADS: dict[str, Callable[[Env], object]] = {
 }
 SECTIONS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
 STANDARD = "Standard variables that the SDK reads itself"
-DEMO = "The run without Docker"
+DEMO = "The demo"
 # Of the API and of the instrumentations.
 OF_NO_CONSTANT = {"OTEL_PROPAGATORS", "OTEL_PYTHON_EXCLUDED_URLS", "OTEL_PYTHON_FLASK_EXCLUDED_URLS"}
 STANDARD_NAMES = {name for row in rows(SECTIONS[STANDARD]) for name in words(row["Variable"])}

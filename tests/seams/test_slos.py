@@ -19,7 +19,7 @@ from tools.suite import SERVICE_NAMES
 from workshop import scenario
 
 RUNBOOKS = ROOT / "docs/runbooks"
-PARTS = ["Look here first", "Likely causes", "Mend", "Prove that it is over"]
+PARTS = ["Look here first", "Likely causes", "Fix", "Verify recovery"]
 EVERY_SCALE = pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
 EVERY_ALERT = pytest.mark.parametrize("alert", alerts())
 CONFIGURATION = (ROOT / "mimir/mimir.yaml").read_text(encoding="utf-8")
@@ -190,12 +190,12 @@ def test_mimir_keeps_samples_for_as_long_as_the_period_of_the_workshop() -> None
 def test_the_page_names_objectives_windows_and_alerts_as_they_are() -> None:
     """docs/slos.md is read by whoever does not read the source."""
     page = dict(sections((ROOT / "docs/slos.md").read_text(encoding="utf-8")))
-    promised = {words(row["Objective"])[0]: row for row in rows(page["What is promised"])}
+    promised = {words(row["SLO"])[0]: row for row in rows(page["Objectives"])}
     assert set(promised) == {one.name for one in OBJECTIVES}
     for one in OBJECTIVES:
         for scale in SCALES:
             assert promised[one.name][scale.name] == f"{one.shares[scale.name] * 100:g} %"
-    told = [tuple(row.values()) for row in rows(page["When it is told"])]
+    told = [tuple(row.values()) for row in rows(page["Alert windows"])]
     assert told == [
         (
             scale.name,

@@ -19,13 +19,13 @@ from psycopg_pool import ConnectionPool
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
-from common.faults.metrics import register_fault_telemetry
+from common.faults.interface import register_fault_telemetry
 from common.messaging import Broker, BrokerUnavailable
 from common.messaging.handler import InstrumentedHandler
 from common.messaging.headers import Delivery
 from common.messaging.telemetry import mark_failed, observe_depths, publish_attributes, publish_metrics
-from common.telemetry.process_metrics import observe_process
-from common.telemetry.semconv import Conventions, conventions
+from common.telemetry.process import observe_process
+from common.telemetry.settings import Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
 from common.web.concurrency_limit import ConcurrencyLimiter
 from services.recorder.message_handler import MessageHandler

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from common.telemetry.resource import resource
+from common.telemetry.process import resource
 from tests.seams.source_reading import Instrument, events, instruments, log_fields, span_names
 from tests.seams.tree import ROOT, rows, sections, texts, words
 

@@ -18,10 +18,9 @@ from logging_loki import LokiHandler
 from logging_loki.emitter import LokiEmitterV1
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from common.core.backoff import Backoff
-from common.telemetry.logs import records
-from common.telemetry.logs.drops import Dropped, DropReporter
-from common.telemetry.logs.logfmt import logfmt
+from common.core.pacing import Backoff
+from common.telemetry.logs import Dropped, DropReporter, records
+from common.telemetry.logs.records import logfmt
 
 QUEUE_LINES = 20_000
 BATCH_LINES = 1_000

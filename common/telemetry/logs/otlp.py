@@ -13,10 +13,9 @@ from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
-from common.telemetry.logs import records
-from common.telemetry.logs.drops import Dropped, DropReporter
-from common.telemetry.logs.logfmt import logfmt
-from common.telemetry.otlp import Collector
+from common.telemetry.logs import Dropped, DropReporter, records
+from common.telemetry.logs.records import logfmt
+from common.telemetry.settings import Collector
 
 SEVERITIES = {
     "debug": SeverityNumber.DEBUG,

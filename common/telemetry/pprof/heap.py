@@ -9,7 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common.telemetry.pprof.profile import Frame, ProfileWriter, ValueType, one_profile
+from common.telemetry.pprof import Frame, ProfileWriter, ValueType, one_profile
 
 DEFAULT_S = 1.0
 # Frames kept of each allocation: each additional one slows every thread while tracing is on.

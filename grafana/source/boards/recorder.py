@@ -85,7 +85,7 @@ def flow() -> Row:
                 "Messages per second that were requeued for another attempt, and that were dead-lettered.",
                 "mps",
                 metric(or_none("mythical_messages_retried_total"), "retried"),
-                metric(or_none("mythical_messages_dead_lettered_total"), "given up"),
+                metric(or_none("mythical_messages_dead_lettered_total"), "dead-lettered"),
                 metric(or_none("rabbitmq_detailed_queue_messages_redelivered_total"), "delivered again"),
             ),
             lines(

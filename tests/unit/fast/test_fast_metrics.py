@@ -106,7 +106,7 @@ def test_attributes_that_change_after_the_measurement_do_not_change_it() -> None
 
 
 def test_one_name_is_one_histogram() -> None:
-    """Whoever creates it again records into the same series; the meter of a scope is made once."""
+    """A second create_histogram() returns the same series; the meter of a scope is made once."""
     meters = Meters(fast=True)
     for _ in range(2):
         meters.provider.get_meter("test").create_histogram("times").record(1)

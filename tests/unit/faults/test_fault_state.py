@@ -12,11 +12,9 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from common.faults import ALL_FAULTS, NULL_NAME, SLOW_QUERY, Faults
+from common.faults import ALL_FAULTS, NULL_NAME, SLOW_QUERY, Change, Faults, InvalidFaultSetting
 from common.faults.background import RETRY_S, BackgroundFault
-from common.faults.http_api import add_fault_routes
-from common.faults.metrics import register_fault_telemetry
-from common.faults.state import Change, InvalidFaultSetting
+from common.faults.interface import add_fault_routes, register_fault_telemetry
 from common.web.problems import register_error_handlers
 from tests.unit.waiting import eventually
 

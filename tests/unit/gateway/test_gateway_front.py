@@ -1,6 +1,7 @@
 """The edges of the gateway: the Host check, decompression, the page's files, the command line."""
 
 import gzip
+import io
 import json
 import socket
 import struct
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.gateway.__main__ import read_settings
+from local.gateway.chunked import read_chunks
 from local.gateway.compression import gunzip
 from local.gateway.http_error import HttpError
 from local.gateway.page import LIBRARIES, WEB, page_routes, reject_other_hosts
@@ -100,6 +102,154 @@ def test_a_sender_that_hangs_up_within_a_body_is_no_fault(port: HttpPort, caplog
     sender.close()
     until(lambda: places(port) == MOST_CONNECTIONS)
     assert caplog.text == ""
+
+
+@pytest.fixture
+def echo() -> Iterator[HttpPort]:
+    """A port that answers with the body it was sent, of 1000 bytes at most."""
+    listening = HttpPort(("127.0.0.1", 0), [Route("POST", "/", lambda request: Answer(request.body))], 1000)
+    listening.start()
+    yield listening
+    listening.stop()
+
+
+def exchange(port: HttpPort, sent: bytes) -> bytes:
+    """Everything that the port answers until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port.port), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def chunked(body: bytes, head: str = "Transfer-Encoding: chunked") -> bytes:
+    """A request with a body that is encoded already."""
+    return f"POST / HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
+def test_chunks_are_joined_whatever_their_sizes(pieces: list[bytes]) -> None:
+    """What was cut into chunks is read as it was, and nothing behind the last chunk is read with it."""
+    encoded = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    stream = io.BytesIO(encoded + b"GET / HTTP/1.1")
+    assert b"".join(read_chunks(stream)) == b"".join(pieces)
+    assert stream.read() == b"GET / HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"2\r\nhe\r\n003\r\nllo\r\n000\r\n\r\n",
+        b'5;name=value; other = "quoted; \\" \xc3\xa9";bare\r\nhello\r\n0;last\r\n\r\n',
+        b"5\r\nhello\r\n0\r\nDigest: x\r\nEmpty:\r\n\r\n",
+    ],
+)
+def test_a_chunked_body_is_read_and_the_connection_kept(echo: HttpPort, body: bytes) -> None:
+    """Extensions and trailers are read over (RFC 9112, 7.1.1 and 7.1.2), and the next request is served."""
+    answers = exchange(echo, chunked(body) + chunked(b"3\r\nbye\r\n0\r\n\r\n"))
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert answers.index(b"\r\n\r\nhello") < answers.index(b"\r\n\r\nbye")
+
+
+def test_a_chunked_body_may_be_packed(echo: HttpPort) -> None:
+    """Content-Encoding says how the content is packed, whichever way it is transferred."""
+    packed = gzip.compress(b"hello")
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed)
+    assert exchange(echo, chunked(body, "Transfer-Encoding: Chunked\r\nContent-Encoding: gzip")).endswith(
+        b"\r\n\r\nhello"
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"5\r\nhel",
+        b"5\r\nhello\r\n",
+        b"5\r\nhello\r\n0\r\n",
+        b"5\r\nhello!\r\n0\r\n\r\n",
+        b"5\nhello\n0\n\n",
+        b"-5\r\nhello\r\n0\r\n\r\n",
+        b"+5\r\nhello\r\n0\r\n\r\n",
+        b"0x5\r\nhello\r\n0\r\n\r\n",
+        b"5_0\r\nhello\r\n0\r\n\r\n",
+        b" 5\r\nhello\r\n0\r\n\r\n",
+        b"\r\nhello\r\n0\r\n\r\n",
+        b"1" * 17 + b"\r\nhello\r\n0\r\n\r\n",
+        b"5;\r\nhello\r\n0\r\n\r\n",
+        b"5 hello\r\nhello\r\n0\r\n\r\n",
+        b'5;a="\r\nhello\r\n0\r\n\r\n',
+        b"5;a=\nb\r\nhello\r\n0\r\n\r\n",
+        b"5;" + b"a" * 20_000 + b"\r\nhello\r\n0\r\n\r\n",
+        b"1;aaaaaaaaaaaaaaaaaaaaa\r\nx\r\n" * 900 + b"0\r\n\r\n",
+        b"0\r\nno field\r\n\r\n",
+        b"0\r\n folded: x\r\n\r\n",
+        b"0\r\na: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"0\r\n" + b"a: aaaaaaaaaaaaaaaaaaaaa\r\n" * 900 + b"\r\n",
+    ],
+)
+def test_a_malformed_chunked_body_is_refused(echo: HttpPort, body: bytes) -> None:
+    """One answer in one line, and the connection is closed: what follows may not be taken for a request."""
+    answers = exchange(echo, chunked(body) + chunked(b"0\r\n\r\n"))
+    assert answers.startswith(b"HTTP/1.1 400 ")
+    assert answers.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in answers
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Transfer-Encoding: gzip, chunked", 501),
+        ("Transfer-Encoding: identity", 501),
+        ("Transfer-Encoding: chunked, chunked", 501),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 501),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
+        ("Content-Length: 5\r\nContent-Length: 6", 400),
+        ("Content-Length: +5", 400),
+        ("Content-Length: 1_0", 400),
+        ("Content-Length: -1", 400),
+        ("Content-Length:", 400),
+        ("Content-Length: " + "9" * 5000, 400),
+    ],
+)
+def test_a_body_whose_end_is_not_clear_is_refused(echo: HttpPort, head: str, status: int) -> None:
+    """Another program on the way may see another end; the connection is closed (RFC 9112, 6.3)."""
+    answers = exchange(echo, chunked(b"5\r\nhello\r\n0\r\n\r\n", head))
+    assert answers.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answers.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in answers
+
+
+def test_a_chunked_body_above_the_limit_is_refused(echo: HttpPort) -> None:
+    """At the limit it is read; above, the sender reads 413 after all that it sends, in one chunk or in many."""
+    many = b"64\r\n%b\r\n" % (b"x" * 100)
+    assert exchange(echo, chunked(many * 10 + b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    for body in (
+        many * 10 + b"1\r\nx\r\n0\r\n\r\n",
+        b"1388\r\n%b\r\n0\r\n\r\n" % (b"x" * 5000),
+        b"fffffff\r\n" + many * 99,
+    ):
+        answers = exchange(echo, chunked(body))
+        assert answers.startswith(b"HTTP/1.1 413 "), body[:20]
+        assert b"more than 1000 bytes" in answers
+
+
+def test_chunks_that_do_not_end_are_cut_off(echo: HttpPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline is that of the whole request, also for a sender that begins a chunk and stays silent."""
+    monkeypatch.setattr(echo.RequestHandlerClass, "request_timeout_s", 0.2)
+    for sent in (b"", b"5\r\nhel", b"5\r\nhello\r\n", b"0\r\n"):
+        with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as connection:
+            connection.sendall(chunked(sent))
+            assert b"".join(iter(lambda: connection.recv(65536), b"")).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_sender_that_asks_before_it_sends_is_answered_at_once(echo: HttpPort) -> None:
+    """With `Expect: 100-continue` the body comes only after our word; curl does so with large bodies."""
+    with socket.create_connection(("127.0.0.1", echo.port), timeout=10) as connection:
+        connection.sendall(chunked(b"", "Transfer-Encoding: chunked\r\nExpect: 100-continue"))
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"2\r\nhi\r\n0\r\n\r\n")
+        assert connection.recv(65536).endswith(b"\r\n\r\nhi")
 
 
 def places(port: HttpPort) -> int:

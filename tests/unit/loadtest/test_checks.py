@@ -22,10 +22,10 @@ def test_a_failed_check_says_what_was_expected() -> None:
     """And for a status what came instead, without numbers that would make each failure one of its own kind."""
     assert POST.judge(Answer(409, 301)) == {
         "POST status": "expected status 201, got 409",
-        "POST time": "expected an answer within 300 ms",
+        "POST time": "expected a response within 300 ms",
     }
     assert POST.judge(Answer(0, 1, error="ConnectionRefusedError"))["POST status"] == (
-        "expected status 201, got no answer (ConnectionRefusedError)"
+        "expected status 201, got no response (ConnectionRefusedError)"
     )
 
 
@@ -48,10 +48,10 @@ def test_the_planted_fault_is_known_by_its_words() -> None:
 def test_the_tally_knows_errors_slow_answers_and_planted_faults_apart() -> None:
     """Slow is a failed check and no error; planted is neither."""
     tally = Tally()
-    tally.note(POST.judge(Answer(201, 1)))
-    tally.note(POST.judge(Answer(201, 999)))
-    tally.note(POST.judge(Answer(500, 1)))
-    tally.note_planted()
+    tally.record(POST.judge(Answer(201, 1)))
+    tally.record(POST.judge(Answer(201, 999)))
+    tally.record(POST.judge(Answer(500, 1)))
+    tally.record_planted()
     assert (tally.requests, tally.errors, tally.planted) == (4, 1, 1)
     assert tally.error_share == pytest.approx(1 / 3)
     assert tally.check_share == pytest.approx(4 / 6)
@@ -67,8 +67,8 @@ def test_what_workers_drain_adds_up_at_the_master() -> None:
     """Each counts anew after it has told, so nothing counts twice."""
     worker, master = Tally(), Tally()
     for _ in range(2):
-        worker.note(POST.judge(Answer(201, 999)))
-        worker.note_planted()
+        worker.record(POST.judge(Answer(201, 999)))
+        worker.record_planted()
         master.add(**json.loads(json.dumps(worker.drain())))
     assert (master.requests, master.errors, master.planted) == (4, 0, 2)
     assert master.passed == {"POST status": 2}

@@ -4,37 +4,36 @@ import random
 import re
 from datetime import UTC, datetime
 
-from loadtest.names import dice_of, new_run_id, random_name
-from loadtest.paging import next_page
+from loadtest.names import new_run_id, next_page, random_name, user_rng
 
 RUN = "1121-093012-4f2a"
 
 
 def test_a_seed_gives_the_same_names_to_the_same_user() -> None:
     """Another user, kind or seed has others."""
-    first = [random_name(dice_of("7", "keeper", 3), RUN) for _ in range(2)]
+    first = [random_name(user_rng("7", "keeper", 3), RUN) for _ in range(2)]
     assert first[0] == first[1]
-    others = {random_name(dice_of(*of), RUN) for of in (("7", "keeper", 4), ("7", "browser", 3), ("8", "keeper", 3))}
+    others = {random_name(user_rng(*of), RUN) for of in (("7", "keeper", 4), ("7", "browser", 3), ("8", "keeper", 3))}
     assert len({*others, first[0]}) == 4
 
 
 def test_two_runs_with_one_seed_have_different_names() -> None:
     """Else the second would find them taken: 409."""
-    assert random_name(dice_of("7", "keeper", 3), RUN) != random_name(dice_of("7", "keeper", 3), "1121-093013-0000")
+    assert random_name(user_rng("7", "keeper", 3), RUN) != random_name(user_rng("7", "keeper", 3), "1121-093013-0000")
 
 
 def test_names_fit_the_column() -> None:
     """Fifty characters, the whole run id among them, for whatever the dice say."""
     for number in range(500):
-        name = random_name(dice_of("x", "breeder", number), RUN)
+        name = random_name(user_rng("x", "breeder", number), RUN)
         assert len(name) <= 50
         assert name.endswith(RUN)
 
 
 def test_a_run_is_named_by_its_start() -> None:
     """In order, and two of one second still differ."""
-    dice = random.Random(1)  # noqa: S311 - dice, not secrets
-    name = new_run_id(datetime(2026, 11, 21, 9, 30, 12, tzinfo=UTC), dice)
+    rng = random.Random(1)  # noqa: S311 - rng, not secrets
+    name = new_run_id(datetime(2026, 11, 21, 9, 30, 12, tzinfo=UTC), rng)
     assert re.fullmatch(r"1121-093012-[0-9a-f]{4}", name)
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from common.core.env import Env
-from loadtest.settings import KINDS, front, load
+from loadtest.settings import KINDS, load, run_mode
 from loadtest.shapes import SHAPES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -17,7 +17,7 @@ def asked() -> dict[str, str]:
     """What is read when nothing is set: variable and default."""
     env = Env({})
     load(env)
-    front(env)
+    run_mode(env)
     return {name: default for name, default in env.variables_read.items() if name.startswith("LOAD_")}
 
 

@@ -8,8 +8,8 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
 from common.core.env import Env
-from loadtest.load import Load
-from loadtest.results import figures_of, report_of
+from loadtest.load import LoadRun
+from loadtest.report import figures_of, report_of
 from loadtest.settings import load
 from loadtest.telemetry import Telemetry
 
@@ -25,7 +25,7 @@ def entry(**counted: Any) -> SimpleNamespace:
 def test_a_run_lasts_from_its_start_to_its_last_request(last: float | None, seconds: float) -> None:
     """One that made none, as where it was stopped at once, took no time; it did not begin fifty years ago."""
     settings = load(Env({}))
-    run = Load(settings, Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider()))
+    run = LoadRun(settings, Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider()))
     stats = SimpleNamespace(entries={}, errors={}, total=entry(last_request_timestamp=last))
     report = report_of(stats, run, figures_of(stats, run.tally))
     assert report.run["seconds"] == seconds

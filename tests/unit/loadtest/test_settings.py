@@ -3,7 +3,7 @@
 import pytest
 
 from common.core.env import Env, SettingsError
-from loadtest.settings import front, load
+from loadtest.settings import load, run_mode
 
 
 def test_without_a_variable_the_load_is_gentle() -> None:
@@ -18,7 +18,7 @@ def test_without_a_variable_the_load_is_gentle() -> None:
 def test_boring_words_bring_boring_endpoints() -> None:
     """And a beast is then unknown."""
     assert load(Env({"ENDPOINT_TYPE": "BORING", "LOAD_BEASTS": "cart"})).beasts == ("cart",)
-    with pytest.raises(SettingsError, match="unicorn is none of login"):
+    with pytest.raises(SettingsError, match="unicorn is not one of login"):
         load(Env({"ENDPOINT_TYPE": "BORING", "LOAD_BEASTS": "cart,unicorn"}))
 
 
@@ -26,8 +26,8 @@ def test_boring_words_bring_boring_endpoints() -> None:
     ("variable", "value", "said"),
     [
         ("LOAD_SHAPE", "wave", "not one of steady, steps, spike, soak, day, break"),
-        ("LOAD_BEASTS", "phoenix", "phoenix is none of unicorn"),
-        ("LOAD_BEASTS", ",", "nothing is none of unicorn"),
+        ("LOAD_BEASTS", "phoenix", "phoenix is not one of unicorn"),
+        ("LOAD_BEASTS", ",", "nothing is not one of unicorn"),
         ("LOAD_HOST", "127.0.0.1:4000", "must start with http:// or https://"),
         ("LOAD_HOST", "http://", "must include a host"),
         ("LOAD_HOST", "http://a:x", "must include a host"),
@@ -64,5 +64,5 @@ def test_telemetry_goes_over_http_where_the_standard_variable_is_for_grpc() -> N
 
 def test_the_page_is_on_locusts_own_port_unless_moved() -> None:
     """And there is none when headless is asked for."""
-    assert (front(Env({})).port, front(Env({})).headless) == (8089, False)
-    assert front(Env({"LOAD_PORT": "9000", "LOAD_HEADLESS": "true"})).headless
+    assert (run_mode(Env({})).port, run_mode(Env({})).headless) == (8089, False)
+    assert run_mode(Env({"LOAD_PORT": "9000", "LOAD_HEADLESS": "true"})).headless

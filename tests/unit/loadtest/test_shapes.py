@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.shapes import SHAPES, Course, Lines, crossed, users_at
+from loadtest.shapes import SHAPES, BreakLimits, ShapeParameters, exceeded_limit, users_at
 
-COURSE = Course(users=100, rate=10, time_s=100)
+COURSE = ShapeParameters(users=100, rate=10, time_s=100)
 
 
 def at(name: str, *times_s: float) -> list[int | None]:
@@ -56,7 +56,7 @@ def test_every_shape_has_one_to_all_users_until_it_is_over(
     name: str, share: float, users: int, time_s: float, rate: float
 ) -> None:
     """Never none, never more than asked for, and None once the time is over."""
-    now = users_at(name, share * time_s, Course(users, rate, time_s))
+    now = users_at(name, share * time_s, ShapeParameters(users, rate, time_s))
     if share * time_s >= time_s:
         assert now is None
     else:
@@ -74,4 +74,4 @@ def test_every_shape_has_one_to_all_users_until_it_is_over(
 )
 def test_a_line_is_crossed_above_it_and_not_on_it(p95_ms: float, error_share: float, said: str | None) -> None:
     """And what is said has both numbers."""
-    assert crossed(p95_ms, error_share, Lines(500, 0.05)) == said
+    assert exceeded_limit(p95_ms, error_share, BreakLimits(500, 0.05)) == said

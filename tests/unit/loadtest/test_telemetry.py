@@ -14,7 +14,7 @@ from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 from common.core.env import Env
 from loadtest.checks import PLANTED, Answer, Expectation
-from loadtest.load import Load
+from loadtest.load import LoadRun
 from loadtest.settings import Settings, load
 from loadtest.telemetry import Telemetry, resource
 
@@ -36,8 +36,8 @@ def settings() -> Settings:
 def one_round(telemetry: Telemetry, answer: Answer) -> dict[str, str]:
     """A keeper POSTs once; give the headers that went with it."""
     with telemetry.task("keeper"), telemetry.call("keeper", "POST", "/<beast>", "http://h/unicorn") as call:
-        telemetry.note(call, "keeper", "/<beast>", method="POST", status=answer.status, took_s=0.01)
-        telemetry.note_checks(call, "keeper", Expectation("POST", 201, 300).judge(answer))
+        telemetry.record(call, "keeper", "/<beast>", method="POST", status=answer.status, took_s=0.01)
+        telemetry.record_checks(call, "keeper", Expectation("POST", 201, 300).judge(answer))
     return call.headers
 
 
@@ -79,7 +79,7 @@ def test_the_figures_are_counted_by_run_kind_and_check() -> None:
     telemetry.count_users(lambda: {"keeper": 7})
     one_round(telemetry, Answer(409, 10))
     with telemetry.call("keeper", "POST", "/<beast>", "http://h/unicorn") as call:
-        telemetry.note_planted(call, "keeper", PLANTED)
+        telemetry.record_planted(call, "keeper", PLANTED)
     data = reader.get_metrics_data()
     assert data is not None
     points = {
@@ -109,9 +109,9 @@ def test_a_second_run_has_its_own_name_in_headers_and_figures() -> None:
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader])
     telemetry = Telemetry(settings(), NoOpTracerProvider(), meters)
-    load = Load(settings(), telemetry)
+    load = LoadRun(settings(), telemetry)
     first = next(load.numbers["keeper"])
-    load.begin("r1.2", "7")
+    load.start("r1.2", "7")
     assert "loadtest.run.id=r1.2" in one_round(telemetry, Answer(201, 10))["baggage"]
     assert (load.settings.run_id, load.settings.seed) == ("r1.2", "7")
     assert next(load.numbers["keeper"]) == first

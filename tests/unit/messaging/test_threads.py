@@ -1,11 +1,15 @@
 """The loop's thread, the handoff to it, and the workers."""
 
+import gc
 import logging
+import socket
 import threading
+from contextlib import ExitStack
 
 import pytest
 
-from common.messaging.connection import IOLoopThread, ThreadHandoff
+from common.messaging import Broker
+from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff
 from common.messaging.consumer import Workers
 
 
@@ -72,3 +76,21 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
     workers.submit(1)
     workers.stop(0.05)
     release.set()
+
+
+def test_a_stop_while_the_broker_is_being_connected_closes_the_socket() -> None:
+    """A host that drops packets; the warning about an unclosed socket would fail this test."""
+    with ExitStack() as sockets:
+        full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # more are not answered
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        thread = IOLoopThread("test-loop")
+        ReconnectingConnection(thread, Broker("127.0.0.1", full.getsockname()[1]), "test", [])
+        begun = threading.Event()
+        thread.start()
+        thread.call_soon_threadsafe(begun.set)  # behind the attempt
+        assert begun.wait(5)
+        thread.stop(5)
+        gc.collect()

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from common.core.env import Env
 from common.faults import NULL_NAME, Faults
-from common.telemetry.semconv import BOTH, VARIABLE
+from common.telemetry.settings import BOTH_SEMCONVS, SEMCONV_VARIABLE
 from common.telemetry.setup import Telemetry
 from services.server.app import create_app
 from services.server.config import load
@@ -59,7 +59,8 @@ class Rig:
         self, settings: dict[str, str] | None = None, null_name: float = 0, sampler: Sampler | None = None
     ) -> None:
         config = load(Env(settings or {}))
-        os.environ[VARIABLE] = (settings or {}).get(VARIABLE) or BOTH  # where the stock instrumentation looks
+        # Where the stock instrumentation looks.
+        os.environ[SEMCONV_VARIABLE] = (settings or {}).get(SEMCONV_VARIABLE) or BOTH_SEMCONVS
         self.told, self.store = Recorded(sampler), FakeStore()
         self.maintenance = SimpleNamespace(is_recreating=False, ready=True)
         app = create_app(

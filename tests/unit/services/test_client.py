@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import Faults
-from common.telemetry.semconv import Conventions
+from common.telemetry.settings import Conventions
 from services.requester.client import Client, RequestFailed
 from tests.unit.services.http_server import Server
 from tests.unit.services.recorded import Recorded, attributes

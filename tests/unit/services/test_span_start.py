@@ -13,7 +13,7 @@ from opentelemetry.util.types import Attributes
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import Faults
-from common.telemetry.semconv import Conventions
+from common.telemetry.settings import Conventions
 from services.requester.client import Client
 from services.server.config import load
 from services.server.sql_telemetry import StatementTracer

@@ -3,7 +3,7 @@
 import pytest
 from opentelemetry import propagate
 
-from common.telemetry.baggage import ALLOWED, SHAPE, SYNTHETIC, USER_KIND, synthetic_attributes
+from common.telemetry.semconv import ALLOWED, SHAPE, SYNTHETIC, USER_KIND, synthetic_attributes
 from loadtest.settings import KINDS
 from loadtest.shapes import SHAPES
 

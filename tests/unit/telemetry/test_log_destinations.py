@@ -9,8 +9,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from common.core.env import Env, SettingsError
-from common.telemetry.logs.setup import LogSettings, log_settings, start_logs
-from common.telemetry.otlp import Collector
+from common.telemetry.logs import start_logs
+from common.telemetry.settings import Collector, LogSettings, log_settings
 from tests.unit.telemetry.logfmt_grammar import parse
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 

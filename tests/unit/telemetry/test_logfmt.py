@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.telemetry.logs.logfmt import logfmt
+from common.telemetry.logs.records import logfmt
 from tests.unit.telemetry.logfmt_grammar import NotLogfmt, parse
 
 ANY = st.text(st.characters(codec=None))  # lone surrogates too

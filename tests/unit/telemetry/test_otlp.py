@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from common.core.env import Env, SettingsError
-from common.telemetry.otlp import Collector, Signal, collector
+from common.telemetry.settings import Collector, Signal, collector
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")

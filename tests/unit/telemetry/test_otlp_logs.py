@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from opentelemetry.sdk.resources import Resource
 
-from common.telemetry.logs.drops import LOG_INTERVAL_S, DropReporter
+from common.telemetry.logs import LOG_INTERVAL_S, DropReporter
 from common.telemetry.logs.otlp import OtlpHandler
-from common.telemetry.otlp import Collector
+from common.telemetry.settings import Collector
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 from tests.unit.waiting import eventually
 

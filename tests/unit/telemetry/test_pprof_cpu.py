@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from common.telemetry.pprof import BadDuration, ProfileBusy, cpu_profile
-from common.telemetry.pprof.profile import one_profile
+from common.telemetry.pprof import BadDuration, ProfileBusy, one_profile
+from common.telemetry.pprof.cpu import cpu_profile
 from tests.unit.telemetry.pprof_reader import ReadProfile
 
 

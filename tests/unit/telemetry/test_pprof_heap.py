@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.telemetry.pprof import BadDuration, ProfileBusy, heap_profile
-from common.telemetry.pprof.profile import one_profile
+from common.telemetry.pprof import BadDuration, ProfileBusy, one_profile
+from common.telemetry.pprof.heap import heap_profile
 from tests.unit.telemetry.pprof_reader import ReadProfile, ReadSample
 
 BLOCK = 10_000

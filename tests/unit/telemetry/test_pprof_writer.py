@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.telemetry.pprof.profile import Frame, ProfileWriter, ValueType
+from common.telemetry.pprof import Frame, ProfileWriter, ValueType
 from tests.unit.telemetry.pprof_reader import ReadProfile
 
 SPACE = ValueType("space", "bytes")

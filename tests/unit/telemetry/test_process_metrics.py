@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from common.telemetry.process_metrics import observe_process
+from common.telemetry.process import observe_process
 
 
 def observed() -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, Tracer
 
-from common.telemetry.profile_labels import MAX_NAMES, OTHER_NAME, PROFILE_ID, ProfileLabelProcessor
+from common.telemetry.profiles import MAX_NAMES, OTHER_NAME, PROFILE_ID, ProfileLabelProcessor
 
 
 class Agent:

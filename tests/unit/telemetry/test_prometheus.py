@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_plain
 
-from common.telemetry.prometheus import expose
+from common.telemetry.prometheus import render_metrics
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 RESOURCE = Resource({"service.name": "mythical-server", "service.namespace": "production"})
@@ -29,7 +29,7 @@ class Measured:
 
     def page(self, accept: str = OPENMETRICS) -> tuple[str, str]:
         """The text and its content type."""
-        text, content_type = expose(self._reader.get_metrics_data(), accept)
+        text, content_type = render_metrics(self._reader.get_metrics_data(), accept)
         return text.decode(), content_type
 
     def families(self) -> dict[str, Family]:
@@ -142,8 +142,8 @@ def test_the_open_format_is_named_as_such(measured: Measured) -> None:
 
 def test_nothing_measured_is_a_page_all_the_same() -> None:
     """A scrape that comes before the first measurement must not count as failed."""
-    assert expose(None, OPENMETRICS)[0] == b"# EOF\n"
-    assert expose(None, "")[0] == b""
+    assert render_metrics(None, OPENMETRICS)[0] == b"# EOF\n"
+    assert render_metrics(None, "")[0] == b""
 
 
 def test_two_instruments_of_one_name_and_different_kinds_do_not_spoil_the_page(measured: Measured) -> None:
@@ -172,4 +172,4 @@ def test_what_a_label_says_cannot_break_the_page(measured: Measured) -> None:
 @pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
 def test_a_version_that_is_none_gets_the_plain_page(kind: str) -> None:
     """Whoever asks for nonsense is served what everyone understands."""
-    assert expose(None, f"{kind}; version=x1")[1].startswith("text/plain; version=0.0.4")
+    assert render_metrics(None, f"{kind}; version=x1")[1].startswith("text/plain; version=0.0.4")

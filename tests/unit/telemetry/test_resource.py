@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from common.telemetry.resource import resource
+from common.telemetry.process import resource
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from common.core.env import Env
-from common.telemetry.semconv import BOTH as BOTH_WORDS
-from common.telemetry.semconv import VARIABLE, Conventions, conventions, set_default_conventions
+from common.telemetry.settings import BOTH_SEMCONVS as BOTH_WORDS
+from common.telemetry.settings import SEMCONV_VARIABLE, Conventions, conventions, set_default_conventions
 
-BOTH = Conventions(old_http=True, new_http=True, old_database=True, new_database=True)
+BOTH_SEMCONVS = Conventions(old_http=True, new_http=True, old_database=True, new_database=True)
 NEW = Conventions(old_http=False, new_http=True, old_database=False, new_database=True)
 OLD = Conventions(old_http=True, new_http=False, old_database=True, new_database=False)
 
@@ -16,20 +16,20 @@ OLD = Conventions(old_http=True, new_http=False, old_database=True, new_database
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("", BOTH),
-        ("http/dup,database/dup", BOTH),
-        (" http/dup , database/dup ", BOTH),
+        ("", BOTH_SEMCONVS),
+        ("http/dup,database/dup", BOTH_SEMCONVS),
+        (" http/dup , database/dup ", BOTH_SEMCONVS),
         ("http,database", NEW),
         ("none", OLD),
         ("http", Conventions(old_http=False, new_http=True, old_database=True, new_database=False)),
         ("database", Conventions(old_http=True, new_http=False, old_database=False, new_database=True)),
         ("gen_ai_latest_experimental", OLD),
-        ("http,http/dup,database,database/dup", BOTH),
+        ("http,http/dup,database,database/dup", BOTH_SEMCONVS),
     ],
 )
 def test_the_standard_variable_chooses_old_new_or_both(value: str, expected: Conventions) -> None:
     """By default both, for dashboards old and new; `/dup` wins over the bare word, as the conventions say."""
-    assert conventions(Env({VARIABLE: value})) == expected
+    assert conventions(Env({SEMCONV_VARIABLE: value})) == expected
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, BOTH_WORDS), ("", BOTH_WORDS), ("http", "http"), ("x", "x")])
@@ -37,10 +37,10 @@ def test_our_default_is_that_of_the_instrumentation_libraries(
     before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They read the variable themselves; what the user set stays."""
-    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.setenv(SEMCONV_VARIABLE, "")
     if before is None:
-        monkeypatch.delenv(VARIABLE)
+        monkeypatch.delenv(SEMCONV_VARIABLE)
     else:
-        monkeypatch.setenv(VARIABLE, before)
+        monkeypatch.setenv(SEMCONV_VARIABLE, before)
     set_default_conventions()
-    assert os.environ[VARIABLE] == after
+    assert os.environ[SEMCONV_VARIABLE] == after

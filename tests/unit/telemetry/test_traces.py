@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoi
 from opentelemetry.sdk.trace import TracerProvider
 
 from common.faults.exporters import FaultySpanExporter, Silent
-from common.telemetry.otlp import Collector
+from common.telemetry.settings import Collector
 from common.telemetry.traces import batch_processor
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 

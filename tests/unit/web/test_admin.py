@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from common.telemetry.pprof.profile import one_profile
+from common.telemetry.pprof import one_profile
 from common.telemetry.setup import Telemetry
 from common.web.admin import PATHS, create_admin_app, dispatch_by_path
 

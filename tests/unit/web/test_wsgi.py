@@ -10,7 +10,7 @@ from flask import Flask, request
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 
 from common.web.problems import MAX_BODY_BYTES, register_error_handlers
-from common.web.wsgi import MAX_READ_BYTES, buffered
+from common.web.server import MAX_READ_BYTES, buffered
 
 
 def app() -> Flask:

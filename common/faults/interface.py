@@ -1,13 +1,17 @@
-"""HTTP API for faults, `/faults` on each service; rejects cross-site requests."""
+"""What a service shows of its faults: the HTTP API at /faults, a gauge, and a log line for each change."""
 
+import logging
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from flask import Flask, Response, jsonify, request
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from common.faults.registry import Fault
-from common.faults.state import Faults, InvalidFaultSetting, UnknownFault, finite
+from common.faults import Change, Fault, Faults, InvalidFaultSetting, UnknownFault, finite
 from common.web.cross_site import reject_cross_site
 from common.web.problems import Problem
+
+log = logging.getLogger(__name__)
 
 DEFAULT_LEASE_S = 600.0
 
@@ -81,3 +85,26 @@ def _number(body: dict[str, object], name: str, default: float | None) -> float:
 def _problem(error: InvalidFaultSetting) -> Problem:
     status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownFault) else HTTPStatus.BAD_REQUEST
     return Problem(status, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+
+
+def register_fault_telemetry(faults: Faults, meter: Meter) -> None:
+    """Register the gauge `mythical_fault_strength`, and log each change.
+
+    It has a series for each fault whose strength is not its default; the six that are on by default would otherwise
+    fill every dashboard with annotations. A fault that is set blind appears as `unnamed`.
+    """
+
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for fault in faults.supported:
+            strength = faults.strength(fault)
+            if strength != fault.default:
+                yield Observation(strength, {"fault": faults.public_name(fault)})
+
+    meter.create_observable_gauge(
+        "mythical_fault_strength", [observe], description="Strength of an injected fault that is not at its default."
+    )
+    faults.on_change(_log)
+
+
+def _log(change: Change) -> None:
+    log.warning("injected fault set", extra={"fields": {"fault": change.public_name, "strength": change.strength}})

@@ -1,12 +1,47 @@
-"""Metrics of the process: CPU time, memory, threads and open files."""
+"""What identifies this process in all four signals, and the metrics of it: CPU time, memory, threads, open files."""
 
 import os
-import resource
+import platform
+import socket
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from resource import RUSAGE_SELF, getpagesize, getrusage
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.util.types import AttributeValue
+
+VERSION = "0.1.0"
+
+
+def resource(service: str, namespace: str) -> Resource:
+    """Return the resource of this process.
+
+    OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence. The command line is left out: it may hold secrets.
+    Source: OpenTelemetry semantic conventions, resource attributes for service, deployment, host, os and process.
+    """
+    known: dict[str, AttributeValue] = {
+        "service.name": service,
+        "service.namespace": namespace,
+        "service.version": VERSION,
+        "deployment.environment.name": namespace,
+        "deployment.environment": namespace,  # the old name, which existing dashboards query
+        "host.name": socket.gethostname(),
+        "host.arch": _architecture(),
+        "os.type": sys.platform,
+        "process.pid": os.getpid(),
+        "process.executable.name": os.path.basename(sys.executable),
+        "process.runtime.name": sys.implementation.name,
+        "process.runtime.version": platform.python_version(),
+    }
+    return Resource.create(known).merge(OTELResourceDetector().detect())
+
+
+def _architecture() -> str:
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def observe_process(meter: Meter) -> None:
@@ -37,9 +72,9 @@ def _cpu_time(_: CallbackOptions) -> Iterable[Observation]:
 def _memory(_: CallbackOptions) -> Iterable[Observation]:
     try:
         resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        yield Observation(resident_pages * resource.getpagesize())
+        yield Observation(resident_pages * getpagesize())
     except OSError:
-        yield Observation(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        yield Observation(getrusage(RUSAGE_SELF).ru_maxrss)
 
 
 def _threads(_: CallbackOptions) -> Iterable[Observation]:

@@ -1,0 +1,49 @@
+"""docs/instrument-your-own-service.md says how many lines a part of common/ brings with what it imports."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.seams.tree import ROOT, rows, sections, words
+
+PAGE = (ROOT / "docs/instrument-your-own-service.md").read_text(encoding="utf-8")
+PARTS = {words(row["Take"])[0]: row["Lines"] for row in rows(dict(sections(PAGE))["Take more from `common/`"])}
+# The page rounds, and a line more is no reason to change it.
+TOLERANCE = 0.1
+
+
+def module_file(name: str) -> Path | None:
+    """The file of a module in common/, if it is one."""
+    path = ROOT / name.replace(".", "/")
+    found = [each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()]
+    return found[0] if found and name.startswith("common") else None
+
+
+def brought(part: str) -> set[Path]:
+    """The files of a part of common/ and all that they import from it, but for the optional fast layer."""
+    start = ROOT / part
+    waiting = list(start.glob("**/*.py")) if start.is_dir() else [start]
+    fast = ROOT / "common/fast"
+    found: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        if path in found or (path.is_relative_to(fast) and not start.is_relative_to(fast)):
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            waiting += [file for name in names if (file := module_file(name))]
+    return found
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_lines_of_a_part_are_about_those_that_the_page_names(part: str) -> None:
+    """A reader decides by this number."""
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in brought(part))
+    named = re.fullmatch(r"about ([\d,]+)", PARTS[part])
+    assert named, f"{part}: about {lines:,}"
+    assert abs(int(named[1].replace(",", "")) - lines) <= TOLERANCE * lines, f"{part}: about {lines:,}"

@@ -1,0 +1,54 @@
+"""What command-line programs print never ends them."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from common.core.cli import replace_unprintable
+replace_unprintable()
+print("a → b", flush=True)
+print("c … d", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
+def test_characters_that_the_encoding_lacks_are_replaced(encoding: str) -> None:
+    """Otherwise the first arrow ends the program with a UnicodeEncodeError, before what it still had to do."""
+    done = subprocess.run(  # noqa: S603 - a program of ours
+        [sys.executable, "-c", PROGRAM], env={"PYTHONIOENCODING": encoding}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a ? b\n", b"c ? d\n")
+
+
+def test_a_program_without_standard_output_runs_to_its_end() -> None:
+    """`make doctor >&-` has no standard output: Python sets it to None, which has no write()."""
+    program = PROGRAM + "sys.stdout.write('more')\nsys.exit(3)\n"
+    done = subprocess.run(["sh", "-c", '"$0" -c "$1" >&- 2>&-', sys.executable, program], check=False)  # noqa: S603, S607
+    assert done.returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "status", "text"),
+    [
+        ("doctor", ["start"], (0, 1), "Before a start with Docker:"),
+        ("workshop", ["list"], (0, 2), ""),
+        ("local.servers.binaries", [], (0,), ""),
+    ],
+)
+def test_each_command_prints_in_a_locale_without_arrows(
+    module: str, arguments: list[str], status: tuple[int, ...], text: str
+) -> None:
+    """A traceback is never the answer, whatever the encoding of the terminal."""
+    done = subprocess.run(  # noqa: S603 - a program of ours
+        [sys.executable, "-m", module, *arguments],
+        env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert text in done.stdout
