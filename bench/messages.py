@@ -13,7 +13,10 @@ from opentelemetry.trace import NoOpTracerProvider
 
 from bench.report import Measurement
 from bench.testbed import TestBed
-from common.messaging import Broker, Consumer, Message, Publisher
+from common.messaging.consumer import Consumer
+from common.messaging.handler import Message
+from common.messaging.publisher import Publisher
+from common.messaging.topology import Broker
 from local.errors import LocalError
 
 TEXT = 'POST /unicorn {"name": "russet_sly_otter_glen"}'

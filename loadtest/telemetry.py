@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
+from common.core.proxies import bypass_proxies
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings
@@ -159,6 +160,7 @@ def start_telemetry(settings: Settings) -> Telemetry:
     """Start to export to the collector; without telemetry, requests still carry their marks as baggage."""
     if not settings.telemetry:
         return Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider())
+    bypass_proxies(settings.collector)
     who = resource()
     traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
     span_exporter = OTLPSpanExporter(endpoint=f"{settings.collector}/v1/traces", timeout=PUSH_TIMEOUT_S)

@@ -1,12 +1,13 @@
-"""HTTP queries to the services, the gateway and the back ends. Loopback addresses are never asked through a proxy."""
+"""HTTP queries to the services, the gateway and the back ends. Local addresses are never asked through a proxy."""
 
 import http.client
-import ipaddress
 import json
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+
+from common.core.proxies import is_local
 
 TIMEOUT_S = 5.0
 OK, FIRST_ERROR = 200, 400
@@ -105,13 +106,6 @@ def is_up(url: str, *, timeout_s: float = 1.0) -> bool:
 
 
 def _opener(url: str) -> urllib.request.OpenerDirector:
-    # HTTP_PROXY without NO_PROXY would send queries about this machine to the proxy, which answers for itself.
-    direct = [urllib.request.ProxyHandler({})] if _is_loopback(urlsplit(url).hostname or "") else []
+    # HTTP_PROXY without NO_PROXY would send queries to the suite to the proxy, which answers for itself.
+    direct = [urllib.request.ProxyHandler({})] if is_local(urlsplit(url).hostname or "") else []
     return urllib.request.build_opener(_AnyStatus(), *direct)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

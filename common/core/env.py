@@ -1,8 +1,11 @@
 """Settings: environment variables, read once at startup, typed and validated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
+
+Number = TypeVar("Number", int, float)
 
 
 class SettingsError(Exception):
@@ -69,28 +72,23 @@ class Env:
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Return a number with low ≤ number ≤ high."""
-        value = self.text(name, _digits(default))
-        try:
-            number = float(value)
-        except ValueError:
-            raise SettingsError(
-                f"{name}={value!r} is not a number; use one from {_digits(low)} to {_digits(high)}"
-            ) from None
-        if not low <= number <= high:
-            raise SettingsError(
-                f"{name}={value!r} is out of range; use a number from {_digits(low)} to {_digits(high)}"
-            )
-        return number
+        return self._number(name, default, low, high, read=float, kind="number")
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """Return an integer with low ≤ number ≤ high."""
-        value = self.text(name, str(default))
+        return self._number(name, default, low, high, read=int, kind="whole number")
+
+    def _number(
+        self, name: str, default: Number, low: Number, high: Number, *, read: Callable[[str], Number], kind: str
+    ) -> Number:
+        value = self.text(name, _digits(default))
+        limits = f"{_digits(low)} to {_digits(high)}"
         try:
-            number = int(value)
+            number = read(value)
         except ValueError:
-            raise SettingsError(f"{name}={value!r} is not a whole number; use one from {low} to {high}") from None
+            raise SettingsError(f"{name}={value!r} is not a {kind}; use one from {limits}") from None
         if not low <= number <= high:
-            raise SettingsError(f"{name}={value!r} is out of range; use a whole number from {low} to {high}")
+            raise SettingsError(f"{name}={value!r} is out of range; use a {kind} from {limits}")
         return number
 
     def port(self, name: str, default: int) -> int:

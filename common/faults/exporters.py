@@ -40,10 +40,6 @@ class FaultySpanExporter(SpanExporter):
         """Shut the exporter down."""
         self._exporter.shutdown()
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
 
 class ClockSkewFilter(logging.Filter):
     """Sets the time of log records back by `clock_skew_s()` seconds."""

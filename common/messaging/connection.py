@@ -1,15 +1,18 @@
-"""The thread that owns pika's objects, and connections on it that are reopened whenever they are lost."""
+"""The thread that owns pika's objects, and connections on it: reopened whenever lost, sending with confirms."""
 
 import logging
+import math
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any
 
+import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.adapters.select_connection import IOLoop  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.adapters.utils.selector_ioloop_adapter import (  # type: ignore[import-untyped]  # pika ships no py.typed
     SelectorIOServicesAdapter,
@@ -17,16 +20,32 @@ from pika.adapters.utils.selector_ioloop_adapter import (  # type: ignore[import
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.connection import Connection  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.exceptions import ChannelClosedByBroker  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.frame import Method  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.core.pacing import Backoff
-from common.messaging.errors import BrokerUnavailable, MessagingError, explain
-from common.messaging.settings import Broker
+from common.messaging.errors import (
+    MISMATCH_CODES,
+    BrokerBlocked,
+    BrokerUnavailable,
+    MessagingError,
+    NotConfirmed,
+    Unroutable,
+    copy_error,
+    explain,
+    mismatch,
+)
 from common.messaging.tolerant import TolerantConnection
-from common.messaging.topology import MISMATCH_CODES, Queue, declare, mismatch
+from common.messaging.topology import Broker, Queue
 
 log = logging.getLogger(__name__)
 
+CONNECT_TIMEOUT_S = 5.0
+HANDSHAKE_TIMEOUT_S = 10.0
+# Long: reconnecting does not help while the alarm is on, the next connection is blocked as well.
+BLOCKED_TIMEOUT_S = 300.0
 ABORT_S = 0.5
+EXPIRY_INTERVAL_S = 0.2
 
 # A connection that ends sooner counts as one more failure; otherwise a broker that accepts connections and closes them
 # at once would be asked several times a second.
@@ -40,8 +59,24 @@ SET_UP_S = 10.0
 # These log each refused connection up to seven times, partly with a traceback, and each closed channel.
 _PIKA_CONNECTION_LOGGERS = ("pika.adapters", "pika.connection", "pika.channel")
 
-T = TypeVar("T")
 Work = Callable[[], None]
+
+
+def connection_parameters(broker: Broker, role: str) -> pika.ConnectionParameters:
+    """Return pika's parameters for one attempt to connect; `role` becomes part of the connection's name."""
+    return pika.ConnectionParameters(
+        host=broker.host,
+        port=broker.port,
+        virtual_host=broker.vhost,
+        credentials=pika.PlainCredentials(broker.user, broker.password),
+        heartbeat=broker.heartbeat_s,
+        connection_attempts=1,
+        retry_delay=0,
+        socket_timeout=CONNECT_TIMEOUT_S,
+        stack_timeout=HANDSHAKE_TIMEOUT_S,
+        blocked_connection_timeout=BLOCKED_TIMEOUT_S,
+        client_properties={"connection_name": f"{broker.connection_name} {role}".strip()},
+    )
 
 
 class IOLoopThread:
@@ -50,6 +85,8 @@ class IOLoopThread:
     def __init__(self, name: str) -> None:
         self.loop = IOLoop()
         self._connections: list[ReconnectingConnection] = []
+        self._calls: deque[Work] = deque()
+        self._woken = False
         self._ended = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -64,8 +101,13 @@ class IOLoopThread:
             self.call_soon_threadsafe(connection.open)
 
     def call_soon_threadsafe(self, work: Work) -> None:
-        """Run `work` on the thread; callable from any thread. Does nothing after stop()."""
-        self.loop.add_callback_threadsafe(partial(self._guard, work))
+        """Run `work` on the thread, in the order of the calls; from any thread. Does nothing after stop().
+
+        Many calls share one wake-up: it is a system call and a thread switch, which would cost more than publishing.
+        """
+        self._calls.append(work)
+        if not self._woken:
+            self._wake()
 
     def call_later(self, delay_s: float, work: Work) -> object:
         """Run `work` after `delay_s` seconds; only from this thread. Return a handle for cancel()."""
@@ -84,17 +126,28 @@ class IOLoopThread:
                 self.call_soon_threadsafe(last_resort)
                 self._thread.join(ABORT_S)
 
+    def _wake(self) -> None:
+        self._woken = True
+        self.loop.add_callback_threadsafe(self._run_calls)
+
+    def _run_calls(self) -> None:
+        # Cleared before looking: a call appended after the look finds it cleared and wakes the thread again.
+        self._woken = False
+        try:
+            for _ in range(len(self._calls)):
+                self._guard(self._calls.popleft())
+        finally:
+            if self._calls and not self._woken:
+                self._wake()
+
     def _close_connections(self) -> None:
-        remaining = set(self._connections)
-
-        def closed(connection: "ReconnectingConnection") -> None:
-            remaining.discard(connection)
-            if not remaining:
-                self._end()
-
         for connection in self._connections:
-            connection.close(partial(closed, connection))
-        if not remaining:
+            connection.close(partial(self._closed, connection))
+        self._closed()
+
+    def _closed(self, closed: "ReconnectingConnection | None" = None) -> None:
+        self._connections = [connection for connection in self._connections if connection is not closed]
+        if not self._connections:
             self._end()
 
     def _abort_connections(self) -> None:
@@ -123,37 +176,6 @@ class IOLoopThread:
         self.loop.close()
 
 
-class ThreadHandoff(Generic[T]):
-    """Passes items from any thread to `receive` on the loop's thread, in order, with one wake-up per batch.
-
-    A wake-up is a system call and a thread switch: one per message would cost more than the publishing itself.
-    """
-
-    def __init__(self, thread: IOLoopThread, receive: Callable[[T], None]) -> None:
-        self._thread = thread
-        self._receive = receive
-        self._items: deque[T] = deque()
-        self._woken = False
-
-    def put(self, item: T) -> None:
-        """Append an item and wake the thread, unless a wake-up is already pending."""
-        self._items.append(item)
-        if not self._woken:
-            self._woken = True
-            self._thread.call_soon_threadsafe(self._drain)
-
-    def _drain(self) -> None:
-        # Cleared before looking: an item appended after the look finds it cleared and wakes the thread again.
-        self._woken = False
-        try:
-            for _ in range(len(self._items)):
-                self._receive(self._items.popleft())
-        finally:
-            if self._items and not self._woken:  # one item failed; those behind it must not wait for the next put()
-                self._woken = True
-                self._thread.call_soon_threadsafe(self._drain)
-
-
 class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika ships no py.typed
     """pika's I/O services for one connection, which keep its socket: pika has no public way to end a connection whose
     broker does not read or answer, but it does notice the end of the stream.
@@ -162,23 +184,16 @@ class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika
     _socket: socket.socket | None = None
     _attempt: tuple[Any, socket.socket] | None = None
 
-    def connect_socket(self, sock: socket.socket, resolved_addr: Any, on_done: Any) -> Any:
+    def connect_socket(self, sock: socket.socket, *more: Any, **named: Any) -> Any:
         """Begin to connect a socket; pika's AbstractIOServices."""
-        reference = super().connect_socket(sock, resolved_addr, on_done)
+        reference = super().connect_socket(sock, *more, **named)
         self._attempt = reference, sock
         return reference
 
-    def create_streaming_connection(
-        self,
-        protocol_factory: Any,
-        sock: socket.socket,
-        on_done: Any,
-        ssl_context: Any = None,
-        server_hostname: Any = None,
-    ) -> Any:
+    def create_streaming_connection(self, protocol_factory: Any, sock: socket.socket, *more: Any, **named: Any) -> Any:
         """Start the stream on a socket that is connected; pika's AbstractIOServices."""
         self._socket = sock
-        return super().create_streaming_connection(protocol_factory, sock, on_done, ssl_context, server_hostname)
+        return super().create_streaming_connection(protocol_factory, sock, *more, **named)
 
     def end_stream(self) -> bool:
         """End the stream, which pika then reports as lost. Return False if there is none yet: nothing is reported."""
@@ -209,6 +224,7 @@ class ReconnectingConnection:
         self._connection: Connection | None = None
         self._declared_on: Channel | None = None
         self._is_up = False
+        self._declaring = False
         self._own_close = False
         self._open_timer: object | None = None
         self._set_up_timer: object | None = None
@@ -223,11 +239,6 @@ class ReconnectingConnection:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         thread.register(self)
 
-    @property
-    def is_set_up(self) -> bool:
-        """Whether nothing more is expected from the broker; while it is not so, SET_UP_S runs."""
-        return self.ready
-
     def on_channel_open(self, channel: Channel) -> None:
         """Use the channel; its queues are declared."""
         raise NotImplementedError
@@ -236,8 +247,15 @@ class ReconnectingConnection:
         """Forget the channel and its delivery tags."""
         raise NotImplementedError
 
-    def on_unblocked(self) -> None:
-        """React to the end of the broker's alarm."""
+    def send_waiting(self) -> None:
+        """Send what waited for the end of the broker's alarm."""
+
+    def set_up_done(self, *, ready: bool = True) -> None:
+        """End the time SET_UP_S: the broker has answered all that was asked in on_channel_open()."""
+        self.ready = ready
+        if self._set_up_timer is not None:
+            self._thread.cancel(self._set_up_timer)
+            self._set_up_timer = None
 
     def open(self) -> None:
         """Begin to connect. Whatever fails, the next attempt is scheduled."""
@@ -245,7 +263,7 @@ class ReconnectingConnection:
         try:
             self._io = _InterruptibleIO(self._thread.loop)
             self._connection = TolerantConnection(
-                self._broker.parameters(self._role),
+                connection_parameters(self._broker, self._role),
                 on_open_callback=self._connected,
                 on_open_error_callback=self._lost,
                 on_close_callback=self._lost,
@@ -275,10 +293,11 @@ class ReconnectingConnection:
         """End the stream without waiting for the broker. Return False if there is none."""
         return self._io is not None and self._io.end_stream()
 
-    def declare_again(self, on_done: Work) -> None:
+    def declare_again(self) -> None:
         """Declare the queues without a new connection: creates those that someone deleted, and updates `depths`."""
-        if self._is_up and self._declared_on is not None and self._declared_on.is_open:
-            declare(self._declared_on, self._queues, self._note_depth, on_done)
+        channel = self._declared_on
+        if self._is_up and not self._declaring and channel is not None and channel.is_open:
+            self._declare(channel, self._queues)
 
     def _connected(self, connection: Connection) -> None:
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
@@ -289,8 +308,6 @@ class ReconnectingConnection:
     def _check_set_up(self) -> None:
         """Abort a connection that is not usable by now; a graceful close may not be answered either."""
         self._set_up_timer = None
-        if self.is_set_up or self._connection is None:
-            return
         names = ", ".join(f"'{queue.name}'" for queue in self._queues)
         silent = f"no answer about {names} within {SET_UP_S:g} s"
         remedy = "if that lasts, delete the queue that does not answer (rabbitmqctl delete_queue)"
@@ -301,28 +318,41 @@ class ReconnectingConnection:
     def _channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._channel_closed)
         self._declared_on = channel
-        declare(channel, self._queues, self._note_depth, self._declared)
+        self._declare(channel, self._queues)
 
-    def _note_depth(self, queue: str, ready: int) -> None:
-        self.depths = {**self.depths, queue: ready}  # replaced, not changed: other threads read it
+    def _declare(self, channel: Channel, queues: Sequence[Queue]) -> None:
+        """Declare the queues in order; after a mismatch the broker closes the channel instead."""
+        self._declaring = bool(queues)
+        if not queues:
+            self._declared(channel)
+            return
+        first, *rest = queues
 
-    def _declared(self) -> None:
+        def declared(frame: Method) -> None:
+            # Replaced, not changed: other threads read it.
+            self.depths = {**self.depths, first.name: frame.method.message_count}
+            self._declare(channel, rest)
+
+        channel.queue_declare(first.name, durable=True, arguments=dict(first.arguments), callback=declared)
+
+    def _declared(self, channel: Channel) -> None:
+        if self._is_up:
+            return
         outage_s = time.monotonic() - self._since
         self._is_up = True
         self.last_error = None
         self._since = time.monotonic()
         log.info("broker connected", extra={"fields": self._fields(outage_s=round(outage_s, 3))})
-        self.on_channel_open(self._declared_on)
+        self.on_channel_open(channel)
 
     def _channel_closed(self, channel: Channel, reason: Exception) -> None:
         if channel is not self._declared_on:
             return  # closed by us, for a reason that is logged already
         # Once declared, the same codes mean something else: 406 is also an acknowledgement that came too late.
-        declaring = not self._is_up
-        if declaring and isinstance(reason, ChannelClosedByBroker) and reason.reply_code in MISMATCH_CODES:
-            self._close_and_retry(mismatch(reason.reply_text))
-        else:
-            self._close_and_retry(self._unavailable(reason))
+        error: MessagingError = self._unavailable(reason)
+        if not self._is_up and isinstance(reason, ChannelClosedByBroker) and reason.reply_code in MISMATCH_CODES:
+            error = mismatch(reason.reply_text)
+        self._close_and_retry(error)
 
     def _close_and_retry(self, error: MessagingError) -> None:
         self._down(error)
@@ -337,9 +367,7 @@ class ReconnectingConnection:
             self._down(self._unavailable(reason))
         self._own_close = False
         self._connection = self._io = None
-        if self._set_up_timer is not None:
-            self._thread.cancel(self._set_up_timer)
-            self._set_up_timer = None
+        self.set_up_done(ready=False)
         if self._on_closed is not None:
             self._down(BrokerUnavailable(f"{self._broker.address}: closed"))
             self._on_closed()
@@ -349,7 +377,9 @@ class ReconnectingConnection:
     def _down(self, error: MessagingError) -> None:
         """Notify the subclass once, and log when the reason changes: not one line per attempt in a long outage."""
         changed = self._is_up or str(error) != str(self.last_error)
-        was_up, self._is_up, self.ready, self.blocked, self._declared_on = self._is_up, False, False, False, None
+        was_up, self._is_up = self._is_up, False
+        self.ready = self.blocked = self._declaring = False
+        self._declared_on = None
         self.depths = {}
         self.last_error = error
         if was_up:
@@ -368,10 +398,137 @@ class ReconnectingConnection:
             log.warning("broker blocked", extra={"fields": self._fields()})
         else:
             log.info("broker unblocked", extra={"fields": self._fields()})
-            self.on_unblocked()
+            self.send_waiting()
 
     def _unavailable(self, reason: Exception) -> BrokerUnavailable:
         return BrokerUnavailable(f"{self._broker.address}: {explain(reason, self._broker.user)}")
 
     def _fields(self, **more: object) -> dict[str, object]:
         return {"broker": self._broker.address, "role": self._role, **more}
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message to be sent to `queue`; `done` is called once, with None for confirmed or with the error."""
+
+    queue: str
+    body: bytes
+    properties: pika.BasicProperties
+    deadline: float  # on time.monotonic()'s clock
+    done: Callable[[MessagingError | None], None]
+    sent: bool = False
+
+
+class ConfirmedSender(ReconnectingConnection):
+    """Sends with mandatory and publisher confirms; all methods run on the loop's thread.
+
+    What was sent but not confirmed when a connection ends is sent again on the next one, first and in order, until its
+    deadline. A message may therefore arrive twice, with the same message_id.
+    """
+
+    _channel: Channel | None = None
+    _last_tag = 0
+    _expiring = False
+
+    def __init__(self, thread: IOLoopThread, broker: Broker, role: str, queues: Sequence[Queue]) -> None:
+        super().__init__(thread, broker, role, queues)
+        self._waiting: deque[Outgoing] = deque()
+        self._unconfirmed: dict[int, Outgoing] = {}  # by delivery tag, ascending
+        # By queue, message_id and body: basic.return has no delivery tag, and a copied message may have no id, or one
+        # that another has as well.
+        self._returned: Counter[tuple[str, object, bytes]] = Counter()
+
+    def send(self, message: Outgoing) -> None:
+        """Send the message now, or as soon as there is a connection."""
+        self._waiting.append(message)
+        self.send_waiting()
+        if not self._expiring:
+            self._expiring = True
+            self._thread.call_later(EXPIRY_INTERVAL_S, self._expire)
+
+    def fail_all(self) -> None:
+        """Fail whatever is not confirmed yet."""
+        self._fail(math.inf)
+
+    def on_channel_open(self, channel: Channel) -> None:
+        """Select confirms; the first message is sent when the broker has agreed."""
+        self._last_tag = 0
+        channel.add_on_return_callback(self._on_return)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _selected: self._on_confirms_selected(channel))
+
+    def on_channel_lost(self) -> None:
+        """Put what was not confirmed in front of what waits."""
+        self._channel = None
+        self._waiting.extendleft(reversed(self._unconfirmed.values()))
+        self._unconfirmed.clear()
+        self._returned.clear()
+
+    def send_waiting(self) -> None:
+        """Send what waits, unless the alarm is on: the broker does not read then, it would pile up in the socket."""
+        channel = self._channel
+        if channel is None or self.blocked:
+            return
+        while self._waiting and channel.is_open:
+            message = self._waiting.popleft()
+            self._last_tag += 1
+            message.sent = True
+            self._unconfirmed[self._last_tag] = message
+            channel.basic_publish("", message.queue, message.body, message.properties, mandatory=True)
+
+    def _on_confirms_selected(self, channel: Channel) -> None:
+        self._channel = channel
+        self.set_up_done()
+        self.send_waiting()
+
+    def _on_confirm(self, frame: Method) -> None:
+        """Basic.Ack or Basic.Nack for one delivery tag, or with multiple=True for all up to it."""
+        tag: int = frame.method.delivery_tag
+        tags = [earlier for earlier in self._unconfirmed if earlier <= tag] if frame.method.multiple else [tag]
+        for confirmed in tags:
+            message = self._unconfirmed.pop(confirmed, None)
+            if message is not None:  # None: its deadline passed before the broker's answer arrived
+                message.done(self._error_of(message, isinstance(frame.method, Basic.Ack)))
+
+    def _error_of(self, message: Outgoing, accepted: bool) -> MessagingError | None:
+        key = (message.queue, message.properties.message_id, message.body)
+        if key in self._returned:  # each basic.return is for one message only
+            self._returned[key] -= 1
+            if not self._returned[key]:
+                del self._returned[key]
+            return Unroutable(f"no queue '{message.queue}'; it is declared again for the messages that follow")
+        if not accepted:
+            return NotConfirmed(f"rejected by the broker, queue '{message.queue}' may be full or without a leader")
+        return None
+
+    def _on_return(
+        self, _channel: Channel, method: Basic.Return, properties: pika.BasicProperties, body: bytes
+    ) -> None:
+        """Basic.Return precedes the Basic.Ack of the same message, which then means "handled", not "stored"."""
+        self._returned[method.routing_key, properties.message_id, body] += 1
+        self.declare_again()
+
+    def _expire(self) -> None:
+        self._fail(time.monotonic())
+        self._expiring = bool(self._waiting or self._unconfirmed)
+        if self._expiring:
+            self._thread.call_later(EXPIRY_INTERVAL_S, self._expire)
+
+    def _fail(self, now: float) -> None:
+        """Fail the messages whose deadline is not after `now`."""
+        due = [message for message in self._waiting if message.deadline <= now]
+        if due:
+            self._waiting = deque(message for message in self._waiting if message.deadline > now)
+        for tag, message in list(self._unconfirmed.items()):
+            if message.deadline <= now:
+                due.append(self._unconfirmed.pop(tag))
+        for message in due:
+            message.done(self._why_not_confirmed(message))
+
+    def _why_not_confirmed(self, message: Outgoing) -> MessagingError:
+        if message.sent:
+            return NotConfirmed(f"sent to queue '{message.queue}' but not confirmed in time, it may have arrived")
+        if self.blocked:
+            return BrokerBlocked("the broker blocks publishers, its memory or disk alarm is on")
+        if self.last_error is not None:
+            return copy_error(self.last_error)
+        return BrokerUnavailable("not sent in time")

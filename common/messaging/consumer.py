@@ -14,14 +14,11 @@ from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships n
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import telemetry
-from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff
+from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing, ReconnectingConnection
 from common.messaging.errors import MessagingError, QueueMismatch
-from common.messaging.handler import Disposition, InstrumentedHandler
-from common.messaging.headers import Delivery, Message, copied
-from common.messaging.publisher import ConfirmedSender, Outgoing
-from common.messaging.settings import Broker
-from common.messaging.topology import dead_name, dead_queue, retry_queue, work_queue
+from common.messaging.handler import Delivery, Disposition, InstrumentedHandler, Message, copied
+from common.messaging.telemetry import observe_depths, queue_labels
+from common.messaging.topology import Broker, dead_name, dead_queue, retry_queue, work_queue
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +69,7 @@ class Consumer:
     ) -> None:
         self._dead = dead_name(queue)
         self._handler = InstrumentedHandler(
-            broker,
-            queue,
-            handle,
-            tracer=tracer,
-            meter=meter,
-            attempts=attempts,
-            max_redeliveries=max_redeliveries,
-            max_body_bytes=max_body_bytes,
-            clock=clock,
+            broker, queue, handle, tracer, meter, attempts, max_redeliveries, max_body_bytes, clock
         )
         self._thread = IOLoopThread("consumer")
         self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")
@@ -90,13 +79,15 @@ class Consumer:
         self._mover = ConfirmedSender(
             self._thread, broker, "consumer moves", [retry_queue(queue, retry_delay_s), dead_queue(queue)]
         )
-        self._handled = ThreadHandoff(self._thread, self._acknowledge_or_move)
-        self._retried = telemetry.messages_retried(meter)
-        self._dead_lettered = telemetry.messages_dead_lettered(meter)
-        self._labels = telemetry.queue_labels(queue)
+        self._retried = meter.create_counter(
+            "mythical_messages_retried", "{message}", "Messages moved to the retry queue after a failure."
+        )
+        self._dead_lettered = meter.create_counter(
+            "mythical_messages_dead_lettered", "{message}", "Messages moved to the dead-letter queue."
+        )
+        self._labels = queue_labels(queue)
         self._depth_interval_s = depth_interval_s
-        telemetry.observe_depths(meter, lambda: self.depths)
-        self._workers.start()
+        observe_depths(meter, lambda: self.depths)
         self._thread.start()
         self._thread.call_soon_threadsafe(self._refresh_depths)
 
@@ -137,32 +128,29 @@ class Consumer:
         """Declare the queues again: the answers have the number of ready messages. Not while nothing is answered."""
         for connection in (self._receiver, self._mover):
             if not connection.blocked:
-                connection.declare_again(lambda: None)
+                connection.declare_again()
         self._thread.call_later(self._depth_interval_s, self._refresh_depths)
 
     def _work(self, delivery: Delivery) -> None:
         """On a worker's thread; skip what the broker will deliver again anyway, because its connection is lost."""
         if not self._receiver.can_acknowledge(delivery):
             return
-        if delivery.redelivered and self._can_count():
+        # Redelivered messages are handled uncounted while copies cannot be sent, or the queue would stop.
+        can_count = not (self._mover.blocked or isinstance(self._mover.last_error, QueueMismatch))
+        if delivery.redelivered and can_count:
             disposition = self._handler.count_redelivery(delivery)
         else:
             disposition = self._handler.process(delivery)
-        self._handled.put((delivery, disposition))
+        self._thread.call_soon_threadsafe(partial(self._acknowledge_or_move, delivery, disposition))
 
-    def _can_count(self) -> bool:
-        """Whether copies can be sent; otherwise redelivered messages are handled uncounted, or the queue would stop."""
-        return not (self._mover.blocked or isinstance(self._mover.last_error, QueueMismatch))
-
-    def _acknowledge_or_move(self, handled: tuple[Delivery, Disposition]) -> None:
-        delivery, disposition = handled
-        if disposition.move_to is None:
+    def _acknowledge_or_move(self, delivery: Delivery, disposition: Disposition) -> None:
+        """Acknowledge the message; if it is to be moved, when the broker has confirmed the copy: it is never lost."""
+        queue = disposition.move_to
+        if queue is None:
             self._receiver.acknowledge(delivery)
-        elif self._receiver.can_acknowledge(delivery):
-            self._move(delivery, disposition.move_to, disposition)
-
-    def _move(self, delivery: Delivery, queue: str, disposition: Disposition) -> None:
-        """Send a copy, and acknowledge the original when the broker has confirmed the copy: it is never lost."""
+            return
+        if not self._receiver.can_acknowledge(delivery):
+            return
 
         def done(error: MessagingError | None) -> None:
             if error is None:
@@ -176,7 +164,7 @@ class Consumer:
                 log.warning("could not requeue or dead-letter the message", extra={"fields": fields})
                 retry = partial(self._workers.submit, delivery)  # to decide again whether it can be counted
                 if not disposition.redelivery:
-                    retry = partial(self._move, delivery, queue, disposition)
+                    retry = partial(self._acknowledge_or_move, delivery, disposition)
                 self._thread.call_later(MOVE_RETRY_S, retry)
 
         properties = copied(
@@ -219,11 +207,6 @@ class DeliveryReceiver(ReconnectingConnection):
         """How many messages were received over the present connection and not acknowledged yet."""
         return len(self._unacked)
 
-    @property
-    def is_set_up(self) -> bool:
-        """Whether messages arrive, or are not wanted any more."""
-        return self.ready or self._stopping
-
     def can_acknowledge(self, delivery: Delivery) -> bool:
         """Whether the delivery's channel is still open; if not, the broker delivers the message again."""
         return delivery.channel is self._channel
@@ -247,12 +230,13 @@ class DeliveryReceiver(ReconnectingConnection):
     def on_channel_open(self, channel: Channel) -> None:
         """Consume, with at most `prefetch` unacknowledged messages."""
         if self._stopping:
+            self.set_up_done(ready=False)
             return
         self._channel = channel
         channel.add_on_cancel_callback(lambda _frame: self.reconnect("the queue was deleted or moved"))
         channel.basic_qos(prefetch_count=self._prefetch)
         self._consumer_tag = channel.basic_consume(
-            self._queue, self._on_message, callback=lambda _consuming: self._on_consuming()
+            self._queue, self._on_message, callback=lambda _consuming: self.set_up_done()
         )
 
     def on_channel_lost(self) -> None:
@@ -260,9 +244,6 @@ class DeliveryReceiver(ReconnectingConnection):
         self._channel = None
         self._unacked.clear()
         self._on_stopped()
-
-    def _on_consuming(self) -> None:
-        self.ready = True
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
         self._unacked.add(method.delivery_tag)
@@ -280,9 +261,6 @@ class Workers(Generic[T]):
         self._work = work
         self._items: SimpleQueue[T | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(count)]
-
-    def start(self) -> None:
-        """Start the threads."""
         for thread in self._threads:
             thread.start()
 

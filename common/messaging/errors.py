@@ -1,37 +1,44 @@
 """The errors of messaging, and one line for each cause."""
 
+import re
 import socket
 
-from pika.adapters.utils.connection_workflow import (  # type: ignore[import-untyped]  # pika ships no py.typed
-    AMQPConnectionWorkflowFailed,
-    AMQPConnectorException,
-    AMQPConnectorStackTimeout,
-)
-from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no py.typed
-    AMQPError,
-    ConnectionClosedByBroker,
-    ConnectionOpenAborted,
-    IncompatibleProtocolError,
-    ProbableAccessDeniedError,
-    ProbableAuthenticationError,
-    StreamLostError,
+from pika import exceptions as amqp  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.adapters.utils import (  # type: ignore[import-untyped]  # pika ships no py.typed
+    connection_workflow as workflow,
 )
 
-ACCESS_REFUSED = 403  # AMQP 0-9-1 reply code "access-refused"
+# AMQP 0-9-1 reply codes.
+ACCESS_REFUSED = 403
+MISMATCH_CODES = (405, 406)  # an exclusive queue of another connection; declared with other properties
+
 MAX_LINE_LENGTH = 300
+
+# RabbitMQ's text: PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'messages' in vhost '/': received
+# none but current is the value 'quorum' of type 'longstr'
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' for queue '(?P<queue>[^']+)'"
+    r".*?: received (?P<wanted>.+) but current is (?P<found>.+)",
+    re.DOTALL,
+)
+_MILLISECONDS = re.compile(r"'(\d+)'")
+_TYPED_VALUE = re.compile(r"the value (.+?) of type '\w+'")
 
 _REFUSED = "access refused for user '{user}', check name and password"
 _SILENT = "no answer in time"
 _KNOWN: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "connection refused, nothing listens there"),
     (TimeoutError, _SILENT),
-    (AMQPConnectorStackTimeout, _SILENT),
-    (ConnectionOpenAborted, _SILENT),
-    (IncompatibleProtocolError, "closed the connection before the AMQP handshake, is it a RabbitMQ that is running?"),
+    (workflow.AMQPConnectorStackTimeout, _SILENT),
+    (amqp.ConnectionOpenAborted, _SILENT),
+    (
+        amqp.IncompatibleProtocolError,
+        "closed the connection before the AMQP handshake, is it a RabbitMQ that is running?",
+    ),
     (socket.gaierror, "host name not found"),
-    (ProbableAuthenticationError, _REFUSED),
-    (ProbableAccessDeniedError, "user '{user}' may not use the virtual host"),
-    (StreamLostError, "connection lost"),
+    (amqp.ProbableAuthenticationError, _REFUSED),
+    (amqp.ProbableAccessDeniedError, "user '{user}' may not use the virtual host"),
+    (amqp.StreamLostError, "connection lost"),
 )
 
 
@@ -82,11 +89,28 @@ def explain(error: BaseException, user: str) -> str:
     for kind, line in _KNOWN:
         if isinstance(cause, kind):
             return line.format(user=user)
-    if isinstance(cause, ConnectionClosedByBroker):
+    if isinstance(cause, amqp.ConnectionClosedByBroker):
         if cause.reply_code == ACCESS_REFUSED:
             return _REFUSED.format(user=user)
         return one_line(f"closed by the broker: {cause.reply_code} {cause.reply_text}")
     return one_line(f"{type(cause).__name__}: {cause}".removesuffix(": "))
+
+
+def mismatch(reply_text: str) -> QueueMismatch:
+    """Return the broker's rejection of a declaration as one line: which queue, what differs, what to do."""
+    found = _INEQUIVALENT.search(_TYPED_VALUE.sub(r"\1", reply_text))
+    if not found:
+        return QueueMismatch(one_line(f"a queue is declared differently or locked by another client: {reply_text}"))
+    argument, queue, wanted, actual = found.groups()
+    remedy = "delete it once it is empty"
+    if argument == "x-message-ttl" and (delay := _MILLISECONDS.fullmatch(actual)):
+        remedy = f"set the retry delay back to {int(delay[1]) / 1000:g} s, or delete the queue once it is empty"
+    return QueueMismatch(
+        one_line(
+            f"queue '{queue}' exists but is declared differently: {argument} is {actual}, expected {wanted}; "
+            f"{remedy} (rabbitmqctl delete_queue {queue}), or use another virtual host"
+        )
+    )
 
 
 def one_line(text: str) -> str:
@@ -97,11 +121,13 @@ def one_line(text: str) -> str:
 def _innermost(error: BaseException) -> BaseException:
     """Return the cause inside pika's nested exceptions; that of the last attempt, if it tried several addresses."""
     while True:
-        if isinstance(error, AMQPConnectionWorkflowFailed) and error.exceptions:
+        if isinstance(error, workflow.AMQPConnectionWorkflowFailed) and error.exceptions:
             error = error.exceptions[-1]
-        elif isinstance(error, AMQPConnectorException) and isinstance(getattr(error, "exception", None), BaseException):
+        elif isinstance(error, workflow.AMQPConnectorException) and isinstance(
+            getattr(error, "exception", None), BaseException
+        ):
             error = error.exception
-        elif isinstance(error, AMQPError) and error.args and isinstance(error.args[0], BaseException):
+        elif isinstance(error, amqp.AMQPError) and error.args and isinstance(error.args[0], BaseException):
             error = error.args[0]
         else:
             return error

@@ -1,17 +1,14 @@
 """Spans and metrics of messages, named by the OpenTelemetry semantic conventions where those have a name."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
-from common.messaging.settings import Broker
-
-# Names the suite's traces have always had; the conventions would say "publish messages" and "process messages".
-PUBLISH_SPAN = "publish_to_queue"
-PROCESS_SPAN = "process_message"
+from common.messaging.topology import Broker
 
 # A confirm takes about a millisecond on an idle local broker and the whole deadline while the broker is unavailable.
 PUBLISH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -20,18 +17,23 @@ PROCESS_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1
 # A message is recorded at once, or after the backlog of a burst; above ten minutes the exact age does not matter.
 AGE_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
-Attributes = dict[str, AttributeValue]
 
-
-def publish_attributes(broker: Broker, queue: str, message_id: str, size: int) -> Attributes:
-    """Return the attributes of a producer span (semantic conventions, messaging and RabbitMQ)."""
-    return _attributes(broker, queue, ("send", "publish"), message_id, size)
-
-
-def process_attributes(broker: Broker, queue: str, message_id: str | None, size: int, tag: int) -> Attributes:
-    """Return the attributes of a consumer span; `tag` is the delivery tag, unique only within its channel."""
-    attributes = _attributes(broker, queue, ("process", "process"), message_id, size)
-    attributes["messaging.rabbitmq.message.delivery_tag"] = tag
+def span_attributes(
+    broker: Broker, queue: str, operation: str, message_id: str | None, size: int
+) -> dict[str, AttributeValue]:
+    """Return the attributes of a span whose `operation` is "publish" or "process"; `size` is that of the body."""
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.type": "send" if operation == "publish" else operation,
+        "messaging.operation.name": operation,
+        "messaging.destination.name": queue,
+        "messaging.rabbitmq.destination.routing_key": queue,
+        "messaging.message.body.size": size,
+        "server.address": broker.host,
+        "server.port": broker.port,
+    }
+    if message_id is not None:
+        attributes["messaging.message.id"] = message_id
     return attributes
 
 
@@ -46,43 +48,24 @@ def error_type(error: BaseException) -> str:
     return type(error).__qualname__
 
 
-def _attributes(
-    broker: Broker, queue: str, operation: tuple[str, str], message_id: str | None, size: int
-) -> Attributes:
-    kind, name = operation
-    attributes: Attributes = {
-        "messaging.system": "rabbitmq",
-        "messaging.operation.type": kind,
-        "messaging.operation.name": name,
-        "messaging.destination.name": queue,
-        "messaging.rabbitmq.destination.routing_key": queue,
-        "messaging.message.body.size": size,
-        "server.address": broker.host,
-        "server.port": broker.port,
-    }
-    if message_id is not None:
-        attributes["messaging.message.id"] = message_id
-    return attributes
-
-
-class OperationMetrics:
-    """A counter and a histogram that are always recorded together."""
-
-    def __init__(self, counter: Counter, histogram: Histogram, queue: str, operation: str) -> None:
-        self._counter = counter
-        self._histogram = histogram
-        self._labels = {**queue_labels(queue), "messaging.operation.name": operation}
-
-    def record(self, seconds: float, error: BaseException | None, context: Context) -> None:
-        """Count one message that took `seconds`; `context` holds its span, which becomes the exemplar."""
-        labels = self._labels if error is None else {**self._labels, "error.type": error_type(error)}
-        self._counter.add(1, labels, context)
-        self._histogram.record(seconds, labels, context)
-
-
 def queue_labels(queue: str) -> dict[str, str]:
     """Return the attributes of every series of a queue; nothing of a message's content."""
     return {"messaging.system": "rabbitmq", "messaging.destination.name": queue}
+
+
+@dataclass(frozen=True)
+class OperationMetrics:
+    """A counter and a histogram that are always recorded together."""
+
+    counter: Counter
+    histogram: Histogram
+    labels: dict[str, str]
+
+    def record(self, seconds: float, error: BaseException | None, context: Context | None = None) -> None:
+        """Count one message that took `seconds`; the span of `context`, by default the current one, is the exemplar."""
+        labels = self.labels if error is None else {**self.labels, "error.type": error_type(error)}
+        self.counter.add(1, labels, context)
+        self.histogram.record(seconds, labels, context)
 
 
 def publish_metrics(
@@ -109,7 +92,7 @@ def publish_metrics(
         "From publish() until the broker confirmed or the message failed.",
         explicit_bucket_boundaries_advisory=PUBLISH_SECONDS,
     )
-    return OperationMetrics(sent, duration, queue, "publish")
+    return OperationMetrics(sent, duration, {**queue_labels(queue), "messaging.operation.name": "publish"})
 
 
 def process_metrics(meter: Meter, queue: str) -> OperationMetrics:
@@ -123,31 +106,7 @@ def process_metrics(meter: Meter, queue: str) -> OperationMetrics:
         "Time the application worked on a message.",
         explicit_bucket_boundaries_advisory=PROCESS_SECONDS,
     )
-    return OperationMetrics(consumed, duration, queue, "process")
-
-
-def message_age(meter: Meter) -> Histogram:
-    """Create the histogram of how many seconds old messages are when their work is done."""
-    return meter.create_histogram(
-        "mythical_message_age",
-        "s",
-        "From publish() until the message was processed.",
-        explicit_bucket_boundaries_advisory=AGE_SECONDS,
-    )
-
-
-def messages_retried(meter: Meter) -> Counter:
-    """Create the counter of messages that were moved to the retry queue."""
-    return meter.create_counter(
-        "mythical_messages_retried", "{message}", "Messages moved to the retry queue after a failure."
-    )
-
-
-def messages_dead_lettered(meter: Meter) -> Counter:
-    """Create the counter of messages that were moved to the dead-letter queue."""
-    return meter.create_counter(
-        "mythical_messages_dead_lettered", "{message}", "Messages moved to the dead-letter queue."
-    )
+    return OperationMetrics(consumed, duration, {**queue_labels(queue), "messaging.operation.name": "process"})
 
 
 def observe_depths(meter: Meter, depths: Callable[[], Mapping[str, int]]) -> None:

@@ -41,14 +41,12 @@ class TolerantConnection(SelectConnection):  # type: ignore[misc]  # pika ships 
 
     def _read_frame(self) -> tuple[int, Frame | None]:
         try:
-            consumed: int
-            consumed, frame = super()._read_frame()
+            return super()._read_frame()  # type: ignore[no-any-return]
         except CODEC_ERRORS:
             replaced = without_properties(self._frame_buffer)
             if replaced is None:
                 raise
             return replaced
-        return consumed, frame
 
 
 def without_properties(data: bytes) -> tuple[int, Header] | None:

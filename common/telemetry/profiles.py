@@ -4,12 +4,9 @@ Samples that are taken while a span runs are labelled with its id, so that a tra
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 from weakref import ref
 
 import requests
@@ -18,9 +15,11 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
+from common.core.proxies import bypass_proxies
+
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SAMPLE_RATE_HZ = 100
 # To connect and to read, in seconds: together less than the ten seconds between two checks.
 CHECK_TIMEOUT_S = (2.0, 7.0)
 
@@ -38,53 +37,56 @@ LabelCall = Callable[[str, str], object]
 
 
 class Profiles:
-    """The profiler of this process, running or not; the library allows one per process."""
+    """The profiler of this process, running or not; the library allows one per process.
 
-    def __init__(self, *, running: bool, health: "_ServerHealth | None" = None) -> None:
-        self.running = running
-        self._health = health
+    While it runs, it checks at each interval whether the server responds, and logs one line when that changes. Any
+    response below 500 counts: what is at the root differs between Pyroscope and its receivers. A push that is rejected
+    while the server is healthy shows in the library's own lines, with LOG_LEVEL=DEBUG.
+    """
 
-    @classmethod
-    def start(
-        cls,
+    def __init__(
+        self,
         service: str,
         server_address: str,
         tags: Mapping[str, str],
         *,
-        sample_rate: int = 100,
         memory: bool = False,
         upload_interval_s: int = 10,
-    ) -> "Profiles":
+    ) -> None:
         """Start to sample and push under the service's name; with an empty address nothing is started.
 
-        `server_address` is a URL, `tags` become labels of each profile, `sample_rate` is in Hz. Threads on the CPU
-        that hold the interpreter lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation
-        profiles, which slow code that allocates much by about 30 %.
+        `server_address` is a URL, `tags` become labels of each profile. Threads on the CPU that hold the interpreter
+        lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation profiles, which slow code
+        that allocates much by about 30 %.
 
         A profile whose push fails is lost. Call it in the process that does the work, after any fork: the sampler is a
         thread and does not survive one.
         """
+        self.running = False
+        self._address = server_address
+        self._interval_s = upload_interval_s
+        self._stop = threading.Event()
         if not server_address:
-            return cls(running=False)
+            return
         import pyroscope  # here, as its native library needs memory that a process without profiles can save
 
-        _bypass_proxies_on_loopback(server_address)
+        bypass_proxies(server_address)
         # The library logs natively to standard error, one line for each push that failed: every ten seconds while the
-        # server is unavailable. Those are for debugging; `_ServerHealth` logs the changes of state.
+        # server is unavailable. Those are for debugging; `_check_server` logs the changes of state.
         logging.getLogger("pyroscope").setLevel(logging.ERROR)
-        running = pyroscope.configure(
+        self.running = pyroscope.configure(
             application_name=service,
             server_address=server_address,
             tags=dict(tags),
-            sample_rate=sample_rate,
+            sample_rate=SAMPLE_RATE_HZ,
             upload_interval=upload_interval_s,
             mem_enabled=memory,
             enable_logging=log.isEnabledFor(logging.DEBUG),
         )
-        if not running:
+        if self.running:
+            threading.Thread(target=self._check_server, name="profiles-health", daemon=True).start()
+        else:
             log.warning("Profiles are not pushed: this process pushes profiles already.")
-            return cls(running=False)
-        return cls(running=True, health=_ServerHealth(server_address, upload_interval_s))
 
     def span_processor(self) -> "ProfileLabelProcessor | None":
         """Return the processor that labels samples with spans, or None if no profiles are taken."""
@@ -105,32 +107,13 @@ class Profiles:
         import pyroscope
 
         self.running = False
-        if self._health:
-            self._health.close()
+        self._stop.set()
         last_push = threading.Thread(target=pyroscope.shutdown, name="profiles-close", daemon=True)
         last_push.start()
         last_push.join(timeout_s)
         return not last_push.is_alive()
 
-
-class _ServerHealth:
-    """Checks at each interval whether the server responds, and logs one line when that changes.
-
-    Any response below 500 counts: what is at the root differs between Pyroscope and its receivers. A push that is
-    rejected while the server is healthy shows in the library's own lines, with LOG_LEVEL=DEBUG.
-    """
-
-    def __init__(self, server_address: str, interval_s: float) -> None:
-        self._address = server_address
-        self._interval_s = interval_s
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="profiles-health", daemon=True).start()
-
-    def close(self) -> None:
-        """Stop checking; a request under way ends by itself."""
-        self._stop.set()
-
-    def _run(self) -> None:
+    def _check_server(self) -> None:
         failed = False
         while not self._stop.wait(self._interval_s):
             problem = self._problem()
@@ -152,17 +135,6 @@ class _ServerHealth:
         except requests.RequestException as error:
             return type(error).__name__
         return "" if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else f"status {response.status_code}"
-
-
-def _bypass_proxies_on_loopback(address: str) -> None:
-    """Add the host to NO_PROXY if it is this machine: a proxy would look for it on its own.
-
-    The library has no parameter for it, and reads the variable in either case of its name, once, in configure().
-    """
-    host = urlsplit(address).hostname or ""
-    if host in LOOPBACK and getproxies():
-        bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{bypassed},{host}".lstrip(",")
 
 
 class ProfileLabelProcessor(SpanProcessor):

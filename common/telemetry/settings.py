@@ -7,19 +7,20 @@ the SDK: that would cost it 40 MB.
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from common.core.env import Env
 from common.telemetry.standard_variables import check_standard_variables
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk._logs.export import LogRecordExporter
-    from opentelemetry.sdk.metrics.export import MetricExporter
-    from opentelemetry.sdk.trace.export import SpanExporter
-
 Signal = Literal["traces", "metrics", "logs"]
 
+SIGNALS = ("TRACES", "METRICS", "LOGS")
 PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
+EXPORTERS = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+}
 
 # The SDK's own default, and the size of a batch, below which its queue must not be.
 OTLP_QUEUE_LINES, OTLP_BATCH_LINES = 2048, 512
@@ -46,27 +47,19 @@ class Collector:
         path = f"/v1/{signal}" if self.protocol_of(signal) == "http/protobuf" else ""
         return f"http://{self.host}:{self.port}{path}"
 
+    def addresses(self) -> list[str]:
+        """Return each address that a signal may go to, for the proxies to bypass where it is local."""
+        names = ["OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{each}_ENDPOINT" for each in SIGNALS)]
+        return [f"http://{self.host}:{self.port}", *(os.environ.get(name, "") for name in names)]
+
     def protocol_of(self, signal: Signal) -> str:
         """Return the signal's own protocol, read as leniently as collector() checked it, or that of all signals."""
         return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip().lower() or self.protocol
 
-    def span_exporter(self) -> "SpanExporter":
-        """Return an exporter of spans."""
-        exporter: SpanExporter = self._exporter("traces", "trace_exporter", "OTLPSpanExporter")
-        return exporter
-
-    def metric_exporter(self) -> "MetricExporter":
-        """Return an exporter of metrics."""
-        exporter: MetricExporter = self._exporter("metrics", "metric_exporter", "OTLPMetricExporter")
-        return exporter
-
-    def log_exporter(self) -> "LogRecordExporter":
-        """Return an exporter of log records."""
-        exporter: LogRecordExporter = self._exporter("logs", "_log_exporter", "OTLPLogExporter")
-        return exporter
-
-    def _exporter(self, signal: Signal, module: str, name: str) -> Any:
+    def exporter(self, signal: Signal) -> Any:
+        """Return the SDK's exporter of a signal."""
         # Imported when wanted: the gRPC exporter alone costs 38 MB, the HTTP one 24 MB.
+        module, name = EXPORTERS[signal]
         protocol = PROTOCOLS[self.protocol_of(signal)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
         return getattr(exporters, name)(endpoint=self.endpoint(signal))
@@ -139,7 +132,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
 def collector(env: Env) -> Collector:
     """Read the collector's settings; raises SettingsError for a protocol that the SDK for Python lacks."""
     protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", tuple(PROTOCOLS))
-    for signal in ("TRACES", "METRICS", "LOGS"):
+    for signal in SIGNALS:
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
     return Collector(
         host=env.text("TRACING_COLLECTOR_HOST", "localhost"),

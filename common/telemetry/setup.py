@@ -19,6 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
+from common.core.proxies import bypass_proxies
 from common.fast import flask as fast_flask
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
@@ -80,6 +81,7 @@ def start_telemetry(
     exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
     """
     remove_unset(os.environ)
+    bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
     set_default_conventions()
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
@@ -90,7 +92,7 @@ def start_telemetry(
 
     labels = {"service_name": name, "job": job, "namespace": settings.namespace}
     handler = start_logs(settings.logs, labels=labels, resource=described, collector=settings.collector, meter=meter)
-    profiles = Profiles.start(
+    profiles = Profiles(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
@@ -142,7 +144,7 @@ def _meters(
     settings: TelemetrySettings, described: Resource, silent: Callable[[], bool], *, fast: bool
 ) -> tuple[MeterProvider, FastMeterProvider | MeterProvider, LatestMetrics]:
     """Return the SDK's provider, the one to register, and the function that returns the latest metrics."""
-    exporter = settings.collector.metric_exporter() if settings.enabled and settings.metrics else None
+    exporter = settings.collector.exporter("metrics") if settings.enabled and settings.metrics else None
     start = partial(
         meter_provider,
         described,
@@ -167,13 +169,13 @@ def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerP
 
 
 def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:
-    exporter = None
+    exporter: SpanExporter | None = None
     if fast and collector.protocol_of("traces") == "grpc":
         # Imported when used: gRPC takes 20 MB.
         from common.fast.exporter import plaintext_grpc_exporter
 
         exporter = plaintext_grpc_exporter(collector.endpoint("traces"))
-    return exporter or collector.span_exporter()
+    return exporter or collector.exporter("traces")
 
 
 class _NoPropagator(CompositePropagator):

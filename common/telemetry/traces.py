@@ -71,7 +71,3 @@ class CountingSpanExporter(SpanExporter):
     def shutdown(self) -> None:
         """Shut the exporter down."""
         self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)

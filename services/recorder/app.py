@@ -10,7 +10,7 @@ from opentelemetry import metrics, trace
 from common.faults import CLOCK_SHIFT, Faults
 from common.faults.exporters import ClockSkewFilter, FaultySpanExporter, skewed_clock
 from common.faults.interface import register_fault_telemetry
-from common.messaging import Consumer
+from common.messaging.consumer import Consumer
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from common.core.env import Env
-from common.messaging.settings import Broker, broker
+from common.messaging.topology import Broker, broker
 from services.config import ServiceConfig, load_shared
 
 SERVICE = "mythical-recorder"

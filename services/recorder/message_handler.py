@@ -11,7 +11,8 @@ from opentelemetry.metrics import Meter
 
 from common.core.endpoints import EndpointSet
 from common.faults import SLOW_BEASTS, SLOW_CONSUMER, SLOW_PROCESSING, Faults
-from common.messaging import Message, PoisonMessage
+from common.messaging.errors import PoisonMessage
+from common.messaging.handler import Message
 from services.recorder.faults import MemoryLeak, StuckConsumer
 
 log = logging.getLogger(__name__)

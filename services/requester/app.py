@@ -11,7 +11,7 @@ from opentelemetry import metrics, trace
 from common.faults import SILENT_TELEMETRY, Faults
 from common.faults.exporters import FaultySpanExporter
 from common.faults.interface import register_fault_telemetry
-from common.messaging import Publisher
+from common.messaging.publisher import Publisher
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from common.core.env import Env, SettingsError
-from common.messaging.settings import Broker, broker
+from common.messaging.topology import Broker, broker
 from services.config import ServiceConfig, load_shared
 
 SERVICE = "mythical-requester"

@@ -12,7 +12,8 @@ from opentelemetry.trace import SpanContext
 
 from common.core.endpoints import EndpointSet
 from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
-from common.messaging import MessagingError, Publisher
+from common.messaging.errors import MessagingError
+from common.messaging.publisher import Publisher
 from services.requester.client import Client, RequestFailed
 from services.requester.danger_gauge import DangerGauge
 from services.requester.traffic_plan import Round

@@ -13,7 +13,8 @@ from pathlib import Path
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from common.messaging import Broker, Publisher
+from common.messaging.publisher import Publisher
+from common.messaging.topology import Broker
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import wait_ready
 

@@ -17,8 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pika.adapters.blocking_connection import BlockingChannel  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Broker, Consumer, Message, Publisher, QueueMismatch
-from common.messaging.topology import dead_name, retry_name
+from common.messaging.connection import connection_parameters
+from common.messaging.consumer import Consumer
+from common.messaging.errors import QueueMismatch
+from common.messaging.handler import Message
+from common.messaging.publisher import Publisher
+from common.messaging.topology import Broker, dead_name, retry_name
 from local.servers.binaries import rabbitmq_binary
 from local.servers.rabbitmq import RabbitMQ
 
@@ -131,7 +135,7 @@ class Rig:
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
         """A plain channel, for what the package itself would not do; what is published on it is confirmed."""
-        connection = pika.BlockingConnection(self.broker.parameters("test"))
+        connection = pika.BlockingConnection(connection_parameters(self.broker, "test"))
         try:
             yield confirming(connection)
         finally:

@@ -10,7 +10,8 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 from opentelemetry.trace import StatusCode
 
-from common.messaging import Message, PoisonMessage, QueueMismatch
+from common.messaging.errors import PoisonMessage, QueueMismatch
+from common.messaging.handler import Message
 from common.messaging.topology import dead_name, retry_name
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Gate, Recorder, Rig, rabbitmqctl, until, wait_ready

@@ -13,7 +13,8 @@ from functools import partial
 
 import pytest
 
-from common.messaging import BrokerUnavailable, NotConfirmed, Publisher
+from common.messaging.errors import BrokerUnavailable, NotConfirmed
+from common.messaging.publisher import Publisher
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, until
 

@@ -11,17 +11,17 @@ import pytest
 from opentelemetry import baggage, context
 from opentelemetry.trace import SpanKind, StatusCode
 
-from common.messaging import (
-    Broker,
+from common.messaging.errors import (
     BrokerBlocked,
     BrokerUnavailable,
     NotConfirmed,
-    Publisher,
     PublisherClosed,
     QueueMismatch,
     TooManyInFlight,
     Unroutable,
 )
+from common.messaging.publisher import Publisher
+from common.messaging.topology import Broker
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, until, wait_ready
 

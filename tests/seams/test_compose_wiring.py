@@ -14,6 +14,8 @@ FILES = [BASE, *(layer_file(layer) for layer in LAYERS)]
 ALLOY = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "alloy").glob("*.alloy"))}
 READ_BY_ALLOY = {name for content in ALLOY.values() for name in re.findall(r'sys\.env\("(\w+)"\)', content)}
 ENDPOINTS = json.loads(text("alloy/endpoints.json"))
+# Read by the HTTP libraries and Go programs, in either case.
+DIRECT = {"NO_PROXY", "no_proxy"}
 
 
 def readable(service: str) -> set[str]:
@@ -32,7 +34,7 @@ def readable(service: str) -> set[str]:
 def test_a_service_is_told_only_what_it_reads(name: str, service: str) -> None:
     """Anything else would be set and do nothing."""
     told = services(name).get(f"mythical-{service}", {}).get("environment", {})
-    assert set(told) <= readable(service)
+    assert set(told) <= readable(service) | DIRECT
 
 
 def test_every_fault_can_be_switched_from_outside() -> None:
@@ -46,7 +48,7 @@ def test_every_fault_can_be_switched_from_outside() -> None:
 def test_alloy_is_told_only_what_it_reads(name: str) -> None:
     """GOMEMLIMIT is read by the language it is written in."""
     told = set(services(name).get("alloy", {}).get("environment", {})) - {"GOMEMLIMIT"}
-    assert told <= READ_BY_ALLOY
+    assert told <= READ_BY_ALLOY | DIRECT
 
 
 def test_every_choice_of_alloy_can_be_made_from_outside() -> None:
@@ -125,7 +127,7 @@ def test_the_load_is_told_only_what_it_reads(name: str) -> None:
     """By the table of its settings, and the two that it shares with the services."""
     known = {words(row["Variable"])[0] for row in rows(dict(sections(text("docs/reference/settings.md")))["The load"])}
     told = services()[name]["environment"]
-    assert set(told) <= known | {"ENDPOINT_TYPE", "OTEL_RESOURCE_ATTRIBUTES"}
+    assert set(told) <= known | DIRECT | {"ENDPOINT_TYPE", "OTEL_RESOURCE_ATTRIBUTES"}
     assert told["LOAD_COLLECTOR"] == "http://alloy:4318"
     assert told["LOAD_HOST"] == f"http://mythical-server:{services()['mythical-server']['environment']['HTTP_PORT']}"
 
@@ -167,3 +169,26 @@ def test_the_database_tells_the_services_and_the_roles_of_others_apart(role: str
 def test_the_password_of_the_services_is_given_to_nobody_else() -> None:
     """Who measures and who shows have roles of their own."""
     assert told("MYTHICAL_DATABASE_PASSWORD") == {"mythical-database", "mythical-server"}
+
+
+@pytest.mark.parametrize("name", sorted(set(everything()) - {"mythical-database", "mythical-queue"}))
+def test_inner_names_are_reached_without_a_proxy(name: str) -> None:
+    """Docker gives each container the proxies of its configuration, which know no name of the suite."""
+    told = everything()[name]["environment"]
+    direct = told["NO_PROXY"].split(",")
+    named = set(
+        re.findall(r"(?:https?://|^)([a-z][a-z-]+)(?::\d+|$)", "\n".join(map(str, told.values())), re.MULTILINE)
+    )
+    assert told["no_proxy"] == told["NO_PROXY"]
+    assert direct[-1] == "${NO_PROXY:-}"
+    assert {"localhost", "127.0.0.1", *(named & set(everything()))} <= set(direct)
+    if name in services():
+        assert set(everything()) - {"load-worker"} == set(direct[3:-1])
+
+
+def test_health_is_asked_for_without_a_proxy() -> None:
+    """BusyBox takes http_proxy for 127.0.0.1 too, and does not know no_proxy: -Y off."""
+    for name, service in everything().items():
+        test = [str(word) for word in service.get("healthcheck", {}).get("test", [])]
+        if "wget" in test:
+            assert test[test.index("-Y") + 1] == "off", name

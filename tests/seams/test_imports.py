@@ -11,7 +11,7 @@ TREES = {name: ast.parse(text) for name, text in texts(".py") if not name.endswi
 ALLOWED = {
     "common": {"common"},
     "services": {"common", "services"},
-    "tools": {"tools"},
+    "tools": {"common", "tools"},
     "local": {"common", "tools", "local"},
     "bench": {"common", "services", "tools", "local", "bench"},
     "doctor": {"common", "tools", "local", "doctor"},

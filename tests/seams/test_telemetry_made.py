@@ -20,10 +20,10 @@ from common.core.endpoints import MYTHICAL
 from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
 from common.faults.interface import register_fault_telemetry
-from common.messaging import Broker, BrokerUnavailable
-from common.messaging.handler import InstrumentedHandler
-from common.messaging.headers import Delivery
-from common.messaging.telemetry import mark_failed, observe_depths, publish_attributes, publish_metrics
+from common.messaging.errors import BrokerUnavailable
+from common.messaging.handler import Delivery, InstrumentedHandler
+from common.messaging.telemetry import mark_failed, observe_depths, publish_metrics, span_attributes
+from common.messaging.topology import Broker
 from common.telemetry.process import observe_process
 from common.telemetry.settings import Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
@@ -117,7 +117,7 @@ def messages(told: Recorded) -> Iterator[Made]:
     broker, recording = Broker("mythical-queue"), MessageHandler(MYTHICAL, told.meter, NO_FAULTS, lambda _: None)
     for error in (None, BrokerUnavailable("x")):
         with told.tracer.start_as_current_span(
-            "publish_to_queue", attributes=publish_attributes(broker, "messages", "id", 1)
+            "publish_to_queue", attributes=span_attributes(broker, "messages", "publish", "id", 1)
         ) as span:
             if error:
                 mark_failed(span, error)

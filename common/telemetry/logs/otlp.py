@@ -39,7 +39,7 @@ class OtlpHandler(logging.Handler):
         self._drops = DropReporter(dropped)
         self._queue_lines = queue_lines
         self._queued = 0
-        self._exporter = _Exporter(collector.log_exporter(), self._drops)
+        self._exporter = _Exporter(collector.exporter("logs"), self._drops)
         self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_log_record_processor(BatchLogRecordProcessor(self._exporter, max_queue_size=queue_lines))
         self._closed = False

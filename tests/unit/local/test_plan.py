@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.core.env import Env
-from common.messaging.settings import broker
+from common.messaging.topology import broker
 from local import plan
 from local.plan import RunContext
 from local.ports import Ports

@@ -10,9 +10,9 @@ import pytest
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Broker, BrokerBlocked, BrokerUnavailable, MessagingError, NotConfirmed, Unroutable
-from common.messaging.connection import IOLoopThread
-from common.messaging.publisher import ConfirmedSender, Outgoing
+from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing
+from common.messaging.errors import BrokerBlocked, BrokerUnavailable, MessagingError, NotConfirmed, Unroutable
+from common.messaging.topology import Broker
 
 BACK = Basic.Return(routing_key="messages")
 
@@ -181,5 +181,5 @@ def test_nothing_is_sent_while_the_alarm_is_on() -> None:
     bench.send("a")
     assert line.sent == []
     bench.sender.blocked = False
-    bench.sender.on_unblocked()
+    bench.sender.send_waiting()
     assert line.sent == ["a"]

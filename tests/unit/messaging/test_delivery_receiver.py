@@ -2,9 +2,9 @@
 
 from typing import Any, cast
 
-from common.messaging import Broker
 from common.messaging.connection import IOLoopThread
 from common.messaging.consumer import DeliveryReceiver
+from common.messaging.topology import Broker
 
 
 class Silent:

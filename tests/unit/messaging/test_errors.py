@@ -18,8 +18,7 @@ from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no p
     StreamLostError,
 )
 
-from common.messaging.errors import BrokerUnavailable, copy_error, explain
-from common.messaging.topology import mismatch
+from common.messaging.errors import BrokerUnavailable, copy_error, explain, mismatch
 
 
 @pytest.mark.parametrize(

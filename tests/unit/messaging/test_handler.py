@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import Broker, Message, PoisonMessage
-from common.messaging.handler import Disposition, InstrumentedHandler
-from common.messaging.headers import Delivery
+from common.messaging.errors import PoisonMessage
+from common.messaging.handler import Delivery, Disposition, InstrumentedHandler, Message
 from common.messaging.tolerant import UNREADABLE
+from common.messaging.topology import Broker
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

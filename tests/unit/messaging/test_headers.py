@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 
-from common.messaging import headers
-from common.messaging.headers import Delivery
+from common.messaging import handler
+from common.messaging.handler import Delivery
 from common.messaging.tolerant import UNREADABLE
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -37,12 +37,12 @@ def delivery(properties: BasicProperties) -> Delivery:
 
 def copied(properties: BasicProperties, *, attempts: int, reason: str, redeliveries: int = 0) -> BasicProperties:
     """The properties of its copy in another queue."""
-    return headers.copied(delivery(properties), attempts=attempts, redeliveries=redeliveries, reason=reason)
+    return handler.copied(delivery(properties), attempts=attempts, redeliveries=redeliveries, reason=reason)
 
 
 @pytest.mark.parametrize(
     ("found", "attempts"),
-    [({}, 0), ({"x-attempts": 3}, 3), ({"x-attempts": -1}, 0), ({"x-attempts": 2**62}, headers.MAX_COUNT)]
+    [({}, 0), ({"x-attempts": 3}, 3), ({"x-attempts": -1}, 0), ({"x-attempts": 2**62}, handler.MAX_COUNT)]
     + [({"x-attempts": nonsense}, 0) for nonsense in (True, "3", b"3", None, [3], {"a": 3}, Decimal(3))],
 )
 def test_attempts_are_counted_from_our_header_and_nonsense_counts_as_none(found: dict[str, Any], attempts: int) -> None:
@@ -53,7 +53,7 @@ def test_attempts_are_counted_from_our_header_and_nonsense_counts_as_none(found:
 
 def test_only_text_reaches_the_trace_propagator() -> None:
     """A traceparent that is a number or bytes is left out; a propagator would raise on it."""
-    assert headers.carrier({"traceparent": 1, "tracestate": b"a=b", "other": "text"}) == {"other": "text"}
+    assert handler.carrier({"traceparent": 1, "tracestate": b"a=b", "other": "text"}) == {"other": "text"}
 
 
 def test_keys_that_are_not_text_are_left_out() -> None:
@@ -112,6 +112,6 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
 def test_no_headers_whatever_can_stop_a_message_from_being_moved(found: dict[Any, Any] | None) -> None:
     """What cannot be written again is left out: a message that cannot be moved would be delivered for ever."""
     moved = copied(BasicProperties(headers=found), attempts=1, reason="r")
-    assert sum(map(len, moved.encode())) <= headers.MAX_HEADER_BYTES
+    assert sum(map(len, moved.encode())) <= handler.MAX_HEADER_BYTES
     assert moved.headers["x-attempts"] == 1
-    headers.carrier(delivery(BasicProperties(headers=found)).headers)
+    handler.carrier(delivery(BasicProperties(headers=found)).headers)

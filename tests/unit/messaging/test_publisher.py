@@ -3,7 +3,9 @@
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from common.messaging import Broker, BrokerUnavailable, MessagingError, Publisher, TooManyInFlight
+from common.messaging.errors import BrokerUnavailable, MessagingError, TooManyInFlight
+from common.messaging.publisher import Publisher
+from common.messaging.topology import Broker
 
 NOBODY = Broker("127.0.0.1", port=1)
 

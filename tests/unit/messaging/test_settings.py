@@ -1,6 +1,7 @@
 """The broker's address."""
 
-from common.messaging import Broker
+from common.messaging.connection import connection_parameters
+from common.messaging.topology import Broker
 
 
 def test_the_password_is_not_shown() -> None:
@@ -10,6 +11,6 @@ def test_the_password_is_not_shown() -> None:
 
 def test_a_connection_is_named_after_service_and_role() -> None:
     """So that `rabbitmqctl list_connections` tells who is who."""
-    parameters = Broker("mq", connection_name="mythical-recorder").parameters("consumer")
+    parameters = connection_parameters(Broker("mq", connection_name="mythical-recorder"), "consumer")
     assert parameters.client_properties == {"connection_name": "mythical-recorder consumer"}
     assert parameters.heartbeat == 10

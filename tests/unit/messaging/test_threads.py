@@ -1,20 +1,21 @@
-"""The loop's thread, the handoff to it, and the workers."""
+"""The loop's thread, the calls made to it, and the workers."""
 
 import gc
 import logging
 import socket
 import threading
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
-from common.messaging import Broker
-from common.messaging.connection import IOLoopThread, ReconnectingConnection, ThreadHandoff
+from common.messaging.connection import IOLoopThread, ReconnectingConnection
 from common.messaging.consumer import Workers
+from common.messaging.topology import Broker
 
 
-def test_a_handoff_keeps_the_order_and_delivers_on_the_loops_thread() -> None:
-    """Many puts, few wake-ups, nothing forgotten."""
+def test_calls_keep_their_order_and_run_on_the_loops_thread() -> None:
+    """Many calls, few wake-ups, nothing forgotten."""
     thread = IOLoopThread("test-loop")
     seen: list[tuple[int, str]] = []
     enough = threading.Event()
@@ -24,16 +25,15 @@ def test_a_handoff_keeps_the_order_and_delivers_on_the_loops_thread() -> None:
         if number == 999:
             enough.set()
 
-    handoff: ThreadHandoff[int] = ThreadHandoff(thread, receive)
     thread.start()
     for number in range(1000):
-        handoff.put(number)
+        thread.call_soon_threadsafe(partial(receive, number))
     assert enough.wait(5)
     thread.stop(0)
     assert seen == [(number, "test-loop") for number in range(1000)]
 
 
-def test_an_item_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_call_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureFixture) -> None:
     """The loop's thread survives an exception in a callback and says so in the log."""
     thread = IOLoopThread("test-loop")
     enough = threading.Event()
@@ -43,9 +43,8 @@ def test_an_item_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureF
             raise ValueError("injected")
         enough.set()
 
-    handoff: ThreadHandoff[str] = ThreadHandoff(thread, receive)
-    handoff.put("bad")
-    handoff.put("good")
+    thread.call_soon_threadsafe(partial(receive, "bad"))
+    thread.call_soon_threadsafe(partial(receive, "good"))
     with caplog.at_level(logging.ERROR):
         thread.start()
         assert enough.wait(5)
@@ -57,7 +56,6 @@ def test_workers_finish_what_they_were_given_before_they_end() -> None:
     """stop() queues behind the items."""
     done: list[int] = []
     workers: Workers[int] = Workers(4, done.append, "test")
-    workers.start()
     for number in range(100):
         workers.submit(number)
     workers.stop(5)
@@ -72,7 +70,6 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
         release.wait(10)
 
     workers: Workers[int] = Workers(1, hang, "test")
-    workers.start()
     workers.submit(1)
     workers.stop(0.05)
     release.set()

@@ -7,7 +7,8 @@ import pytest
 
 from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import SLOW_PROCESSING, Faults
-from common.messaging import Message, PoisonMessage
+from common.messaging.errors import PoisonMessage
+from common.messaging.handler import Message
 from services.recorder.message_handler import MessageHandler
 from tests.unit.services.recorded import Recorded, attributes
 

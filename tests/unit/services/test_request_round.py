@@ -15,7 +15,8 @@ from opentelemetry.trace import Span, SpanContext
 
 from common.core.endpoints import BORING, MYTHICAL, EndpointSet
 from common.faults import NEW_VERSION_FAILS, SLOW_PUBLISH, Faults
-from common.messaging import BrokerUnavailable, MessagingError, Publisher
+from common.messaging.errors import BrokerUnavailable, MessagingError
+from common.messaging.publisher import Publisher
 from common.telemetry.logs.records import TraceContextFilter
 from services.requester.client import Client, RequestFailed
 from services.requester.danger_gauge import DangerGauge

@@ -34,7 +34,7 @@ def sink() -> Iterator[Sink]:
 def export_a_span(to: Collector) -> None:
     """Send one span there."""
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(to.span_exporter()))
+    provider.add_span_processor(SimpleSpanProcessor(to.exporter("traces")))
     provider.get_tracer("test").start_span("x").end()
     provider.shutdown()
 
@@ -96,7 +96,7 @@ def test_one_signal_may_speak_another_protocol(sink: Sink, monkeypatch: pytest.M
 
 def test_over_grpc_the_exporter_is_the_grpc_one() -> None:
     """Each protocol has an exporter of its own; only the one that is wanted is loaded."""
-    exporter = Collector("localhost", 4317, "grpc").span_exporter()
+    exporter = Collector("localhost", 4317, "grpc").exporter("traces")
     assert isinstance(exporter, GrpcSpanExporter)
     exporter.shutdown()
 
@@ -105,6 +105,6 @@ def test_there_are_exporters_for_metrics_and_logs_in_both_protocols() -> None:
     """The three signals go the same way."""
     for protocol, package in (("grpc", ".grpc."), (HTTP, ".http.")):
         to = Collector("localhost", 4317, protocol)
-        for exporter in (to.metric_exporter(), to.log_exporter()):
+        for exporter in (to.exporter("metrics"), to.exporter("logs")):
             assert package in type(exporter).__module__
             exporter.shutdown()

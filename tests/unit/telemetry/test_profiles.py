@@ -37,7 +37,7 @@ def _sink(*statuses: int | None) -> Iterator[Sink]:
 
 def _start(sink: Sink, *, memory: bool = False) -> Profiles:
     address = f"http://{LOOPBACK}:{sink.port}"
-    return Profiles.start("mythical-test", address, {"namespace": "production"}, memory=memory, upload_interval_s=1)
+    return Profiles("mythical-test", address, {"namespace": "production"}, memory=memory, upload_interval_s=1)
 
 
 def _pushed(sink: Sink) -> list[tuple[dict[str, str], ReadProfile]]:
@@ -113,7 +113,7 @@ def test_allocations_are_profiled_when_asked_for(sink: Sink) -> None:
 
 def test_without_an_address_nothing_is_begun() -> None:
     """A service without a collector runs all the same, with nothing to tie its spans to."""
-    profiles = Profiles.start("mythical-test", "", {})
+    profiles = Profiles("mythical-test", "", {})
     assert not profiles.running
     assert profiles.span_processor() is None
     assert profiles.close(0)
@@ -161,7 +161,7 @@ def test_the_library_reports_each_failed_push_only_while_debugging(level: str, l
 import logging, time
 from common.telemetry.profiles import Profiles
 logging.basicConfig(level="{level}", filename="/dev/null")
-profiles = Profiles.start("mythical-test", "http://{LOOPBACK}:{free_port()}", {{}}, upload_interval_s=60)
+profiles = Profiles("mythical-test", "http://{LOOPBACK}:{free_port()}", {{}}, upload_interval_s=60)
 end = time.monotonic() + 0.5
 while time.monotonic() < end:
     sum(range(1000))
@@ -192,7 +192,7 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end() -> None:
 import sys, time
 from common.telemetry.profiles import Profiles
 address = "http://{LOOPBACK}:" + sys.argv[1]
-profiles = Profiles.start("mythical-test", address, {{}}, upload_interval_s=1)
+profiles = Profiles("mythical-test", address, {{}}, upload_interval_s=1)
 end = time.monotonic() + 1.5
 while time.monotonic() < end:
     sum(range(1000))

@@ -32,7 +32,7 @@ def tracer_provider(
 ) -> TracerProvider:
     """Spans in batches to a collector."""
     provider = TracerProvider(shutdown_on_exit=False)
-    exporter = FaultySpanExporter(collector.span_exporter(), silent, None)
+    exporter = FaultySpanExporter(collector.exporter("traces"), silent, None)
     provider.add_span_processor(batch_processor(exporter, meters or MeterProvider()))
     return provider
 

@@ -1,0 +1,68 @@
+"""Addresses of the suite are reached directly, whatever proxy the environment names; others through it."""
+
+import os
+from urllib.request import proxy_bypass
+
+import pytest
+
+from common.core.proxies import bypass_proxies, is_local
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "a.localhost", "alloy", "mythical-server"]
+)
+def test_this_machine_and_names_of_compose_are_local(host: str) -> None:
+    """No proxy can know them."""
+    assert is_local(host)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "collector.example.com", "2001:db8::1", ""])
+def test_other_addresses_are_not_local(host: str) -> None:
+    """They may only be reachable through the proxy."""
+    assert not is_local(host)
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without any variable of proxies; what the test adds is removed."""
+    for name in [*os.environ, "NO_PROXY", "no_proxy", "no_grpc_proxy"]:
+        if name.lower().endswith("_proxy"):
+            monkeypatch.setenv(name, "")  # so that it is restored at the end, even where only the tested code sets it
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("proxy", ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+def test_local_collectors_are_added_and_others_are_not(environ: pytest.MonkeyPatch, proxy: str) -> None:
+    """In both cases of the name: gRPC reads the lower case alone, other libraries either."""
+    environ.setenv(proxy, "socks5://proxy.example.com:1080")
+    environ.setenv("NO_PROXY", "intra.example.com")
+    bypass_proxies("http://alloy:4317", "collector.example.com:4317", "", "127.0.0.9:4317", "http://[::1]:4040")
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"]
+    assert os.environ["no_proxy"].split(",") == [
+        "intra.example.com",
+        "127.0.0.1",
+        "localhost",
+        "::1",
+        "alloy",
+        "127.0.0.9",
+    ]
+    assert proxy_bypass("alloy:4317")
+    assert not proxy_bypass("collector.example.com:4317")
+
+
+def test_a_list_that_means_all_hosts_still_does(environ: pytest.MonkeyPatch) -> None:
+    """A "*" counts only where it stands alone; gRPC, to which it means nothing, has a list of its own."""
+    environ.setenv("http_proxy", "http://proxy.example.com:3128")
+    environ.setenv("no_proxy", "*")
+    bypass_proxies("alloy:4317")
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "*"
+    assert "alloy" in os.environ["no_grpc_proxy"].split(",")  # noqa: SIM112 - gRPC's own name
+
+
+@pytest.mark.usefixtures("environ")
+def test_without_a_proxy_nothing_is_changed() -> None:
+    """What macOS has set for all programs counts only as long as no variable is set."""
+    before = dict(os.environ)
+    bypass_proxies("http://alloy:4317")
+    assert dict(os.environ) == before
