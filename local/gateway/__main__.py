@@ -148,7 +148,7 @@ def probe(bind: str, name: str, port: int) -> None:
 def read_settings(arguments: list[str]) -> Settings:
     """The settings of a command line; ends the process with 2 and one line if one is wrong."""
     parser = argparse.ArgumentParser(
-        "python -m local.gateway", usage="%(prog)s [options]", description="Stands in for Alloy on a laptop."
+        "python -m local.gateway", usage="%(prog)s [options]", description="Replaces Alloy on a laptop."
     )
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on (%(default)s)")
     for name, (default, what) in PORTS.items():

@@ -133,5 +133,5 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
 
 def test_a_taken_port_is_not_mistaken_for_a_ready_server(folder: Path, postgres: Postgres) -> None:
     """Another Postgres with the same password answers there; ours has not started and says so."""
-    with pytest.raises(LocalError, match=f"port {postgres.port} of postgres is taken"):
+    with pytest.raises(LocalError, match=f"port {postgres.port} of postgres is in use"):
         Postgres(folder, port=postgres.port).start()

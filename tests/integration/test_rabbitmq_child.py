@@ -118,5 +118,5 @@ def test_a_broker_that_cannot_start_says_why(folder: Path) -> None:
 
 def test_a_taken_port_is_not_mistaken_for_a_ready_broker(folder: Path, rabbitmq: RabbitMQ) -> None:
     """Another broker answers there; ours has not started and says so."""
-    with pytest.raises(LocalError, match=f"port {rabbitmq.port} of rabbitmq is taken"):
+    with pytest.raises(LocalError, match=f"port {rabbitmq.port} of rabbitmq is in use"):
         RabbitMQ(folder, port=rabbitmq.port).start()

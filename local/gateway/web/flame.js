@@ -50,7 +50,7 @@ function draw(tree, choice) {
   const box = byId("flame");
   if (!tree) {
     box.replaceChildren();
-    setText(byId("flame-details"), "No sample of this choice is held.");
+    setText(byId("flame-details"), "No stored sample matches this selection.");
     return true;
   }
   const nanoseconds = byId("flame-type").value.includes("nanoseconds");

@@ -26,10 +26,10 @@ function showSpans(traceId, spans) {
   byId("spans-panel").hidden = spans.length === 0;
   const start = Math.min(...spans.map((span) => span.start_unix_nano));
   const length = Math.max(1, Math.max(...spans.map((span) => span.end_unix_nano)) - start);
-  setText(byId("trace-title"), spans.length ? `Trace ${traceId}` : `Trace ${traceId} is not held`);
+  setText(byId("trace-title"), spans.length ? `Trace ${traceId}` : `Trace ${traceId} is not stored`);
   setText(byId("trace-facts"), spans.length
     ? `${clock(start)} UTC, ${duration(length)}, ${spans.length} spans; open a span for its attributes`
-    : "It may be evicted already, or not have arrived yet.");
+    : "It was evicted, or has not arrived yet.");
   const rows = inTree(spans);
   // What went wrong is opened at once, else the root.
   const opened = (rows.find(({ span }) => span.status.code === "ERROR") ?? rows[0])?.span.span_id;
