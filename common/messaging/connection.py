@@ -183,11 +183,14 @@ class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika
 
     _socket: socket.socket | None = None
     _attempt: tuple[Any, socket.socket] | None = None
+    _ended = False
 
     def connect_socket(self, sock: socket.socket, *more: Any, **named: Any) -> Any:
         """Begin to connect a socket; pika's AbstractIOServices."""
         reference = super().connect_socket(sock, *more, **named)
         self._attempt = reference, sock
+        if self._ended:  # while the host's name was looked up
+            self._end_attempt()
         return reference
 
     def create_streaming_connection(self, protocol_factory: Any, sock: socket.socket, *more: Any, **named: Any) -> Any:
@@ -197,15 +200,19 @@ class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika
 
     def end_stream(self) -> bool:
         """End the stream, which pika then reports as lost. Return False if there is none yet: nothing is reported."""
+        self._ended = True
         if self._socket is None:
-            if self._attempt is not None:
-                reference, connecting = self._attempt
-                reference.cancel()
-                connecting.close()
+            self._end_attempt()
             return False
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         return True
+
+    def _end_attempt(self) -> None:
+        if self._attempt is not None:
+            reference, connecting = self._attempt
+            reference.cancel()
+            connecting.close()
 
 
 class ReconnectingConnection:

@@ -223,5 +223,5 @@ def test_threads_share_one_arena() -> None:
         command = [sys.executable, "-c", THREADS_ALLOCATE, how]
         return int(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)  # noqa: S603 - our own
 
-    assert heaps("own") >= 3
-    assert heaps("one") == 0
+    # Four heaps against none; one of some hundred other mappings may start at such a multiple by chance.
+    assert heaps("own") - heaps("one") >= 3
