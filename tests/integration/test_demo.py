@@ -167,5 +167,5 @@ def test_everything_is_stopped_whatever_becomes_of_the_output(
     assert run.left() == []
     assert "Traceback" not in (folder / "errors").read_text()
     if not closed:
-        assert "then all ends ?" in said
-        assert "nothing is left running" in said
+        assert "buffered telemetry first ?" in said
+        assert "stopped all processes" in said
