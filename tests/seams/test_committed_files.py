@@ -46,7 +46,7 @@ def test_a_clone_with_converted_line_ends_has_the_committed_bytes(tmp_path: Path
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
 
-    # Without the settings of whoever runs the tests.
+    # Without the environment variables of the shell that runs the tests.
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
 
     def git(*words: str) -> None:
