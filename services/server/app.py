@@ -1,11 +1,13 @@
 """The server's wiring: its parts, and the order in which they are closed."""
 
+import os
 import random
 import threading
 
 from flask import Flask
 from opentelemetry import metrics, trace
 
+from common.core.env import LIBPQ_SECURITY, remove_libpq_variables
 from common.faults import Faults
 from common.faults.interface import register_fault_telemetry
 from common.telemetry.setup import Telemetry, start_telemetry
@@ -27,6 +29,7 @@ POOL_CLOSE_S = 0.5
 
 def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the server in this process; `stop_event` is set when it has to stop."""
+    remove_libpq_variables(os.environ, keep=LIBPQ_SECURITY)
     telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
     tracer, meter = trace.get_tracer("mythical.server"), metrics.get_meter("mythical.server")
