@@ -15,8 +15,6 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
-from common.core.proxies import bypass_proxies
-
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 100
@@ -70,7 +68,6 @@ class Profiles:
             return
         import pyroscope  # here, as its native library needs memory that a process without profiles can save
 
-        bypass_proxies(server_address)
         # The library logs natively to standard error, one line for each push that failed: every ten seconds while the
         # server is unavailable. Those are for debugging; `_check_server` logs the changes of state.
         logging.getLogger("pyroscope").setLevel(logging.ERROR)

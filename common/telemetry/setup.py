@@ -19,8 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from common.core.address import join_host_port
-from common.core.proxies import bypass_proxies
+from common.core.address import bypass_proxies, join_host_port
 from common.fast import flask as fast_flask
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
