@@ -78,7 +78,7 @@ def start_telemetry(
     Call it once, in the process that does the work, never before a fork: threads don't survive one. From then on
     `trace.get_tracer(__name__)` and `metrics.get_meter(__name__)` record in every module, instrumentation libraries
     included. `job` is the Loki label of that name. Two parameters are for injected faults: `wrap_spans` returns what
-    exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
+    exports instead of an exporter of spans; while `silent()` is true, neither spans nor metrics are exported.
     """
     remove_unset(os.environ)
     bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
@@ -103,7 +103,7 @@ def start_telemetry(
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
         exporter = wrap_spans(_span_exporter(settings.collector, fast=fast))
-        tracers.add_span_processor(batch_processor(exporter, stock_meters))
+        tracers.add_span_processor(batch_processor(exporter, stock_meters, silent))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         propagate.set_global_textmap(_NoPropagator([]))
