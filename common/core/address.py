@@ -1,7 +1,8 @@
-"""Addresses: host and port as text, and which of them are reached without the proxy of the environment."""
+"""Addresses: host and port as text, names of this machine, and what is reached without the environment's proxy."""
 
 import ipaddress
 import os
+import socket
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
@@ -11,6 +12,24 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def join_host_port(host: str, port: int | str) -> str:
     """Return host:port, an IPv6 address in brackets (RFC 3986, section 3.2.2); brackets that are there stay."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def is_trusted_host(host: str) -> bool:
+    """Return whether a Host header names this machine in a way that nobody else can make resolve to it.
+
+    That is an IP address, `localhost` or this machine's own host name, each with or without a port.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:  # an opening bracket without a closing one
+        return False
+    if name in ("localhost", socket.gethostname().lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_local(host: str) -> bool:

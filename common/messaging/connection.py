@@ -233,7 +233,7 @@ class ReconnectingConnection:
         self.ready = False  # the subclass's: whether the broker has answered all that was asked in on_channel_open()
         self.depths: dict[str, int] = {}  # ready messages per queue, as of the last declaration
         self.blocked = False  # the broker's memory or disk alarm is on
-        self.last_error: MessagingError | None = BrokerUnavailable(f"{broker.address}: no connection yet")
+        self.last_error: MessagingError | None = self._unavailable("no connection yet")
         logging.getLogger("pika").setLevel(logging.WARNING)
         for name in _PIKA_CONNECTION_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -274,7 +274,7 @@ class ReconnectingConnection:
 
     def reconnect(self, why: str) -> None:
         """Close the connection and open another one, because its state cannot be trusted."""
-        self._close_and_retry(BrokerUnavailable(f"{self._broker.address}: {why}"))
+        self._close_and_retry(self._unavailable(why))
 
     def close(self, on_closed: Work) -> None:
         """Close permanently, so that what was written last reaches the broker; then call `on_closed`."""
@@ -313,9 +313,8 @@ class ReconnectingConnection:
         """Abort a connection that is not usable by now; a graceful close may not be answered either."""
         self._set_up_timer = None
         names = ", ".join(f"'{queue.name}'" for queue in self._queues)
-        silent = f"no answer about {names} within {SET_UP_S:g} s"
         remedy = "if that lasts, delete the queue that does not answer (rabbitmqctl delete_queue)"
-        self._down(BrokerUnavailable(f"{self._broker.address}: {silent}; {remedy}"))
+        self._down(self._unavailable(f"no answer about {names} within {SET_UP_S:g} s; {remedy}"))
         self._own_close = True
         self.abort()
 
@@ -352,7 +351,7 @@ class ReconnectingConnection:
         if channel is not self._declared_on:
             return  # closed by us, for a reason that is logged already
         # Once declared, the same codes mean something else: 406 is also an acknowledgement that came too late.
-        error: MessagingError = self._unavailable(reason)
+        error: MessagingError = self._unavailable(explain(reason, self._broker.user))
         if not self._is_up and isinstance(reason, ChannelClosedByBroker) and reason.reply_code in MISMATCH_CODES:
             error = mismatch(reason.reply_text)
         self._close_and_retry(error)
@@ -367,12 +366,12 @@ class ReconnectingConnection:
     def _lost(self, _connection: Connection | None, reason: Exception) -> None:
         """The connection has ended or was not established; whatever the reason, the next attempt is scheduled here."""
         if not self._own_close and self._on_closed is None:
-            self._down(self._unavailable(reason))
+            self._down(self._unavailable(explain(reason, self._broker.user)))
         self._own_close = False
         self._connection = self._io = None
         self.set_up_done(ready=False)
         if self._on_closed is not None:
-            self._down(BrokerUnavailable(f"{self._broker.address}: closed"))
+            self._down(self._unavailable("closed"))
             self._on_closed()
         elif self._open_timer is None:
             self._open_timer = self._thread.call_later(self._backoff.next(), self.open)
@@ -402,8 +401,8 @@ class ReconnectingConnection:
             log.info("broker unblocked", extra={"fields": self._fields()})
             self.send_waiting()
 
-    def _unavailable(self, reason: Exception) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self._broker.address}: {explain(reason, self._broker.user)}")
+    def _unavailable(self, why: str) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self._broker.address}: {why}")
 
     def _fields(self, **more: object) -> dict[str, object]:
         return {"broker": self._broker.address, "role": self._role, **more}

@@ -147,9 +147,7 @@ class ProfileLabelProcessor(SpanProcessor):
 
     def __init__(self, add: LabelCall, remove: LabelCall) -> None:
         """Accept the two functions that add and remove a label, key and value, of the calling thread."""
-        self._add = add
-        self._remove = remove
-        self._threads = threading.local()
+        self._of_thread = _OfThread(add, remove)
         self._names: set[str] = set()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
@@ -161,19 +159,13 @@ class ProfileLabelProcessor(SpanProcessor):
             return
         span_id = format(context.span_id, "016x")
         span.set_attribute(PROFILE_ID, span_id)
-        try:
-            labels: ThreadLabels = self._threads.labels
-        except AttributeError:
-            labels = self._threads.labels = ThreadLabels(self._add, self._remove)
-        labels.start((span_id, self._bounded(span.name), ref(span)))
+        self._of_thread.labels.start((span_id, self._bounded(span.name), ref(span)))
 
     def on_end(self, span: ReadableSpan) -> None:
         """Remove the labels that were added at the start, even if the span was renamed since."""
         parent = span.parent
         if parent is None or parent.is_remote:
-            labels: ThreadLabels | None = getattr(self._threads, "labels", None)
-            if labels is not None:
-                labels.end()
+            self._of_thread.labels.end()
 
     def shutdown(self) -> None:
         """Nothing is held."""
@@ -233,3 +225,10 @@ class ThreadLabels:
     def __del__(self) -> None:
         """Remove the labels as the thread ends: they belong to a thread number, which the next thread gets."""
         self._show(None)
+
+
+class _OfThread(threading.local):
+    """The labels of the thread that reads it; Python calls `__init__` in each thread that does, once."""
+
+    def __init__(self, add: LabelCall, remove: LabelCall) -> None:
+        self.labels = ThreadLabels(add, remove)

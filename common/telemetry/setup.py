@@ -98,7 +98,8 @@ def start_telemetry(
         tags={"namespace": settings.namespace},
         memory=settings.profiles_memory,
     )
-    tracers = _tracers(described, fast=fast)
+    stock_tracers = TracerProvider(resource=described, shutdown_on_exit=False)
+    tracers = FastTracerProvider(stock_tracers) if fast else stock_tracers
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
@@ -161,11 +162,6 @@ def _meters(
     meters = FastMeterProvider(described)
     meters.stock, latest = start(add_points=meters.add_points)
     return meters.stock, meters, latest
-
-
-def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerProvider:
-    stock = TracerProvider(resource=described, shutdown_on_exit=False)
-    return FastTracerProvider(stock) if fast else stock
 
 
 def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:

@@ -20,8 +20,7 @@ from common.telemetry.pprof import BadDuration, ProfileBusy
 from common.telemetry.pprof.cpu import cpu_profile
 from common.telemetry.pprof.heap import heap_profile
 from common.telemetry.prometheus import render_metrics
-from common.web.cross_site import reject_cross_origin
-from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers
+from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers, reject_cross_origin
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", FAULTS})
 
