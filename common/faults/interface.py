@@ -8,8 +8,7 @@ from flask import Flask, Response, jsonify, request
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from common.faults import Change, Fault, Faults, InvalidFaultSetting, UnknownFault, finite
-from common.web.cross_site import reject_cross_site
-from common.web.problems import Problem
+from common.web.problems import Problem, reject_cross_site
 
 log = logging.getLogger(__name__)
 

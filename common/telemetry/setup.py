@@ -19,8 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from common.core.address import join_host_port
-from common.core.proxies import bypass_proxies
+from common.core.address import bypass_proxies, join_host_port
 from common.fast import flask as fast_flask
 from common.fast.metrics import FastMeterProvider
 from common.fast.spans import FastTracerProvider
@@ -79,7 +78,7 @@ def start_telemetry(
     Call it once, in the process that does the work, never before a fork: threads don't survive one. From then on
     `trace.get_tracer(__name__)` and `metrics.get_meter(__name__)` record in every module, instrumentation libraries
     included. `job` is the Loki label of that name. Two parameters are for injected faults: `wrap_spans` returns what
-    exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
+    exports instead of an exporter of spans; while `silent()` is true, neither spans nor metrics are exported.
     """
     remove_unset(os.environ)
     bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
@@ -99,12 +98,13 @@ def start_telemetry(
         tags={"namespace": settings.namespace},
         memory=settings.profiles_memory,
     )
-    tracers = _tracers(described, fast=fast)
+    stock_tracers = TracerProvider(resource=described, shutdown_on_exit=False)
+    tracers = FastTracerProvider(stock_tracers) if fast else stock_tracers
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
         exporter = wrap_spans(_span_exporter(settings.collector, fast=fast))
-        tracers.add_span_processor(batch_processor(exporter, stock_meters))
+        tracers.add_span_processor(batch_processor(exporter, stock_meters, silent))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         propagate.set_global_textmap(_NoPropagator([]))
@@ -162,11 +162,6 @@ def _meters(
     meters = FastMeterProvider(described)
     meters.stock, latest = start(add_points=meters.add_points)
     return meters.stock, meters, latest
-
-
-def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerProvider:
-    stock = TracerProvider(resource=described, shutdown_on_exit=False)
-    return FastTracerProvider(stock) if fast else stock
 
 
 def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:

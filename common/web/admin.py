@@ -11,6 +11,7 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, Response, jsonify, request
+from opentelemetry.sdk.metrics.export import MetricsData
 
 from common.faults import Faults
 from common.faults.interface import PATH as FAULTS
@@ -19,9 +20,7 @@ from common.telemetry.pprof import BadDuration, ProfileBusy
 from common.telemetry.pprof.cpu import cpu_profile
 from common.telemetry.pprof.heap import heap_profile
 from common.telemetry.prometheus import render_metrics
-from common.telemetry.setup import Telemetry
-from common.web.cross_site import reject_cross_origin
-from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers
+from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers, reject_cross_origin
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", FAULTS})
 
@@ -32,14 +31,14 @@ Check = Callable[[], str | None]
 
 
 def create_admin_app(
-    telemetry: Telemetry,
+    latest_metrics: Callable[[], MetricsData | None],
     checks: dict[str, Check],
     *,
     debug: bool,
     stop_event: threading.Event,
     faults: Faults | None = None,
 ) -> Flask:
-    """Create the application: `checks` decide on /readyz, `debug` adds the profiles, `faults` the switches of faults.
+    """Create the application: `checks` decide on /readyz, `debug` adds the profiles, `faults` their switches.
 
     A profile ends early once `stop_event` is set, or it would delay the stop of the service.
     """
@@ -60,7 +59,7 @@ def create_admin_app(
 
     @app.get("/metrics")
     def _metrics() -> Response:
-        page, content_type = render_metrics(telemetry.latest_metrics(), request.headers.get("Accept", ""))
+        page, content_type = render_metrics(latest_metrics(), request.headers.get("Accept", ""))
         return Response(page, content_type=content_type)
 
     @app.before_request

@@ -56,7 +56,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         max_queue=config.address.max_queue,
     )
     admin = create_admin_app(
-        telemetry,
+        telemetry.latest_metrics,
         {"database": lambda: _readiness_problem(maintenance)},
         debug=config.debug,
         stop_event=stop_event,
