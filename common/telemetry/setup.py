@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
-from flask import Flask
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
@@ -17,8 +16,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from common.core.address import bypass_proxies, join_host_port
-from common.telemetry import flask as stock_flask
-from common.telemetry.flask import StartAttributes
 from common.telemetry.logs import start_logs
 from common.telemetry.metrics import LatestMetrics, meter_provider
 from common.telemetry.process import observe_process, resource
@@ -40,7 +37,7 @@ class Telemetry:
 
     settings: TelemetrySettings
     latest_metrics: LatestMetrics
-    instrument_flask: Callable[[Flask, StartAttributes], None]
+    instrument_flask: Callable[..., None] | None  # of the fast layer; None: that of common/telemetry/flask.py
     handler: logging.Handler
     profiles: Profiles
     shutdown: tuple[Callable[[], object], ...]
@@ -127,7 +124,7 @@ def start_telemetry(
     return Telemetry(
         settings=settings,
         latest_metrics=latest_metrics,
-        instrument_flask=(fast or stock_flask).instrument_flask,
+        instrument_flask=fast.instrument_flask if fast else None,
         handler=handler,
         profiles=profiles,
         shutdown=(tracers.shutdown, meters.shutdown),
