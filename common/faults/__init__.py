@@ -5,14 +5,19 @@ an amount. An environment variable sets it at startup, such as FAULT_SLOW_PUBLIS
 `python -m workshop fault set` changes it at runtime, for a limited time.
 """
 
+import logging
 import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
 from common.core.env import Env
+
+log = logging.getLogger(__name__)
 
 MIN_LEASE_S, MAX_LEASE_S = 1.0, 86_400.0
 
@@ -254,3 +259,26 @@ def check_strength(fault: Fault, strength: float) -> None:
 def configured_strengths(env: Env, *faults: Fault) -> dict[str, float]:
     """Read the startup strengths of a service's faults."""
     return {fault.name: env.number(fault.variable, fault.default, 0, fault.max_strength) for fault in faults}
+
+
+def register_fault_telemetry(faults: Faults, meter: Meter) -> None:
+    """Register the gauge `mythical_fault_strength`, and log each change.
+
+    It has a series for each fault whose strength is not its default; the six that are on by default would otherwise
+    fill every dashboard with annotations. A fault that is set blind appears as `unnamed`.
+    """
+
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        for fault in faults.supported:
+            strength = faults.strength(fault)
+            if strength != fault.default:
+                yield Observation(strength, {"fault": faults.public_name(fault)})
+
+    meter.create_observable_gauge(
+        "mythical_fault_strength", [observe], description="Strength of an injected fault that is not at its default."
+    )
+
+    def log_change(change: Change) -> None:
+        log.warning("injected fault set", extra={"fields": {"fault": change.public_name, "strength": change.strength}})
+
+    faults.on_change(log_change)

@@ -7,8 +7,7 @@ from functools import partial
 from flask import Flask
 from opentelemetry import metrics, trace
 
-from common.faults import Faults
-from common.faults.interface import register_fault_telemetry
+from common.faults import Faults, register_fault_telemetry
 from common.messaging.consumer import Consumer
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path

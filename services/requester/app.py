@@ -7,8 +7,7 @@ import threading
 from flask import Flask
 from opentelemetry import metrics, trace
 
-from common.faults import SILENT_TELEMETRY, Faults
-from common.faults.interface import register_fault_telemetry
+from common.faults import SILENT_TELEMETRY, Faults, register_fault_telemetry
 from common.messaging.publisher import Publisher
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path

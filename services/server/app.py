@@ -8,8 +8,8 @@ from flask import Flask
 from opentelemetry import metrics, trace
 
 from common.core.env import LIBPQ_SECURITY, remove_libpq_variables
-from common.faults import Faults
-from common.faults.interface import register_fault_telemetry
+from common.faults import Faults, register_fault_telemetry
+from common.telemetry.flask import instrument_flask
 from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter
@@ -88,7 +88,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions)
     if config.telemetry.enabled:
-        telemetry.instrument_flask(app, requests.start_attributes)
+        (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)
     register_error_handlers(app)
     add_routes(app, store, maintenance, config.endpoints, faults)

@@ -14,7 +14,7 @@ from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
 from services.server.circuit_breaker import CircuitBreaker
 from services.server.config import Database
 from services.server.sql_telemetry import StatementTracer
-from services.server.statements import Statement, Statements, statements
+from services.server.statements import Statement, Statements
 
 # How long a request waits for a free connection before it is rejected.
 CHECKOUT_S = 1.0
@@ -139,7 +139,7 @@ class Store:
         self._spans = spans
         self._faults = faults
         self.tables_missing = threading.Event()  # set by a statement that finds no table; maintenance recreates them
-        self.statements: dict[str, Statements] = {table: statements(table) for table in tables}
+        self.statements: dict[str, Statements] = {table: Statements(table) for table in tables}
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
         """Return up to `limit` rows of (id, name), newest first, with ids below `before`."""
