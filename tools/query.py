@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from common.core.proxies import is_local
+from common.core.address import is_local
 
 TIMEOUT_S = 5.0
 OK, FIRST_ERROR = 200, 400

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from common.core.address import join_host_port
 from common.core.env import Env
-from common.telemetry.standard_variables import check_standard_variables
+from common.telemetry.standard_variables import SIGNALS, check_standard_variables
 
 Signal = Literal["traces", "metrics", "logs"]
 
-SIGNALS = ("TRACES", "METRICS", "LOGS")
 PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 STANDARD_PORTS = {"grpc": 4317, "http/protobuf": 4318}
 EXPORTERS = {

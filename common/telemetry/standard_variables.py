@@ -13,16 +13,8 @@ from pathlib import Path
 
 from common.core.env import Env, SettingsError
 
-SAMPLERS = (
-    "always_on",
-    "always_off",
-    "traceidratio",
-    "parentbased_always_on",
-    "parentbased_always_off",
-    "parentbased_traceidratio",
-)
 LARGEST = 2**31 - 1
-SIGNALS = ("", "TRACES_", "METRICS_", "LOGS_")
+SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 # What a span may hold.
 LIMITS = tuple(
@@ -80,12 +72,15 @@ def remove_unset(environ: MutableMapping[str, str]) -> None:
             del environ[name]
 
 
+Check = Callable[[Env, str], object]
+
+
 def _integer(env: Env, name: str, low: int = 0) -> None:
     env.integer(name, low, low, LARGEST)
 
 
-def _choice(env: Env, name: str, *options: str) -> None:
-    env.choice(name, options[0], options)
+def _one_of(*options: str) -> Check:
+    return lambda env, name: env.choice(name, options[0], options)
 
 
 def _seconds(env: Env, name: str) -> None:
@@ -118,10 +113,6 @@ def _file(env: Env, name: str) -> None:
         raise SettingsError(f"{name}={value!r} isn't a file that this user can read")
 
 
-def _flag(env: Env, name: str) -> None:
-    _choice(env, name, "true", "false")  # the exporters understand no other words
-
-
 def _propagators(env: Env, name: str) -> None:
     installed = sorted({"none", *entry_points(group="opentelemetry_propagator").names})
     for propagator in env.text(name, "").split(","):
@@ -129,19 +120,27 @@ def _propagators(env: Env, name: str) -> None:
             raise SettingsError(f"{name}={propagator.strip()!r} isn't installed; installed are {', '.join(installed)}")
 
 
-def _sampler_argument(env: Env, name: str) -> None:
-    env.number(name, 1, 0, 1)
-
-
 _milliseconds = partial(_integer, low=1)
 
-CHECKS: dict[str, Callable[[Env, str], None]] = {
-    "OTEL_TRACES_SAMPLER": lambda env, name: _choice(env, name, *SAMPLERS),
-    "OTEL_TRACES_SAMPLER_ARG": _sampler_argument,
-    "OTEL_METRICS_EXEMPLAR_FILTER": lambda env, name: _choice(env, name, "trace_based", "always_on", "always_off"),
+# For all signals, OTEL_EXPORTER_OTLP_ENDPOINT for example, or for one: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.
+OTLP_CHECKS: dict[str, Check] = {
+    "ENDPOINT": _endpoint,
+    "HEADERS": _headers,
+    "TIMEOUT": _seconds,
+    "INSECURE": _one_of("true", "false"),  # the exporters understand no other words
+    "COMPRESSION": _one_of("none", "gzip"),
+    **dict.fromkeys(("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"), _file),
+}
+
+CHECKS: dict[str, Check] = {
+    "OTEL_TRACES_SAMPLER": _one_of(
+        *(f"{parent}{kind}" for parent in ("", "parentbased_") for kind in ("always_on", "always_off", "traceidratio"))
+    ),
+    "OTEL_TRACES_SAMPLER_ARG": lambda env, name: env.number(name, 1, 0, 1),
+    "OTEL_METRICS_EXEMPLAR_FILTER": _one_of("trace_based", "always_on", "always_off"),
     "OTEL_METRIC_EXPORT_TIMEOUT": _milliseconds,
-    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": lambda env, name: _choice(
-        env, name, "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": _one_of(
+        "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
     ),
     **{
         f"OTEL_{processor}_{what}": _milliseconds
@@ -149,20 +148,11 @@ CHECKS: dict[str, Callable[[Env, str], None]] = {
         for what in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_EXPORT_BATCH_SIZE")
     },
     "OTEL_BSP_MAX_QUEUE_SIZE": _milliseconds,
-    **dict.fromkeys(LIMITS, _integer),
-    **dict.fromkeys(LOG_LIMITS, _integer),
+    **dict.fromkeys((*LIMITS, *LOG_LIMITS), _integer),
     "OTEL_PROPAGATORS": _propagators,
-    **{f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": _endpoint for signal in SIGNALS},
-    **{f"OTEL_EXPORTER_OTLP_{signal}HEADERS": _headers for signal in SIGNALS},
-    **{f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT": _seconds for signal in SIGNALS},
-    **{f"OTEL_EXPORTER_OTLP_{signal}INSECURE": _flag for signal in SIGNALS},
     **{
-        f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION": lambda env, name: _choice(env, name, "none", "gzip")
-        for signal in SIGNALS
-    },
-    **{
-        f"OTEL_EXPORTER_OTLP_{signal}{what}": _file
-        for signal in SIGNALS
-        for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+        f"OTEL_EXPORTER_OTLP_{signal}{what}": check
+        for signal in ("", *(f"{signal}_" for signal in SIGNALS))
+        for what, check in OTLP_CHECKS.items()
     },
 }

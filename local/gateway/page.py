@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from common.web.cross_site import is_trusted_host
+from common.core.address import is_trusted_host
 from local.gateway.http_error import HttpError
 from local.gateway.web import Answer, Request, Route
 
