@@ -8,7 +8,7 @@ python := .venv/bin/python
 harmless := PYTHON PYTHONDONTWRITEBYTECODE PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 
-.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup audit lock clean
+.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,10 @@ bench: ## measure speed and memory, and print the table
 soak: ## run the default load for half an hour and report what grew; SOAK_MINUTES=5 make soak
 	@scripts/setup python servers
 	@$(python) -m bench.soak
+
+screenshots: ## take the pictures of docs/images from the running suite (needs Chromium)
+	@scripts/setup python
+	@PYTHONPATH=. $(python) scripts/screenshots
 
 setup: ## install what is missing, and nothing else
 	@scripts/setup
