@@ -23,16 +23,35 @@ def free_port() -> int:
     """Return a port of the loopback address that is free at this moment, another one each time.
 
     It lies below the range of ephemeral ports: there, the connection of any client could use the port of a server
-    between its stop and its next start.
+    between its stop and its next start. For a minute no other process gets it from here.
     """
     for _ in range(TRIES):
         port = random.randint(LOWEST, _lowest_ephemeral() - 1)  # noqa: S311 - not a secret
-        if port not in _returned and is_free(port):
+        if port not in _returned and _reserve(port):
             _returned.add(port)
             return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def _reserve(port: int) -> bool:
+    """Return whether nothing uses `port`, and leave it with a closed connection in TIME_WAIT (RFC 9293).
+
+    Servers listen on it nevertheless, because they set SO_REUSEADDR. Without that option, bind() fails: so this
+    function returns False in other processes until the caller's server listens. The option counts only if both sockets
+    have it, hence it is set after bind().
+    """
+    with socket.socket() as listener:
+        try:
+            listener.bind((LOOPBACK, port))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.listen()
+            with socket.create_connection((LOOPBACK, port)):
+                listener.accept()[0].close()  # the side that closes first is the one in TIME_WAIT
+        except OSError:
+            return False
+        return True
 
 
 def _lowest_ephemeral() -> int:
