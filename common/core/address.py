@@ -4,7 +4,6 @@ import ipaddress
 import os
 import socket
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -49,6 +48,8 @@ def bypass_proxies(*addresses: str) -> None:
     Call it before the first connection: some libraries read the environment once. An address is a URL, a host and port,
     or empty. Others are still reached through the proxy. Without a proxy in the environment nothing is changed.
     """
+    from urllib.request import getproxies_environment  # here: it costs 1 MB, and others need only names
+
     if not getproxies_environment():
         return
     hosts = [urlsplit(address if "//" in address else f"//{address}").hostname or "" for address in addresses]
