@@ -74,3 +74,17 @@ def test_the_table_in_the_readme_names_each_folder() -> None:
     named = {name.rstrip("/") for row in table for name in words(row["folder"]) if name.endswith("/")}
     folders = {path.relative_to(ROOT).parts[0] for path in committed() if len(path.relative_to(ROOT).parts) > 1}
     assert named == {folder for folder in folders if not folder.startswith(".")}
+
+
+def test_pictures_are_small_and_used() -> None:
+    """Each is in a page, and none makes a page slow to load; `make screenshots` has the same limits."""
+    pictures = [path for path in committed() if path.parent == ROOT / "docs/images"]
+    linked = {
+        (ROOT / name).parent.joinpath(unquote(target)).resolve()
+        for name, text in DOCUMENTS.items()
+        for target in LINK.findall(text)
+        if target.endswith(".png")
+    }
+    assert set(pictures) <= linked
+    assert [path.name for path in pictures if path.stat().st_size > 200_000] == []
+    assert sum(path.stat().st_size for path in pictures) < 1_500_000
