@@ -2,9 +2,10 @@
 
 import random
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.core.env import Env
 from local.errors import LocalError
@@ -91,6 +92,18 @@ def holder_of(port: int) -> str | None:
     It is not known where psutil is not installed (the doctor also runs without .venv), nor for the process of another
     user.
     """
+    found = _listener(port, lambda process: f"pid {process.pid} ({_shortened(process.cmdline())})")
+    return None if found is None else str(found)
+
+
+def environment_of(port: int) -> dict[str, str] | None:
+    """Return the environment of the process that listens on `port`, as it was started; None if it is not known."""
+    found = _listener(port, lambda process: process.environ())
+    return None if found is None else dict(found)
+
+
+def _listener(port: int, read: Callable[[Any], Any]) -> Any:
+    """Return what `read` returns for the process (psutil) that listens on `port`; None if it is not known."""
     try:
         import psutil
     except ImportError:
@@ -99,7 +112,7 @@ def holder_of(port: int) -> str | None:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
             if listens and connection.pid:
-                return f"pid {connection.pid} ({_shortened(psutil.Process(connection.pid).cmdline())})"
+                return read(psutil.Process(connection.pid))
     except psutil.Error:
         pass
     return None
