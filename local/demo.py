@@ -17,10 +17,9 @@ from local.display.summary import Arrivals
 from local.errors import LocalError
 from local.plan import Plan, RunContext, make_plan
 from local.ports import Ports
-from local.processes.process import short
 from local.processes.supervisor import Supervisor
 from local.servers.rabbitmq import RabbitMQ
-from local.state import log_folder, only_one, state_folder
+from local.state import log_folder, only_one, short, state_folder
 
 POLL_S = 0.05
 FOREVER_S = 10 * 365 * 86_400

@@ -89,7 +89,14 @@ def make_plan(here: RunContext) -> Plan:
 
 def _service(here: RunContext, settings: Mapping[str, str], name: str, server: str) -> Entry:
     path, note = SHOWN[name]
-    environ = {**here.environ, **settings, "HTTP_HOST": LOOPBACK, "HTTP_PORT": str(here.ports[name])}
+    environ = {
+        **here.environ,
+        **settings,
+        "HTTP_HOST": LOOPBACK,
+        "HTTP_PORT": str(here.ports[name]),
+        # One in the shell, or one in OTEL_RESOURCE_ATTRIBUTES, would be the name of all three.
+        "OTEL_SERVICE_NAME": f"mythical-{name}",
+    }
     base = f"http://{LOOPBACK}:{here.ports[name]}"
     program = Program(_python(here, name, f"services.{name}", environ), f"{base}/readyz")
     return Entry(name, base + path, note, program, ("gateway", server), service=True)
@@ -109,6 +116,7 @@ def _load(here: RunContext) -> list[Entry]:
     environ = {
         "LOAD_USERS": USERS,
         **here.environ,
+        "OTEL_SERVICE_NAME": "mythical-loadtest",
         "LOAD_HEADLESS": "false",
         "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
         "LOAD_PORT": str(here.ports["Locust"]),

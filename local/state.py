@@ -33,7 +33,13 @@ def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
 
 def log_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
     """Return where the logs of the run go: var/log of the checkout, or a folder in MYTHICAL_STATE if that is set."""
-    return state_folder(environ) / "log" if environ.get("MYTHICAL_STATE") else checkout / "var/log"
+    named = environ.get("MYTHICAL_STATE")
+    return Path(named).absolute() / "log" if named else checkout / "var/log"
+
+
+def short(path: Path) -> Path:
+    """Return `path` as seen from the checkout, or as it is if it lies elsewhere."""
+    return path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
 
 
 @contextmanager

@@ -34,7 +34,6 @@ def demo(folder: Path) -> Iterator[DemoRun]:
     run.close()
 
 
-@pytest.mark.timeout(300)
 def test_a_bounded_run_succeeds_when_every_signal_and_hop_was_seen(
     folder: Path, postgres: Postgres, rabbitmq: RabbitMQ
 ) -> None:
@@ -59,7 +58,6 @@ def test_a_bounded_run_succeeds_when_every_signal_and_hop_was_seen(
     assert run.left() == []
 
 
-@pytest.mark.timeout(300)
 def test_a_crashed_run_does_not_hinder_the_next_and_ctrl_c_ends_it(demo: DemoRun) -> None:
     """After SIGKILL of the supervisor the same ports and data serve again; SIGINT then ends all, within ten seconds."""
     crashed = demo.start()
@@ -132,7 +130,6 @@ def test_a_service_that_dies_is_reported_at_once_with_its_log(
     assert run.left() == []
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("closed", [False, True])
 def test_everything_is_stopped_whatever_becomes_of_the_output(
     folder: Path, postgres: Postgres, rabbitmq: RabbitMQ, *, closed: bool

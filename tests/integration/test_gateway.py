@@ -72,7 +72,7 @@ def tracers(gateway: Gateway, service: str, protocol: str = "http") -> TracerPro
 
 def send(port: int, body: bytes, path: str, content_type: str, **headers: str) -> tuple[int, str]:
     """Status and text of a POST."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request("POST", path, body, {"Content-Type": content_type} | named)
     answer = connection.getresponse()
@@ -275,7 +275,7 @@ def test_each_port_takes_bodies_in_chunks(  # noqa: PLR0917 - a table
     gateway: Gateway, port: str, path: str, content_type: str, body: bytes, status: int
 ) -> None:
     """The exporters of the Node SDK, and others that stream, do not know the length of what they send."""
-    connection = http.client.HTTPConnection(LOOPBACK, gateway.ports[port], timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, gateway.ports[port], timeout=60)
     pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
     for _ in range(2):  # on one connection
         connection.request("POST", path, iter(pieces), {"Content-Type": content_type}, encode_chunked=True)
@@ -358,7 +358,7 @@ def test_a_damaged_grpc_request_is_an_invalid_argument(gateway: Gateway) -> None
     with grpc.insecure_channel(f"{LOOPBACK}:{gateway.ports['otlp_grpc']}") as channel:
         export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
         with pytest.raises(grpc.RpcError) as refusal:
-            export(b"\x0a\xff", timeout=10)
+            export(b"\x0a\xff", timeout=60)
     assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "ExportTraceServiceRequest" in refusal.value.details()
 
@@ -370,7 +370,7 @@ def test_noise_on_a_port_is_answered_and_forgotten(gateway: Gateway) -> None:
         b"GET\r\n\r\n",
         b"POST /v1/traces HTTP/1.1\r\nContent-Length: x\r\n\r\n",
     ):
-        with socket.create_connection((LOOPBACK, gateway.ports["otlp_http"]), timeout=10) as connection:
+        with socket.create_connection((LOOPBACK, gateway.ports["otlp_http"]), timeout=60) as connection:
             connection.sendall(noise)
             assert connection.recv(4096)
     assert send(gateway.ports["otlp_http"], b"", "/v1/traces", "application/x-protobuf")[0] == 200
@@ -378,7 +378,7 @@ def test_noise_on_a_port_is_answered_and_forgotten(gateway: Gateway) -> None:
 
 def test_the_page_is_for_this_machine_alone(gateway: Gateway) -> None:
     """Another Host header is refused, and what is served forbids scripts and styles from elsewhere."""
-    connection = http.client.HTTPConnection(LOOPBACK, gateway.ports["page"], timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, gateway.ports["page"], timeout=60)
     connection.request("GET", "/api/summary", headers={"Host": "evil.example"})
     refused = connection.getresponse()
     assert (refused.status, refused.read()) == (
@@ -454,7 +454,7 @@ class OwnGateway:
         """Exit code, what it wrote to standard error, and how many seconds it took to end after SIGTERM."""
         start = time.monotonic()
         self.process.terminate()
-        _, errors = self.process.communicate(timeout=10)
+        _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors, time.monotonic() - start
 
 
@@ -548,7 +548,7 @@ def test_a_taken_port_is_named_with_its_remedy(flag: str) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=60,
         )
     assert (ended.returncode, ended.stdout) == (1, "")
     assert f"{LOOPBACK}:{port}" in ended.stderr

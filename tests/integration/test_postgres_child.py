@@ -63,7 +63,7 @@ def test_a_server_whose_postmaster_alone_was_killed_starts_again(folder: Path) -
     put(server, "kept")
     assert server.process.pid is not None
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(5)
+    server.process.wait(60)
     with server:
         assert rows(server) == ["kept"]
 
@@ -75,7 +75,7 @@ def test_the_orphan_of_a_crashed_run_is_replaced(folder: Path) -> None:
     pid = lost.process.pid
     assert pid is not None
     with Postgres(folder) as server:
-        assert lost.process.wait(5)
+        assert lost.process.wait(60)
         assert not psutil.pid_exists(pid)
         assert rows(server) == ["from the crashed run"]
 

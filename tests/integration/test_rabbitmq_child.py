@@ -81,7 +81,7 @@ def test_the_orphan_of_a_crashed_run_is_replaced(folder: Path) -> None:
     put(lost, b"from the crashed run")
     assert lost.process.pid is not None
     with RabbitMQ(folder) as broker:
-        assert lost.process.wait(5)
+        assert lost.process.wait(60)
         lost.stop()
         assert take(broker) == b"from the crashed run"
         mappers = [command for command in of_folder(folder) if "epmd" in command and "beam" not in command]
@@ -93,7 +93,7 @@ def test_a_broker_killed_from_outside_starts_again(folder: Path) -> None:
     broker = RabbitMQ(folder).start()
     assert broker.process.pid is not None
     os.kill(broker.process.pid, signal.SIGKILL)
-    assert broker.process.wait(5)
+    assert broker.process.wait(60)
     with broker:
         assert broker.is_ready()
 

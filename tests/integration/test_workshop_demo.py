@@ -28,7 +28,6 @@ def demo(servers_folder: Path) -> Iterator[DemoRun]:
 
 
 @needs_jq
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("step", STEPS, ids=lambda page: page.name)
 def test_each_command_of_a_step_says_what_the_page_shows(step: Page, demo: DemoRun, tmp_path: Path) -> None:
     """Whoever types it sees the same, up to figures and ids where the page says so."""

@@ -180,7 +180,7 @@ def test_what_a_container_gets_to_see_is_there_and_stays_as_it_is(name: str) -> 
     for volume in service(name).get("volumes", []):
         source, _, rest = str(volume).partition(":")
         if source.startswith("./"):
-            assert rest.endswith(":ro"), volume
+            assert rest.endswith(":ro,z"), f"{volume}: SELinux hides what has no label"
 
 
 def test_what_is_kept_is_in_volumes_with_a_name() -> None:
@@ -275,6 +275,14 @@ def test_the_image_holds_wheels_from_the_lock_and_runs_as_nobody_in_particular()
     assert "uninstall" in final
     assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", final, re.MULTILINE)
     assert "amd64" not in recipe
+
+
+def test_the_modes_of_the_checkout_do_not_reach_the_image() -> None:
+    """A clone with umask 077 would make an image that its own user cannot read."""
+    for stage in text("Dockerfile").split("\nFROM ")[1:]:
+        last = max(stage.rfind(f"\nCOPY {part}") for part in ("common", "services", "workshop", "tools", "loadtest"))
+        assert last < 0 or "RUN chmod -R a+rX /app && " in stage[last:], stage
+        assert "\nCOPY LICENSE" not in stage
 
 
 HAS_COMPOSE = bool(shutil.which("docker")) and os.system("docker compose version >/dev/null 2>&1") == 0  # noqa: S605, S607

@@ -37,7 +37,7 @@ def rules(scale: Scale) -> list[Rule]:
 
 
 def test_no_folder_of_mimir_is_the_beginning_of_another() -> None:
-    """Patch releases such as 3.0.2 compare paths as text and don't start with `alertmanager` and `alertmanager-x`."""
+    """Patch releases such as 3.0.2 compare the paths as text: `alertmanager` next to `alertmanager-x` is an error."""
     folders = re.findall(r"(?:dir|path|directory): (\$\{MIMIR_DATA:\S+)", CONFIGURATION)
     assert len(folders) >= 7
     assert [(one, other) for one in folders for other in folders if one != other and other.startswith(one)] == []

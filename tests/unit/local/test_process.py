@@ -102,7 +102,7 @@ def test_an_orphan_of_a_crashed_run_is_ended_by_the_next_launch(tmp_path: Path) 
     again = child(tmp_path, SLEEPER)
     again.launch()
     try:
-        assert lost.wait(5)
+        assert lost.wait(60)
         assert again.running
     finally:
         again.stop()
