@@ -47,6 +47,17 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_path_in_a_page_is_in_the_repository(name: str) -> None:
+    """The old name of a moved file misleads readers. An example and an installation create the files excepted here."""
+    files = {path.relative_to(ROOT) for path in committed()}
+    there = {path.as_posix() for path in files} | {parent.as_posix() for path in files for parent in path.parents}
+    folders = {path.parts[0] for path in files if len(path.parts) > 1}
+    named = {path for path in words(prose(DOCUMENTS[name])) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", path)}
+    ours = {path.rstrip("/") for path in named if path.split("/")[0] in folders}
+    assert {path for path in ours if not path.startswith(("services/greeter", "local/aspire/node"))} <= there
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_outward_are_encrypted_or_local(name: str) -> None:
     """http:// only to this machine and to the names of the stack."""
     for target in LINK.findall(prose(DOCUMENTS[name])):
