@@ -25,6 +25,8 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 
+from common.telemetry.target import Delivery
+
 LatestMetrics = Callable[[], MetricsData | None]
 AddPoints = Callable[[MetricsData | None], MetricsData | None]
 
@@ -45,7 +47,12 @@ class CachingMetricExporter(MetricExporter):
     """
 
     def __init__(
-        self, exporter: MetricExporter, temporality: str, add_points: AddPoints, silent: Callable[[], bool]
+        self,
+        exporter: MetricExporter,
+        temporality: str,
+        add_points: AddPoints,
+        silent: Callable[[], bool],
+        delivery: Delivery | None,
     ) -> None:
         delta, totals = AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE
         kinds = (Counter, Histogram, ObservableCounter, UpDownCounter, ObservableUpDownCounter)
@@ -58,6 +65,7 @@ class CachingMetricExporter(MetricExporter):
         self._exporter = exporter
         self._add_points = add_points
         self._silent = silent
+        self._delivery = delivery
         self._keeping = threading.local()
 
     def keep_only(self, collect: Callable[[], None]) -> None:
@@ -73,7 +81,10 @@ class CachingMetricExporter(MetricExporter):
         self.latest = data = self._add_points(metrics_data) or metrics_data
         if self._silent() or getattr(self._keeping, "on", False):
             return MetricExportResult.SUCCESS
-        return self._exporter.export(data, timeout_millis, **kwargs)
+        result = self._exporter.export(data, timeout_millis, **kwargs)
+        if self._delivery:
+            self._delivery.note(result is MetricExportResult.SUCCESS)
+        return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Flush the exporter."""
@@ -92,15 +103,16 @@ def meter_provider(
     temporality: str,
     add_points: AddPoints = lambda data: data,
     silent: Callable[[], bool] = lambda: False,
+    delivery: Delivery | None = None,
 ) -> tuple[MeterProvider, LatestMetrics]:
     """Return the SDK's provider of meters, and the function that returns the latest metrics, as totals.
 
     Metrics are exported every `interval_ms` milliseconds; the latest are at most that old. Without an exporter, or
-    where it prefers differences to totals, /metrics has a reader of its own.
+    where it prefers differences to totals, /metrics has a reader of its own. `delivery` hears of each export.
     """
     readers: list[MetricReader] = []
     if exporter:
-        cache = CachingMetricExporter(exporter, temporality, add_points, silent)
+        cache = CachingMetricExporter(exporter, temporality, add_points, silent, delivery)
         reader = PeriodicExportingMetricReader(cache, export_interval_millis=interval_ms)
         readers.append(reader)
     if exporter and temporality == "cumulative":

@@ -19,7 +19,6 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from common.core.address import join_host_port
 from common.core.proxies import bypass_proxies
 from common.fast import flask as fast_flask
 from common.fast.metrics import FastMeterProvider
@@ -32,6 +31,7 @@ from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
 from common.telemetry.settings import Collector, TelemetrySettings, set_default_conventions
 from common.telemetry.standard_variables import LIMITS, remove_unset
+from common.telemetry.target import Delivery, target
 from common.telemetry.traces import batch_processor
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,8 @@ def start_telemetry(
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
         exporter = wrap_spans(_span_exporter(settings.collector, fast=fast))
-        tracers.add_span_processor(batch_processor(exporter, stock_meters))
+        delivery = Delivery(target(settings.collector, "traces"))
+        tracers.add_span_processor(batch_processor(exporter, stock_meters, delivery))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         propagate.set_global_textmap(_NoPropagator([]))
@@ -115,7 +116,7 @@ def start_telemetry(
         "telemetry started",
         extra={
             "fields": {
-                "otlp": join_host_port(settings.collector.host, settings.collector.port),
+                "otlp": target(settings.collector, "traces").url,
                 "logs": settings.logs.destination,
                 "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
                 "layer": "fast" if fast else "stock",
@@ -153,6 +154,7 @@ def _meters(
         interval_ms=settings.metric_interval_ms,
         temporality=settings.metric_temporality,
         silent=silent,
+        delivery=Delivery(target(settings.collector, "metrics")),
     )
     # Its histograms have explicit buckets, totals, and exemplars of sampled spans; another choice is the SDK's to make.
     others = (HISTOGRAM_AGGREGATION, "OTEL_METRICS_EXEMPLAR_FILTER")

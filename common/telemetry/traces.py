@@ -7,6 +7,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from common.telemetry.target import Delivery
+
 # Two seconds, where the SDK waits five: in a demo one wants to see the trace of the request one just made.
 SCHEDULE_DELAY_MS = 2000
 
@@ -21,8 +23,10 @@ EXPORTED = "otel.sdk.exporter.span.exported"
 FAILED = {"error.type": "export_failed"}
 
 
-def batch_processor(exporter: SpanExporter, meter_provider: MeterProvider) -> BatchSpanProcessor:
-    """Return the processor that exports spans in batches.
+def batch_processor(
+    exporter: SpanExporter, meter_provider: MeterProvider, delivery: Delivery | None = None
+) -> BatchSpanProcessor:
+    """Return the processor that exports spans in batches; `delivery` hears of each batch, to report failures.
 
     When its queue is full, spans are dropped and counted: `otel.sdk.processor.span.processed` with `error.type`.
     """
@@ -30,7 +34,7 @@ def batch_processor(exporter: SpanExporter, meter_provider: MeterProvider) -> Ba
     os.environ[SELF_METRICS] = "true"
     try:
         return BatchSpanProcessor(
-            CountingSpanExporter(exporter, meter_provider),
+            CountingSpanExporter(exporter, meter_provider, delivery),
             max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
             schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
             meter_provider=meter_provider,
@@ -53,8 +57,9 @@ class CountingSpanExporter(SpanExporter):
     can count too, but over HTTP they count a batch as sent that was answered with an error.
     """
 
-    def __init__(self, exporter: SpanExporter, meter_provider: MeterProvider) -> None:
+    def __init__(self, exporter: SpanExporter, meter_provider: MeterProvider, delivery: Delivery | None = None) -> None:
         self._exporter = exporter
+        self._delivery = delivery
         self._exported = meter_provider.get_meter("opentelemetry-sdk").create_counter(
             EXPORTED, unit="{span}", description="Spans whose export ended; with error.type, those that were lost."
         )
@@ -65,7 +70,10 @@ class CountingSpanExporter(SpanExporter):
         try:
             result = self._exporter.export(spans)
         finally:
-            self._exported.add(len(spans), {} if result is SpanExportResult.SUCCESS else FAILED)
+            delivered = result is SpanExportResult.SUCCESS
+            self._exported.add(len(spans), {} if delivered else FAILED)
+            if self._delivery:
+                self._delivery.note(delivered)
         return result
 
     def shutdown(self) -> None:

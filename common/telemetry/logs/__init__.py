@@ -92,7 +92,7 @@ class DropReporter:
         with self._lock:
             if not (self._waiting or self._dropping) and self._waits.record():
                 self._waiting = True
-                _write("warn", f"log lines wait: {cause}")
+                write("warn", f"log lines wait: {cause}")
 
     def recovered(self) -> None:
         """Report that lines are accepted again; to be called after each delivery that succeeds."""
@@ -102,7 +102,7 @@ class DropReporter:
             self._waiting = self._dropping = False
             more = f", {self._unreported} more were dropped" if self._unreported else ""
             self._unreported = 0
-            _write("info", f"log lines are accepted again{more}")
+            write("info", f"log lines are accepted again{more}")
 
     def close(self) -> None:
         """Report what is not reported yet."""
@@ -111,10 +111,10 @@ class DropReporter:
                 self._report_drops()
 
     def _report_drops(self) -> None:
-        _write("warn", f"{self._unreported} log lines dropped: {self._cause}")
+        write("warn", f"{self._unreported} log lines dropped: {self._cause}")
         self._unreported = 0
 
 
-def _write(level: str, text: str) -> None:
-    # Not through logging: this is the logging.
+def write(level: str, text: str) -> None:
+    """Write a line to standard error, not through logging: lines may be what cannot be delivered."""
     print(f"level={level} msg={json.dumps(text, ensure_ascii=False)}", file=sys.stderr, flush=True)  # noqa: T201

@@ -16,6 +16,7 @@ from opentelemetry.sdk.resources import Resource
 from common.telemetry.logs import Dropped, DropReporter, records
 from common.telemetry.logs.records import logfmt
 from common.telemetry.settings import Collector
+from common.telemetry.target import Delivery, target
 
 SEVERITIES = {
     "debug": SeverityNumber.DEBUG,
@@ -39,7 +40,7 @@ class OtlpHandler(logging.Handler):
         self._drops = DropReporter(dropped)
         self._queue_lines = queue_lines
         self._queued = 0
-        self._exporter = _Exporter(collector.exporter("logs"), self._drops)
+        self._exporter = _Exporter(collector, self._drops)
         self._provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_log_record_processor(BatchLogRecordProcessor(self._exporter, max_queue_size=queue_lines))
         self._closed = False
@@ -87,9 +88,10 @@ class OtlpHandler(logging.Handler):
 class _Exporter(LogRecordExporter):
     """Passes batches to another exporter and counts those that fail."""
 
-    def __init__(self, exporter: LogRecordExporter, drops: DropReporter) -> None:
+    def __init__(self, collector: Collector, drops: DropReporter) -> None:
         self.done = 0
-        self._exporter = exporter
+        self._exporter: LogRecordExporter = collector.exporter("logs")
+        self._delivery = Delivery(target(collector, "logs"))
         self._drops = drops
         self._thread = 0
         self._cause = "the collector did not accept them"  # kept from batch to batch: the SDK logs it rarely
@@ -109,9 +111,10 @@ class _Exporter(LogRecordExporter):
         finally:
             self._thread = 0
             if result is LogRecordExportResult.SUCCESS:
+                self._delivery.succeeded()
                 self._drops.recovered()
             else:
-                self._drops.record(len(batch), "export_failed", self._cause)
+                self._drops.record(len(batch), "export_failed", self._delivery.failed() or self._cause)
             self.done += len(batch)
         return result
 
