@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,9 @@ DEFAULTS = (
     ("Locust", "DEMO_LOAD_PORT", 8089),
 )
 
+# What listens only where the gateway runs.
+OF_THE_GATEWAY = ("OTLP over gRPC", "OTLP over HTTP", "Loki push", "Pyroscope push", "gateway page", "Aspire")
+
 LAST_PORT = 65_535
 
 DOCKER = "\nDocker holds some of them: if that is the suite, docker compose down ends it."
@@ -179,9 +182,12 @@ class Ports:
     def __getitem__(self, name: str) -> int:
         return self._ports[name].number
 
-    def check_free(self) -> None:
-        """Raise LocalError, naming each port that is in use, what holds it and what to do about it."""
-        taken = [port for port in self._ports.values() if not is_free(port.number)]
+    def check_free(self, unused: Collection[str] = ()) -> None:
+        """Raise LocalError, naming each port that is in use, what holds it and what to do about it.
+
+        `unused` are names of ports that this run does not open.
+        """
+        taken = [port for name, port in self._ports.items() if name not in unused and not is_free(port.number)]
         if taken:
             them = "it" if len(taken) == 1 else "them"
             holders = {port.number: _by(port.number) for port in taken}
