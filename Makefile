@@ -5,8 +5,9 @@ MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 # Variables of the user's shell with which other modules, or none, would be found, or compiled again in each process.
 unexport CDPATH PYTHONHOME PYTHONPATH PYTHONSAFEPATH PYTHONDONTWRITEBYTECODE
-# Tests mostly wait, so more of them run at a time than there are cores. A file's tests share one process and its servers.
-parallel := --dist loadfile --numprocesses
+# Tests mostly wait, so more of them run at a time than there are cores. A file's tests share one process and its servers;
+# the files begin in the order of testpaths and of their names, the longest first.
+parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup audit lock clean
 
