@@ -7,8 +7,9 @@ python := .venv/bin/python
 # it ends at a wrong value, waits for input, compiles again in each process, or makes errors of warnings.
 harmless := PYTHON PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
-# Tests mostly wait, so more of them run at a time than there are cores. A file's tests share one process and its servers.
-parallel := --dist loadfile --numprocesses
+# Tests mostly wait, so more of them run at a time than there are cores. A file's tests share one process and its servers;
+# the files begin in the order of testpaths and of their names, the longest first.
+parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 

@@ -222,5 +222,5 @@ def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> None:
     """Run rabbitmqctl against this broker."""
     program = rabbitmq_binary().with_name("rabbitmqctl")
     subprocess.run(  # noqa: S603 - our own arguments
-        [program, *arguments], env=rabbitmq.environ, check=True, capture_output=True, timeout=60
+        [program, *arguments], env=rabbitmq.environ, check=True, capture_output=True, timeout=300
     )

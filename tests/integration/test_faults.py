@@ -190,13 +190,13 @@ def test_request_waves(started: Fleet) -> None:
     """At 1 requests begin with a burst, at 0 they are even from the start: the same number takes longer."""
     with recording_server() as even, recording_server() as waves:
         requesters = [
-            started.launch("requester", **server.settings, REQUESTER_RATE="1", FAULT_REQUEST_WAVES=strength)
+            started.launch("requester", **server.settings, REQUESTER_RATE="0.25", FAULT_REQUEST_WAVES=strength)
             for server, strength in ((even, "0"), (waves, "1"))
         ]
         took = {}
         for server in (even, waves):
-            eventually(lambda server=server: len(server.asked) >= 20)  # type: ignore[misc]
-            took[server] = server.asked[19].at - server.asked[0].at
+            eventually(lambda server=server: len(server.asked) >= 8)  # type: ignore[misc]
+            took[server] = server.asked[7].at - server.asked[0].at
         assert [requester.stop() for requester in requesters] == [0, 0]
-    # With this seed the pauses add up to 3.2 s and to 0.4 s. What a busy machine adds, it adds to both.
-    assert took[even] - took[waves] > 1.4
+    # With this seed the pauses add up to 6.3 s and to 0.7 s; the rest is for a busy machine.
+    assert took[even] - took[waves] > 2

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -450,12 +449,11 @@ class OwnGateway:
         assert ready
         self.gateway = Gateway(self.process, json.loads(ready[1]))  # type: ignore[arg-type]  # asked, not stopped by it
 
-    def stop(self) -> tuple[int, str, float]:
-        """Exit code, what it wrote to standard error, and how many seconds it took to end after SIGTERM."""
-        start = time.monotonic()
+    def stop(self) -> tuple[int, str]:
+        """Exit code, and what it wrote to standard error. Fail if it does not end by itself after SIGTERM."""
         self.process.terminate()
         _, errors = self.process.communicate(timeout=60)
-        return self.process.returncode, errors, time.monotonic() - start
+        return self.process.returncode, errors
 
 
 @pytest.fixture
@@ -488,9 +486,7 @@ def test_traces_and_lines_are_forwarded_under_one_resource(viewer: Viewer) -> No
     assert (record.trace_id.hex(), record.severity_number) == (trace_id, 9)
     assert viewer.spans() == ["request"]
     eventually(lambda: own.gateway.get("summary")["forward"]["sent"] == 2, what="two items counted as sent")
-    code, errors, took = own.stop()
-    assert (code, errors) == (0, "")
-    assert took < 2
+    assert own.stop() == (0, "")
 
 
 def test_a_viewer_that_is_away_costs_the_senders_nothing(viewer: Viewer) -> None:
@@ -508,7 +504,7 @@ def test_a_viewer_that_is_away_costs_the_senders_nothing(viewer: Viewer) -> None
     eventually(lambda: own.gateway.get("summary")["forward"]["waiting"] == 0, what="an empty queue")
     eventually(lambda: viewer.spans()[-1:] == ["span 29"], what="the newest span at the viewer")
     assert viewer.spans()[-10:] == [f"span {number}" for number in range(20, 30)]
-    assert own.stop()[:2] == (0, "")
+    assert own.stop() == (0, "")
 
 
 def test_what_the_viewer_refuses_for_good_is_not_sent_again(viewer: Viewer) -> None:
@@ -522,18 +518,16 @@ def test_what_the_viewer_refuses_for_good_is_not_sent_again(viewer: Viewer) -> N
     provider.get_tracer("test").start_span("taken").end()
     eventually(lambda: viewer.spans() == ["taken"], what="the next span")
     provider.shutdown()
-    assert own.stop()[:2] == (0, "")
+    assert own.stop() == (0, "")
 
 
-def test_it_stops_within_two_seconds_while_the_viewer_is_gone() -> None:
+def test_it_stops_while_the_viewer_is_gone() -> None:
     """Neither a refused connection nor idle clients hold it up, and there is no stack trace."""
     own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:1")
     provider = tracers(own.gateway, "mythical-server", "grpc")
     provider.get_tracer("test").start_span("lost").end()
     with socket.create_connection((LOOPBACK, own.gateway.ports["loki"])):
-        code, errors, took = own.stop()
-    assert (code, errors) == (0, "")
-    assert took < 2
+        assert own.stop() == (0, "")
     provider.shutdown()
 
 

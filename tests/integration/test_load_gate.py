@@ -24,7 +24,7 @@ seed = "7"
 p95_ms = 5000
 error_share = 0
 [least]
-requests = 20
+requests = 5
 """
 
 

@@ -12,6 +12,7 @@ import pytest
 from local.errors import LocalError
 from local.ports import answers
 from local.servers.postgres import Postgres
+from tests.integration.running import STOP_S
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_stopped_server_starts_again_with_its_data(folder: Path) -> None:
     """Stop is in good order: exit code 0, nothing listening, nothing lost."""
     server = Postgres(folder).start()
     put(server, "before the stop")
-    server.stop()
+    server.stop(STOP_S)
     assert server.process.exit_code == 0
     assert not answers(server.port)
     with server:

@@ -13,6 +13,7 @@ from local.errors import LocalError
 from local.ports import answers
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import wait_registered
+from tests.integration.running import STOP_S
 
 QUEUE = "kept"
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
@@ -54,7 +55,7 @@ def test_a_stopped_broker_leaves_no_process_and_keeps_its_messages(folder: Path)
     broker = RabbitMQ(folder).start()
     put(broker, b"before the stop")
     assert of_folder(folder)
-    broker.stop()
+    broker.stop(STOP_S)
     assert broker.process.exit_code == 0
     assert not answers(broker.port)
     assert of_folder(folder) == []
@@ -111,7 +112,7 @@ def test_a_broker_that_cannot_start_says_why(folder: Path) -> None:
     broker = RabbitMQ(folder)
     with pytest.raises(LocalError, match="rabbitmq ended immediately") as caught:
         broker.start()
-    broker.stop()
+    broker.stop(STOP_S)
     assert "\n" not in str(caught.value)
     assert "fail" in caught.value.detail
 

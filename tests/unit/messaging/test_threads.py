@@ -12,6 +12,7 @@ import pytest
 from common.messaging.connection import IOLoopThread, ReconnectingConnection
 from common.messaging.consumer import Workers
 from common.messaging.topology import Broker
+from tests.unit.waiting import eventually
 
 
 def test_calls_keep_their_order_and_run_on_the_loops_thread() -> None:
@@ -64,14 +65,17 @@ def test_workers_finish_what_they_were_given_before_they_end() -> None:
 
 def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
     """Its thread is a daemon: the process can end without it."""
-    release = threading.Event()
+    hanging, release = list[threading.Thread](), threading.Event()
 
     def hang(_item: int) -> None:
+        hanging.append(threading.current_thread())
         release.wait(60)
 
     workers: Workers[int] = Workers(1, hang, "test")
     workers.submit(1)
+    eventually(lambda: hanging, "worker that hangs")
     workers.stop(0.05)
+    assert (hanging[0].is_alive(), hanging[0].daemon) == (True, True)
     release.set()
 
 
