@@ -10,6 +10,7 @@ from common.core.env import LIBPQ_SECURITY
 from doctor.containers import run
 from doctor.env_files import ROOT
 from doctor.report import BROKEN, NOTE, Finding
+from local.state import ENOUGH_FILES, LEAST_FILES
 
 # Prefixes of variables that are meant for other programs and that the suite removes or does not read.
 IGNORED = ("PG", "LOCUST_", "FLASK_", "GRANIAN_", "AMQP", "RABBITMQ_", "ERL_")
@@ -20,8 +21,6 @@ CERTIFICATES = (
     "SSL_CERT_DIR",
     "OTEL_EXPORTER_OTLP_CERTIFICATE",
 )
-# The broker needs the most: about 100 in `make demo`, the load one for each user.
-FILES = 256
 BOUND = re.compile(r"^ +- (\./[^:\s]+):", re.MULTILINE)
 MODES = 0o444, 0o555  # what all users need: to read a file, to read and search a folder
 SELINUX = Path("/sys/fs/selinux/enforce")
@@ -42,9 +41,10 @@ def check_shell(environ: Mapping[str, str]) -> Iterator[Finding]:
         if (path := environ.get(name)) and not os.access(path, os.R_OK):
             said = f"{name}={path} cannot be read: connections by TLS fail"
             yield Finding("shell", said, NOTE, f"correct {name}, or unset it")
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= limit < FILES:
-        yield Finding("open files", f"a process may open {limit} ({FILES} needed)", BROKEN, f"ulimit -n {FILES * 4}")
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= limit < LEAST_FILES:
+        said = f"a process may open {limit} ({LEAST_FILES} needed)"
+        yield Finding("open files", said, BROKEN, f"ulimit -n {ENOUGH_FILES}")
 
 
 def _proxies(environ: Mapping[str, str]) -> Iterator[Finding]:

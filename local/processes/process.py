@@ -77,6 +77,8 @@ class Process:
                     extra_groups=[] if self._user else None,
                 )
         except OSError as fault:
+            if fault.filename == str(self.log):
+                raise
             raise LocalError(f"{self.name} cannot be started: {fault.strerror} ({self._arguments[0]})") from fault
         self._record.write(self._child.pid)
 

@@ -1,24 +1,15 @@
 """What the shell and the system do to the suite is named, with what to do about it."""
 
 import io
-import resource
+import subprocess
+import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from doctor.report import BROKEN, NOTE
 from doctor.surroundings import check_database, check_files, check_selinux, check_shell
-
-
-@pytest.fixture
-def few_files() -> Iterator[None]:
-    """A process that may open 128 files."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_an_ordinary_shell_is_not_mentioned() -> None:
@@ -43,11 +34,31 @@ def test_a_variable_with_an_unexpected_effect_is_a_note(environ: dict[str, str],
     assert "s3cret" not in found.said
 
 
-@pytest.mark.usefixtures("few_files")
-def test_a_low_limit_of_open_files_is_named() -> None:
-    """With the command that raises it."""
-    (found,) = check_shell({})
-    assert (found.state, found.remedy) == (BROKEN, "ulimit -n 1024")
+def test_a_low_limit_of_open_files_is_named_and_a_soft_one_is_raised() -> None:
+    """By the doctor and by the demo, with the command that raises it."""
+    program = """
+import resource
+from doctor.surroundings import check_shell
+from local.errors import LocalError
+from local.state import raise_file_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
+print(len(list(check_shell({}))))
+raise_file_limit()
+print(resource.getrlimit(resource.RLIMIT_NOFILE))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print(*(finding.remedy for finding in check_shell({})))
+try:
+    raise_file_limit()
+except LocalError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+    assert done.stdout.splitlines() == [
+        "0",
+        "(300, 300)",
+        "ulimit -n 1024",
+        "a process may open 64 files, 128 are needed; raise the limit: ulimit -n 1024",
+    ]
 
 
 def test_files_that_the_users_of_containers_cannot_read_are_named(tmp_path: Path) -> None:
