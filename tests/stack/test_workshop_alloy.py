@@ -19,7 +19,7 @@ pytestmark = needs_alloy
 STEPS = [page for page in pages() if page.of("alloy")]
 CHECKPOINTS = sorted((FOLDER / "checkpoints").glob("*.alloy"))
 # What the pages open beside the ports of the run: Alloy's pages, and where it takes signals.
-OPENED = ("12345", "12346", "12348", "13100", "14317", "14318")
+OPENED = ("9009", "12345", "12346", "12348", "13100", "13101", "14317", "14318", "14319")
 
 
 @pytest.fixture(scope="module")
