@@ -16,7 +16,7 @@ demo: ## start the suite without Docker and watch its signals arrive
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ
-	@scripts/setup python servers jq web load
+	@scripts/setup python servers jq web load peers
 	@$(python) -m pytest
 
 test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS=3 make test-failure is shorter
