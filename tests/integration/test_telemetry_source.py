@@ -128,7 +128,7 @@ def test_a_certificate_that_is_not_trusted_is_named(
 def problems(settings: dict[str, str]) -> dict[str, str]:
     """Return what the doctor asks for, in an environment with these settings."""
     done = subprocess.run(
-        [sys.executable, "-m", "common.telemetry.target"],
+        [sys.executable, "-m", "tools.otlp_target"],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,

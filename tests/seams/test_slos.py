@@ -178,7 +178,7 @@ def test_the_silence_of_each_service_is_heard() -> None:
 def test_mimir_reads_the_rules_of_the_workshop_unless_it_is_told_otherwise() -> None:
     """From the folder that compose puts there, in the folder of the tenant that it calls by default."""
     assert "${MIMIR_RULES:/etc/mimir/rules}/${SLO_SCALE:workshop}" in CONFIGURATION
-    assert "./mimir:/etc/mimir:ro" in services()["mimir"]["volumes"]
+    assert "./mimir:/etc/mimir:ro,z" in services()["mimir"]["volumes"]
     assert {path.name for path in FOLDER.iterdir()} == {scale.name for scale in SCALES}
 
 

@@ -1,7 +1,7 @@
 """Where a signal goes over OTLP, and what is wrong with that target, in one sentence: for the log, and for the doctor.
 
 The exporters of the SDK retry a set-up that cannot work, and report it late, in many words, or not at all. Here an
-empty push finds the cause. `python -m common.telemetry.target` prints it for each signal, as JSON.
+empty push finds the cause. `python -m tools.otlp_target` prints it for each signal, as JSON.
 """
 
 import http.client
