@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
+from common.core.address import shown
 from common.core.proxies import bypass_proxies
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
@@ -52,6 +53,7 @@ class Telemetry:
         self._traces, self._meters = traces, meters
         self._tracer = traces.get_tracer("mythical.loadtest")
         self._shape = settings.shape
+        self._authorization = {"Authorization": settings.authorization} if settings.authorization else {}
         self._ended: Labels = {}
         self._had_users = False
         self.name_run(settings.run_id)
@@ -115,14 +117,14 @@ class Telemetry:
             **self._marks,
             USER_KIND: kind,
             "http.request.method": method,
-            "url.full": url,
+            "url.full": shown(url),
             "url.template": route,
             "peer.service": "mythical-server",
         }
         with self._tracer.start_as_current_span(
             f"{method} {route}", kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
-            headers = {"User-Agent": AGENT}
+            headers = {"User-Agent": AGENT, **self._authorization}
             propagate.inject(headers)
             yield Call(span, headers)
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from weakref import ref
 
 import requests
@@ -50,20 +51,22 @@ class Profiles:
         server_address: str,
         tags: Mapping[str, str],
         *,
+        headers: Mapping[str, str] = MappingProxyType({}),
         memory: bool = False,
         upload_interval_s: int = 10,
     ) -> None:
         """Start to sample and push under the service's name; with an empty address nothing is started.
 
-        `server_address` is a URL, `tags` become labels of each profile. Threads on the CPU that hold the interpreter
-        lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation profiles, which slow code
-        that allocates much by about 30 %.
+        `server_address` is a URL, `tags` become labels of each profile, each push has the `headers`. Threads on the CPU
+        that hold the interpreter lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation
+        profiles, which slow code that allocates much by about 30 %.
 
         A profile whose push fails is lost. Call it in the process that does the work, after any fork: the sampler is a
         thread and does not survive one.
         """
         self.running = False
         self._address = server_address
+        self._headers = headers
         self._interval_s = upload_interval_s
         self._stop = threading.Event()
         if not server_address:
@@ -78,6 +81,7 @@ class Profiles:
             application_name=service,
             server_address=server_address,
             tags=dict(tags),
+            http_headers=dict(headers),
             sample_rate=SAMPLE_RATE_HZ,
             upload_interval=upload_interval_s,
             mem_enabled=memory,

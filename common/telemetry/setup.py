@@ -31,7 +31,7 @@ from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter
 from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
 from common.telemetry.settings import Collector, TelemetrySettings, set_default_conventions
-from common.telemetry.standard_variables import LIMITS, remove_unset
+from common.telemetry.standard_variables import LIMITS, move_credentials, remove_unset
 from common.telemetry.traces import batch_processor
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def start_telemetry(
     exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
     """
     remove_unset(os.environ)
+    move_credentials(os.environ)
     bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
     set_default_conventions()
     described = resource(settings.service, settings.namespace)
@@ -97,6 +98,7 @@ def start_telemetry(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
+        headers=settings.profiles_headers,
         memory=settings.profiles_memory,
     )
     tracers = _tracers(described, fast=fast)

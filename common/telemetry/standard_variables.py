@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import quote
 
+from common.core.address import split_credentials
 from common.core.env import Env, SettingsError
 
 SAMPLERS = (
@@ -78,6 +80,25 @@ def remove_unset(environ: MutableMapping[str, str]) -> None:
         value = environ[name].strip().lower()
         if not value or (name.endswith("_COMPRESSION") and value == "none"):
             del environ[name]
+
+
+def move_credentials(environ: MutableMapping[str, str]) -> None:
+    """Replace user and password in the OTLP endpoints by the header that they stand for.
+
+    gRPC does not know them, and the exporters log the endpoint as it is.
+    """
+    endpoints = {signal: environ.get(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT", "") for signal in SIGNALS}
+    headers = {signal: environ.get(f"OTEL_EXPORTER_OTLP_{signal}HEADERS", "") for signal in SIGNALS}
+    for signal in SIGNALS[1:]:
+        authorization = split_credentials(endpoints[signal] or endpoints[""])[1]
+        present = headers[signal] or headers[""]
+        names = {pair.partition("=")[0].strip().lower() for pair in present.split(",")}
+        if authorization and "authorization" not in names:
+            more = f"authorization={quote(authorization)}"
+            environ[f"OTEL_EXPORTER_OTLP_{signal}HEADERS"] = f"{present},{more}" if present else more
+    for signal, endpoint in endpoints.items():
+        if endpoint:
+            environ[f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT"] = split_credentials(endpoint)[0]
 
 
 def _integer(env: Env, name: str, low: int = 0) -> None:

@@ -36,7 +36,7 @@ def start_logs(
     if settings.destination == "loki":
         from common.telemetry.logs.loki import BatchLokiHandler
 
-        handler = BatchLokiHandler(settings.target, labels, dropped)
+        handler = BatchLokiHandler(settings.target, labels, dropped, settings.headers)
     elif settings.destination == "otlp":
         from common.telemetry.logs.otlp import OtlpHandler
 
