@@ -3,10 +3,12 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
-# Variables of the user's shell with which other modules, or none, would be found.
-unexport CDPATH PYTHONHOME PYTHONPATH PYTHONSAFEPATH
+# Variables of the user's shell with which other modules, or none, would be found, or Python would behave differently:
+# it ends at a wrong value, waits for input, or makes errors of warnings. Those about characters and bytecode stay.
+harmless := PYTHON PYTHONDONTWRITEBYTECODE PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
+unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 
-.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak setup audit lock clean
+.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -16,7 +18,7 @@ demo: ## start the suite without Docker and watch its signals arrive
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ
-	@scripts/setup python servers jq web load
+	@scripts/setup python servers jq web load pooler
 	@$(python) -m pytest
 
 test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS=3 make test-failure is shorter
@@ -62,6 +64,10 @@ bench: ## measure speed and memory, and print the table
 soak: ## run the default load for half an hour and report what grew; SOAK_MINUTES=5 make soak
 	@scripts/setup python servers
 	@$(python) -m bench.soak
+
+screenshots: ## take the pictures of docs/images from the running suite (needs Chromium)
+	@scripts/setup python
+	@PYTHONPATH=. $(python) scripts/screenshots
 
 setup: ## install what is missing, and nothing else
 	@scripts/setup

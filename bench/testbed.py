@@ -26,13 +26,13 @@ class TestBed:
     """Starts Postgres, RabbitMQ and the gateway; `service` runs a service against them."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._ending = ExitStack()
         self.postgres = Postgres(folder / "postgres")
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self._on: dict[str, str] = {}
         self._gateway: Process | None = None
-        self._otlp_http = self._page = 0
+        self.otlp_http = self.gateway_page = 0  # ports: OTLP over HTTP, and the page with the JSON API
 
     def __enter__(self) -> Self:
         self._ending.enter_context(self.postgres)
@@ -45,7 +45,7 @@ class TestBed:
         gateway.wait_ready(lambda: "ready {" in gateway.tail(), START_S)
         ready = re.search(r"^ready (\{.*\})$", gateway.tail(), re.MULTILINE)
         ports = json.loads(ready[1]) if ready else {}
-        self._otlp_http, self._page = int(ports["otlp_http"]), int(ports["page"])
+        self.otlp_http, self.gateway_page = int(ports["otlp_http"]), int(ports["page"])
         self._on = {
             "TRACING_COLLECTOR_HOST": LOOPBACK,
             "TRACING_COLLECTOR_PORT": str(ports["otlp_grpc"]),
@@ -57,21 +57,6 @@ class TestBed:
 
     def __exit__(self, *_: object) -> None:
         self._ending.close()
-
-    @property
-    def folder(self) -> Path:
-        """The folder for the files of a run."""
-        return self._folder
-
-    @property
-    def otlp_http(self) -> int:
-        """The port on which the gateway receives OTLP over HTTP."""
-        return self._otlp_http
-
-    @property
-    def gateway_page(self) -> int:
-        """The port of the gateway's page and JSON API."""
-        return self._page
 
     @property
     def gateway_pid(self) -> int:
@@ -104,8 +89,8 @@ class TestBed:
         return Process(
             name,
             [sys.executable, "-m", module, *arguments],
-            log=self._folder / f"{name}.log",
-            record=self._folder / f"{name}.pid",
+            log=self.folder / f"{name}.log",
+            record=self.folder / f"{name}.pid",
             mark=module,
             environ=os.environ | settings,
         )

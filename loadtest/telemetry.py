@@ -17,8 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from common.core.address import shown
-from common.core.proxies import bypass_proxies
+from common.core.address import bypass_proxies, shown
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from common.core.address import join_host_port
 from common.core.env import Env
-from common.telemetry.settings import SIGNALS, collector
+from common.telemetry.settings import collector
+from common.telemetry.standard_variables import SIGNALS
 from local.ports import LOOPBACK, Ports
 from local.processes.process import Process
 from local.processes.program import Program, Unit

@@ -1,9 +1,9 @@
--- The role by which Alloy measures Postgres. Run when the database is made; it may be run again at any time.
+-- The role with which Alloy monitors Postgres. Run when the database is created; it may be run again at any time.
 \getenv password ALLOY_DATABASE_PASSWORD
 SELECT 'CREATE ROLE alloy LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'alloy') \gexec
 ALTER ROLE alloy NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT 5 PASSWORD :'password';
 ALTER ROLE alloy SET default_transaction_read_only = on;
--- Measuring ends before the next time it is asked for.
+-- Queries end before the next scrape.
 ALTER ROLE alloy SET statement_timeout = '8s';
--- Statistics of all sessions and databases, and the size of the write-ahead log; nothing that is in a table.
+-- Statistics of all sessions and databases, and the size of the write-ahead log, but no contents of tables.
 GRANT pg_monitor TO alloy;

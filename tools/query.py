@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from common.core.address import shown, split_credentials
-from common.core.proxies import is_local
+from common.core.address import is_local, shown, split_credentials
 
 TIMEOUT_S = 5.0
 OK, FIRST_ERROR = 200, 400

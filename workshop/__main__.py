@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     for word, what in (("hint", "the next hint"), ("answer", "the answer")):
         scenes.add_parser(word, help=f"show {what} of the running scenario, or of NAME").add_argument("name", nargs="?")
     scenes.add_parser("stop", help="stop the running scenario")
+    scenes.add_parser("catalogue", help="print docs/scenarios.md, with all answers")
     parts.add_parser("page", help="serve the fault page")
     return main
 
@@ -116,6 +117,8 @@ def _scenario(do: str, options: argparse.Namespace, client: FaultClient, setting
             _print(scenario_command.hint(lock, options.name))
         case "answer":
             _print(scenario_command.answer(lock, options.name))
+        case "catalogue":
+            _print(scenario_command.catalogue())
         case "stop":
             _print(scenario_command.stop_scenario(lock))
     return 0

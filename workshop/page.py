@@ -16,8 +16,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from common.core.address import join_host_port
 from common.faults import InvalidFaultSetting, check_strength, finite
-from common.web.cross_site import reject_cross_site
-from common.web.problems import Problem, problem_response, register_error_handlers
+from common.web.problems import Problem, problem_response, register_error_handlers, reject_cross_site
 from common.web.read_deadline import RequestDeadlineMixin
 from workshop import WorkshopError
 from workshop.fault_client import FaultClient, FaultState, find_fault

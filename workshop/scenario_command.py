@@ -1,5 +1,6 @@
-"""The command `scenario`: list, run, hint, answer, stop. Each function raises WorkshopError."""
+"""The command `scenario`: list, run, hint, answer, stop, catalogue. Each function raises WorkshopError."""
 
+import html
 import json
 import random
 from collections.abc import Callable
@@ -12,6 +13,23 @@ from workshop.runner import Print, Runner, VisibleSigns, stop_on_signals
 from workshop.stack import Stack
 
 INTERRUPTED = 130
+CATALOGUE_INTRODUCTION = """\
+<!-- Generated: python -m workshop scenario catalogue > docs/scenarios.md -->
+# Scenario catalogue
+
+For instructors. A scenario injects one or more [faults](reference/settings.md#injected-faults) for a limited time. It
+has a problem statement, hints, and an answer. Read the problem statement to the learners, then run the scenario without
+showing its name:
+
+```sh
+python -m workshop scenario run --blind slow-lists
+```
+
+In another terminal, `python -m workshop scenario hint` prints the next hint, `answer` the solution, and `stop` ends the
+run. The run reports which symptoms are `seen`; start it a minute before the learners look. Without a name, it picks a
+scenario at random. *Signals* are those in which the symptoms appear. The *alert* fires with Docker; each has
+[a runbook](slos.md#alerts).
+"""
 
 
 def list_scenarios(lock: Path) -> list[str]:
@@ -89,8 +107,7 @@ def answer(lock: Path, name: str | None) -> list[str]:
     lines = [f"{chosen.title}", "", chosen.answer, "", "Where: " + ", ".join(chosen.where), "", "Queries that show it:"]
     for symptom in chosen.symptoms:
         lines.append(f"- {symptom.sentence}")
-        queries = (("PromQL", symptom.promql), ("LogQL", symptom.logql), ("TraceQL", symptom.traceql))
-        lines += [f"    {language}: {query}" for language, query in queries if query]
+        lines += [f"    {language}: {query}" for language, query in _queries(symptom)]
         if (profile := symptom.gateway).signal == "profile":
             lines.append(
                 f"    Pyroscope: {profile.of['service']}, CPU: {profile.of['function']}, above {profile.above:g} %"
@@ -99,6 +116,48 @@ def answer(lock: Path, name: str | None) -> list[str]:
         lines += ["", "Alerts that it fires, with runbooks in docs/runbooks: " + ", ".join(chosen.alerts)]
     faults = ", ".join(f"{fault.name} at {strength:g}" for fault, strength in chosen.faults.items())
     return [*lines, "", f"Faults: {faults}; it lasts {format_duration(chosen.lasts_s)}."]
+
+
+def _queries(symptom: scenario.Symptom) -> list[tuple[str, str]]:
+    """Return the queries to a stack that show a symptom, each after its language."""
+    queries = (("PromQL", symptom.promql), ("LogQL", symptom.logql), ("TraceQL", symptom.traceql))
+    return [(language, query) for language, query in queries if query]
+
+
+def catalogue() -> list[str]:
+    """Return the Markdown lines of docs/scenarios.md: a table, and each scenario with its hints and answer folded."""
+    scenarios = [scenario.read(name) for name in scenario.names()]
+    rows = ["| scenario | title | signals | alert | lasts |", "|---|---|---|---|---|"]
+    for each in scenarios:
+        alerts = ", ".join(f"`{alert}`" for alert in each.alerts)
+        lasts, signals = format_duration(each.lasts_s), ", ".join(_signals(each))
+        rows.append(f"| [`{each.name}`](#{each.name}) | {each.title} | {signals} | {alerts} | {lasts} |")
+    return [CATALOGUE_INTRODUCTION, *rows, *(line for each in scenarios for line in _catalogue_entry(each))]
+
+
+def _signals(of: scenario.Scenario) -> list[str]:
+    """Return the signals that show the symptoms, in the local gateway or in a stack."""
+    in_gateway = {"spans": "traces", "lines": "logs", "metric": "metrics", "profile": "profiles"}
+    in_stack = {"PromQL": "metrics", "LogQL": "logs", "TraceQL": "traces"}
+    found = {in_gateway[symptom.gateway.signal] for symptom in of.symptoms}
+    found |= {in_stack[language] for symptom in of.symptoms for language, _ in _queries(symptom)}
+    return [signal for signal in ("traces", "metrics", "logs", "profiles") if signal in found]
+
+
+def _catalogue_entry(of: scenario.Scenario) -> list[str]:
+    hints = [f"{number}. {html.escape(hint, quote=False)}" for number, hint in enumerate(of.hints, start=1)]
+    queries = []
+    for symptom in of.symptoms:
+        queries.append(f"- {html.escape(symptom.sentence, quote=False)}")
+        queries += [f"  - {language}: `{query}`" for language, query in _queries(symptom)]
+    faults = ", ".join(f"`{fault.name}` at {strength:g}" for fault, strength in of.faults.items())
+    code = ", ".join(f"[`{path}`](../{path})" for path in of.where)
+    return [
+        *("", f"## {of.name}", "", f"> {html.escape(of.complaint, quote=False)}", ""),
+        *("<details><summary>Hints</summary>", "", *hints, "", "</details>", ""),
+        *("<details><summary>Answer</summary>", "", html.escape(of.answer, quote=False), ""),
+        *(f"Faults: {faults}. Code: {code}.", "", *queries, "", "</details>"),
+    ]
 
 
 def stop_scenario(lock: Path) -> list[str]:

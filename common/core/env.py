@@ -1,6 +1,6 @@
 """Settings: environment variables, read once at startup, typed and validated."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 from common.core.address import shown
 
 Number = TypeVar("Number", int, float)
+
+# The variables of libpq, Postgres's client library, that no setting replaces: encryption and authentication.
+LIBPQ_SECURITY = ("PGSSL", "PGGSS", "PGKRBSRVNAME", "PGCHANNELBINDING", "PGREQUIRE")
 
 
 class SettingsError(Exception):
@@ -124,6 +127,15 @@ class Env:
                 f"{name}={shown(value)!r} is not a URL; it must include a host, as in http://host:80/path"
             )
         return value
+
+
+def remove_libpq_variables(environ: MutableMapping[str, str], *, keep: tuple[str, ...] = ()) -> None:
+    """Remove the PG* variables, which are meant for other programs, except those that begin with one of `keep`.
+
+    PGHOSTADDR, PGSERVICE, PGOPTIONS or PGCLIENTENCODING would change connections whose parameters are settings.
+    """
+    for name in [name for name in environ if name.startswith("PG") and not name.startswith(keep)]:
+        del environ[name]
 
 
 def _has_host(url: str) -> bool:

@@ -276,21 +276,15 @@ class _SpanBlock:
         def block() -> "_SpanBlock":
             return _SpanBlock(self._start, *self._options, self._end_on_exit)
 
-        if inspect.iscoroutinefunction(function):
+        async def traced_coroutine(*args: Any, **kwargs: Any) -> Any:
+            with block():
+                return await function(*args, **kwargs)
 
-            @functools.wraps(function)
-            async def traced_coroutine(*args: Any, **kwargs: Any) -> Any:
-                with block():
-                    return await function(*args, **kwargs)
-
-            return traced_coroutine
-
-        @functools.wraps(function)
         def traced(*args: Any, **kwargs: Any) -> Any:
             with block():
                 return function(*args, **kwargs)
 
-        return traced
+        return functools.wraps(function)(traced_coroutine if inspect.iscoroutinefunction(function) else traced)
 
 
 class FastTracer(trace.Tracer):

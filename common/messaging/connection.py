@@ -159,7 +159,7 @@ class IOLoopThread:
         self.loop.stop()
 
     def _guard(self, work: Work) -> None:
-        """An exception in a callback must not end the thread: nothing would be sent or received any more."""
+        """An exception, ours or pika's, must not end the thread: nothing would be sent or received any more."""
         try:
             work()
         except Exception:
@@ -169,10 +169,7 @@ class IOLoopThread:
 
     def _run(self) -> None:
         while not self._ended:
-            try:
-                self.loop.start()
-            except Exception:
-                log.exception("messaging loop failed", extra={"fields": {"thread": self._thread.name}})
+            self._guard(self.loop.start)
         self.loop.close()
 
 
@@ -182,37 +179,34 @@ class _InterruptibleIO(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika
     """
 
     _socket: socket.socket | None = None
-    _attempt: tuple[Any, socket.socket] | None = None
+    _attempt: Any = None  # to connect the socket; None once the stream is started
     _ended = False
 
     def connect_socket(self, sock: socket.socket, *more: Any, **named: Any) -> Any:
         """Begin to connect a socket; pika's AbstractIOServices."""
-        reference = super().connect_socket(sock, *more, **named)
-        self._attempt = reference, sock
-        if self._ended:  # while the host's name was looked up
-            self._end_attempt()
-        return reference
-
-    def create_streaming_connection(self, protocol_factory: Any, sock: socket.socket, *more: Any, **named: Any) -> Any:
-        """Start the stream on a socket that is connected; pika's AbstractIOServices."""
         self._socket = sock
-        return super().create_streaming_connection(protocol_factory, sock, *more, **named)
+        self._attempt = attempt = super().connect_socket(sock, *more, **named)
+        if self._ended:  # while the host's name was looked up
+            self.end_stream()
+        return attempt
+
+    def create_streaming_connection(self, *more: Any, **named: Any) -> Any:
+        """Start the stream on the socket, which is connected; pika's AbstractIOServices."""
+        self._attempt = None
+        return super().create_streaming_connection(*more, **named)
 
     def end_stream(self) -> bool:
         """End the stream, which pika then reports as lost. Return False if there is none yet: nothing is reported."""
         self._ended = True
         if self._socket is None:
-            self._end_attempt()
+            return False
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._socket.close()
             return False
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         return True
-
-    def _end_attempt(self) -> None:
-        if self._attempt is not None:
-            reference, connecting = self._attempt
-            reference.cancel()
-            connecting.close()
 
 
 class ReconnectingConnection:
@@ -230,7 +224,6 @@ class ReconnectingConnection:
         self._io: _InterruptibleIO | None = None
         self._connection: Connection | None = None
         self._declared_on: Channel | None = None
-        self._is_up = False
         self._declaring = False
         self._own_close = False
         self._open_timer: object | None = None
@@ -240,7 +233,7 @@ class ReconnectingConnection:
         self.ready = False  # the subclass's: whether the broker has answered all that was asked in on_channel_open()
         self.depths: dict[str, int] = {}  # ready messages per queue, as of the last declaration
         self.blocked = False  # the broker's memory or disk alarm is on
-        self.last_error: MessagingError | None = BrokerUnavailable(f"{broker.address}: no connection yet")
+        self.last_error: MessagingError | None = self._unavailable("no connection yet")
         logging.getLogger("pika").setLevel(logging.WARNING)
         for name in _PIKA_CONNECTION_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -281,7 +274,7 @@ class ReconnectingConnection:
 
     def reconnect(self, why: str) -> None:
         """Close the connection and open another one, because its state cannot be trusted."""
-        self._close_and_retry(BrokerUnavailable(f"{self._broker.address}: {why}"))
+        self._close_and_retry(self._unavailable(why))
 
     def close(self, on_closed: Work) -> None:
         """Close permanently, so that what was written last reaches the broker; then call `on_closed`."""
@@ -306,6 +299,10 @@ class ReconnectingConnection:
         if self._is_up and not self._declaring and channel is not None and channel.is_open:
             self._declare(channel, self._queues)
 
+    @property
+    def _is_up(self) -> bool:
+        return self.last_error is None
+
     def _connected(self, connection: Connection) -> None:
         connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(True))
         connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(False))
@@ -316,9 +313,8 @@ class ReconnectingConnection:
         """Abort a connection that is not usable by now; a graceful close may not be answered either."""
         self._set_up_timer = None
         names = ", ".join(f"'{queue.name}'" for queue in self._queues)
-        silent = f"no answer about {names} within {SET_UP_S:g} s"
         remedy = "if that lasts, delete the queue that does not answer (rabbitmqctl delete_queue)"
-        self._down(BrokerUnavailable(f"{self._broker.address}: {silent}; {remedy}"))
+        self._down(self._unavailable(f"no answer about {names} within {SET_UP_S:g} s; {remedy}"))
         self._own_close = True
         self.abort()
 
@@ -345,10 +341,9 @@ class ReconnectingConnection:
     def _declared(self, channel: Channel) -> None:
         if self._is_up:
             return
-        outage_s = time.monotonic() - self._since
-        self._is_up = True
+        now = time.monotonic()
+        outage_s, self._since = now - self._since, now
         self.last_error = None
-        self._since = time.monotonic()
         log.info("broker connected", extra={"fields": self._fields(outage_s=round(outage_s, 3))})
         self.on_channel_open(channel)
 
@@ -356,7 +351,7 @@ class ReconnectingConnection:
         if channel is not self._declared_on:
             return  # closed by us, for a reason that is logged already
         # Once declared, the same codes mean something else: 406 is also an acknowledgement that came too late.
-        error: MessagingError = self._unavailable(reason)
+        error: MessagingError = self._unavailable(explain(reason, self._broker.user))
         if not self._is_up and isinstance(reason, ChannelClosedByBroker) and reason.reply_code in MISMATCH_CODES:
             error = mismatch(reason.reply_text)
         self._close_and_retry(error)
@@ -371,30 +366,29 @@ class ReconnectingConnection:
     def _lost(self, _connection: Connection | None, reason: Exception) -> None:
         """The connection has ended or was not established; whatever the reason, the next attempt is scheduled here."""
         if not self._own_close and self._on_closed is None:
-            self._down(self._unavailable(reason))
+            self._down(self._unavailable(explain(reason, self._broker.user)))
         self._own_close = False
         self._connection = self._io = None
         self.set_up_done(ready=False)
         if self._on_closed is not None:
-            self._down(BrokerUnavailable(f"{self._broker.address}: closed"))
+            self._down(self._unavailable("closed"))
             self._on_closed()
         elif self._open_timer is None:
             self._open_timer = self._thread.call_later(self._backoff.next(), self.open)
 
     def _down(self, error: MessagingError) -> None:
         """Notify the subclass once, and log when the reason changes: not one line per attempt in a long outage."""
-        changed = self._is_up or str(error) != str(self.last_error)
-        was_up, self._is_up = self._is_up, False
+        before, self.last_error = self.last_error, error
         self.ready = self.blocked = self._declaring = False
         self._declared_on = None
         self.depths = {}
-        self.last_error = error
-        if was_up:
-            if time.monotonic() - self._since >= STABLE_S:
+        if before is None:
+            now = time.monotonic()
+            if now - self._since >= STABLE_S:
                 self._backoff.reset()
-            self._since = time.monotonic()
+            self._since = now
             self.on_channel_lost()
-        if changed and self._on_closed is None:
+        if str(error) != str(before) and self._on_closed is None:
             log.warning("broker unavailable", extra={"fields": self._fields(reason=str(error))})
 
     def _set_blocked(self, blocked: bool) -> None:
@@ -407,8 +401,8 @@ class ReconnectingConnection:
             log.info("broker unblocked", extra={"fields": self._fields()})
             self.send_waiting()
 
-    def _unavailable(self, reason: Exception) -> BrokerUnavailable:
-        return BrokerUnavailable(f"{self._broker.address}: {explain(reason, self._broker.user)}")
+    def _unavailable(self, why: str) -> BrokerUnavailable:
+        return BrokerUnavailable(f"{self._broker.address}: {why}")
 
     def _fields(self, **more: object) -> dict[str, object]:
         return {"broker": self._broker.address, "role": self._role, **more}

@@ -186,8 +186,8 @@ class InstrumentedHandler:
 
     def process(self, delivery: Delivery) -> Disposition:
         """Work on the message and return its disposition; nothing is raised."""
-        extracted = propagate.extract(carrier(delivery.headers))
-        token = context.attach(extracted)  # the sender's span and its baggage, also for the handler
+        # The sender's span and its baggage, also for the handler.
+        token = context.attach(propagate.extract(carrier(delivery.headers)))
         try:
             return self._process(delivery)
         finally:

@@ -1,10 +1,10 @@
 """Spans and metrics of messages, named by the OpenTelemetry semantic conventions where those have a name."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+from opentelemetry.metrics import Counter, Histogram, Meter, Observation
 from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
@@ -111,13 +111,9 @@ def process_metrics(meter: Meter, queue: str) -> OperationMetrics:
 
 def observe_depths(meter: Meter, depths: Callable[[], Mapping[str, int]]) -> None:
     """Create a gauge of ready messages per queue; `depths` returns the last known ones, empty without a broker."""
-
-    def observe(_options: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(ready, {"queue": queue}) for queue, ready in depths().items()]
-
     meter.create_observable_gauge(
         "mythical_queue_messages",
-        [observe],
+        [lambda _options: [Observation(ready, {"queue": queue}) for queue, ready in depths().items()]],
         unit="{message}",
         description="Messages ready in a queue, without those delivered and not acknowledged yet.",
     )

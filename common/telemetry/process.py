@@ -22,6 +22,7 @@ def resource(service: str, namespace: str) -> Resource:
     OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence. The command line is left out: it may hold secrets.
     Source: OpenTelemetry semantic conventions, resource attributes for service, deployment, host, os and process.
     """
+    machine = platform.machine().lower()
     known: dict[str, AttributeValue] = {
         "service.name": service,
         "service.namespace": namespace,
@@ -29,7 +30,7 @@ def resource(service: str, namespace: str) -> Resource:
         "deployment.environment.name": namespace,
         "deployment.environment": namespace,  # the old name, which existing dashboards query
         "host.name": socket.gethostname(),
-        "host.arch": _architecture(),
+        "host.arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine),
         "os.type": sys.platform,
         "process.pid": os.getpid(),
         "process.executable.name": os.path.basename(sys.executable),
@@ -37,11 +38,6 @@ def resource(service: str, namespace: str) -> Resource:
         "process.runtime.version": platform.python_version(),
     }
     return Resource.create(known).merge(OTELResourceDetector().detect())
-
-
-def _architecture() -> str:
-    machine = platform.machine().lower()
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def observe_process(meter: Meter) -> None:

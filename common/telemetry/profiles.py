@@ -16,8 +16,6 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
-from common.core.proxies import bypass_proxies
-
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 100
@@ -73,7 +71,6 @@ class Profiles:
             return
         import pyroscope  # here, as its native library needs memory that a process without profiles can save
 
-        bypass_proxies(server_address)
         # The library logs natively to standard error, one line for each push that failed: every ten seconds while the
         # server is unavailable. Those are for debugging; `_check_server` logs the changes of state.
         logging.getLogger("pyroscope").setLevel(logging.ERROR)
@@ -154,9 +151,7 @@ class ProfileLabelProcessor(SpanProcessor):
 
     def __init__(self, add: LabelCall, remove: LabelCall) -> None:
         """Accept the two functions that add and remove a label, key and value, of the calling thread."""
-        self._add = add
-        self._remove = remove
-        self._threads = threading.local()
+        self._of_thread = _OfThread(add, remove)
         self._names: set[str] = set()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
@@ -168,19 +163,13 @@ class ProfileLabelProcessor(SpanProcessor):
             return
         span_id = format(context.span_id, "016x")
         span.set_attribute(PROFILE_ID, span_id)
-        try:
-            labels: ThreadLabels = self._threads.labels
-        except AttributeError:
-            labels = self._threads.labels = ThreadLabels(self._add, self._remove)
-        labels.start((span_id, self._bounded(span.name), ref(span)))
+        self._of_thread.labels.start((span_id, self._bounded(span.name), ref(span)))
 
     def on_end(self, span: ReadableSpan) -> None:
         """Remove the labels that were added at the start, even if the span was renamed since."""
         parent = span.parent
         if parent is None or parent.is_remote:
-            labels: ThreadLabels | None = getattr(self._threads, "labels", None)
-            if labels is not None:
-                labels.end()
+            self._of_thread.labels.end()
 
     def shutdown(self) -> None:
         """Nothing is held."""
@@ -240,3 +229,10 @@ class ThreadLabels:
     def __del__(self) -> None:
         """Remove the labels as the thread ends: they belong to a thread number, which the next thread gets."""
         self._show(None)
+
+
+class _OfThread(threading.local):
+    """The labels of the thread that reads it; Python calls `__init__` in each thread that does, once."""
+
+    def __init__(self, add: LabelCall, remove: LabelCall) -> None:
+        self.labels = ThreadLabels(add, remove)

@@ -6,7 +6,8 @@ underscores, the unit is spelled out at the end, a monotonic sum ends in _total,
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 from opentelemetry.sdk.metrics.export import (
     Gauge,
@@ -19,7 +20,6 @@ from opentelemetry.sdk.metrics.export import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "%": "percent"}
@@ -34,17 +34,8 @@ def render_metrics(data: MetricsData | None, accept: str) -> tuple[bytes, str]:
         encoder, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # the library fails on a version that is not a number
         encoder, content_type = choose_encoder("")
-    return encoder(_Collected(_families(data) if data else ())), content_type
-
-
-class _Collected(Collector):
-    """Adapts metric families to the collector interface that prometheus_client renders."""
-
-    def __init__(self, families: Iterable[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Family]:
-        return self._families
+    families = _families(data) if data else ()
+    return encoder(SimpleNamespace(collect=lambda: families)), content_type  # a collector, to prometheus_client
 
 
 def _families(data: MetricsData) -> Iterator[Family]:
@@ -69,10 +60,8 @@ def _add(families: dict[str, Family], metric: Metric) -> None:
             _add_histogram(family, point)
         elif isinstance(point, NumberDataPoint):
             suffix = "_total" if kind == "counter" else ""
-            exemplar = _exemplars(point)[-1:] if kind == "counter" else []
-            family.add_sample(
-                name + suffix, _labels(point.attributes), point.value, exemplar=exemplar[0] if exemplar else None
-            )
+            exemplar = ([None, *_exemplars(point)] if kind == "counter" else [None])[-1]
+            family.add_sample(name + suffix, _labels(point.attributes), point.value, exemplar=exemplar)
 
 
 def _add_histogram(family: Family, point: HistogramDataPoint) -> None:

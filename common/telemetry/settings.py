@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 from common.core.address import basic, join_host_port, split_credentials
 from common.core.env import Env, SettingsError
-from common.telemetry.standard_variables import check_standard_variables
+from common.telemetry.standard_variables import SIGNALS, check_standard_variables
 
 Signal = Literal["traces", "metrics", "logs"]
 
-SIGNALS = ("TRACES", "METRICS", "LOGS")
 PROTOCOLS = {"grpc": "grpc", "http/protobuf": "http"}
 STANDARD_PORTS = {"grpc": 4317, "http/protobuf": 4318}
 EXPORTERS = {

@@ -6,32 +6,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from types import ModuleType
 
-from flask import Flask
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import CarrierT, Getter, default_getter
-from opentelemetry.sdk import version
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from common.core.address import join_host_port
-from common.core.proxies import bypass_proxies
-from common.fast import flask as fast_flask
-from common.fast.metrics import FastMeterProvider
-from common.fast.spans import FastTracerProvider
-from common.telemetry import flask as stock_flask
-from common.telemetry.flask import StartAttributes
+from common.core.address import bypass_proxies, join_host_port
 from common.telemetry.logs import start_logs
-from common.telemetry.metrics import HISTOGRAM_AGGREGATION, LatestMetrics, meter_provider
+from common.telemetry.metrics import LatestMetrics, meter_provider
 from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
-from common.telemetry.settings import Collector, TelemetrySettings, set_default_conventions
-from common.telemetry.standard_variables import LIMITS, move_credentials, remove_unset
+from common.telemetry.settings import TelemetrySettings, set_default_conventions
+from common.telemetry.standard_variables import move_credentials, remove_unset
 from common.telemetry.traces import batch_processor
 
 log = logging.getLogger(__name__)
@@ -40,9 +30,6 @@ log = logging.getLogger(__name__)
 # hang is gone in five seconds. Docker waits ten before it kills.
 CLOSE_S = 3.0
 
-# The minor release of the SDK that the tests compare the fast layer with.
-TESTED_SDK = "1.45"
-
 
 @dataclass(frozen=True)
 class Telemetry:
@@ -50,7 +37,7 @@ class Telemetry:
 
     settings: TelemetrySettings
     latest_metrics: LatestMetrics
-    instrument_flask: Callable[[Flask, StartAttributes], None]
+    instrument_flask: Callable[..., None] | None  # of the fast layer; None: that of common/telemetry/flask.py
     handler: logging.Handler
     profiles: Profiles
     shutdown: tuple[Callable[[], object], ...]
@@ -79,7 +66,7 @@ def start_telemetry(
     Call it once, in the process that does the work, never before a fork: threads don't survive one. From then on
     `trace.get_tracer(__name__)` and `metrics.get_meter(__name__)` record in every module, instrumentation libraries
     included. `job` is the Loki label of that name. Two parameters are for injected faults: `wrap_spans` returns what
-    exports instead of an exporter of spans; while `silent()` is true, metrics are not exported.
+    exports instead of an exporter of spans; while `silent()` is true, neither spans nor metrics are exported.
     """
     remove_unset(os.environ)
     move_credentials(os.environ)
@@ -88,7 +75,18 @@ def start_telemetry(
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
     fast, reason = _fast_layer(settings)
-    stock_meters, meters, latest_metrics = _meters(settings, described, silent, fast=fast)
+    fast_meters = fast.meter_provider(described, settings) if fast else None
+    stock_meters, latest_metrics = meter_provider(
+        described,
+        settings.collector.exporter("metrics") if settings.enabled and settings.metrics else None,
+        interval_ms=settings.metric_interval_ms,
+        temporality=settings.metric_temporality,
+        silent=silent,
+        **({"add_points": fast_meters.add_points} if fast_meters else {}),
+    )
+    if fast_meters:
+        fast_meters.stock = stock_meters
+    meters = fast_meters or stock_meters
     metrics.set_meter_provider(meters)
     meter = metrics.get_meter(__name__)
 
@@ -101,12 +99,13 @@ def start_telemetry(
         headers=settings.profiles_headers,
         memory=settings.profiles_memory,
     )
-    tracers = _tracers(described, fast=fast)
+    stock_tracers = TracerProvider(resource=described, shutdown_on_exit=False)
+    tracers = fast.FastTracerProvider(stock_tracers) if fast else stock_tracers
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
-        exporter = wrap_spans(_span_exporter(settings.collector, fast=fast))
-        tracers.add_span_processor(batch_processor(exporter, stock_meters))
+        exporter = fast.span_exporter(settings.collector) if fast else settings.collector.exporter("traces")
+        tracers.add_span_processor(batch_processor(wrap_spans(exporter), stock_meters, silent))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         propagate.set_global_textmap(_NoPropagator([]))
@@ -127,58 +126,21 @@ def start_telemetry(
     return Telemetry(
         settings=settings,
         latest_metrics=latest_metrics,
-        instrument_flask=fast_flask.instrument_flask if fast else stock_flask.instrument_flask,
+        instrument_flask=fast.instrument_flask if fast else None,
         handler=handler,
         profiles=profiles,
         shutdown=(tracers.shutdown, meters.shutdown),
     )
 
 
-def _fast_layer(settings: TelemetrySettings) -> tuple[bool, str]:
-    """Return whether the fast layer can do what is set, and a reason that is worth a warning if not."""
-    if settings.layer != "fast" or not settings.enabled or any(os.environ.get(limit) for limit in LIMITS):
-        return False, ""
-    if not version.__version__.startswith(f"{TESTED_SDK}."):
-        return False, f"opentelemetry-sdk {version.__version__} is installed, and the layer is tested with {TESTED_SDK}"
-    return True, ""
+def _fast_layer(settings: TelemetrySettings) -> tuple[ModuleType | None, str]:
+    """Return the fast layer if it can do what is set, else a reason that is worth a warning."""
+    if settings.layer != "fast" or not settings.enabled:
+        return None, ""
+    from common.fast import layer  # here, since it is optional: a copy without it needs TELEMETRY_LAYER=stock
 
-
-def _meters(
-    settings: TelemetrySettings, described: Resource, silent: Callable[[], bool], *, fast: bool
-) -> tuple[MeterProvider, FastMeterProvider | MeterProvider, LatestMetrics]:
-    """Return the SDK's provider, the one to register, and the function that returns the latest metrics."""
-    exporter = settings.collector.exporter("metrics") if settings.enabled and settings.metrics else None
-    start = partial(
-        meter_provider,
-        described,
-        exporter,
-        interval_ms=settings.metric_interval_ms,
-        temporality=settings.metric_temporality,
-        silent=silent,
-    )
-    # Its histograms have explicit buckets, totals, and exemplars of sampled spans; another choice is the SDK's to make.
-    others = (HISTOGRAM_AGGREGATION, "OTEL_METRICS_EXEMPLAR_FILTER")
-    if not fast or settings.metric_temporality != "cumulative" or any(os.environ.get(name) for name in others):
-        stock, latest = start()
-        return stock, stock, latest
-    meters = FastMeterProvider(described)
-    meters.stock, latest = start(add_points=meters.add_points)
-    return meters.stock, meters, latest
-
-
-def _tracers(described: Resource, *, fast: bool) -> FastTracerProvider | TracerProvider:
-    stock = TracerProvider(resource=described, shutdown_on_exit=False)
-    return FastTracerProvider(stock) if fast else stock
-
-
-def _span_exporter(collector: Collector, *, fast: bool) -> SpanExporter:
-    exporter: SpanExporter | None = None
-    if fast and collector.protocol_of("traces") == "grpc":
-        # Imported when used: gRPC takes 20 MB.
-        from common.fast.exporter import plaintext_grpc_exporter
-
-        exporter = plaintext_grpc_exporter(collector.endpoint("traces"))
-    return exporter or collector.exporter("traces")
+    problem = layer.problem()
+    return (layer, "") if problem is None else (None, problem)
 
 
 class _NoPropagator(CompositePropagator):

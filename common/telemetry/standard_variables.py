@@ -15,16 +15,8 @@ from urllib.parse import quote
 from common.core.address import split_credentials
 from common.core.env import Env, SettingsError
 
-SAMPLERS = (
-    "always_on",
-    "always_off",
-    "traceidratio",
-    "parentbased_always_on",
-    "parentbased_always_off",
-    "parentbased_traceidratio",
-)
 LARGEST = 2**31 - 1
-SIGNALS = ("", "TRACES_", "METRICS_", "LOGS_")
+SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 # What a span may hold.
 LIMITS = tuple(
@@ -87,26 +79,29 @@ def move_credentials(environ: MutableMapping[str, str]) -> None:
 
     gRPC does not know them, and the exporters log the endpoint as it is.
     """
-    endpoints = {signal: environ.get(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT", "") for signal in SIGNALS}
-    headers = {signal: environ.get(f"OTEL_EXPORTER_OTLP_{signal}HEADERS", "") for signal in SIGNALS}
-    for signal in SIGNALS[1:]:
-        authorization = split_credentials(endpoints[signal] or endpoints[""])[1]
-        present = headers[signal] or headers[""]
-        names = {pair.partition("=")[0].strip().lower() for pair in present.split(",")}
+    for signal in SIGNALS:
+        own = f"OTEL_EXPORTER_OTLP_{signal}_"
+        endpoint = environ.get(f"{own}ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        headers = environ.get(f"{own}HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+        authorization = split_credentials(endpoint)[1]
+        names = {pair.partition("=")[0].strip().lower() for pair in headers.split(",")}
         if authorization and "authorization" not in names:
             more = f"authorization={quote(authorization)}"
-            environ[f"OTEL_EXPORTER_OTLP_{signal}HEADERS"] = f"{present},{more}" if present else more
-    for signal, endpoint in endpoints.items():
-        if endpoint:
-            environ[f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT"] = split_credentials(endpoint)[0]
+            environ[f"{own}HEADERS"] = f"{headers},{more}" if headers else more
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in SIGNALS)):
+        if name in environ:
+            environ[name] = split_credentials(environ[name])[0]
+
+
+Check = Callable[[Env, str], object]
 
 
 def _integer(env: Env, name: str, low: int = 0) -> None:
     env.integer(name, low, low, LARGEST)
 
 
-def _choice(env: Env, name: str, *options: str) -> None:
-    env.choice(name, options[0], options)
+def _one_of(*options: str) -> Check:
+    return lambda env, name: env.choice(name, options[0], options)
 
 
 def _seconds(env: Env, name: str) -> None:
@@ -139,10 +134,6 @@ def _file(env: Env, name: str) -> None:
         raise SettingsError(f"{name}={value!r} isn't a file that this user can read")
 
 
-def _flag(env: Env, name: str) -> None:
-    _choice(env, name, "true", "false")  # the exporters understand no other words
-
-
 def _propagators(env: Env, name: str) -> None:
     installed = sorted({"none", *entry_points(group="opentelemetry_propagator").names})
     for propagator in env.text(name, "").split(","):
@@ -150,19 +141,27 @@ def _propagators(env: Env, name: str) -> None:
             raise SettingsError(f"{name}={propagator.strip()!r} isn't installed; installed are {', '.join(installed)}")
 
 
-def _sampler_argument(env: Env, name: str) -> None:
-    env.number(name, 1, 0, 1)
-
-
 _milliseconds = partial(_integer, low=1)
 
-CHECKS: dict[str, Callable[[Env, str], None]] = {
-    "OTEL_TRACES_SAMPLER": lambda env, name: _choice(env, name, *SAMPLERS),
-    "OTEL_TRACES_SAMPLER_ARG": _sampler_argument,
-    "OTEL_METRICS_EXEMPLAR_FILTER": lambda env, name: _choice(env, name, "trace_based", "always_on", "always_off"),
+# For all signals, OTEL_EXPORTER_OTLP_ENDPOINT for example, or for one: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.
+OTLP_CHECKS: dict[str, Check] = {
+    "ENDPOINT": _endpoint,
+    "HEADERS": _headers,
+    "TIMEOUT": _seconds,
+    "INSECURE": _one_of("true", "false"),  # the exporters understand no other words
+    "COMPRESSION": _one_of("none", "gzip"),
+    **dict.fromkeys(("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"), _file),
+}
+
+CHECKS: dict[str, Check] = {
+    "OTEL_TRACES_SAMPLER": _one_of(
+        *(f"{parent}{kind}" for parent in ("", "parentbased_") for kind in ("always_on", "always_off", "traceidratio"))
+    ),
+    "OTEL_TRACES_SAMPLER_ARG": lambda env, name: env.number(name, 1, 0, 1),
+    "OTEL_METRICS_EXEMPLAR_FILTER": _one_of("trace_based", "always_on", "always_off"),
     "OTEL_METRIC_EXPORT_TIMEOUT": _milliseconds,
-    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": lambda env, name: _choice(
-        env, name, "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": _one_of(
+        "explicit_bucket_histogram", "base2_exponential_bucket_histogram"
     ),
     **{
         f"OTEL_{processor}_{what}": _milliseconds
@@ -170,20 +169,11 @@ CHECKS: dict[str, Callable[[Env, str], None]] = {
         for what in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_EXPORT_BATCH_SIZE")
     },
     "OTEL_BSP_MAX_QUEUE_SIZE": _milliseconds,
-    **dict.fromkeys(LIMITS, _integer),
-    **dict.fromkeys(LOG_LIMITS, _integer),
+    **dict.fromkeys((*LIMITS, *LOG_LIMITS), _integer),
     "OTEL_PROPAGATORS": _propagators,
-    **{f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": _endpoint for signal in SIGNALS},
-    **{f"OTEL_EXPORTER_OTLP_{signal}HEADERS": _headers for signal in SIGNALS},
-    **{f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT": _seconds for signal in SIGNALS},
-    **{f"OTEL_EXPORTER_OTLP_{signal}INSECURE": _flag for signal in SIGNALS},
     **{
-        f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION": lambda env, name: _choice(env, name, "none", "gzip")
-        for signal in SIGNALS
-    },
-    **{
-        f"OTEL_EXPORTER_OTLP_{signal}{what}": _file
-        for signal in SIGNALS
-        for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+        f"OTEL_EXPORTER_OTLP_{signal}{what}": check
+        for signal in ("", *(f"{signal}_" for signal in SIGNALS))
+        for what, check in OTLP_CHECKS.items()
     },
 }

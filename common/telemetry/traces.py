@@ -1,11 +1,13 @@
 """Traces: spans leave in batches over OTLP, from a background thread."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+Silent = Callable[[], bool]
 
 # Two seconds, where the SDK waits five: in a demo one wants to see the trace of the request one just made.
 SCHEDULE_DELAY_MS = 2000
@@ -13,7 +15,8 @@ SCHEDULE_DELAY_MS = 2000
 # Spans of ten seconds of a request burst while the collector restarts; about 15 MB when full.
 QUEUE_SIZE = 8192
 
-# The SDK reads it when one of its parts is made. It is set for the processor alone: tracers would count each span too.
+# The only switch of the SDK's own metrics, read when one of its parts is made; there is no argument for it. It is set
+# for the processor alone, because tracers would count each span too.
 SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 # Source: OpenTelemetry semantic conventions, "SDK metrics"; `error.type` marks the spans that were lost.
@@ -21,8 +24,10 @@ EXPORTED = "otel.sdk.exporter.span.exported"
 FAILED = {"error.type": "export_failed"}
 
 
-def batch_processor(exporter: SpanExporter, meter_provider: MeterProvider) -> BatchSpanProcessor:
-    """Return the processor that exports spans in batches.
+def batch_processor(
+    exporter: SpanExporter, meter_provider: MeterProvider, silent: Silent = lambda: False
+) -> BatchSpanProcessor:
+    """Return the processor that exports spans in batches; while `silent()` is true, an injected fault, none.
 
     When its queue is full, spans are dropped and counted: `otel.sdk.processor.span.processed` with `error.type`.
     """
@@ -30,7 +35,7 @@ def batch_processor(exporter: SpanExporter, meter_provider: MeterProvider) -> Ba
     os.environ[SELF_METRICS] = "true"
     try:
         return BatchSpanProcessor(
-            CountingSpanExporter(exporter, meter_provider),
+            CountingSpanExporter(exporter, meter_provider, silent),
             max_queue_size=_unless_set("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SIZE),
             schedule_delay_millis=_unless_set("OTEL_BSP_SCHEDULE_DELAY", SCHEDULE_DELAY_MS),
             meter_provider=meter_provider,
@@ -50,11 +55,13 @@ class CountingSpanExporter(SpanExporter):
     """Counts the spans that another exporter delivered, and those that it lost.
 
     The SDK's processor counts a span as processed when it hands it to the exporter, whatever comes of it; its exporters
-    can count too, but over HTTP they count a batch as sent that was answered with an error.
+    can count too, but over HTTP they count a batch as sent that was answered with an error. A batch that is discarded
+    because `silent()` is true does not count as lost.
     """
 
-    def __init__(self, exporter: SpanExporter, meter_provider: MeterProvider) -> None:
+    def __init__(self, exporter: SpanExporter, meter_provider: MeterProvider, silent: Silent = lambda: False) -> None:
         self._exporter = exporter
+        self._silent = silent
         self._exported = meter_provider.get_meter("opentelemetry-sdk").create_counter(
             EXPORTED, unit="{span}", description="Spans whose export ended; with error.type, those that were lost."
         )
@@ -63,7 +70,7 @@ class CountingSpanExporter(SpanExporter):
         """Export a batch; one whose export raises is counted as lost."""
         result = SpanExportResult.FAILURE
         try:
-            result = self._exporter.export(spans)
+            result = SpanExportResult.SUCCESS if self._silent() else self._exporter.export(spans)
         finally:
             self._exported.add(len(spans), {} if result is SpanExportResult.SUCCESS else FAILED)
         return result

@@ -1,17 +1,28 @@
-"""Named errors of the API, and their one translation into a response, by RFC 9457 (problem+json)."""
+"""Named errors of the API, and their one translation into a response, by RFC 9457 (problem+json).
+
+Also the guard against pages of other sites in a browser on this machine, which must not reach the fault switches. A
+browser sends requests to 127.0.0.1 for any page. Three things identify such a request: the Host header, which is
+another name if the page's own name was made to resolve to this machine (DNS rebinding), the Origin header, and
+Sec-Fetch-Site. Programs such as curl send neither of the last two.
+"""
 
 import contextlib
 import json
 import logging
 from http import HTTPStatus
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
+
+from common.core.address import is_trusted_host
 
 log = logging.getLogger(__name__)
 
 # The largest body that a service accepts, in bytes.
 MAX_BODY_BYTES = 16 * 1024
+
+# Values of Sec-Fetch-Site, "" for programs that do not send it.
+OWN_SITE = frozenset({"", "same-origin", "none"})
 
 INTERNAL_ERROR = "Internal error. See the service log for details."
 
@@ -67,3 +78,23 @@ def register_error_handlers(app: Flask) -> None:
     def _unhandled(error: Exception) -> Response:
         log.error("unhandled exception", exc_info=error)
         return problem_response(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL_ERROR)
+
+
+def reject_cross_site(incoming: Request) -> None:
+    """Raise Problem 403 for a request from a page of another site. Source: W3C, "Fetch Metadata"."""
+    if not is_trusted_host(incoming.headers.get("Host", "")):
+        detail = "Use localhost, an IP address or this machine's host name to reach this endpoint."
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
+    reject_cross_origin(incoming)
+
+
+def reject_cross_origin(incoming: Request) -> None:
+    """Raise Problem 403 for a request from a page of another origin, under any host name.
+
+    For endpoints that programs reach under any name, such as a scrape.
+    """
+    host, origin = incoming.headers.get("Host", ""), incoming.headers.get("Origin")
+    # An origin is a scheme and a host, or "null".
+    same = origin is None or origin.partition("://")[2] == host
+    if not same or incoming.headers.get("Sec-Fetch-Site", "") not in OWN_SITE:
+        raise Problem(HTTPStatus.FORBIDDEN, "Cross-site requests aren't allowed.")

@@ -27,15 +27,16 @@ class Link:
 
 def explore(title: str, query: Query) -> Link:
     """Return a link that opens Explore with this query, over the time range of the dashboard."""
-    pane = {
-        "datasource": query.source.uid,
-        "queries": [query.as_json("A")],
-        "range": {"from": "${__from}", "to": "${__to}"},
-    }
+    return Link(title, explore_path(query, "${__from}", "${__to}"), new_tab=True)
+
+
+def explore_path(query: Query, start: str, end: str) -> str:
+    """Return the path of a query in Explore, from `start` to `end`, such as now-15m and now."""
+    pane = {"datasource": query.source.uid, "queries": [query.as_json("A")], "range": {"from": start, "to": end}}
     panes = json.dumps({"m": pane}, separators=(",", ":"))
     parts = PLACEHOLDER.split(panes)
     encoded = "".join(part if PLACEHOLDER.fullmatch(part) else quote(part, safe="") for part in parts)
-    return Link(title, f"/explore?schemaVersion=1&orgId=1&panes={encoded}", new_tab=True)
+    return f"/explore?schemaVersion=1&orgId=1&panes={encoded}"
 
 
 def dashboard(title: str, uid: str, *, panel: int = 0, **variables: str) -> Link:

@@ -88,10 +88,10 @@ def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
         forwarder.start()
         stack.callback(forwarder.close, FLUSH_S)
         otlp = OtlpReceiver(store, forwarder.request, forwarder.remember_resource)
-        loki = LokiReceiver(store, forwarder.lines)
+        loki = LokiReceiver(store, limits.body_bytes, forwarder.lines)
     else:
         otlp = OtlpReceiver(store, lambda *_: None, lambda *_: None)
-        loki = LokiReceiver(store, lambda _: None)
+        loki = LokiReceiver(store, limits.body_bytes, lambda _: None)
     routes = {
         "otlp_http": otlp.routes(),
         "loki": loki.routes(),

@@ -1,8 +1,8 @@
 """Reads what Pyroscope's SDKs for Go, Node, Ruby and others send to `POST /ingest`.
 
 Source of the format: the page "Server HTTP API" of Pyroscope's documentation. The query has `name` (application and
-labels, `app{key=value}`), `from` and `until` (time since 1970), `format`, `sampleRate` in Hz and `spyName`; the body is
-a pprof profile, a form with the part `profile`, or text with one stack a line.
+labels, `app{key=value}`), `from` and `until` (time since 1970, or relative such as `now-10s`), `format`, `sampleRate`
+in Hz and `spyName`; the body is a pprof profile, a form with the part `profile`, or text with one stack a line.
 """
 
 import json
@@ -22,6 +22,9 @@ OPAQUE = ("jfr", "trie", "tree", "speedscope")
 NAME = re.compile(r"([^{}]+)(?:\{([^{}]*)\})?")
 # The unit of a time is known by its number of digits, as in Pyroscope.
 NANOSECONDS_PER_UNIT = {10: 10**9, 13: 10**6, 16: 10**3, 19: 1}
+# A time relative to now; Pyroscope took these from Graphite. A plus sign in a query is a blank.
+RELATIVE_TIME = re.compile(r"(?:now)?(?:([-+ ])((?:[0-9]{1,9}[a-zA-Z]+)+))?")
+SECONDS_PER_UNIT = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800, "mon": 2592000, "y": 31536000}
 MOST_PARTS = 10
 LARGEST_VALUE = 2**63 - 1
 # What Pyroscope calls a profile, by a part of the name of one of its values.
@@ -90,12 +93,15 @@ def _labels(name: str) -> dict[str, str]:
 
 def _time(query: Mapping[str, str], field: str, now: int) -> int:
     """Return a time in ns since 1970."""
-    text = query.get(field, "")
-    if not text:
-        return now
-    if not (text.isascii() and text.isdigit() and len(text) in NANOSECONDS_PER_UNIT):
-        raise HttpError(400, f"{field} must be a time since 1970 in s, ms, µs or ns")
-    return min(int(text) * NANOSECONDS_PER_UNIT[len(text)], LARGEST_VALUE)
+    text = query.get(field, "").strip()
+    if text.isascii() and text.isdigit() and len(text) in NANOSECONDS_PER_UNIT:
+        return min(int(text) * NANOSECONDS_PER_UNIT[len(text)], LARGEST_VALUE)
+    relative = RELATIVE_TIME.fullmatch(text)
+    parts = re.findall("([0-9]+)([a-zA-Z]+)", relative[2] or "") if relative else []
+    if not relative or not all(unit in SECONDS_PER_UNIT for _, unit in parts):
+        raise HttpError(400, f"{field} must be a time since 1970 in s, ms, µs or ns, or relative such as now-10s")
+    distance = sum(int(number) * SECONDS_PER_UNIT[unit] for number, unit in parts) * 10**9
+    return min(max(0, now - distance if relative[1] == "-" else now + distance), LARGEST_VALUE)
 
 
 def _sample_rate(text: str) -> int:

@@ -3,9 +3,9 @@
 import functools
 from pathlib import Path
 
-from common.web.cross_site import is_trusted_host
+from common.core.address import is_trusted_host
 from local.gateway.http_error import HttpError
-from local.gateway.web import Answer, Request, Route
+from local.gateway.web import READY, Answer, Request, Route
 
 WEB = Path(__file__).parent / "web"
 HTML = "text/html; charset=utf-8"
@@ -41,6 +41,7 @@ def page_routes(node_modules: Path = WEB / "node_modules") -> list[Route]:
     tags = "".join(f'<script defer src="/lib/{name}"></script>\n' for name in installed)
     return [
         Route("GET", "/", functools.partial(_index, tags)),
+        Route("GET", "/-/ready", READY.handler),  # the path on Alloy's port
         *(Route("GET", f"/{name}", functools.partial(_file, WEB / name, KINDS[name.split(".")[1]])) for name in FILES),
         *(Route("GET", f"/lib/{name}", functools.partial(_file, path, SCRIPT)) for name, path in installed.items()),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from common.telemetry.pprof.profile_pb2 import Profile
-from local.gateway.compression import gunzip
+from local.gateway.compression import decompress
 from local.gateway.http_error import HttpError
 
 # Deeper stacks lose their innermost frames: JSON cannot nest much further, and nobody reads a graph that deep.
@@ -55,7 +55,7 @@ class PprofReader:
     def read(self, raw: bytes) -> Pprof:
         """Decode `raw`, gzipped or not; raises HttpError if it is not a pprof profile or too large."""
         if raw.startswith(b"\x1f\x8b"):
-            raw = gunzip(raw, self._limit)
+            raw = decompress("gzip", raw, self._limit)
         try:
             profile = Profile.FromString(raw)
         except DecodeError:

@@ -22,21 +22,28 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18local/gateway/push.proto\x12\rmythical.push\">\n\x0bPushRequest\x12/\n\x06series\x18\x01 \x03(\x0b\x32\x1f.mythical.push.RawProfileSeries\"g\n\x10RawProfileSeries\x12(\n\x06labels\x18\x01 \x03(\x0b\x32\x18.mythical.push.LabelPair\x12)\n\x07samples\x18\x02 \x03(\x0b\x32\x18.mythical.push.RawSample\"(\n\tLabelPair\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\" \n\tRawSample\x12\x13\n\x0braw_profile\x18\x01 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18local/gateway/push.proto\x12\rmythical.push\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\x0bPushRequest\x12/\n\x06series\x18\x01 \x03(\x0b\x32\x1f.mythical.push.RawProfileSeries\"g\n\x10RawProfileSeries\x12(\n\x06labels\x18\x01 \x03(\x0b\x32\x18.mythical.push.LabelPair\x12)\n\x07samples\x18\x02 \x03(\x0b\x32\x18.mythical.push.RawSample\"(\n\tLabelPair\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\" \n\tRawSample\x12\x13\n\x0braw_profile\x18\x01 \x01(\x0c\"=\n\x0fLokiPushRequest\x12*\n\x07streams\x18\x01 \x03(\x0b\x32\x19.mythical.push.LokiStream\"G\n\nLokiStream\x12\x0e\n\x06labels\x18\x01 \x01(\t\x12)\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x18.mythical.push.LokiEntry\"\x7f\n\tLokiEntry\x12-\n\ttimestamp\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04line\x18\x02 \x01(\x0c\x12\x35\n\x13structured_metadata\x18\x03 \x03(\x0b\x32\x18.mythical.push.LabelPairb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'local.gateway.push_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PUSHREQUEST']._serialized_start=43
-  _globals['_PUSHREQUEST']._serialized_end=105
-  _globals['_RAWPROFILESERIES']._serialized_start=107
-  _globals['_RAWPROFILESERIES']._serialized_end=210
-  _globals['_LABELPAIR']._serialized_start=212
-  _globals['_LABELPAIR']._serialized_end=252
-  _globals['_RAWSAMPLE']._serialized_start=254
-  _globals['_RAWSAMPLE']._serialized_end=286
+  _globals['_PUSHREQUEST']._serialized_start=76
+  _globals['_PUSHREQUEST']._serialized_end=138
+  _globals['_RAWPROFILESERIES']._serialized_start=140
+  _globals['_RAWPROFILESERIES']._serialized_end=243
+  _globals['_LABELPAIR']._serialized_start=245
+  _globals['_LABELPAIR']._serialized_end=285
+  _globals['_RAWSAMPLE']._serialized_start=287
+  _globals['_RAWSAMPLE']._serialized_end=319
+  _globals['_LOKIPUSHREQUEST']._serialized_start=321
+  _globals['_LOKIPUSHREQUEST']._serialized_end=382
+  _globals['_LOKISTREAM']._serialized_start=384
+  _globals['_LOKISTREAM']._serialized_end=455
+  _globals['_LOKIENTRY']._serialized_start=457
+  _globals['_LOKIENTRY']._serialized_end=584
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -33,3 +36,27 @@ class RawSample(_message.Message):
     RAW_PROFILE_FIELD_NUMBER: _ClassVar[int]
     raw_profile: bytes
     def __init__(self, raw_profile: _Optional[bytes] = ...) -> None: ...
+
+class LokiPushRequest(_message.Message):
+    __slots__ = ("streams",)
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    streams: _containers.RepeatedCompositeFieldContainer[LokiStream]
+    def __init__(self, streams: _Optional[_Iterable[_Union[LokiStream, _Mapping]]] = ...) -> None: ...
+
+class LokiStream(_message.Message):
+    __slots__ = ("labels", "entries")
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    labels: str
+    entries: _containers.RepeatedCompositeFieldContainer[LokiEntry]
+    def __init__(self, labels: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[LokiEntry, _Mapping]]] = ...) -> None: ...
+
+class LokiEntry(_message.Message):
+    __slots__ = ("timestamp", "line", "structured_metadata")
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_METADATA_FIELD_NUMBER: _ClassVar[int]
+    timestamp: _timestamp_pb2.Timestamp
+    line: bytes
+    structured_metadata: _containers.RepeatedCompositeFieldContainer[LabelPair]
+    def __init__(self, timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., line: _Optional[bytes] = ..., structured_metadata: _Optional[_Iterable[_Union[LabelPair, _Mapping]]] = ...) -> None: ...

@@ -8,7 +8,7 @@ import base64
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf import json_format
@@ -31,10 +31,12 @@ Forward = Callable[[str, bytes, int], None]
 # Stores the encoded resource of a service.
 RememberResource = Callable[[str, bytes], None]
 
+M = TypeVar("M", bound=Message)
 UNKNOWN = "unknown_service"
 # Bytes of one resource: some are cached outside the store's limits. SDKs send some hundred bytes.
 LARGEST_RESOURCE = 64 * 1024
-IDS = ("traceId", "spanId", "parentSpanId")
+# As in OTLP/JSON, and as in the .proto files, which the Collector accepts as well.
+IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 REQUESTS: Mapping[str, type[Any]] = {
     "/v1/traces": ExportTraceServiceRequest,
     "/v1/metrics": ExportMetricsServiceRequest,
@@ -203,8 +205,8 @@ def line_of(record: LogRecord, service: str, resource: Attributes) -> LogLine:
     )
 
 
-def from_json(message: Message, body: bytes) -> Message:
-    """Fill `message` from OTLP/JSON. Raises HttpError 400 if it is not that."""
+def from_json(message: M, body: bytes) -> M:
+    """Fill `message` from JSON, with ids as in OTLP/JSON, and return it. Raises HttpError 400 if it is not that."""
     try:
         content = json.loads(body)
         if not isinstance(content, dict):
@@ -212,7 +214,7 @@ def from_json(message: Message, body: bytes) -> Message:
         return json_format.ParseDict(_ids_in_base64(content), message, ignore_unknown_fields=True)
     # The last two are raised by the parser for a list or a text in place of an object.
     except (ValueError, RecursionError, json_format.ParseError, TypeError, AttributeError):
-        raise HttpError(400, f"the body is not an {message.DESCRIPTOR.name} in OTLP/JSON") from None
+        raise HttpError(400, f"the body is not a valid {message.DESCRIPTOR.name} in JSON") from None
 
 
 def _ids_in_base64(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Accepts profiles as Pyroscope does: by its push service (see push.proto) and by the SDKs' `POST /ingest`."""
+"""Accepts profiles as Pyroscope does: by its push service (see push.proto) and by the SDKs' `POST /ingest`.
+
+The push service is one unary method of the Connect protocol, in protobuf or JSON (connectrpc.com/docs/protocol).
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,11 +12,13 @@ from local.gateway.http_error import HttpError
 from local.gateway.ingest import metric_of, read_ingest
 from local.gateway.pprof import LONGEST_TEXT, Pprof, PprofReader
 from local.gateway.push_pb2 import LabelPair, PushRequest
+from local.gateway.receive_otlp import from_json
 from local.gateway.records import LONGEST_NAME, ProfileRecord
 from local.gateway.telemetry_store import TelemetryStore
-from local.gateway.web import Answer, Request, Route
+from local.gateway.web import READY, Answer, Request, Route
 
 PATH = "/push.v1.PusherService/Push"
+JSON = "application/json"
 
 
 class PyroscopeReceiver:
@@ -25,22 +30,18 @@ class PyroscopeReceiver:
 
     def routes(self) -> list[Route]:
         """The routes of the port."""
-        return [Route("POST", PATH, self._push), Route("POST", "/ingest", self._ingest)]
+        return [Route("POST", PATH, self._push), Route("POST", "/ingest", self._ingest), READY]
 
     def _push(self, request: Request) -> Answer:
-        if request.content_type not in {"application/proto", "application/x-protobuf"}:
-            raise HttpError(415, "profiles come as a push.v1.PushRequest with Content-Type application/proto")
-        try:
-            push = PushRequest.FromString(request.body)
-        except DecodeError:
-            raise HttpError(400, "the body is not a push.v1.PushRequest in protobuf") from None
+        push = read_push(request)
         # All are read before the first is kept: a rejected push must not be accepted in part.
         records = [
             self._record(_texts(each.labels), sample.raw_profile) for each in push.series for sample in each.samples
         ]
         for record in records:
             self._window.add_profile(record)
-        return Answer(content_type="application/proto")
+        # An empty PushResponse, in the encoding of the request, as clients of Connect check.
+        return Answer(b"{}" if request.content_type == JSON else b"", request.content_type)
 
     def _ingest(self, request: Request) -> Answer:
         sent = read_ingest(request)
@@ -68,6 +69,18 @@ class PyroscopeReceiver:
             span_ids=frozenset(stack.span_id for stack in profile.stacks if stack.span_id),
             raw=raw,
         )
+
+
+def read_push(request: Request) -> PushRequest:
+    """Return the body as a PushRequest. Raises HttpError 415 for a type that is not accepted, 400 if it is invalid."""
+    if request.content_type not in {"application/proto", "application/x-protobuf", JSON}:
+        raise HttpError(415, f"profiles come as a push.v1.PushRequest with Content-Type application/proto or {JSON}")
+    if request.content_type == JSON:
+        return from_json(PushRequest(), request.body)
+    try:
+        return PushRequest.FromString(request.body)
+    except DecodeError:
+        raise HttpError(400, "the body is not a push.v1.PushRequest in protobuf") from None
 
 
 def _texts(pairs: Iterable[LabelPair]) -> dict[str, str]:

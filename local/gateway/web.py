@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from common.web.read_deadline import RequestDeadlineMixin
 from local.gateway.chunked import read_chunks
-from local.gateway.compression import gunzip
+from local.gateway.compression import decompress
 from local.gateway.http_error import HttpError
 
 # Each connection occupies a thread. Further connections are closed immediately.
@@ -52,6 +52,12 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def content_coding(headers: Message) -> str:
+    """Return how a body was compressed, in lower case; empty if it was not."""
+    coding: str = headers.get("Content-Encoding", "").strip().lower()
+    return "" if coding == "identity" else coding
+
+
 def json_answer(value: Any) -> Answer:
     """Return `value` as a JSON response."""
     return Answer(json.dumps(value, separators=(",", ":")).encode())
@@ -77,6 +83,10 @@ class Route:
             elif pattern != part:
                 return None
         return tuple(captured)
+
+
+# For clients and scripts that wait for the port.
+READY = Route("GET", "/ready", lambda _: Answer(b"ready\n", TEXT))
 
 
 class HttpPort(socketserver.ThreadingTCPServer):
@@ -179,12 +189,8 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         """Return the decompressed body; read it also for an unknown path, or it would be parsed as the next request."""
         body = self._read_chunked() if "Transfer-Encoding" in self.headers else self._read_counted()
-        encoding = self.headers.get("Content-Encoding", "").strip().lower()
-        if encoding in {"", "identity"}:
-            return body
-        if encoding == "gzip":
-            return gunzip(body, self.server.limit)
-        raise HttpError(415, f"Content-Encoding {encoding} is not supported; send gzip or none")
+        coding = content_coding(self.headers)
+        return decompress(coding, body, self.server.limit) if coding else body
 
     def _read_counted(self) -> bytes:
         """Return a body whose length the head names."""

@@ -9,6 +9,7 @@ from typing import Self
 
 import psycopg
 
+from common.core.env import remove_libpq_variables
 from local.errors import LocalError
 from local.ports import LOOPBACK, check_free, free_port
 from local.processes.process import GRACE_S, Process
@@ -46,6 +47,8 @@ class Postgres:
     database = "postgres"
 
     def __init__(self, folder: Path, port: int = 0, log: Path | None = None) -> None:
+        # This process and its children connect to this server, for which the variables of the shell are not meant.
+        remove_libpq_variables(os.environ)
         self.port = port or free_port()
         self._initdb, postgres = postgres_binary("initdb"), postgres_binary("postgres")
         self._os_user = server_user("postgres", "nobody")
@@ -164,5 +167,4 @@ def _major_version(postgres: Path) -> str:
 
 
 def _environ() -> dict[str, str]:
-    # PGPORT, PGDATA and the like are meant for another server.
-    return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C"}
+    return {**os.environ, "LC_ALL": "C"}

@@ -7,15 +7,14 @@ from functools import partial
 from flask import Flask
 from opentelemetry import metrics, trace
 
-from common.faults import CLOCK_SHIFT, Faults
-from common.faults.exporters import ClockSkewFilter, FaultySpanExporter, skewed_clock
-from common.faults.interface import register_fault_telemetry
+from common.faults import Faults, register_fault_telemetry
 from common.messaging.consumer import Consumer
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.problems import register_error_handlers
 from common.web.server import ServiceRuntime
 from services.recorder.config import Config
+from services.recorder.faults import SlowClock, SlowClockExporter
 from services.recorder.message_handler import MessageHandler
 
 # Shutdown timeouts: messages in progress, of which the slowest takes 1.55 s, then telemetry. Their sum must stay below
@@ -26,16 +25,13 @@ FINISH_S, TELEMETRY_S = 2.0, 2.5
 def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the recorder in this process; `stop_event` is set when it has to stop."""
     faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
-
-    def clock_skew_s() -> float:
-        return faults.strength(CLOCK_SHIFT)
-
+    clock = SlowClock(faults)
     telemetry = start_telemetry(
         config.telemetry,
         job=f"{config.endpoints.prefix}-recorder",
-        wrap_spans=partial(FaultySpanExporter, clock_skew_s=clock_skew_s),
+        wrap_spans=partial(SlowClockExporter, clock=clock),
     )
-    telemetry.handler.addFilter(ClockSkewFilter(clock_skew_s))
+    telemetry.handler.addFilter(clock)
     tracer, meter = trace.get_tracer("mythical.recorder"), metrics.get_meter("mythical.recorder")
     register_fault_telemetry(faults, meter)
     handler = MessageHandler(config.endpoints, meter, faults)
@@ -47,10 +43,10 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         concurrency=config.concurrency,
         attempts=config.attempts,
         retry_delay_s=config.retry_delay_s,
-        clock=skewed_clock(clock_skew_s),
+        clock=clock.time,
     )
     admin = create_admin_app(
-        telemetry,
+        telemetry.latest_metrics,
         {"broker": lambda: _readiness_problem(consumer)},
         debug=config.debug,
         stop_event=stop_event,

@@ -3,14 +3,11 @@
 import logging
 import random
 import threading
-from functools import partial
 
 from flask import Flask
 from opentelemetry import metrics, trace
 
-from common.faults import SILENT_TELEMETRY, Faults
-from common.faults.exporters import FaultySpanExporter
-from common.faults.interface import register_fault_telemetry
+from common.faults import SILENT_TELEMETRY, Faults, register_fault_telemetry
 from common.messaging.publisher import Publisher
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
@@ -33,15 +30,10 @@ ROUNDS_S, FLUSH_S, TELEMETRY_S = 1.0, 1.0, 2.5
 def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the requester in this process; `stop_event` is set when it has to stop."""
     faults = Faults(config.faults, random.Random(config.seed))  # noqa: S311 - not for secrets
-
-    def silent() -> bool:
-        return faults.strength(SILENT_TELEMETRY) > 0
-
     telemetry = start_telemetry(
         config.telemetry,
         job=f"{config.endpoints.prefix}-requester",
-        wrap_spans=partial(FaultySpanExporter, silent=silent),
-        silent=silent,
+        silent=lambda: faults.strength(SILENT_TELEMETRY) > 0,
     )
     tracer, meter = trace.get_tracer("mythical.requester"), metrics.get_meter("mythical.requester")
     register_fault_telemetry(faults, meter)
@@ -63,7 +55,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     )
     workers = WorkerThreads(plan, request_round, count=config.loops, start_s=config.start_s)
     admin = create_admin_app(
-        telemetry,
+        telemetry.latest_metrics,
         {"broker": lambda: _readiness_problem(publisher)},
         debug=config.debug,
         stop_event=stop_event,

@@ -1,13 +1,15 @@
 """The server's wiring: its parts, and the order in which they are closed."""
 
+import os
 import random
 import threading
 
 from flask import Flask
 from opentelemetry import metrics, trace
 
-from common.faults import Faults
-from common.faults.interface import register_fault_telemetry
+from common.core.env import LIBPQ_SECURITY, remove_libpq_variables
+from common.faults import Faults, register_fault_telemetry
+from common.telemetry.flask import instrument_flask
 from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter
@@ -27,6 +29,7 @@ POOL_CLOSE_S = 0.5
 
 def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the server in this process; `stop_event` is set when it has to stop."""
+    remove_libpq_variables(os.environ, keep=LIBPQ_SECURITY)
     telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
     tracer, meter = trace.get_tracer("mythical.server"), metrics.get_meter("mythical.server")
@@ -53,7 +56,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         max_queue=config.address.max_queue,
     )
     admin = create_admin_app(
-        telemetry,
+        telemetry.latest_metrics,
         {"database": lambda: _readiness_problem(maintenance)},
         debug=config.debug,
         stop_event=stop_event,
@@ -85,7 +88,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions)
     if config.telemetry.enabled:
-        telemetry.instrument_flask(app, requests.start_attributes)
+        (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)
     register_error_handlers(app)
     add_routes(app, store, maintenance, config.endpoints, faults)

@@ -14,7 +14,10 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Database:
-    """Where Postgres listens, how to log in, and how many connections to keep; the timeout is in milliseconds."""
+    """Where Postgres listens, how to log in, and how many connections to keep; the timeout is in milliseconds.
+
+    `pooler` means that a pooler such as PgBouncer may run each transaction in another session.
+    """
 
     host: str
     port: int
@@ -23,6 +26,7 @@ class Database:
     name: str
     connections: int
     statement_timeout_ms: int
+    pooler: bool = False
 
     @property
     def address(self) -> dict[str, Any]:
@@ -61,6 +65,7 @@ def load(env: Env) -> Config:
             name=env.text("MYTHICAL_DATABASE_NAME", "postgres"),
             connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", shared.address.threads, 1, 256),
             statement_timeout_ms=env.integer("MYTHICAL_DATABASE_STATEMENT_TIMEOUT", 2000, 10, 60_000),
+            pooler=env.flag("MYTHICAL_DATABASE_POOLER", default=False),
         ),
         teardown_timeout_ms=_teardown_timeout(env),
         table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),

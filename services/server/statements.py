@@ -15,54 +15,37 @@ class Statement:
     text: str
 
 
-@dataclass(frozen=True)
 class Statements:
     """The statements about one beast's table."""
 
-    newest: Statement
-    older: Statement
-    slow_newest: Statement
-    slow_older: Statement
-    ids: Statement
-    older_ids: Statement
-    by_id: Statement
-    add: Statement
-    remove: Statement
-    create: Statement
-    drop: Statement
-    trim: Statement
+    def __init__(self, table: str) -> None:
+        def statement(operation: str, text: str) -> Statement:
+            composed = sql.SQL(text).format(table=sql.Identifier(table))
+            return Statement(operation, table, composed.as_string(None).strip())
 
-
-def statements(table: str) -> Statements:
-    """Return the statements for a table."""
-
-    def statement(operation: str, text: str) -> Statement:
-        composed = sql.SQL(text).format(table=sql.Identifier(table))
-        return Statement(operation, table, composed.as_string(None).strip())
-
-    return Statements(
-        newest=statement("SELECT", "SELECT id, name FROM {table} ORDER BY id DESC LIMIT %s"),
-        older=statement("SELECT", "SELECT id, name FROM {table} WHERE id < %s ORDER BY id DESC LIMIT %s"),
+        self.newest = statement("SELECT", "SELECT id, name FROM {table} ORDER BY id DESC LIMIT %s")
+        self.older = statement("SELECT", "SELECT id, name FROM {table} WHERE id < %s ORDER BY id DESC LIMIT %s")
         # Simulated: the injected fault slow_query. Postgres sleeps once per statement, however many rows there are.
-        slow_newest=statement("SELECT", "SELECT id, name FROM pg_sleep(%s) AS slow, {table} ORDER BY id DESC LIMIT %s"),
-        slow_older=statement(
+        self.slow_newest = statement(
+            "SELECT", "SELECT id, name FROM pg_sleep(%s) AS slow, {table} ORDER BY id DESC LIMIT %s"
+        )
+        self.slow_older = statement(
             "SELECT", "SELECT id, name FROM pg_sleep(%s) AS slow, {table} WHERE id < %s ORDER BY id DESC LIMIT %s"
-        ),
+        )
         # For the injected fault n_plus_one.
-        ids=statement("SELECT", "SELECT id FROM {table} ORDER BY id DESC LIMIT %s"),
-        older_ids=statement("SELECT", "SELECT id FROM {table} WHERE id < %s ORDER BY id DESC LIMIT %s"),
-        by_id=statement("SELECT", "SELECT id, name FROM {table} WHERE id = %s"),
+        self.ids = statement("SELECT", "SELECT id FROM {table} ORDER BY id DESC LIMIT %s")
+        self.older_ids = statement("SELECT", "SELECT id FROM {table} WHERE id < %s ORDER BY id DESC LIMIT %s")
+        self.by_id = statement("SELECT", "SELECT id, name FROM {table} WHERE id = %s")
         # A duplicate name is not an error here: it raises no exception and writes no line to the database's log.
-        add=statement("INSERT", "INSERT INTO {table} (name) VALUES (%s) ON CONFLICT (name) DO NOTHING"),
-        remove=statement("DELETE", "DELETE FROM {table} WHERE name = %s"),
-        create=statement("CREATE TABLE", _create()),
-        drop=statement("DROP TABLE", "DROP TABLE IF EXISTS {table}"),
-        trim=statement(
+        self.add = statement("INSERT", "INSERT INTO {table} (name) VALUES (%s) ON CONFLICT (name) DO NOTHING")
+        self.remove = statement("DELETE", "DELETE FROM {table} WHERE name = %s")
+        self.create = statement("CREATE TABLE", _create())
+        self.drop = statement("DROP TABLE", "DROP TABLE IF EXISTS {table}")
+        self.trim = statement(
             # Ids below 0 belong to the injected fault missing_index, which deletes them itself.
             "DELETE",
             "DELETE FROM {table} WHERE id > 0 AND id <= (SELECT id FROM {table} ORDER BY id DESC OFFSET %s LIMIT 1)",
-        ),
-    )
+        )
 
 
 def _create() -> str:

@@ -14,7 +14,7 @@ from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
 from services.server.circuit_breaker import CircuitBreaker
 from services.server.config import Database
 from services.server.sql_telemetry import StatementTracer
-from services.server.statements import Statement, Statements, statements
+from services.server.statements import Statement, Statements
 
 # How long a request waits for a free connection before it is rejected.
 CHECKOUT_S = 1.0
@@ -22,6 +22,11 @@ CHECKOUT_S = 1.0
 # The pool doubles its pause between attempts to connect and starts again at one second after this time. With 10 s, it
 # notices within 4 s that the database is available again.
 RECONNECT_S = 10.0
+
+POOLER_HINT = "a pooler such as PgBouncer does not apply the timeouts to the session; set MYTHICAL_DATABASE_POOLER=true"
+# PgBouncer's error for a startup parameter that it does not accept, such as `options`.
+STARTUP_REJECTED = "unsupported startup parameter"
+TIMEOUT_IN_EFFECT = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
 
 Row = tuple[Any, ...]
 Pool = ConnectionPool[psycopg.Connection[Row]]
@@ -45,8 +50,12 @@ class ConnectionHealth:
     def __init__(self) -> None:
         self.is_down = False
 
-    def connection_class(self) -> type[psycopg.Connection[Row]]:
-        """Return the class of connections that report the result of each connect here; the pool connects in threads."""
+    def connection_class(self, session_timeout_ms: int | None) -> type[psycopg.Connection[Row]]:
+        """Return the class of connections that report the result of each connect here; the pool connects in threads.
+
+        With `session_timeout_ms`, a session with another statement timeout is an error: a pooler that discards session
+        settings mixes up prepared statements, too.
+        """
         health = self
 
         class MonitoredConnection(psycopg.Connection[Row]):
@@ -54,8 +63,15 @@ class ConnectionHealth:
             def connect(cls, *arguments: Any, **options: Any) -> Self:
                 try:
                     connection = super().connect(*arguments, **options)
-                except psycopg.OperationalError:
+                    if session_timeout_ms is not None:
+                        in_effect = connection.execute(TIMEOUT_IN_EFFECT).fetchone()
+                        if in_effect != (str(session_timeout_ms),):
+                            connection.close()
+                            raise psycopg.OperationalError(POOLER_HINT)
+                except psycopg.OperationalError as error:
                     health.is_down = True
+                    if STARTUP_REJECTED in str(error):
+                        raise psycopg.OperationalError(POOLER_HINT) from error
                     raise
                 health.is_down = False
                 return connection
@@ -67,18 +83,19 @@ def make_pool(database: Database, health: ConnectionHealth) -> Pool:
     """Return the pool, still closed. It opens without waiting, so the server starts while Postgres is down.
 
     Connections are in autocommit mode. Statement and lock timeouts are set in the database session, so Postgres cancels
-    the work; a timeout in this process would leave it running there.
+    the work; a timeout in this process would leave it running there. With a pooler, each checkout is one transaction
+    with local timeouts, and no statement is prepared.
     """
     timeout = database.statement_timeout_ms
+    in_session = {"autocommit": True, "options": f"-c statement_timeout={timeout} -c lock_timeout={timeout // 2}"}
     return ConnectionPool(
-        connection_class=health.connection_class(),
+        connection_class=health.connection_class(None if database.pooler else timeout),
         kwargs={
             **database.address,
-            "autocommit": True,
+            **({"prepare_threshold": None} if database.pooler else in_session),
             "application_name": "mythical-server",
             "connect_timeout": 3,
             "tcp_user_timeout": 5000,  # detects a vanished peer after 5 s instead of 15 minutes
-            "options": f"-c statement_timeout={timeout} -c lock_timeout={timeout // 2}",
         },
         min_size=database.connections,
         max_size=database.connections,
@@ -115,11 +132,14 @@ class Store:
     ) -> None:
         self._pool = pool
         self._breaker = CircuitBreaker(CHECKOUT_S + statement_s)
+        self._local_timeouts = (
+            f"SET LOCAL statement_timeout = {statement_s * 1000:.0f}; SET LOCAL lock_timeout = {statement_s * 500:.0f}"
+        )
         self._health = health
         self._spans = spans
         self._faults = faults
         self.tables_missing = threading.Event()  # set by a statement that finds no table; maintenance recreates them
-        self.statements: dict[str, Statements] = {table: statements(table) for table in tables}
+        self.statements: dict[str, Statements] = {table: Statements(table) for table in tables}
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
         """Return up to `limit` rows of (id, name), newest first, with ids below `before`."""
@@ -171,6 +191,8 @@ class Store:
             raise DatabaseUnavailable("the database is unavailable")
         try:
             with self._pool.connection() as connection:
+                if not connection.autocommit:
+                    connection.execute(self._local_timeouts.encode())
                 yield connection
                 if held_s := self._faults.random_delay(POOL_TOO_SMALL, 0.03, 0.05):
                     time.sleep(held_s)  # simulated: other work before the connection is returned

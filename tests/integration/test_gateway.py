@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +35,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from local.gateway.push_pb2 import LokiPushRequest
 from tests.integration.conftest import Gateway, eventually
 
 LOOPBACK = "127.0.0.1"
@@ -223,7 +226,8 @@ def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
 @pytest.mark.parametrize(
     ("port", "path", "content_type", "body", "status", "says"),
     [
-        ("loki", "/loki/api/v1/push", "application/x-protobuf", b"\x00snappy", 415, "application/json"),
+        ("loki", "/loki/api/v1/push", "application/x-protobuf", b"\x00snappy", 400, "snappy content"),
+        ("loki", "/loki/api/v1/push", "text/plain", b'{"streams":[]}', 415, "application/json"),
         ("loki", "/loki/api/v1/push", "application/json", b"{", 400, "not JSON"),
         ("loki", "/elsewhere", "application/json", b"{}", 404, "POST /loki/api/v1/push"),
         ("otlp_http", "/v1/traces", "application/x-protobuf", b"\x0a\xff", 400, "ExportTraceServiceRequest"),
@@ -279,6 +283,74 @@ def test_each_port_takes_bodies_in_chunks(  # noqa: PLR0917 - a table
         assert (answer.status, answer.will_close) == (status, False)
         answer.read()
     connection.close()
+
+
+def test_lines_arrive_on_all_paths_of_alloy_and_in_its_own_format(gateway: Gateway, name: str) -> None:
+    """Alloy's loki.write, Promtail and most client libraries send protobuf in Snappy; a script sends plain text."""
+    port = gateway.ports["loki"]
+    push = LokiPushRequest()
+    push.streams.add(labels=f'{{service_name="{name}"}}').entries.add(line=b"from protobuf").timestamp.GetCurrentTime()
+    body = push.SerializeToString()
+    assert len(body) < 128
+    packed = bytes([len(body), 60 << 2, len(body) - 1]) + body  # a block of Snappy that is one literal
+    for path in ("/loki/api/v1/push", "/api/v1/push"):
+        for headers in ({}, {"Content_Encoding": "snappy"}):
+            assert send(port, packed, path, "application/x-protobuf", **headers) == (204, "")
+    for path in ("/loki/api/v1/raw", "/api/v1/raw"):
+        assert send(port, f"{name} one\r\n\n{name} two".encode(), path, "text/plain") == (204, "")
+    assert len(gateway.get("logs", service=name)) == 4
+    raw = gateway.get("logs", service="unknown_service", contains=name)
+    assert sorted(line["line"] for line in raw) == 2 * [f"{name} one"] + 2 * [f"{name} two"]
+
+
+@pytest.mark.parametrize("coding", ["deflate", "zlib", "snappy", "GZIP"])
+def test_otlp_arrives_with_each_content_encoding(gateway: Gateway, name: str, coding: str) -> None:
+    """The Collector's HTTP exporters have a setting for it."""
+    body = json.dumps({"resourceLogs": [{"resource": named(name), "scopeLogs": [{"logRecords": [{}]}]}]}).encode()
+    packers = {
+        "deflate": zlib.compress,
+        "zlib": zlib.compress,
+        "snappy": lambda content: (
+            bytes([len(content) & 127 | 128, len(content) >> 7, 60 << 2, len(content) - 1]) + content
+        ),
+        "GZIP": gzip.compress,
+    }
+    assert 127 < len(body) < 257
+    packed = packers[coding](body)
+    status, _ = send(
+        gateway.ports["otlp_http"], packed, "/v1/logs", "Application/JSON;charset=UTF-8", Content_Encoding=coding
+    )
+    assert status == 200
+    assert len(gateway.get("logs", service=name)) == 1
+
+
+def named(service: str) -> dict[str, Any]:
+    """Return a resource in OTLP/JSON."""
+    return {"attributes": [{"key": "service.name", "value": {"stringValue": service}}], "droppedAttributesCount": 0}
+
+
+@pytest.mark.parametrize(("port", "path"), [("loki", "/ready"), ("pyroscope", "/ready"), ("page", "/-/ready")])
+def test_a_port_answers_when_asked_whether_it_is_ready(gateway: Gateway, port: str, path: str) -> None:
+    """Scripts wait for the collector that way before they start what sends to it."""
+    with urllib.request.urlopen(f"http://{LOOPBACK}:{gateway.ports[port]}{path}", timeout=10) as answer:
+        assert (answer.status, answer.read()) == (200, b"ready\n")
+
+
+def test_requests_in_one_packet_are_answered_in_their_order(gateway: Gateway) -> None:
+    """HTTP 1.1 allows a client to send the next request before the response (RFC 9112, 9.3.2)."""
+    requests = b"".join(
+        b"%b /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n%b\r\n{}" % each
+        for each in (
+            (b"POST", b""),
+            (b"HEAD", b"Upgrade: h2c\r\n"),
+            (b"OPTIONS", b""),
+            (b"POST", b"Connection: close\r\n"),
+        )
+    )
+    with socket.create_connection((LOOPBACK, gateway.ports["otlp_http"]), timeout=10) as client:
+        client.sendall(requests)
+        answers = b"".join(iter(lambda: client.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"405", b"405", b"200"]
 
 
 def test_a_damaged_grpc_request_is_an_invalid_argument(gateway: Gateway) -> None:

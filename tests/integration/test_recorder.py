@@ -1,5 +1,6 @@
 """The recorder on a real broker: what it counts, what it dead-letters, what happens to messages when a part ends."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from tests.integration.service_support import (
     own,
     ready_messages,
 )
+from tests.seams.test_copied_parts import brought
+from tests.seams.tree import ROOT
 
 Json = dict[str, Any]
 
@@ -185,3 +188,18 @@ def test_a_recorder_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None
         before = time.monotonic()
         assert recorder.stop() == 0
         assert time.monotonic() - before < 5
+
+
+def test_a_copy_of_the_recorder_and_its_imports_records_messages(
+    started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ, tmp_path: Path
+) -> None:
+    """The files that the guide counts are complete; only the optional fast layer is left out."""
+    copy = tmp_path / "copy"
+    for path in brought("services/recorder"):
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    # Safe path: without it, Python would look for modules in the working directory, the checkout, first.
+    started.start("recorder", PYTHONPATH=str(copy), PYTHONSAFEPATH="1", TELEMETRY_LAYER="stock")
+    publish(rabbitmq, b"GET /unicorn")
+    eventually(lambda: total(gateway, started, "mythical_messages_recorded") == 1)

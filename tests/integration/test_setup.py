@@ -64,10 +64,10 @@ def test_scripts_work_in_their_own_checkout_whatever_cdpath_names(tmp_path: Path
 
 
 def test_make_finds_the_modules_of_its_checkout_whatever_python_variables_say(tmp_path: Path) -> None:
-    """With PYTHONSAFEPATH set, `python -m` does not search the checkout; PYTHONPATH would put other packages first."""
+    """With PYTHONSAFEPATH set, `python -m` does not search the checkout; a wrong PYTHONHASHSEED ends Python."""
     (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
     (tmp_path / "doctor").mkdir()
-    variables = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "CDPATH")
+    variables = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONHASHSEED", "PYTHONINSPECT", "CDPATH")
     (tmp_path / "doctor/__main__.py").write_text(f"import os; print([v for v in {variables} if v in os.environ])")
     done = subprocess.run(
         ["make", "doctor"],  # noqa: S607

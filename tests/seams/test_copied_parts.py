@@ -15,14 +15,14 @@ TOLERANCE = 0.1
 
 
 def module_file(name: str) -> Path | None:
-    """The file of a module in common/, if it is one."""
+    """The file of a module in common/ or services/, if it is one."""
     path = ROOT / name.replace(".", "/")
     found = [each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()]
-    return found[0] if found and name.startswith("common") else None
+    return found[0] if found and name.startswith(("common", "services")) else None
 
 
 def brought(part: str) -> set[Path]:
-    """The files of a part of common/ and all that they import from it, but for the optional fast layer."""
+    """The files of a part and all that they import from common/ and services/, but for the optional fast layer."""
     start = ROOT / part
     waiting = list(start.glob("**/*.py")) if start.is_dir() else [start]
     fast = ROOT / "common/fast"
@@ -32,6 +32,8 @@ def brought(part: str) -> set[Path]:
         if path in found or (path.is_relative_to(fast) and not start.is_relative_to(fast)):
             continue
         found.add(path)
+        packages = path.relative_to(ROOT).parts[:-1]
+        waiting += [ROOT.joinpath(*packages[:depth], "__init__.py") for depth in range(1, len(packages) + 1)]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:

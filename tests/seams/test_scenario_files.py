@@ -8,7 +8,7 @@ from common.faults import ALL_FAULTS, NEW_VERSION_FAILS, SLOW_PROCESSING, SLOW_P
 from mimir.source.rules import alerts
 from tests.seams.source_reading import instruments, span_names
 from tests.seams.tree import ROOT
-from workshop import scenario
+from workshop import scenario, scenario_command
 from workshop.scenario import Scenario
 
 SCENARIOS = [scenario.read(name) for name in scenario.names()]
@@ -72,3 +72,19 @@ def test_the_list_of_files_is_the_list_of_names() -> None:
     """Eighteen at least, and each can be read."""
     assert len(SCENARIOS) >= 18
     assert len({of.title for of in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_the_catalogue_lists_each_scenario_as_its_file_has_it() -> None:
+    """docs/scenarios.md is generated; an outdated answer would mislead an instructor."""
+    page = (ROOT / "docs/scenarios.md").read_text(encoding="utf-8")
+    assert page == "\n".join(scenario_command.catalogue()) + "\n", (
+        "run: python -m workshop scenario catalogue > docs/scenarios.md"
+    )
+
+
+def test_the_catalogue_folds_what_would_spoil_a_scenario() -> None:
+    """Outside of the folded parts, no fault, no hint, and no answer is visible."""
+    page = "\n".join(scenario_command.catalogue())
+    visible = re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL)
+    hidden = [text for of in SCENARIOS for text in (*of.hints, of.answer, *(f"`{fault.name}`" for fault in of.faults))]
+    assert [text for text in hidden if text in visible] == []

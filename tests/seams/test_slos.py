@@ -36,6 +36,13 @@ def rules(scale: Scale) -> list[Rule]:
     return [rule for group in groups(scale) for rule in group.rules]
 
 
+def test_no_folder_of_mimir_is_the_beginning_of_another() -> None:
+    """Patch releases such as 3.0.2 compare paths as text and don't start with `alertmanager` and `alertmanager-x`."""
+    folders = re.findall(r"(?:dir|path|directory): (\$\{MIMIR_DATA:\S+)", CONFIGURATION)
+    assert len(folders) >= 7
+    assert [(one, other) for one in folders for other in folders if one != other and other.startswith(one)] == []
+
+
 def test_the_files_are_what_the_source_makes() -> None:
     """A rule that was edited by hand loses the change when it is next written."""
     assert stale(FOLDER) == []

@@ -18,8 +18,7 @@ from psycopg_pool import ConnectionPool
 
 from common.core.endpoints import MYTHICAL
 from common.core.env import Env
-from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults
-from common.faults.interface import register_fault_telemetry
+from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults, register_fault_telemetry
 from common.messaging.errors import BrokerUnavailable
 from common.messaging.handler import Delivery, InstrumentedHandler
 from common.messaging.telemetry import mark_failed, observe_depths, publish_metrics, span_attributes
@@ -36,7 +35,7 @@ from services.requester.traffic_plan import Round
 from services.server.config import load
 from services.server.faults import register_label_faults
 from services.server.sql_telemetry import StatementTracer, observe_pool
-from services.server.statements import statements
+from services.server.statements import Statements
 from tests.seams.tree import ROOT, rows, sections, words
 from tests.unit.services.http_server import Server
 from tests.unit.services.recorded import Recorded, attributes
@@ -104,7 +103,7 @@ class Away(OperationalError):
 def sql(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     """A statement that succeeds and one that fails."""
     spans = StatementTracer(told.tracer, told.meter, load(Env({})).database, chosen)
-    statement = statements("unicorn").newest
+    statement = Statements("unicorn").newest
     with spans.trace(statement):
         pass
     with pytest.raises(Away), spans.trace(statement):

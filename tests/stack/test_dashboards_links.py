@@ -2,12 +2,14 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import yaml
 
 from grafana.source.reading import query_variables
+from tests.seams.explore_links import ExploreLink, explore_links
 from tests.seams.tree import ROOT
 from tests.stack.backends import Backends, eventually
 from tests.stack.dashboards_asking import reader
@@ -109,3 +111,25 @@ def test_a_span_leads_to_the_rows_of_its_table(stack: Backends) -> None:
         assert rows[0][0] == tables[0]
         with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
             connection.execute(b'DELETE FROM "unicorn"')
+
+
+@pytest.mark.parametrize("link", list(explore_links()), ids=str)
+def test_a_deep_link_of_the_components_page_opens_data_in_grafana(link: ExploreLink, stack: Backends) -> None:
+    """Grafana serves Explore, and runs the query of the link for an anonymous user, as the page of Explore does."""
+    address = urlsplit(link.address)
+    assert stack.status("GRAFANA_PORT", f"{address.path}?{address.query}") == 200
+    eventually(lambda: in_grafana(stack, link), f"data in Grafana for {link.text}")
+
+
+def in_grafana(stack: Backends, link: ExploreLink) -> list[Any]:
+    """Return what Grafana finds with the query of a link: traces, or frames with values.
+
+    A search for traces goes through the proxy for data sources, because Grafana doesn't run it as a query.
+    """
+    uid = link.query.source.uid
+    if link.language == "TraceQL":
+        path = f"/api/datasources/proxy/uid/{uid}/api/search"
+        return list(stack.fetch("GRAFANA_PORT", path, q=link.query.fields["query"])["traces"])
+    query = link.query.as_json("A") | {"intervalMs": 15_000, "maxDataPoints": 60}
+    answer = stack.fetch("GRAFANA_PORT", "/api/ds/query", {"queries": [query], "from": "now-15m", "to": "now"})
+    return [frame for frame in answer["results"]["A"]["frames"] if any(frame["data"]["values"])]

@@ -88,27 +88,21 @@ class ProfileWriter:
         return gzip.compress(profile.SerializeToString(), compresslevel=6)
 
     def _location(self, frame: Frame) -> int:
-        number = self._locations.get(frame)
-        if number is None:
+        if frame not in self._locations:
             number = self._locations[frame] = len(self._locations) + 1
             location = self._profile.location.add(id=number, mapping_id=1)
             location.line.add(function_id=self._function(frame), line=frame.line)
-        return number
+        return self._locations[frame]
 
     def _function(self, frame: Frame) -> int:
         key = (frame.function, frame.filename, frame.start_line)
-        number = self._functions.get(key)
-        if number is None:
+        if key not in self._functions:
             number = self._functions[key] = len(self._functions) + 1
-            name = self._string(frame.function)
+            name, filename = self._string(frame.function), self._string(frame.filename)
             self._profile.function.add(
-                id=number,
-                name=name,
-                system_name=name,
-                filename=self._string(frame.filename),
-                start_line=frame.start_line,
+                id=number, name=name, system_name=name, filename=filename, start_line=frame.start_line
             )
-        return number
+        return self._functions[key]
 
     def _string(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))

@@ -85,12 +85,11 @@ class Sources:
 
     def frame(self, filename: str, line: int) -> Frame:
         """Return the frame of a line, named after the functions and classes around it, found by indentation."""
-        frame = self._frames.get((filename, line))
-        if frame is None:
-            if filename not in self._outlines:
-                self._outlines[filename] = _outline(filename)
-            frame = self._frames[filename, line] = _frame(self._outlines[filename], filename, line)
-        return frame
+        if filename not in self._outlines:
+            self._outlines[filename] = _outline(filename)
+        if (filename, line) not in self._frames:
+            self._frames[filename, line] = _frame(self._outlines[filename], filename, line)
+        return self._frames[filename, line]
 
 
 def _outline(filename: str) -> list[_Line]:

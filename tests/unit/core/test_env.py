@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.core.env import Env, SettingsError
+from common.core.env import LIBPQ_SECURITY, Env, SettingsError, remove_libpq_variables
 
 Reader = Callable[[Env], object]
 
@@ -142,3 +142,11 @@ def test_no_error_shows_the_credentials_of_an_address(read: Reader, value: str) 
     with pytest.raises(SettingsError) as refusal:
         read(Env({"X": value}))
     assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("keep", "left"), [((), ["PATH"]), (LIBPQ_SECURITY, ["PATH", "PGSSLMODE", "PGREQUIREAUTH"])])
+def test_variables_of_libpq_that_a_setting_replaces_are_removed(keep: tuple[str, ...], left: list[str]) -> None:
+    """PGHOSTADDR would lead to another server; PGSSLMODE has no setting of ours, and stays where it is asked for."""
+    environ = dict.fromkeys(["PATH", "PGSSLMODE", "PGREQUIREAUTH", "PGHOSTADDR", "PGOPTIONS", "PGCLIENTENCODING"], "x")
+    remove_libpq_variables(environ, keep=keep)
+    assert list(environ) == left

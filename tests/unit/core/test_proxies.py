@@ -5,7 +5,7 @@ from urllib.request import proxy_bypass
 
 import pytest
 
-from common.core.proxies import bypass_proxies, is_local
+from common.core.address import bypass_proxies, is_local
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,17 @@ from flask.testing import FlaskClient
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from common.faults import ALL_FAULTS, NULL_NAME, SLOW_QUERY, Change, Faults, InvalidFaultSetting
+from common.faults import (
+    ALL_FAULTS,
+    NULL_NAME,
+    SLOW_QUERY,
+    Change,
+    Faults,
+    InvalidFaultSetting,
+    register_fault_telemetry,
+)
 from common.faults.background import RETRY_S, BackgroundFault
-from common.faults.interface import add_fault_routes, register_fault_telemetry
+from common.web.admin import add_fault_routes
 from common.web.problems import register_error_handlers
 from tests.unit.waiting import eventually
 

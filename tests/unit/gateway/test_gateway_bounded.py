@@ -60,7 +60,7 @@ class Gateway:
         self.reader = PprofReader(1 << 20)
         self.forwarder = Forwarder("http://127.0.0.1:1", LIMITS, lambda: 1000.0)
         self.otlp = OtlpReceiver(self.window, self.forwarder.request, self.forwarder.remember_resource)
-        [self.loki] = LokiReceiver(self.window, self.forwarder.lines).routes()
+        self.loki = LokiReceiver(self.window, 1 << 20, self.forwarder.lines).routes()[0]
 
     def take(self, number: int) -> None:
         """One body of each kind, in which all that can be new is new."""

@@ -1,6 +1,8 @@
 """Loki pushes: what is read from them, what is refused, and what they become as OTLP."""
 
+import contextlib
 import json
+from http.client import HTTPMessage
 
 import pytest
 from hypothesis import given
@@ -8,9 +10,13 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from local.gateway.http_error import HttpError
+from local.gateway.limits import Limits
 from local.gateway.loki_to_otlp import export_request, resource_named
-from local.gateway.receive_loki import read_push
+from local.gateway.push_pb2 import LokiPushRequest
+from local.gateway.receive_loki import LokiReceiver, parse_labels, read_protobuf, read_push
 from local.gateway.records import LogLine
+from local.gateway.telemetry_store import TelemetryStore
+from local.gateway.web import Request
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -131,3 +137,77 @@ def test_lines_of_several_services_are_kept_apart() -> None:
     assert [each.resource.attributes[0].value.string_value for each in request.resource_logs] == ["one", "two"]
     assert [len(each.scope_logs[0].log_records) for each in request.resource_logs] == [2, 1]
     assert request.resource_logs[1].scope_logs[0].log_records[0].severity_number == 17
+
+
+def protobuf(line: bytes = b"hello", labels: str = '{job="shop"}', seconds: int = 17) -> bytes:
+    """Return a push of one line in protobuf."""
+    push = LokiPushRequest()
+    entry = push.streams.add(labels=labels).entries.add(line=line)
+    entry.timestamp.seconds, entry.timestamp.nanos = seconds, 5
+    entry.structured_metadata.add(name="trace_id", value=TRACE)
+    return push.SerializeToString()
+
+
+def test_a_push_in_protobuf_is_read() -> None:
+    """Alloy, Promtail and most client libraries send it; a line need not be text."""
+    [line] = read_protobuf(protobuf(b"a\xffb", '{service_name="shop", level="info"}'))
+    assert (line.time_unix_nano, line.line, line.service) == (17 * 10**9 + 5, "a\ufffdb", "shop")
+    assert (line.labels, line.metadata) == ({"service_name": "shop", "level": "info"}, {"trace_id": TRACE})
+    assert (line.trace_id, line.via) == (TRACE, "loki")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("{}", {}),
+        (" { } ", {}),
+        ('{a="b"}', {"a": "b"}),
+        ('{ a = "b" , "c.d"="" , }', {"a": "b", "c.d": ""}),
+        (r'{a="\"}\\,\n\t\x41\u00e9\U0001f984"}', {"a": '"}\\,\n\tA\u00e9\U0001f984'}),
+        (r'{a="\ud800\Uffffffff"}', {"a": "?\U0010ffff"}),
+        ('{a="two\nlines"}', {"a": "two\nlines"}),
+    ],
+)
+def test_labels_are_parsed_as_in_a_query(text: str, labels: dict[str, str]) -> None:
+    """Values are quoted as Go quotes text."""
+    assert parse_labels(text) == labels
+
+
+@pytest.mark.parametrize("text", ["", "{", "}", "a", '{a="b"', "{a=b}", '{a="b}', '{="b"}', '{a=~"b"}', '{a="b"} x'])
+def test_invalid_labels_are_rejected(text: str) -> None:
+    """One line says how they are written."""
+    with pytest.raises(HttpError, match="labels of a stream") as refusal:
+        parse_labels(text)
+    assert refusal.value.status == 400
+
+
+@given(st.text())
+def test_any_text_is_labels_or_is_rejected(text: str) -> None:
+    """No text ends in another exception, and what Go would quote is found again."""
+    with contextlib.suppress(HttpError):
+        parse_labels(text)
+    quoted = json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
+    assert parse_labels(f"{{a={quoted}}}") == {"a": json.loads(quoted)}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "coding", "body", "status", "says"),
+    [
+        ("application/x-protobuf", "", b"no snappy", 400, "snappy content is damaged"),
+        ("application/x-protobuf", "snappy", b"\x0a\xff", 400, "logproto.PushRequest"),
+        ("application/x-protobuf", "snappy", protobuf(seconds=-1), 400, "timestamp"),
+        ("application/x-protobuf", "snappy", protobuf(labels="shop"), 400, "labels"),
+        ("application/x-protobuf", "", b"\xff\xff\xff\xff\x0f", 413, "smaller batches"),
+        ("text/plain", "", b'{"streams": []}', 415, "application/json"),
+    ],
+)
+def test_what_is_not_a_push_is_rejected_in_one_line(
+    content_type: str, coding: str, body: bytes, status: int, says: str
+) -> None:
+    """The message says what is wrong, or what to send."""
+    receiver = LokiReceiver(TelemetryStore(Limits()), 1000, lambda _: None)
+    headers = HTTPMessage()
+    headers["Content-Type"], headers["Content-Encoding"] = content_type, coding
+    with pytest.raises(HttpError, match=says) as refusal:
+        receiver.routes()[0].handler(Request(headers, {}, (), body))
+    assert refusal.value.status == status

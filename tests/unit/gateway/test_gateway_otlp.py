@@ -178,6 +178,35 @@ def test_otlp_json_writes_ids_in_hex() -> None:
         assert refusal.value.status == 400
 
 
+def test_otlp_json_may_have_names_as_in_the_proto_files_and_what_is_unknown() -> None:
+    """The Collector reads both spellings of a name, enum values by name, integers as text, and ignores other fields."""
+    gateway = Gateway()
+    trace_id = "1af7651916cd43dd8448eb211c80319c"
+    span = {
+        "trace_id": trace_id.upper(),
+        "span_id": "b7ad6b7169203331",
+        "name": "x",
+        "kind": "SPAN_KIND_CLIENT",
+        "start_time_unix_nano": 5,
+        "endTimeUnixNano": "18446744073709551615",
+        "attributes": [
+            {"key": "count", "value": {"intValue": "9007199254740993"}},
+            {"key": "share", "value": {"doubleValue": 1}},
+            {"key": "list", "value": {"arrayValue": {"values": [{"boolValue": True}, {}]}}},
+            {"key": "later", "value": {"laterValue": 1}},
+        ],
+        "status": {"code": "STATUS_CODE_OF_TOMORROW"},
+        "links": [{"trace_id": trace_id, "span_id": "00f067aa0ba902b7"}],
+        "laterField": {"traceId": 5},
+    }
+    body = {"resource_spans": [{"scope_spans": [{"spans": [span], "schemaUrl": ""}]}]}
+    assert gateway.post_json("/v1/traces", body) == 200
+    [answer] = gateway.get(f"/api/traces/{trace_id}")
+    assert (answer["kind"], answer["start_unix_nano"], answer["end_unix_nano"]) == ("CLIENT", 5, 2**64 - 1)
+    assert answer["attributes"] == {"count": 2**53 + 1, "share": 1.0, "list": [True, None], "later": None}
+    assert (answer["status"]["code"], answer["links"][0]["trace_id"]) == ("UNSET", trace_id)
+
+
 def test_questions_that_make_no_sense_are_refused() -> None:
     """A wrong parameter is named; a trace that is not held is a 404."""
     gateway = Gateway()

@@ -1,6 +1,9 @@
 """pprof profiles: reading, hostile ones included, and merging into flame graphs."""
 
+import base64
 import gzip
+import json
+import time
 from http.client import HTTPMessage
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,7 +18,7 @@ from local.gateway.pprof import DEPTH, LONGEST_TEXT, MAX_TYPES, Flame, PprofRead
 from local.gateway.push_pb2 import PushRequest
 from local.gateway.receive_pyroscope import PyroscopeReceiver
 from local.gateway.telemetry_store import TelemetryStore
-from local.gateway.web import Request
+from local.gateway.web import Answer, Request
 
 Sample = tuple[list[str], int, str]
 
@@ -64,11 +67,11 @@ def push(window: TelemetryStore, reader: PprofReader, raw: bytes, service: str =
     post(window, reader, request.SerializeToString())
 
 
-def post(window: TelemetryStore, reader: PprofReader, body: bytes, content_type: str = "application/proto") -> None:
+def post(window: TelemetryStore, reader: PprofReader, body: bytes, content_type: str = "application/proto") -> Answer:
     """Send a body through the receiver."""
     headers: Any = {"Content-Type": content_type}
     route = PyroscopeReceiver(window, reader).routes()[0]
-    route.handler(Request(headers, {}, (), body))
+    return route.handler(Request(headers, {}, (), body))
 
 
 def test_profiles_are_merged_over_the_window(reader: PprofReader) -> None:
@@ -252,8 +255,23 @@ def test_the_unit_of_a_time_is_known_by_its_digits(reader: PprofReader, unit: st
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("now", 0), ("", 0), ("now-10s", -10), ("now-1h30m", -5400), ("-2d", -172_800), ("now+1min", 60)],
+)
+def test_a_time_may_be_relative_to_now(reader: PprofReader, text: str, seconds: int) -> None:
+    """Pyroscope's own examples with curl send from=now-10s; the plus sign arrives as a blank."""
+    window = TelemetryStore(Limits())
+    before = time.time_ns()
+    ingest(window, reader, f"name=shop&from={text}", b"main 1")
+    [shown] = profiles_json(window, "shop")
+    assert before <= shown["time_unix_nano"] - seconds * 10**9 <= time.time_ns()
+
+
+@pytest.mark.parametrize(
     ("query", "content_type", "body", "says"),
     [
+        ("name=x&from=now-10", "", b"main 1", "from"),
+        ("name=x&from=now-10parsecs", "", b"main 1", "from"),
         ("", "", b"main 1", "name=application"),
         ("name={a=b}", "", b"main 1", "name=application"),
         ("name=x{a}", "", b"main 1", "labels"),
@@ -306,8 +324,24 @@ def test_only_a_push_request_is_taken() -> None:
     """Another content type or another message is refused with what would do."""
     window, reader = TelemetryStore(Limits()), PprofReader(1000)
     with pytest.raises(HttpError) as refusal:
-        post(window, reader, b"", "application/json")
+        post(window, reader, b"", "text/plain")
     assert refusal.value.status == 415
-    with pytest.raises(HttpError) as refusal:
-        post(window, reader, b"\x0a\xff")
-    assert refusal.value.status == 400
+    for content_type, body in (
+        ("application/proto", b"\x0a\xff"),
+        *(("application/json", text) for text in (b"", b"[]", b"\xff", b"[" * 100_000, b'{"series": 1}')),
+    ):
+        with pytest.raises(HttpError, match="PushRequest") as refusal:
+            post(window, reader, body, content_type)
+        assert refusal.value.status == 400
+    assert list(window.profiles()) == []
+
+
+def test_a_push_may_be_json(reader: PprofReader) -> None:
+    """Connect's clients choose between protobuf and JSON; fields that the gateway doesn't read are ignored."""
+    window = TelemetryStore(Limits())
+    raw = base64.b64encode(gzip.compress(pprof([(["main"], 30, "")]))).decode()
+    labels = [{"name": "service_name", "value": "shop"}, {"name": "__name__", "value": "process_cpu"}]
+    series = {"labels": labels, "samples": [{"rawProfile": raw, "ID": "1"}], "annotations": []}
+    answer = post(window, reader, json.dumps({"series": [series]}).encode(), "application/json")
+    assert (answer.body, answer.content_type) == (b"{}", "application/json")
+    assert flame_json(window, reader, "shop", None, None)["value"] == 30

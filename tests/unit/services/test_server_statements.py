@@ -1,18 +1,16 @@
 """The statements: from the endpoints, never from a request."""
 
 import re
-from dataclasses import fields
 
 import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
-from services.server.statements import Statement, statements
+from services.server.statements import Statement, Statements
 
 
 def all_of(table: str) -> list[Statement]:
     """Every statement about a table."""
-    made = statements(table)
-    return [getattr(made, field.name) for field in fields(made)]
+    return list(vars(Statements(table)).values())
 
 
 @pytest.mark.parametrize("table", MYTHICAL.names + BORING.names)
@@ -27,12 +25,12 @@ def test_the_table_is_a_quoted_identifier_in_each_statement(table: str) -> None:
 
 def test_an_identifier_cannot_end_itself() -> None:
     """The names come from the code; this is a second barrier."""
-    assert '"a""; DROP TABLE x; --"' in statements('a"; DROP TABLE x; --').drop.text
+    assert '"a""; DROP TABLE x; --"' in Statements('a"; DROP TABLE x; --').drop.text
 
 
 def test_values_are_placeholders() -> None:
     """No statement has a place where a value could be pasted in."""
-    made = statements("unicorn")
+    made = Statements("unicorn")
     placeholders = {statement.text: statement.text.count("%s") for statement in all_of("unicorn")}
     assert placeholders[made.newest.text] == placeholders[made.add.text] == placeholders[made.remove.text] == 1
     assert placeholders[made.older.text] == 2
@@ -41,7 +39,7 @@ def test_values_are_placeholders() -> None:
 
 def test_the_table_is_that_of_the_interface() -> None:
     """Saved queries ask for `id` and `name`."""
-    create = " ".join(statements("unicorn").create.text.split())
+    create = " ".join(Statements("unicorn").create.text.split())
     assert create == (
         'CREATE TABLE IF NOT EXISTS "unicorn" ( id serial PRIMARY KEY, name varchar(50) UNIQUE NOT NULL )'
     )
@@ -49,6 +47,6 @@ def test_the_table_is_that_of_the_interface() -> None:
 
 def test_the_newest_names_come_first() -> None:
     """And a page is stable: by id, not by time."""
-    made = statements("unicorn")
+    made = Statements("unicorn")
     for statement in (made.newest, made.older):
         assert "ORDER BY id DESC LIMIT %s" in statement.text

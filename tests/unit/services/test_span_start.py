@@ -17,7 +17,7 @@ from common.telemetry.settings import Conventions
 from services.requester.client import Client
 from services.server.config import load
 from services.server.sql_telemetry import StatementTracer
-from services.server.statements import statements
+from services.server.statements import Statements
 from tests.unit.services.recorded import Recorded
 from tests.unit.services.server_rig import Rig
 
@@ -75,7 +75,7 @@ def test_the_span_of_a_statement_starts_with_all_that_is_known_of_it() -> None:
     sampler = NotingSampler()
     told = Recorded(sampler)
     spans = StatementTracer(told.tracer, told.meter, load(Env({})).database, BOTH)
-    with spans.trace(statements("unicorn").newest):
+    with spans.trace(Statements("unicorn").newest):
         pass
     seen = sampler.seen["SELECT unicorn"]
     assert seen == told.span.attributes

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 from local.gateway.push_pb2 import PushRequest
 from local.ports import free_port
@@ -159,6 +160,7 @@ def test_the_library_reports_each_failed_push_only_while_debugging(level: str, l
     """It writes to standard error by itself, once for each push: with the default settings the state is enough."""
     program = f"""
 import logging, time
+from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 logging.basicConfig(level="{level}", filename="/dev/null")
 profiles = Profiles("mythical-test", "http://{LOOPBACK}:{free_port()}", {{}}, upload_interval_s=60)
@@ -179,6 +181,7 @@ def test_a_server_on_loopback_is_reached_without_the_proxy(
     monkeypatch.setenv("http_proxy", f"http://{LOOPBACK}:{free_port()}")
     monkeypatch.setenv("NO_PROXY", before)
     monkeypatch.setenv("no_proxy", before)
+    bypass_proxies(f"http://{LOOPBACK}:{sink.port}")
     profiles = _start(sink)
     _burn(0.3)
     assert profiles.close(5)
@@ -190,6 +193,7 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end() -> None:
     """Neither close() nor the end of the process waits for the library, which would wait for half a minute."""
     program = f"""
 import sys, time
+from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 address = "http://{LOOPBACK}:" + sys.argv[1]
 profiles = Profiles("mythical-test", address, {{}}, upload_interval_s=1)

@@ -1,14 +1,13 @@
 """Spans in batches, off the path of the work they tell of."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import TracerProvider
 
-from common.faults.exporters import FaultySpanExporter, Silent
 from common.telemetry.settings import Collector
 from common.telemetry.traces import batch_processor
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
@@ -28,12 +27,11 @@ def to(port: int) -> Collector:
 
 
 def tracer_provider(
-    collector: Collector, meters: MeterProvider | None = None, silent: Silent | None = None
+    collector: Collector, meters: MeterProvider | None = None, silent: Callable[[], bool] = lambda: False
 ) -> TracerProvider:
     """Spans in batches to a collector."""
     provider = TracerProvider(shutdown_on_exit=False)
-    exporter = FaultySpanExporter(collector.exporter("traces"), silent, None)
-    provider.add_span_processor(batch_processor(exporter, meters or MeterProvider()))
+    provider.add_span_processor(batch_processor(collector.exporter("traces"), meters or MeterProvider(), silent))
     return provider
 
 

@@ -1,8 +1,6 @@
 """The admin endpoints."""
 
 import threading
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from flask.testing import FlaskClient
@@ -11,7 +9,6 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from common.telemetry.pprof import one_profile
-from common.telemetry.setup import Telemetry
 from common.web.admin import PATHS, create_admin_app, dispatch_by_path
 
 PROFILES = ("/debug/pprof/profile", "/debug/pprof/heap")
@@ -22,9 +19,11 @@ def client(*, missing: str | None = None, debug: bool = True) -> FlaskClient:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     provider.get_meter("test").create_counter("c").add(1)
-    telemetry = cast(Telemetry, SimpleNamespace(latest_metrics=reader.get_metrics_data))
     return create_admin_app(
-        telemetry, {"database": lambda: missing, "other": lambda: None}, debug=debug, stop_event=threading.Event()
+        reader.get_metrics_data,
+        {"database": lambda: missing, "other": lambda: None},
+        debug=debug,
+        stop_event=threading.Event(),
     ).test_client()
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from common.web.cross_site import is_trusted_host
+from common.core.address import is_trusted_host
 
 
 @pytest.mark.parametrize("port", ["", ":4000"])
@@ -26,6 +26,6 @@ def test_any_other_name_is_not(host: str) -> None:
 
 def test_the_check_works_without_flask() -> None:
     """The local gateway uses it, and does not have Flask in memory."""
-    code = "import sys, common.web.cross_site; print('flask' in sys.modules)"
+    code = "import sys, common.core.address; print('flask' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout == "False\n"
