@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
 from common.core.address import bypass_proxies, shown
+from common.telemetry.delivery import otlp_session
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from loadtest.settings import Settings
@@ -164,9 +165,10 @@ def start_telemetry(settings: Settings) -> Telemetry:
     bypass_proxies(settings.collector)
     who = resource()
     traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
-    span_exporter = OTLPSpanExporter(endpoint=f"{settings.collector}/v1/traces", timeout=PUSH_TIMEOUT_S)
+    url = settings.collector
+    span_exporter = OTLPSpanExporter(f"{url}/v1/traces", timeout=PUSH_TIMEOUT_S, session=otlp_session())
     traces.add_span_processor(BatchSpanProcessor(span_exporter, max_queue_size=8192, schedule_delay_millis=2000))
-    metric_exporter = OTLPMetricExporter(endpoint=f"{settings.collector}/v1/metrics", timeout=PUSH_TIMEOUT_S)
+    metric_exporter = OTLPMetricExporter(f"{url}/v1/metrics", timeout=PUSH_TIMEOUT_S, session=otlp_session())
     reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=METRICS_EVERY_MS)
     return Telemetry(settings, traces, SdkMeterProvider([reader], resource=who, shutdown_on_exit=False))
 

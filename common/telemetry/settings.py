@@ -66,7 +66,9 @@ class Collector:
         module, name = EXPORTERS[signal]
         protocol = PROTOCOLS[self.protocol_of(signal)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
-        return getattr(exporters, name)(endpoint=self.endpoint(signal))
+        # Over HTTP, the SDK takes any status below 400 for a delivery: redirects and login pages too.
+        session = {"session": import_module("common.telemetry.delivery").otlp_session()} if protocol == "http" else {}
+        return getattr(exporters, name)(endpoint=self.endpoint(signal), **session)
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,11 @@ def start_telemetry(
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
     fast, reason = _fast_layer(settings)
+    collector = fast.FastCollector(**vars(settings.collector)) if fast else settings.collector
     fast_meters = fast.meter_provider(described, settings) if fast else None
     stock_meters, latest_metrics = meter_provider(
         described,
-        settings.collector.exporter("metrics") if settings.enabled and settings.metrics else None,
+        collector.exporter("metrics") if settings.enabled and settings.metrics else None,
         interval_ms=settings.metric_interval_ms,
         temporality=settings.metric_temporality,
         silent=silent,
@@ -91,7 +92,7 @@ def start_telemetry(
     meter = metrics.get_meter(__name__)
 
     labels = {"service_name": name, "job": job, "namespace": settings.namespace}
-    handler = start_logs(settings.logs, labels=labels, resource=described, collector=settings.collector, meter=meter)
+    handler = start_logs(settings.logs, labels=labels, resource=described, collector=collector, meter=meter)
     profiles = Profiles(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
@@ -104,8 +105,8 @@ def start_telemetry(
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
-        exporter = fast.span_exporter(settings.collector) if fast else settings.collector.exporter("traces")
-        tracers.add_span_processor(batch_processor(wrap_spans(exporter), stock_meters, silent))
+        exporter = wrap_spans(collector.exporter("traces"))
+        tracers.add_span_processor(batch_processor(exporter, stock_meters, silent))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         propagate.set_global_textmap(_NoPropagator([]))

@@ -21,7 +21,7 @@ from logging_loki.emitter import LokiEmitterV1
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from common.core.pacing import Backoff
-from common.telemetry.delivery import describe
+from common.telemetry.delivery import describe, with_headers
 from common.telemetry.logs import Dropped, DropReporter, records
 from common.telemetry.logs.records import logfmt
 
@@ -144,13 +144,7 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
         self, url: str, labels: dict[str, str], dropped: Dropped, headers: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         """Push to `url` with `headers`, such as the tenant and the authorization."""
-
-        # As `auth`, because a ~/.netrc of the user would overwrite a header that the session has.
-        def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
-            request.headers.update(headers)
-            return request
-
-        super().__init__(url, tags=labels, auth=authenticate, version="1")
+        super().__init__(url, tags=labels, auth=with_headers(headers), version="1")
         self._drops = DropReporter(dropped)
         self._queue: deque[logging.LogRecord] = deque()
         self._sending = self._pushes_apart = 0
