@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from common.core.address import shown
 from doctor.report import BROKEN, Finding, Unusable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +44,7 @@ def port(variables: Mapping[str, str], name: str) -> int:
     """Return the port in a variable. Raises Unusable if it is missing or not a port number."""
     text = variables.get(name, "")
     if not text.isdecimal() or not 1 <= int(text[:6]) <= LARGEST_PORT:
-        raise Unusable(f"{name}={text!r} is not a port; use a whole number from 1 to {LARGEST_PORT}")
+        raise Unusable(f"{name}={shown(text)!r} is not a port; use a whole number from 1 to {LARGEST_PORT}")
     return int(text)
 
 
@@ -100,9 +101,9 @@ def cloud_urls(file: Path) -> list[Finding]:
     found = []
     for signal, url in urls.items():
         if "<" in url:
-            said = f"{CLOUD_ENDPOINTS} still has {url} for {signal}"
+            said = f"{CLOUD_ENDPOINTS} still has {shown(url)} for {signal}"
         elif not url.startswith(("https://", "http://")) and signal != "traces":
-            said = f"{CLOUD_ENDPOINTS} has {url!r} for {signal}, which is not a URL"
+            said = f"{CLOUD_ENDPOINTS} has {shown(url)!r} for {signal}, which is not a URL"
         else:
             continue
         found.append(Finding("endpoints", said, BROKEN, f"set the URL of your stack, {CLOUD_DOCS}"))

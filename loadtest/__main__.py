@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from common.core.address import join_host_port
+from common.core.address import join_host_port, shown
 from common.core.cli import replace_unprintable
 from common.core.env import Env, SettingsError
 from loadtest.gate import FILE, read_gate
@@ -45,7 +45,7 @@ def check_host(settings: Settings) -> None:
     """Request the first beast from the host. Raises SettingsError if it does not answer or does not have that beast."""
     path = f"/{settings.beasts[0]}?limit=1"
     try:
-        status = _status(settings.host, path)
+        status = _status(settings, path)
     except (OSError, ValueError, http.client.HTTPException) as fault:
         why = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
         raise SettingsError(
@@ -121,12 +121,13 @@ def command(settings: Settings, mode: RunMode, results: Path, *, gate: bool) -> 
     return [*arguments, "--exit-code-on-error", "0"]
 
 
-def _status(host: str, path: str) -> int:
-    parts = urlsplit(host)
+def _status(settings: Settings, path: str) -> int:
+    parts = urlsplit(settings.host)
+    headers = {"Authorization": settings.authorization} if settings.authorization else {}
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=RESPONSE_TIMEOUT_S)
     try:
-        connection.request("GET", parts.path + path)
+        connection.request("GET", parts.path + path, headers=headers)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -163,7 +164,7 @@ def main(arguments: list[str]) -> int:
     # Masters and workers always export: one that starts before the collector would be missing from the sums.
     if mode.role == "alone" and settings.telemetry and not collector_answers(settings.collector):
         environ["OTEL_SDK_DISABLED"] = "true"
-        summary += f"; no telemetry, because nothing listens at {settings.collector}"
+        summary += f"; no telemetry, because nothing listens at {shown(settings.collector)}"
     print(f"loadtest: {summary}", flush=True)  # noqa: T201 - a command line program
     if not mode.headless and mode.role != "worker":
         print(f"loadtest: Locust's page: http://{join_host_port(mode.ui_host, mode.port)}", flush=True)  # noqa: T201

@@ -1,7 +1,8 @@
 """Settings of the load generator: environment variables, read once, typed and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from common.core.address import split_credentials
 from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env, SettingsError
 from common.telemetry.settings import STANDARD_PORTS, collector
@@ -16,7 +17,10 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Settings:
-    """The load: target host, number and kinds of users, shape, and duration in seconds."""
+    """The load: target host, number and kinds of users, shape, and duration in seconds.
+
+    `host` is without the credentials of LOAD_HOST: Locust shows it. `authorization` is the header that they stand for.
+    """
 
     host: str
     users: int
@@ -32,8 +36,9 @@ class Settings:
     within_ms: float
     break_p95_ms: float
     break_error_share: float
-    collector: str
+    collector: str = field(repr=False)
     telemetry: bool
+    authorization: str = field(default="", repr=False)
 
     @property
     def shape_time_s(self) -> float:
@@ -44,8 +49,10 @@ class Settings:
 def load(env: Env) -> Settings:
     """Read the settings. Raises SettingsError, one line with the variable and its valid values."""
     words = endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
+    host, authorization = split_credentials(env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/"))
     return Settings(
-        host=env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/"),
+        host=host,
+        authorization=authorization,
         users=env.integer("LOAD_USERS", 10, 1, MOST_USERS),
         rate=env.number("LOAD_RATE", 2, 0.01, MOST_USERS),
         time_s=env.number("LOAD_TIME", 0, 0, DAY_S),
@@ -85,11 +92,11 @@ def run_mode(env: Env) -> RunMode:
     """Read how the run is executed. Raises SettingsError."""
     found = RunMode(
         headless=env.flag("LOAD_HEADLESS", default=False),
-        ui_host=env.text("LOAD_UI_HOST", "127.0.0.1"),
+        ui_host=env.host("LOAD_UI_HOST", "127.0.0.1"),
         port=env.port("LOAD_PORT", 8089),
         processes=env.integer("LOAD_PROCESSES", 1, 1, 256),
         role=env.choice("LOAD_ROLE", "alone", ROLES),
-        master_host=env.text("LOAD_MASTER", "127.0.0.1"),
+        master_host=env.host("LOAD_MASTER", "127.0.0.1"),
         master_port=env.port("LOAD_MASTER_PORT", 5557),
         workers=env.integer("LOAD_WORKERS", 1, 1, 10_000),
     )

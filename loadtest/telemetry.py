@@ -17,7 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
-from common.core.address import bypass_proxies
+from common.core.address import bypass_proxies, shown
+from common.telemetry.delivery import otlp_session
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from common.telemetry.standard_variables import remove_unset
@@ -53,6 +54,7 @@ class Telemetry:
         self._traces, self._meters = traces, meters
         self._tracer = traces.get_tracer("mythical.loadtest")
         self._shape = settings.shape
+        self._authorization = {"Authorization": settings.authorization} if settings.authorization else {}
         self._ended: Labels = {}
         self._had_users = False
         self.name_run(settings.run_id)
@@ -116,14 +118,14 @@ class Telemetry:
             **self._marks,
             USER_KIND: kind,
             "http.request.method": method,
-            "url.full": url,
+            "url.full": shown(url),
             "url.template": route,
             "peer.service": "mythical-server",
         }
         with self._tracer.start_as_current_span(
             f"{method} {route}", kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
-            headers = {"User-Agent": AGENT}
+            headers = {"User-Agent": AGENT, **self._authorization}
             propagate.inject(headers)
             yield Call(span, headers)
 
@@ -165,9 +167,10 @@ def start_telemetry(settings: Settings) -> Telemetry:
     bypass_proxies(settings.collector)
     who = resource()
     traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
-    span_exporter = OTLPSpanExporter(endpoint=f"{settings.collector}/v1/traces", timeout=PUSH_TIMEOUT_S)
+    url = settings.collector
+    span_exporter = OTLPSpanExporter(f"{url}/v1/traces", timeout=PUSH_TIMEOUT_S, session=otlp_session())
     traces.add_span_processor(BatchSpanProcessor(span_exporter, max_queue_size=8192, schedule_delay_millis=2000))
-    metric_exporter = OTLPMetricExporter(endpoint=f"{settings.collector}/v1/metrics", timeout=PUSH_TIMEOUT_S)
+    metric_exporter = OTLPMetricExporter(f"{url}/v1/metrics", timeout=PUSH_TIMEOUT_S, session=otlp_session())
     reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=METRICS_EVERY_MS)
     return Telemetry(settings, traces, SdkMeterProvider([reader], resource=who, shutdown_on_exit=False))
 

@@ -179,10 +179,9 @@ def _aspire(here: RunContext) -> AspireDashboard | None:
 
 
 def _database(here: RunContext) -> tuple[Entry, dict[str, str]]:
-    if host := here.environ.get("MYTHICAL_DATABASE_HOST"):
-        return Entry(
-            "postgres", join_host_port(host, here.environ.get("MYTHICAL_DATABASE_HOST_PORT", "5432")), "yours"
-        ), {}
+    env = Env(here.environ)
+    if host := env.host("MYTHICAL_DATABASE_HOST", ""):
+        return Entry("postgres", join_host_port(host, env.port("MYTHICAL_DATABASE_HOST_PORT", 5432)), "yours"), {}
     server = Postgres(here.state / "postgres", log=here.logs / "postgres.log")
     return Entry("postgres", f"{server.host}:{server.port}", f"{server.user} / {server.password}", server), {
         "MYTHICAL_DATABASE_HOST": server.host,
@@ -196,10 +195,9 @@ def _database(here: RunContext) -> tuple[Entry, dict[str, str]]:
 
 
 def _broker(here: RunContext) -> tuple[Entry, dict[str, str]]:
-    if host := here.environ.get("MYTHICAL_QUEUE_HOST"):
-        return Entry(
-            "rabbitmq", join_host_port(host, here.environ.get("MYTHICAL_QUEUE_HOST_PORT", "5672")), "yours"
-        ), {}
+    env = Env(here.environ)
+    if host := env.host("MYTHICAL_QUEUE_HOST", ""):
+        return Entry("rabbitmq", join_host_port(host, env.port("MYTHICAL_QUEUE_HOST_PORT", 5672)), "yours"), {}
     broker = RabbitMQ(here.state / "rabbitmq", log=here.logs / "rabbitmq.log")
     return Entry("rabbitmq", f"{broker.host}:{broker.port}", f"{broker.user} / {broker.password}", broker), {
         "MYTHICAL_QUEUE_HOST": broker.host,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from common.core.address import is_local
+from common.core.address import is_local, shown, split_credentials
 
 TIMEOUT_S = 5.0
 OK, FIRST_ERROR = 200, 400
@@ -68,12 +68,17 @@ def send(
     `body` is sent as JSON, with POST unless `method` says otherwise; `query` is appended to the URL.
     Raises NoAnswer if there is no HTTP response within `timeout_s` seconds.
     """
-    full = f"{url}?{urlencode(query)}" if query else url
+    try:
+        bare, authorization = split_credentials(url)
+    except ValueError:  # its text may contain the credentials
+        raise NoAnswer(f"{shown(url)!r} is not an HTTP address") from None
+    full = f"{bare}?{urlencode(query)}" if query else bare
     data = None if body is None else json.dumps(body).encode()
     try:
         if urlsplit(full).scheme not in ("http", "https"):
-            raise NoAnswer(f"{url!r} is not an HTTP address")
-        headers = {} if data is None else {"Content-Type": "application/json"}
+            raise NoAnswer(f"{shown(url)!r} is not an HTTP address")
+        headers = {"Authorization": authorization} if authorization else {}
+        headers |= {} if data is None else {"Content-Type": "application/json"}
         request = urllib.request.Request(full, data, headers, method=method)  # noqa: S310 - the scheme is checked above
         with _opener(full).open(request, timeout=timeout_s) as response:
             return Answer(response.status, response.read())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from common.core.address import shown
 from common.faults import ALL_FAULTS, MAX_LEASE_S, MIN_LEASE_S, Fault
 from tools.query import FIRST_ERROR, Answer, QueryError, send
 from workshop import WorkshopError
@@ -59,7 +60,7 @@ class FaultClient:
                 return answer.json() if answer.body else None
         except QueryError as error:
             raise WorkshopError(
-                f"the {service} does not answer at {address}; start the suite: make demo, or docker compose up"
+                f"the {service} does not answer at {shown(address)}; start the suite: make demo, or docker compose up"
             ) from error
         raise WorkshopError(_error_text(service, answer))
 

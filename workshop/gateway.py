@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from common.core.address import shown
 from tools.query import OK, QueryError, send
 from workshop import WorkshopError
 from workshop.scenario import GatewayQuery
@@ -123,10 +124,10 @@ class Gateway:
             if answer.status == OK:
                 return answer.json()
         except QueryError as error:
-            raise WorkshopError(f"no gateway answers at {self._page}; make demo starts one") from error
+            raise WorkshopError(f"no gateway answers at {shown(self._page)}; make demo starts one") from error
         if answer.status == NOT_FOUND:
             raise FileNotFoundError(path)
-        raise WorkshopError(f"{self._page} answered {answer.status}; is it the gateway of this suite?")
+        raise WorkshopError(f"{shown(self._page)} answered {answer.status}; is it the gateway of this suite?")
 
 
 def _has(attributes: Json, wanted: Json | None) -> bool:

@@ -42,7 +42,7 @@ def load(env: Env) -> Settings:
             tempo=_published(env, "TEMPO", 3200),
             pyroscope=_published(env, "PYROSCOPE", 4040),
         ),
-        page_host=env.text("WORKSHOP_HOST", LOOPBACK),
+        page_host=env.host("WORKSHOP_HOST", LOOPBACK),
         page_port=env.port("DEMO_WORKSHOP_PORT", 4003),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from common.core.address import shown
 from tools.query import QueryError, UnexpectedAnswer, get_json
 from tools.suite import CPU_PROFILE
 from workshop import WorkshopError
@@ -85,9 +86,9 @@ class Stack:
             return get_json(address, body=body, timeout_s=TIMEOUT_S, **query)
         except UnexpectedAnswer as error:
             said = error.answer.text.strip()[:200]
-            raise WorkshopError(f"{address} answered {error.answer.status}: {said}") from None
+            raise WorkshopError(f"{shown(address)} answered {error.answer.status}: {said}") from None
         except QueryError as error:
-            raise WorkshopError(f"nothing answers at {address}; docker compose up starts the stack") from error
+            raise WorkshopError(f"nothing answers at {shown(address)}; docker compose up starts the stack") from error
 
 
 def time_in(flame: dict[str, Any], function: str) -> int:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from common.core.address import shown
+
 Number = TypeVar("Number", int, float)
 
 # The variables of libpq, Postgres's client library, that no setting replaces: encryption and authentication.
@@ -12,7 +14,7 @@ LIBPQ_SECURITY = ("PGSSL", "PGGSS", "PGKRBSRVNAME", "PGCHANNELBINDING", "PGREQUI
 
 
 class SettingsError(Exception):
-    """An invalid setting; the text is one line with the variable, its value, and the allowed values."""
+    """An invalid setting; the text is one line with the variable, its value without credentials, what is allowed."""
 
 
 class Env:
@@ -62,7 +64,7 @@ class Env:
         for option in options:
             if option.lower() == value.lower():
                 return option
-        raise SettingsError(f"{name}={value!r} is not one of {', '.join(options)}")
+        raise SettingsError(f"{name}={shown(value)!r} is not one of {', '.join(options)}")
 
     def flag(self, name: str, *, default: bool) -> bool:
         """Return a boolean: true or false, also written as 1, 0, yes, no, on or off."""
@@ -71,7 +73,7 @@ class Env:
             return True
         if value in ("false", "0", "no", "off"):
             return False
-        raise SettingsError(f"{name}={value!r} is not a boolean; use true or false")
+        raise SettingsError(f"{name}={shown(value)!r} is not a boolean; use true or false")
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Return a number with low ≤ number ≤ high."""
@@ -89,31 +91,41 @@ class Env:
         try:
             number = read(value)
         except ValueError:
-            raise SettingsError(f"{name}={value!r} is not a {kind}; use one from {limits}") from None
+            raise SettingsError(f"{name}={shown(value)!r} is not a {kind}; use one from {limits}") from None
         if not low <= number <= high:
-            raise SettingsError(f"{name}={value!r} is out of range; use a {kind} from {limits}")
+            raise SettingsError(f"{name}={shown(value)!r} is out of range; use a {kind} from {limits}")
         return number
 
     def port(self, name: str, default: int) -> int:
         """Return a TCP port."""
         return self.integer(name, default, 1, 65535)
 
+    def host(self, name: str, default: str) -> str:
+        """Return a host name, an IP address, or a folder with a socket; credentials in it would become telemetry."""
+        value = self.text(name, default)
+        if "@" in value or "://" in value:
+            raise SettingsError(f"{name}={shown(value)!r} is not a host; use a name or an IP address alone")
+        return value
+
     def host_port(self, name: str, default: str) -> tuple[str, int]:
         """Return a host and a port from the form host:port."""
         value = self.text(name, default)
         host, _, port = value.rpartition(":")
         # The length first: int() raises another error for thousands of digits.
-        if not host or "/" in host or not port.isdecimal() or len(port) > 5 or not 1 <= int(port) <= 65535:  # noqa: PLR2004 - TCP ports
-            raise SettingsError(f"{name}={value!r} is not host:port, as in {default}")
-        return host, int(port)
+        number = int(port) if port.isdecimal() and len(port) <= len("65535") else 0
+        if not host or {*"/@"} & {*host} or not 1 <= number <= 65535:  # noqa: PLR2004 - TCP ports
+            raise SettingsError(f"{name}={shown(value)!r} is not host:port, as in {default}")
+        return host, number
 
     def url(self, name: str, default: str) -> str:
         """Return an http or https URL, or the empty default."""
         value = self.text(name, default)
         if value and not value.startswith(("http://", "https://")):
-            raise SettingsError(f"{name}={value!r} is not a URL; it must start with http:// or https://")
+            raise SettingsError(f"{name}={shown(value)!r} is not a URL; it must start with http:// or https://")
         if value and not _has_host(value):
-            raise SettingsError(f"{name}={value!r} is not a URL; it must include a host, as in http://host:80/path")
+            raise SettingsError(
+                f"{name}={shown(value)!r} is not a URL; it must include a host, as in http://host:80/path"
+            )
         return value
 
 

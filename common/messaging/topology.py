@@ -30,7 +30,7 @@ class Broker:
 def broker(env: Env, connection_name: str) -> Broker:
     """Read the broker's settings; `connection_name` is what the management page shows. Raises SettingsError."""
     return Broker(
-        host=env.text("MYTHICAL_QUEUE_HOST", "mythical-queue"),
+        host=env.host("MYTHICAL_QUEUE_HOST", "mythical-queue"),
         port=env.port("MYTHICAL_QUEUE_HOST_PORT", 5672),
         user=env.text("MYTHICAL_QUEUE_USER", "guest"),
         password=env.secret("MYTHICAL_QUEUE_PASSWORD", "guest"),

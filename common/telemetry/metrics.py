@@ -25,6 +25,8 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 
+from common.telemetry.delivery import Answer, Exports, pushing
+
 LatestMetrics = Callable[[], MetricsData | None]
 AddPoints = Callable[[MetricsData | None], MetricsData | None]
 
@@ -34,6 +36,8 @@ TEMPORALITY: dict[str, tuple[type, ...]] = {
     "delta": (Counter, Histogram, ObservableCounter),
     "lowmemory": (Counter, Histogram),
 }
+# Source: OpenTelemetry semantic conventions, "SDK metrics".
+EXPORTED_POINTS = "otel.sdk.exporter.metric_data_point.exported"
 HISTOGRAM_AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 
 
@@ -55,6 +59,7 @@ class CachingMetricExporter(MetricExporter):
             preferred_aggregation={Histogram: ExponentialBucketHistogramAggregation()} if exponential else None,
         )
         self.latest: MetricsData | None = None
+        self.exports: Exports | None = None
         self._exporter = exporter
         self._add_points = add_points
         self._silent = silent
@@ -73,7 +78,14 @@ class CachingMetricExporter(MetricExporter):
         self.latest = data = self._add_points(metrics_data) or metrics_data
         if self._silent() or getattr(self._keeping, "on", False):
             return MetricExportResult.SUCCESS
-        return self._exporter.export(data, timeout_millis, **kwargs)
+        result, answer = MetricExportResult.FAILURE, Answer()
+        try:
+            with pushing() as answer:
+                result = self._exporter.export(data, timeout_millis, **kwargs)
+        finally:
+            if self.exports:
+                self.exports.record(_points(data), answer, delivered=result is MetricExportResult.SUCCESS)
+        return result
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
         """Flush the exporter."""
@@ -82,6 +94,11 @@ class CachingMetricExporter(MetricExporter):
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Shut the exporter down."""
         self._exporter.shutdown(timeout_millis, **kwargs)
+
+
+def _points(data: MetricsData) -> int:
+    scopes = (scope for each in data.resource_metrics for scope in each.scope_metrics)
+    return sum(len(metric.data.data_points) for scope in scopes for metric in scope.metrics)
 
 
 def meter_provider(
@@ -120,4 +137,12 @@ def meter_provider(
         def latest() -> MetricsData | None:
             return add_points(own.get_metrics_data())
 
-    return MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False), latest
+    provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+    if exporter:
+        counter = provider.get_meter("opentelemetry-sdk").create_counter(
+            EXPORTED_POINTS,
+            unit="{data_point}",
+            description="Data points exported; with error.type, those lost.",
+        )
+        cache.exports = Exports("metrics", counter)
+    return provider, latest

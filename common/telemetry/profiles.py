@@ -6,7 +6,9 @@ Samples that are taken while a span runs are labelled with its id, so that a tra
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
+from types import MappingProxyType
 from weakref import ref
 
 import requests
@@ -15,11 +17,15 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
+from common.telemetry.delivery import content_type, describe, with_headers
+
 log = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 100
-# To connect and to read, in seconds: together less than the ten seconds between two checks.
+# To connect and to read, in seconds.
 CHECK_TIMEOUT_S = (2.0, 7.0)
+PUSH_PATH = "/push.v1.PusherService/Push"
+REFUSED = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, *range(500, 600)})
 
 # The names that Pyroscope and Grafana look for. No trace_id: servers of the 1.16 line would index it, one series for
 # each trace; they keep the span's id out of the index.
@@ -37,9 +43,9 @@ LabelCall = Callable[[str, str], object]
 class Profiles:
     """The profiler of this process, running or not; the library allows one per process.
 
-    While it runs, it checks at each interval whether the server responds, and logs one line when that changes. Any
-    response below 500 counts: what is at the root differs between Pyroscope and its receivers. A push that is rejected
-    while the server is healthy shows in the library's own lines, with LOG_LEVEL=DEBUG.
+    While it runs, it checks at each interval whether the server responds and accepts pushes, and logs one line when
+    that changes. At the root any response below 500 counts: what is there differs between Pyroscope and its receivers.
+    A single push that is rejected shows in the library's own lines, with LOG_LEVEL=DEBUG.
     """
 
     def __init__(
@@ -48,20 +54,22 @@ class Profiles:
         server_address: str,
         tags: Mapping[str, str],
         *,
+        headers: Mapping[str, str] = MappingProxyType({}),
         memory: bool = False,
         upload_interval_s: int = 10,
     ) -> None:
         """Start to sample and push under the service's name; with an empty address nothing is started.
 
-        `server_address` is a URL, `tags` become labels of each profile. Threads on the CPU that hold the interpreter
-        lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation profiles, which slow code
-        that allocates much by about 30 %.
+        `server_address` is a URL, `tags` become labels of each profile, each push has the `headers`. Threads on the CPU
+        that hold the interpreter lock are sampled, so an idle process pushes nothing at all. `memory` adds allocation
+        profiles, which slow code that allocates much by about 30 %.
 
         A profile whose push fails is lost. Call it in the process that does the work, after any fork: the sampler is a
         thread and does not survive one.
         """
         self.running = False
         self._address = server_address
+        self._headers = headers
         self._interval_s = upload_interval_s
         self._stop = threading.Event()
         if not server_address:
@@ -75,6 +83,7 @@ class Profiles:
             application_name=service,
             server_address=server_address,
             tags=dict(tags),
+            http_headers=dict(headers),
             sample_rate=SAMPLE_RATE_HZ,
             upload_interval=upload_interval_s,
             mem_enabled=memory,
@@ -125,13 +134,23 @@ class Profiles:
                 log.info("profile server available again", extra={"fields": {"profiles": self._address}})
 
     def _problem(self) -> str:
-        """Return why the server is unavailable, or an empty string."""
+        """Return why profiles are not delivered, or an empty string.
+
+        The second request is a push of no profiles, which Pyroscope rejects and other receivers accept: a redirect, a
+        page or a status about access or the path is not the answer of either.
+        """
+        request = partial(requests.request, timeout=CHECK_TIMEOUT_S, allow_redirects=False)
+        push, kind = f"{self._address}{PUSH_PATH}", {"content-type": "application/proto"}
         try:
             with suppress_instrumentation():  # not part of any request: no span
-                response = requests.get(self._address, timeout=CHECK_TIMEOUT_S, allow_redirects=False)
+                response = request("GET", self._address)
+                if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    response = request("POST", push, headers=kind, auth=with_headers(self._headers))
+                    if response.status_code not in REFUSED and content_type(response) != "text/html":
+                        return ""
         except requests.RequestException as error:
             return type(error).__name__
-        return "" if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else f"status {response.status_code}"
+        return describe(response)
 
 
 class ProfileLabelProcessor(SpanProcessor):

@@ -5,13 +5,14 @@ the SDK: that would cost it 40 MB.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from common.core.address import join_host_port
-from common.core.env import Env
+from common.core.address import basic, join_host_port, split_credentials
+from common.core.env import Env, SettingsError
 from common.telemetry.standard_variables import SIGNALS, check_standard_variables
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -66,17 +67,23 @@ class Collector:
         module, name = EXPORTERS[signal]
         protocol = PROTOCOLS[self.protocol_of(signal)]
         exporters = import_module(f"opentelemetry.exporter.otlp.proto.{protocol}.{module}")
-        return getattr(exporters, name)(endpoint=self.endpoint(signal))
+        # Over HTTP, the SDK takes any status below 400 for a delivery: redirects and login pages too.
+        session = {"session": import_module("common.telemetry.delivery").otlp_session()} if protocol == "http" else {}
+        return getattr(exporters, name)(endpoint=self.endpoint(signal), **session)
 
 
 @dataclass(frozen=True)
 class LogSettings:
-    """Where lines go (`loki` needs the push address `target`), the lowest level, how many may wait for OTLP."""
+    """Where lines go (`loki` needs the push address `target`), the lowest level, how many may wait for OTLP.
+
+    `target` is without credentials; `headers` authenticate each push and name the tenant.
+    """
 
     destination: Literal["loki", "console", "otlp"]
     target: str
     level: str
     queue_lines: int = OTLP_QUEUE_LINES
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class TelemetrySettings:
     collector: Collector
     logs: LogSettings
     profiles_address: str
+    profiles_headers: Mapping[str, str] = field(repr=False)
     profiles_memory: bool
     conventions: Conventions
 
@@ -114,7 +122,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
     preference = env.choice(
         "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
     )
-    profiles_host = env.text("PROFILE_COLLECTOR_HOST", "")
+    profiles_host = env.host("PROFILE_COLLECTOR_HOST", "")
     profiles_port = env.port("PROFILE_COLLECTOR_PORT", 4040)
     return TelemetrySettings(
         service=service,
@@ -128,6 +136,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         collector=collector(env),
         logs=log_settings(env),
         profiles_address=f"http://{join_host_port(profiles_host, profiles_port)}" if profiles_host else "",
+        profiles_headers=_push_headers(env, "PROFILE_COLLECTOR"),
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
     )
@@ -140,7 +149,7 @@ def collector(env: Env) -> Collector:
     for signal in SIGNALS:
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
     return Collector(
-        host=env.text("TRACING_COLLECTOR_HOST", "localhost"),
+        host=env.host("TRACING_COLLECTOR_HOST", "localhost"),
         port=env.port("TRACING_COLLECTOR_PORT", STANDARD_PORTS[protocol]),
         protocol=protocol,
     )
@@ -161,13 +170,31 @@ def log_settings(env: Env) -> LogSettings:
 
     With OTEL_SDK_DISABLED the SDK silently discards lines for OTLP: they go to standard output then.
     """
-    target = env.url("LOGS_TARGET", "")
+    target, authorization = split_credentials(env.url("LOGS_TARGET", ""))
+    headers = ({"Authorization": authorization} if authorization else {}) | _push_headers(env, "LOGS")
     exporter = env.choice("OTEL_LOGS_EXPORTER", "none", ("none", "console", "otlp"))
     level = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
     queue = env.integer("OTEL_BLRP_MAX_QUEUE_SIZE", OTLP_QUEUE_LINES, OTLP_BATCH_LINES, 1_000_000)
     if exporter == "otlp" and not env.flag("OTEL_SDK_DISABLED", default=False):
         return LogSettings("otlp", target, level, queue)
-    return LogSettings("loki" if target and exporter == "none" else "console", target, level)
+    return LogSettings("loki" if target and exporter == "none" else "console", target, level, headers=headers)
+
+
+def _push_headers(env: Env, prefix: str) -> dict[str, str]:
+    """Return the headers that authenticate a push and name its tenant, from `prefix`_TENANT, _USER and _TOKEN.
+
+    A token without a user is a bearer token. Source: Grafana Loki, "Multi-tenancy"; RFC 6750, section 2.1.
+    """
+    tenant, user = env.text(f"{prefix}_TENANT", ""), env.text(f"{prefix}_USER", "")
+    token = env.secret(f"{prefix}_TOKEN", "")
+    headers = {"X-Scope-OrgID": tenant} if tenant else {}
+    if user or token:
+        # The lines of a file that wraps the token are one token.
+        headers["Authorization"] = basic(user, token) if user else f"Bearer {''.join(token.split())}"
+    for name, value in zip(("TENANT", "TOKEN"), (tenant, headers.get("Authorization", "")), strict=True):
+        if not (value.isascii() and value.isprintable()):
+            raise SettingsError(f"{prefix}_{name} has a character that no HTTP header may have; use printable ASCII")
+    return headers
 
 
 def conventions(env: Env) -> Conventions:

@@ -21,7 +21,7 @@ from common.telemetry.metrics import LatestMetrics, meter_provider
 from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
 from common.telemetry.settings import TelemetrySettings, set_default_conventions
-from common.telemetry.standard_variables import remove_unset
+from common.telemetry.standard_variables import move_credentials, remove_unset
 from common.telemetry.traces import batch_processor
 
 log = logging.getLogger(__name__)
@@ -69,15 +69,17 @@ def start_telemetry(
     exports instead of an exporter of spans; while `silent()` is true, neither spans nor metrics are exported.
     """
     remove_unset(os.environ)
+    move_credentials(os.environ)
     bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
     set_default_conventions()
     described = resource(settings.service, settings.namespace)
     name = str(described.attributes["service.name"])  # OTEL_SERVICE_NAME may have changed it; all signals have to agree
     fast, reason = _fast_layer(settings)
+    collector = fast.FastCollector(**vars(settings.collector)) if fast else settings.collector
     fast_meters = fast.meter_provider(described, settings) if fast else None
     stock_meters, latest_metrics = meter_provider(
         described,
-        settings.collector.exporter("metrics") if settings.enabled and settings.metrics else None,
+        collector.exporter("metrics") if settings.enabled and settings.metrics else None,
         interval_ms=settings.metric_interval_ms,
         temporality=settings.metric_temporality,
         silent=silent,
@@ -90,11 +92,12 @@ def start_telemetry(
     meter = metrics.get_meter(__name__)
 
     labels = {"service_name": name, "job": job, "namespace": settings.namespace}
-    handler = start_logs(settings.logs, labels=labels, resource=described, collector=settings.collector, meter=meter)
+    handler = start_logs(settings.logs, labels=labels, resource=described, collector=collector, meter=meter)
     profiles = Profiles(
         service=name,
         server_address=settings.profiles_address if settings.enabled else "",
         tags={"namespace": settings.namespace},
+        headers=settings.profiles_headers,
         memory=settings.profiles_memory,
     )
     stock_tracers = TracerProvider(resource=described, shutdown_on_exit=False)
@@ -102,8 +105,8 @@ def start_telemetry(
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
     if settings.enabled and settings.traces:
-        exporter = fast.span_exporter(settings.collector) if fast else settings.collector.exporter("traces")
-        tracers.add_span_processor(batch_processor(wrap_spans(exporter), stock_meters, silent))
+        exporter = wrap_spans(collector.exporter("traces"))
+        tracers.add_span_processor(batch_processor(exporter, stock_meters, silent))
     trace.set_tracer_provider(tracers)
     if os.environ.get("OTEL_PROPAGATORS", "").strip().lower() == "none":
         propagate.set_global_textmap(_NoPropagator([]))

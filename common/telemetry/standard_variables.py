@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import quote
 
+from common.core.address import split_credentials
 from common.core.env import Env, SettingsError
 
 LARGEST = 2**31 - 1
@@ -74,6 +76,25 @@ def remove_unset(environ: MutableMapping[str, str]) -> None:
     if any(environ.get(f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE") for signal in SIGNALS):
         for bundle in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             environ.pop(bundle, None)
+
+
+def move_credentials(environ: MutableMapping[str, str]) -> None:
+    """Replace user and password in the OTLP endpoints by the header that they stand for.
+
+    gRPC does not know them, and the exporters log the endpoint as it is.
+    """
+    for signal in SIGNALS:
+        own = f"OTEL_EXPORTER_OTLP_{signal}_"
+        endpoint = environ.get(f"{own}ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        headers = environ.get(f"{own}HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+        authorization = split_credentials(endpoint)[1]
+        names = {pair.partition("=")[0].strip().lower() for pair in headers.split(",")}
+        if authorization and "authorization" not in names:
+            more = f"authorization={quote(authorization)}"
+            environ[f"{own}HEADERS"] = f"{headers},{more}" if headers else more
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in SIGNALS)):
+        if name in environ:
+            environ[name] = split_credentials(environ[name])[0]
 
 
 Check = Callable[[Env, str], object]

@@ -7,6 +7,8 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from common.telemetry.delivery import Answer, Exports, pushing
+
 Silent = Callable[[], bool]
 
 # Two seconds, where the SDK waits five: in a demo one wants to see the trace of the request one just made.
@@ -21,7 +23,6 @@ SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 # Source: OpenTelemetry semantic conventions, "SDK metrics"; `error.type` marks the spans that were lost.
 EXPORTED = "otel.sdk.exporter.span.exported"
-FAILED = {"error.type": "export_failed"}
 
 
 def batch_processor(
@@ -62,17 +63,21 @@ class CountingSpanExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter, meter_provider: MeterProvider, silent: Silent = lambda: False) -> None:
         self._exporter = exporter
         self._silent = silent
-        self._exported = meter_provider.get_meter("opentelemetry-sdk").create_counter(
+        counter = meter_provider.get_meter("opentelemetry-sdk").create_counter(
             EXPORTED, unit="{span}", description="Spans whose export ended; with error.type, those that were lost."
         )
+        self._exports = Exports("traces", counter)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export a batch; one whose export raises is counted as lost."""
-        result = SpanExportResult.FAILURE
+        if self._silent():
+            return SpanExportResult.SUCCESS
+        result, answer = SpanExportResult.FAILURE, Answer()
         try:
-            result = SpanExportResult.SUCCESS if self._silent() else self._exporter.export(spans)
+            with pushing() as answer:
+                result = self._exporter.export(spans)
         finally:
-            self._exported.add(len(spans), {} if result is SpanExportResult.SUCCESS else FAILED)
+            self._exports.record(len(spans), answer, delivered=result is SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:

@@ -22,6 +22,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.log import LogLevels
 
+from common.core.address import shown
 from common.core.env import Env, SettingsError
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _ip_address(name: str, host: str) -> str:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise SettingsError(f"{name}={host!r} isn't an IP address such as 127.0.0.1 or 0.0.0.0") from None
+        raise SettingsError(f"{name}={shown(host)!r} isn't an IP address such as 127.0.0.1 or 0.0.0.0") from None
     return host
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 
-from common.core.address import join_host_port
+from common.core.address import join_host_port, shown
 from common.core.cli import replace_unprintable
 from local.gateway.allocator import share_one_arena
 from local.gateway.api import Api
@@ -192,7 +192,7 @@ def web_address(text: str) -> str:
     except ValueError:
         known = False
     if not known:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://127.0.0.1:18888")
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is not an address such as http://127.0.0.1:18888")
     return text
 
 

@@ -58,7 +58,7 @@ def load(env: Env) -> Config:
     return Config(
         **vars(shared),
         database=Database(
-            host=env.text("MYTHICAL_DATABASE_HOST", "mythical-database"),
+            host=env.host("MYTHICAL_DATABASE_HOST", "mythical-database"),
             port=env.port("MYTHICAL_DATABASE_HOST_PORT", 5432),
             user=env.text("MYTHICAL_DATABASE_USER", "postgres"),
             password=env.secret("MYTHICAL_DATABASE_PASSWORD", "mythical"),

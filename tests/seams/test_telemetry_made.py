@@ -232,6 +232,7 @@ def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> No
         "mythical_messages_retried",
         "mythical_messages_dead_lettered",
         "mythical_log_lines_dropped",
+        "otel.sdk.exporter.metric_data_point.exported",
     }
     for row in rows(SECTIONS["Metrics"]):
         (name,) = words(row["Metric"])

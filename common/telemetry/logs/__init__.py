@@ -11,6 +11,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.sdk.resources import Resource
 
 from common.core.pacing import RateLimitedLog
+from common.telemetry.delivery import is_not_about_a_push
 from common.telemetry.logs.records import LogfmtFormatter, TraceContextFilter
 from common.telemetry.settings import Collector, LogSettings
 
@@ -36,7 +37,7 @@ def start_logs(
     if settings.destination == "loki":
         from common.telemetry.logs.loki import BatchLokiHandler
 
-        handler = BatchLokiHandler(settings.target, labels, dropped)
+        handler = BatchLokiHandler(settings.target, labels, dropped, settings.headers)
     elif settings.destination == "otlp":
         from common.telemetry.logs.otlp import OtlpHandler
 
@@ -44,6 +45,7 @@ def start_logs(
     else:
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(LogfmtFormatter())
+    handler.addFilter(is_not_about_a_push)
     handler.addFilter(TraceContextFilter())
     _disable_caller_lookup()
     root = logging.getLogger()

@@ -7,10 +7,12 @@ The stock handler sends one blocking request per line, without a timeout. This o
 import gzip
 import json
 import logging
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -19,6 +21,7 @@ from logging_loki.emitter import LokiEmitterV1
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from common.core.pacing import Backoff
+from common.telemetry.delivery import describe, with_headers
 from common.telemetry.logs import Dropped, DropReporter, records
 from common.telemetry.logs.records import logfmt
 
@@ -30,18 +33,53 @@ TIMEOUT_S = (2.0, 10.0)
 BACKOFF_S = (0.5, 10.0)  # first, longest
 CLOSE_S = 2.5  # less than the three seconds for all telemetry, so that drops can still be reported
 
-TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
+# How many pushes may be spent on finding the lines of a batch that Loki rejects, where it does not say how many.
+PUSHES_APART = 64
+
+DELIVERED, BAD_REQUEST, TIMED_OUT, TOO_LARGE, TOO_MANY_REQUESTS, SERVER_ERROR = 204, 400, 408, 413, 429, 500
+
+# A new stream that exceeds the limit; the limits by rate have the same status, and pass.
+STREAM_LIMIT = "active stream limit exceeded"
+# Loki keeps the other lines of a push where its text is about single lines. Source: Loki, pkg/validation/validate.go;
+# GroupedErrors in pkg/util/errors/errors.go; errorForFailedEntries in pkg/ingester/stream.go.
+IGNORED = re.compile(r"total ignored: (\d+) out of \d+")
+GROUPS = re.compile(r"(?:^|; )(\d+) errors like: ")
+ABOUT_A_LINE = re.compile(
+    r"entry for stream '.*' has timestamp too |max entry size '|entry (out of order|too far behind)"
+    r"|stream '.*' (has structured metadata too large|has too many structured metadata|includes structured metadata)",
+    re.DOTALL,
+)
 
 
 class Rejected(Exception):
-    """Loki rejected the push for good: sending it again does not help."""
+    """A push that is not accepted however often it is sent.
+
+    `lines` is how many lines of it are lost, None if that is unknown; `apart` is whether parts of it may be accepted.
+    """
+
+    def __init__(self, text: str, *, lines: int | None = None, apart: bool = False) -> None:
+        super().__init__(text)
+        self.lines = lines
+        self.apart = apart and lines is None
+
+
+def rejected_lines(text: str) -> int | None:
+    """Return how many lines of a push Loki rejected by its own text, None if that does not say."""
+    if ignored := IGNORED.findall(text):
+        return sum(map(int, ignored))
+    _, *grouped = GROUPS.split(text) if GROUPS.match(text) else ("", "1", text)
+    known = all(ABOUT_A_LINE.match(message) for message in grouped[1::2])
+    return sum(map(int, grouped[::2])) if known else None
 
 
 class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no types
     """Sends many lines in one push, grouped by their labels."""
 
     def send(self, batch: Iterable[logging.LogRecord]) -> None:
-        """Push the records; raises Rejected, or requests.RequestException where a retry may help."""
+        """Push the records; raises Rejected, or requests.RequestException where a retry may help.
+
+        Only the status 204 is a delivery: what a login page or another server answers is not.
+        """
         body = gzip.compress(json.dumps(self.build_batch(batch)).encode(), compresslevel=1)
         with suppress_instrumentation():  # not part of any request: no span
             response = self.session.post(
@@ -49,11 +87,21 @@ class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no t
                 data=body,
                 headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
                 timeout=TIMEOUT_S,
+                allow_redirects=False,
             )
-        if response.status_code == TOO_MANY_REQUESTS or response.status_code >= SERVER_ERROR:
-            raise requests.HTTPError(f"status {response.status_code}")
-        if not response.ok:
-            raise Rejected(f"status {response.status_code}: {response.text[:200].strip()}")
+        status = response.status_code
+        if status == DELIVERED:
+            return
+        text = response.text.strip()
+        over_limit = status == TOO_MANY_REQUESTS and STREAM_LIMIT in text
+        if status >= SERVER_ERROR or (status in (TIMED_OUT, TOO_MANY_REQUESTS) and not over_limit):
+            raise requests.HTTPError(describe(response))
+        raise Rejected(
+            describe(response),
+            lines=rejected_lines(text) if status == BAD_REQUEST else None,
+            # Loki says why it rejects what it has read.
+            apart=over_limit or status == TOO_LARGE or (status == BAD_REQUEST and bool(text)),
+        )
 
     def build_batch(self, batch: Iterable[logging.LogRecord]) -> dict[str, Any]:
         """Return the body of a push; the ids of the span are structured metadata, as they are too many for labels.
@@ -62,12 +110,15 @@ class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no t
         """
         streams: dict[tuple[tuple[str, str], ...], list[list[Any]]] = {}
         for record in batch:
-            labels = tuple(sorted(self.build_tags(record).items()))
-            streams.setdefault(labels, []).append(_entry(record))
+            streams.setdefault(self.stream(record), []).append(_entry(record))
         return {"streams": [{"stream": dict(labels), "values": values} for labels, values in streams.items()]}
 
+    def stream(self, record: logging.LogRecord) -> tuple[tuple[str, str], ...]:
+        """Return the labels of a record's stream in the order of their names."""
+        return tuple(sorted(self.build_tags(record).items()))
+
     def build_tags(self, record: logging.LogRecord) -> dict[str, str]:
-        """Return the stream labels of a record."""
+        """Return the labels of a record's stream by their names."""
         labels = {**self.tags, "level": records.level(record)}
         for name, value in records.labels(record).items():
             labels[self.format_label(name)] = str(value)
@@ -89,10 +140,14 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
 
     emitters = {"1": BatchEmitter}  # noqa: RUF012 - the package's hook to choose the emitter
 
-    def __init__(self, url: str, labels: dict[str, str], dropped: Dropped) -> None:
-        super().__init__(url, tags=labels, version="1")
+    def __init__(
+        self, url: str, labels: dict[str, str], dropped: Dropped, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Push to `url` with `headers`, such as the tenant and the authorization."""
+        super().__init__(url, tags=labels, auth=with_headers(headers), version="1")
         self._drops = DropReporter(dropped)
         self._queue: deque[logging.LogRecord] = deque()
+        self._sending = self._pushes_apart = 0
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -101,7 +156,7 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record, or count it as dropped when the queue is full: the caller never waits."""
-        if len(self._queue) >= QUEUE_LINES:
+        if self._waiting() >= QUEUE_LINES:
             self._drops.record(1, "queue_full", f"{QUEUE_LINES} wait for Loki")
             return
         self._queue.append(record)
@@ -115,10 +170,14 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
             self._closing.set()
             self._wake.set()
             self._thread.join(timeout_s)
-            if self._queue:
-                self._drops.record(len(self._queue), "shutdown", "Loki did not accept them before the process ended")
+            if waiting := self._waiting():
+                self._drops.record(waiting, "shutdown", "Loki did not accept them before the process ended")
             self._drops.close()
         super().close()
+
+    def _waiting(self) -> int:
+        """Return how many lines are neither accepted nor dropped yet."""
+        return len(self._queue) + self._sending
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -131,12 +190,10 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
     def _flush(self) -> None:
         """Send what is queued now; lines that are queued meanwhile wait, or each push would hold only a few."""
         left = len(self._queue)
-        while left:
-            batch = [self._queue[i] for i in range(min(BATCH_LINES, left))]
-            if not self._deliver(batch):
-                return
-            for _ in batch:
-                self._queue.popleft()
+        while left and not self._sending:
+            batch = [self._queue.popleft() for _ in range(min(BATCH_LINES, left))]
+            self._sending, self._pushes_apart = len(batch), PUSHES_APART
+            self._deliver(batch)
             left -= len(batch)
 
     def _deliver(self, batch: list[logging.LogRecord]) -> bool:
@@ -145,20 +202,34 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
         while True:
             try:
                 self.emitter.send(batch)
-            except Rejected as error:
-                self._drops.record(len(batch), "rejected", f"Loki rejected them, {error}")
-                return True
             except requests.RequestException as error:
                 problem = str(error) if isinstance(error, requests.HTTPError) else type(error).__name__
                 self._drops.unavailable(f"Loki is unavailable, {problem}")
-                if not self._pause(backoff.next()):
-                    return False
+                if self._pause(backoff.next()):
+                    continue
+                return False
+            except Rejected as error:
+                if error.apart and len(batch) > 1 and self._pushes_apart > 0:
+                    return self._deliver_apart(sorted(batch, key=self.emitter.stream))
+                lost = len(batch) if error.lines is None else min(error.lines, len(batch))
+                self._drops.record(lost, "rejected", f"Loki rejected them, {error}")
             except Exception as error:  # ours or a caller's: if it ended the thread, no line would be sent any more
+                if len(batch) > 1 and self._pushes_apart > 0:
+                    return self._deliver_apart(batch)
                 self._drops.record(len(batch), "unwritable", f"they cannot be serialized, {type(error).__name__}")
-                return True
             else:
                 self._drops.recovered()
-                return True
+            self._sending -= len(batch)
+            return True
+
+    def _deliver_apart(self, batch: list[logging.LogRecord]) -> bool:
+        """Deliver a batch in halves, so that the lines that are accepted are not lost with the others.
+
+        Loki stores a line only once that it receives again.
+        """
+        self._pushes_apart -= 2
+        middle = len(batch) // 2
+        return self._deliver(batch[:middle]) and self._deliver(batch[middle:])
 
     def _pause(self, seconds: float) -> bool:
         """Wait before a retry, until the end of the process at most; return False if there is no time for one."""

@@ -13,6 +13,7 @@ from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 
+from common.telemetry.delivery import UNKNOWN, Answer, is_not_about_a_push, pushing
 from common.telemetry.logs import Dropped, DropReporter, records
 from common.telemetry.logs.records import logfmt
 from common.telemetry.settings import Collector
@@ -31,11 +32,13 @@ class OtlpHandler(logging.Handler):
     """Passes each record to the SDK, which sends them in batches from a thread of its own.
 
     `dropped(lines, reason)` is called for lines that are dropped: `queue_full` while `queue_lines` wait or are being
-    sent, `export_failed` if the collector did not accept a batch within its timeout, or `shutdown`.
+    sent, `export_failed` if the collector did not accept a batch within its timeout, `rejected` for the lines of an
+    accepted batch that it rejected, or `shutdown`.
     """
 
     def __init__(self, resource: Resource, collector: Collector, dropped: Dropped, queue_lines: int) -> None:
         super().__init__()
+        self.addFilter(is_not_about_a_push)
         self._drops = DropReporter(dropped)
         self._queue_lines = queue_lines
         self._queued = 0
@@ -46,7 +49,7 @@ class OtlpHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record with the current span of this thread; logging serializes the calls."""
-        if self._closed or self._exporter.captures_own_error(record):
+        if self._closed:
             return
         if self._waiting() >= self._queue_lines:
             self._drops.record(1, "queue_full", f"{self._queue_lines} wait to be sent over OTLP")
@@ -91,27 +94,22 @@ class _Exporter(LogRecordExporter):
         self.done = 0
         self._exporter = exporter
         self._drops = drops
-        self._thread = 0
-        self._cause = "the collector did not accept them"  # kept from batch to batch: the SDK logs it rarely
-
-    def captures_own_error(self, record: logging.LogRecord) -> bool:
-        """Return whether the exporter itself logs this: it is the cause of a drop, and would only be dropped too."""
-        if threading.get_ident() != self._thread:
-            return False
-        self._cause = record.getMessage()
-        return True
+        self._cause = UNKNOWN  # kept from batch to batch: the SDK logs it rarely
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        self._thread = threading.get_ident()
-        result = LogRecordExportResult.FAILURE
+        result, answer = LogRecordExportResult.FAILURE, Answer()
         try:
-            result = self._exporter.export(batch)
+            with pushing() as answer:
+                result = self._exporter.export(batch)
         finally:
-            self._thread = 0
-            if result is LogRecordExportResult.SUCCESS:
-                self._drops.recovered()
-            else:
+            if answer.cause != UNKNOWN:
+                self._cause = answer.cause
+            if result is not LogRecordExportResult.SUCCESS:
                 self._drops.record(len(batch), "export_failed", self._cause)
+            elif answer.rejected:
+                self._drops.record(min(answer.rejected, len(batch)), "rejected", self._cause)
+            else:
+                self._drops.recovered()
             self.done += len(batch)
         return result
 

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from common.core.address import join_host_port
+from common.core.address import join_host_port, shown, split_credentials
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,36 @@ def test_an_ipv6_address_is_put_in_brackets(host: str, joined: str) -> None:
     """Without them, nobody can tell where the address ends and the port begins."""
     assert join_host_port(host, 4317) == joined
     assert urlsplit(f"http://{joined}").port == 4317
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("http://alloy:4317/v1/traces", "http://alloy:4317/v1/traces"),
+        ("http://user:s3cret@alloy:4317/v1", "http://alloy:4317/v1"),
+        ("https://s3cret@alloy", "https://alloy"),
+        ("amqp://user:s3cret@queue:5672/%2F", "amqp://queue:5672/%2F"),
+        ("postgresql://user:s3cret@/db?password=s3cret", "postgresql:///db"),
+        ("user:s3cret@127.0.0.1:9/loki", "127.0.0.1:9/loki"),
+        ("http:/user:s3cret@127.0.0.1", "127.0.0.1"),
+        ("http://user:s3cret@", "http://"),
+        ("http://user:p@s3cret@host", "http://host"),
+        ("http://user:12/s3cret?#@host:1", "http://host:1"),
+        ("user:s3cret@http://host", "http://host"),
+        ("http://host/push?token=s3cret#s3cret", "http://host/push"),
+        ("http://[user:s3cret@::1", "http://::1"),
+        ("", ""),
+        ("alloy", "alloy"),
+    ],
+)
+def test_an_address_is_shown_without_what_gives_access(address: str, expected: str) -> None:
+    """Whether it can be parsed or not: the wrong ones are those that errors show."""
+    assert shown(address) == expected
+
+
+def test_credentials_become_the_header_that_they_stand_for() -> None:
+    """With the characters that a URL has to escape; the rest of the URL stays."""
+    assert split_credentials("https://us%40er:p%2Fw@[::1]:1/a?b#c") == ("https://[::1]:1/a?b#c", "Basic dXNAZXI6cC93")
+    assert split_credentials("http://user@host") == ("http://host", "Basic dXNlcjo=")
+    assert split_credentials("http://host/a") == ("http://host/a", "")
+    assert split_credentials("host:4317") == ("host:4317", "")

@@ -25,6 +25,8 @@ GOOD: list[tuple[str, Reader, object]] = [
     ("7", lambda env: env.integer("X", 1, 0, 10), 7),
     ("65535", lambda env: env.port("X", 1), 65535),
     ("mythical-server:4000", lambda env: env.host_port("X", "h:1"), ("mythical-server", 4000)),
+    ("::1", lambda env: env.host("X", "h"), "::1"),
+    ("/var/run/postgresql", lambda env: env.host("X", "h"), "/var/run/postgresql"),
     ("[::1]:4000", lambda env: env.host_port("X", "h:1"), ("[::1]", 4000)),
     ("http://[::1]:3100/push", lambda env: env.url("X", ""), "http://[::1]:3100/push"),
     ("https://logs/loki/api/v1/push", lambda env: env.url("X", ""), "https://logs/loki/api/v1/push"),
@@ -50,6 +52,7 @@ BAD: list[tuple[str, Reader, str]] = [
     ("host:0", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:70000", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:" + "9" * 5000, lambda env: env.host_port("X", "h:1"), "host:port"),
+    ("http://host", lambda env: env.host("X", "h"), "a name or an IP address alone"),
     ("loki:3100", lambda env: env.url("X", ""), "http://"),
     *(
         (value, lambda env: env.url("X", ""), "must include a host")
@@ -119,6 +122,26 @@ def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -
     file.write_text("\n")
     with pytest.raises(SettingsError, match="is empty"):
         Env({"X_FILE": str(file)}).secret("X", "default")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda env: env.host("X", "h"),
+        lambda env: env.host_port("X", "h:1"),
+        lambda env: env.port("X", 1),
+        lambda env: env.number("X", 1, 0, 1),
+        lambda env: env.choice("X", "a", ("a",)),
+        lambda env: env.flag("X", default=True),
+        lambda env: env.url("X", ""),
+    ],
+)
+@pytest.mark.parametrize("value", ["user:s3cret@host:4000", "amqp://user:s3cret@host", "http://user:s3cret@[host"])
+def test_no_error_shows_the_credentials_of_an_address(read: Reader, value: str) -> None:
+    """Whatever variable it was put into."""
+    with pytest.raises(SettingsError) as refusal:
+        read(Env({"X": value}))
+    assert "s3cret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(("keep", "left"), [((), ["PATH"]), (LIBPQ_SECURITY, ["PATH", "PGSSLMODE", "PGREQUIREAUTH"])])

@@ -3,6 +3,7 @@
 import gzip
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -26,14 +27,28 @@ class Push:
         return json.loads(self.body)
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer to a push."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+LOGIN_PAGE = Reply(200, b"<html>Log in</html>", (("Content-Type", "text/html; charset=utf-8"),))
+REDIRECT = Reply(302, headers=(("Location", "https://user:s3cret@login.example:8443/?next=%2Fpush"),))
+
+
 class Sink:
     """Answers each push with the next of `statuses`, the last one forever; `None` never answers until closed.
 
     A GET is counted as a check, and answered with 404, as by a receiver without a page, or 503 if not `healthy`.
     """
 
-    def __init__(self, *statuses: int | None) -> None:
+    def __init__(self, *statuses: int | Reply | None) -> None:
         self.pushes: list[Push] = []
+        self.judge: Callable[[Push], Reply | int | None] = lambda _: self._next()
         self.healthy = True
         self.checks = 0
         self._statuses = list(statuses) or [204]
@@ -60,12 +75,15 @@ class Sink:
         """Return when that many pushes came; fail when they do not come."""
         eventually(lambda: len(self.pushes) >= pushes, f"{pushes} pushes")
 
-    def _answer(self, push: Push) -> int:
+    def _next(self) -> int | Reply | None:
+        return self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
+
+    def _answer(self, push: Push) -> Reply:
         self.pushes.append(push)
-        status = self._statuses.pop(0) if len(self._statuses) > 1 else self._statuses[0]
-        if status is None:
+        answer = self.judge(push)
+        if answer is None:
             self._let_go.wait()
-        return status or 204
+        return answer if isinstance(answer, Reply) else Reply(answer or 204)
 
     def _handler(sink) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
         class Handler(BaseHTTPRequestHandler):
@@ -73,9 +91,12 @@ class Sink:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                self.send_response(sink._answer(Push(self.path, dict(self.headers), body)))
-                self.send_header("Content-Length", "0")
+                reply = sink._answer(Push(self.path, dict(self.headers), body))
+                self.send_response(reply.status)
+                for header in (*reply.headers, ("Content-Length", str(len(reply.body)))):
+                    self.send_header(*header)
                 self.end_headers()
+                self.wfile.write(reply.body)
 
             def do_GET(self) -> None:
                 sink.checks += 1

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -103,3 +104,31 @@ def test_over_otlp_the_line_is_the_same() -> None:
     assert push.path == "/v1/logs"
     assert b"a=1 msg=hello" in push.body
     assert b"unicorn" in push.body
+
+
+@pytest.mark.parametrize(
+    ("values", "headers"),
+    [
+        ({}, {}),
+        ({"LOGS_TENANT": "a"}, {"X-Scope-OrgID": "a"}),
+        ({"LOGS_TOKEN": "t"}, {"Authorization": "Bearer t"}),
+        ({"LOGS_USER": "user", "LOGS_TOKEN": "pw"}, {"Authorization": "Basic dXNlcjpwdw=="}),
+        ({"LOGS_TARGET": LOKI.replace("alloy", "user:pw@alloy")}, {"Authorization": "Basic dXNlcjpwdw=="}),
+        ({"LOGS_TARGET": LOKI.replace("alloy", "user:pw@alloy"), "LOGS_TOKEN": "t"}, {"Authorization": "Bearer t"}),
+    ],
+)
+def test_tenant_and_credentials_become_headers_of_each_push(values: dict[str, str], headers: dict[str, str]) -> None:
+    """The variables take precedence over the address, which is kept without credentials."""
+    settings = log_settings(Env(values))
+    assert settings.headers == headers
+    assert settings.target in ("", LOKI)
+    assert "pw" not in repr(settings)
+
+
+def test_a_token_can_come_from_a_file_and_has_to_fit_into_a_header(tmp_path: Path) -> None:
+    """A file may wrap it; the error about a character that does not fit does not show it."""
+    file = tmp_path / "token"
+    file.write_text("abc\ndef\n", encoding="utf-8")
+    assert log_settings(Env({"LOGS_TOKEN_FILE": str(file)})).headers == {"Authorization": "Bearer abcdef"}
+    with pytest.raises(SettingsError, match="LOGS_TOKEN has a character that no HTTP header may have"):
+        log_settings(Env({"LOGS_TOKEN": "s3crét"}))

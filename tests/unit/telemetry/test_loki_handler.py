@@ -1,15 +1,17 @@
 """The handler that queues lines and pushes them from a thread of its own."""
 
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from common.telemetry.logs import loki
 from common.telemetry.logs.loki import BatchLokiHandler
-from tests.unit.telemetry.push_sink import LOOPBACK, Push, Sink
+from tests.unit.telemetry.push_sink import LOGIN_PAGE, LOOPBACK, REDIRECT, Push, Reply, Sink
 from tests.unit.waiting import eventually
 
 
@@ -28,7 +30,7 @@ class Rig:
         self._sinks: list[Sink] = []
         self._handlers: list[BatchLokiHandler] = []
 
-    def sink(self, *statuses: int | None) -> Sink:
+    def sink(self, *statuses: int | Reply | None) -> Sink:
         """A sink that answers so."""
         self._sinks.append(Sink(*statuses))
         return self._sinks[-1]
@@ -223,3 +225,164 @@ def test_closing_twice_is_no_fault(rig: Rig) -> None:
     handler.close()
     handler.close()
     assert rig.dropped == {}
+
+
+class Loki:
+    """Judges pushes as Loki does: it rejects each line with "bad" in it, keeps the others once, and says so."""
+
+    def __init__(self, say: Callable[[list[str], list[str]], Reply]) -> None:
+        self.kept: set[str] = set()
+        self._say = say
+
+    def judge(self, push: Push) -> Reply:
+        """Keep what is good, and answer."""
+        lines = texts([push])
+        bad = [line for line in lines if "bad" in line]
+        answer = self._say(lines, bad) if bad else Reply(204)
+        if "whole" not in answer.body.decode():
+            self.kept.update(line for line in lines if line not in bad)
+        return answer
+
+
+STREAM = '{job="test", level="info"}'
+TOO_OLD = f"entry for stream '{STREAM}' has timestamp too old: 2020-01-01T00:00:00Z, oldest acceptable timestamp is: x"
+
+
+def says(text: str, status: int = 400) -> Reply:
+    """An answer as Go's http.Error writes it."""
+    return Reply(status, f"{text}\n".encode(), (("Content-Type", "text/plain; charset=utf-8"),))
+
+
+# Source: Loki, pkg/util/errors/errors.go, pkg/validation/validate.go and pkg/ingester/stream.go.
+LOKI_TEXTS: dict[str, Callable[[list[str], list[str]], Reply]] = {
+    "one text for all": lambda _, bad: says(f"{len(bad)} errors like: {TOO_OLD}" if len(bad) > 1 else TOO_OLD),
+    "a text for each": lambda _, bad: says(
+        "; ".join(
+            f"1 errors like: max entry size '9' bytes exceeded for stream '{STREAM}' while adding an entry with length"
+            f" '{number + 10}' bytes"
+            for number in range(len(bad))
+        )
+        if len(bad) > 1
+        else f"max entry size '9' bytes exceeded for stream '{STREAM}' while adding an entry with length '10' bytes"
+    ),
+    "the ingester's": lambda lines, bad: says(
+        "entry with timestamp 2026-01-01 00:00:00 +0000 UTC ignored, reason: 'entry too far behind, entry timestamp is:"
+        f" x, oldest acceptable timestamp is: y',\nuser 'fake', total ignored: {len(bad)} out of {len(lines)} for"
+        f" stream: {STREAM}"
+    ),
+    "an older ingester's": lambda lines, bad: says(
+        f"entry with timestamp 2021-01-01 ignored, reason: 'entry out of order' for stream: {STREAM},\n"
+        f"total ignored: {len(bad)} out of {len(lines)}"
+    ),
+}
+UNKNOWN_TEXTS: dict[str, Callable[[list[str], list[str]], Reply]] = {
+    "of a stream": lambda *_: says(f"stream '{STREAM}' has label value too long: 'x'"),
+    "of the whole push": lambda *_: says("couldn't parse push request: whole"),
+    "too large": lambda *_: Reply(413),
+    "too many streams": lambda *_: says(
+        f"maximum active stream limit exceeded when trying to create stream {STREAM}, reduce the number", 429
+    ),
+}
+
+
+def bad_ones(*numbers: int) -> Callable[[int], str]:
+    """Texts of lines, some of which Loki rejects."""
+    return lambda number: f"{number} bad" if number in numbers else str(number)
+
+
+@pytest.mark.parametrize("text", LOKI_TEXTS)
+@pytest.mark.parametrize("bad", [(7,), (0, 7, 64), tuple(range(65))], ids=["one", "three", "all"])
+def test_of_a_push_that_loki_rejects_in_part_only_that_part_is_dropped(
+    rig: Rig, text: str, bad: tuple[int, ...]
+) -> None:
+    """By the number in Loki's own text, without a second push."""
+    loki_, sink = Loki(LOKI_TEXTS[text]), rig.sink()
+    sink.judge = loki_.judge
+    handler = rig.handler(sink.url)
+    emit(handler, 65, bad_ones(*bad))
+    handler.close(10)
+    assert rig.dropped == {"rejected": len(bad)}
+    assert loki_.kept == {str(number) for number in range(65) if number not in bad}
+    assert sorted(re.findall(r"\d+", line)[0] for line in texts(sink.pushes)) == sorted(map(str, range(65)))
+
+
+@pytest.mark.parametrize("text", UNKNOWN_TEXTS)
+@pytest.mark.parametrize("bad", [(7,), (0, 7, 64)], ids=["one", "three"])
+def test_where_loki_does_not_say_how_many_the_bad_lines_are_found(rig: Rig, text: str, bad: tuple[int, ...]) -> None:
+    """The batch is sent again in halves: a line that is accepted is neither lost nor counted."""
+    loki_, sink = Loki(UNKNOWN_TEXTS[text]), rig.sink()
+    sink.judge = loki_.judge
+    handler = rig.handler(sink.url)
+    emit(handler, 65, bad_ones(*bad))
+    handler.close(10)
+    assert rig.dropped == {"rejected": len(bad)}
+    assert loki_.kept == {str(number) for number in range(65) if number not in bad}
+
+
+def test_a_server_that_rejects_everything_is_not_asked_about_each_line(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for good lines has a limit for each batch; the rest is counted as rejected."""
+    monkeypatch.setattr(loki, "FLUSH_S", 60)
+    sink = rig.sink(says("no"))
+    handler = rig.handler(sink.url)
+    emit(handler, 999)
+    handler.close(10)
+    assert rig.dropped == {"rejected": 999}
+    assert len(sink.pushes) < 100
+
+
+def test_a_line_that_cannot_be_written_does_not_take_others_with_it(rig: Rig) -> None:
+    """Only that one is counted."""
+    sink = rig.sink()
+    handler = rig.handler(sink.url)
+    bad = logging.getLogger("x").makeRecord("x", logging.INFO, __file__, 1, "x", (), None)
+    bad.fields = {"value": Unspeakable()}
+    emit(handler, 30)
+    handler.handle(bad)
+    emit(handler, 30)
+    handler.close(10)
+    assert rig.dropped == {"unwritable": 1}
+    assert sorted(texts(sink.pushes)) == sorted([*map(str, range(30))] * 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Reply(200), "status 200 with no content type, not the answer of this endpoint"),
+        (LOGIN_PAGE, "status 200 with an HTML page"),
+        (REDIRECT, "status 302, a redirect to login.example:8443"),
+        (Reply(307, headers=(("Location", "/elsewhere"),)), "status 307, a redirect to 127.0.0.1:"),
+        (says("no org id", 401), "status 401: no org id"),
+        (Reply(404, b"<html>", (("Content-Type", "text/html"),)), "status 404 with an HTML page"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value.status),
+)
+def test_only_loki_s_own_answer_is_a_delivery(
+    rig: Rig, answer: Reply, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Redirects are not followed; what a login page or another server answers is reported for what it is."""
+    sink = rig.sink(answer, 204)
+    handler = rig.handler(sink.url)
+    emit(handler, 2)
+    eventually(lambda: rig.dropped, "drop")
+    emit(handler, 1, lambda _: "next")
+    handler.close()
+    assert rig.dropped == {"rejected": 2}
+    dropped, again = capsys.readouterr().err.splitlines()
+    assert f"2 log lines dropped: Loki rejected them, {said}" in dropped
+    assert "s3cret" not in dropped
+    assert again == 'level=info msg="log lines are accepted again"'
+
+
+def test_each_push_has_the_headers_of_the_settings(rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever a ~/.netrc of the user says about the host."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {LOOPBACK} login other password other\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(netrc))
+    sink = rig.sink()
+    handler = BatchLokiHandler(sink.url, {}, lambda *_: None, {"X-Scope-OrgID": "team-a", "Authorization": "Bearer t"})
+    emit(handler, 1)
+    handler.close()
+    (push,) = sink.pushes
+    assert (push.headers["X-Scope-OrgID"], push.headers["Authorization"]) == ("team-a", "Bearer t")

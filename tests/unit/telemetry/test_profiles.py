@@ -16,7 +16,7 @@ from common.telemetry.profiles import Profiles
 from local.gateway.push_pb2 import PushRequest
 from local.ports import free_port
 from tests.unit.telemetry.pprof_reader import ReadProfile
-from tests.unit.telemetry.push_sink import LOOPBACK, Sink
+from tests.unit.telemetry.push_sink import LOGIN_PAGE, LOOPBACK, REDIRECT, Reply, Sink
 from tests.unit.waiting import eventually
 
 
@@ -153,6 +153,48 @@ def test_an_outage_of_the_server_is_two_lines_in_the_log(sink: Sink, caplog: pyt
     eventually(lambda: len(caplog.messages) > 1, "line at the end of the outage")
     assert profiles.close(60)
     assert caplog.messages == ["profile server unavailable", "profile server available again"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (LOGIN_PAGE, "status 200 with an HTML page"),
+        (REDIRECT, "status 302, a redirect to login.example:8443"),
+        (Reply(401, b"no org id", (("Content-Type", "text/plain"),)), "status 401: no org id"),
+        (Reply(404), "status 404"),
+    ],
+    ids=["login page", "redirect", "401", "404"],
+)
+def test_what_answers_pushes_and_is_no_profile_server_is_reported(
+    answer: Reply, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By two lines, as an outage: the library itself follows redirects, and takes a page for a success."""
+    caplog.set_level(logging.INFO, "common.telemetry.profiles")
+    with _sink() as sink:
+        sink.judge = lambda _: answer
+        profiles = _start(sink)
+        eventually(lambda: caplog.messages, "line")
+        sink.judge = lambda _: Reply(400, b"{}", (("Content-Type", "application/json"),))
+        eventually(lambda: len(caplog.messages) > 1, "line at the end")
+        assert profiles.close(5)
+    assert caplog.messages == ["profile server unavailable", "profile server available again"]
+    assert vars(caplog.records[0])["fields"]["error"] == said
+
+
+def test_each_push_has_the_headers_of_the_settings(sink: Sink, capfd: pytest.CaptureFixture[str]) -> None:
+    """Tenant and authorization, in the pushes of the library and in the check; the library does not print them."""
+    logging.getLogger("common.telemetry.profiles").setLevel(logging.DEBUG)
+    headers = {"X-Scope-OrgID": "team", "Authorization": "Bearer s3cret"}
+    address = f"http://{LOOPBACK}:{sink.port}"
+    profiles = Profiles("mythical-test", address, {}, headers=headers, upload_interval_s=1)
+    eventually(lambda: any(not push.body for push in sink.pushes), "check")
+    _burn(0.3)
+    assert profiles.close(5)
+    assert any(push.body for push in sink.pushes)
+    for push in sink.pushes:
+        sent = {name.lower(): value for name, value in push.headers.items()}
+        assert (sent["x-scope-orgid"], sent["authorization"]) == ("team", "Bearer s3cret")
+    assert "s3cret" not in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(("level", "lines"), [("DEBUG", 1), ("INFO", 0)])

@@ -6,7 +6,7 @@ import pytest
 
 from common.core.env import Env, SettingsError
 from common.telemetry.settings import telemetry_settings
-from common.telemetry.standard_variables import CHECKS, UNSUPPORTED, remove_unset
+from common.telemetry.standard_variables import CHECKS, UNSUPPORTED, move_credentials, remove_unset
 
 INTEGERS = (["1", "4096"], ["-1", "1.5", "many", "10s", "99999999999"])
 MILLISECONDS = (["1", "30000"], ["0", "-1", "10s", "1.5"])
@@ -115,3 +115,22 @@ def test_a_variable_that_is_set_to_nothing_does_not_reach_the_sdk() -> None:
     }
     remove_unset(environ)
     assert environ == {"OTEL_TRACES_SAMPLER": "always_on", "OTHER": ""}
+
+
+def test_credentials_in_an_endpoint_become_the_header_of_each_signal() -> None:
+    """gRPC knows none in an address, and exporters log the address; a header that is there takes precedence."""
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:pw@alloy:4317",
+        "OTEL_EXPORTER_OTLP_HEADERS": "tenant=a",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://user:p%40w@mimir/otlp",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "Authorization=Bearer%20t",
+    }
+    move_credentials(environ)
+    assert environ == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://alloy:4317",
+        "OTEL_EXPORTER_OTLP_HEADERS": "tenant=a",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://mimir/otlp",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "tenant=a,authorization=Basic%20dXNlcjpwdw%3D%3D",
+        "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "tenant=a,authorization=Basic%20dXNlcjpwQHc%3D",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "Authorization=Bearer%20t",
+    }
