@@ -14,7 +14,8 @@ COPY services /app/services
 COPY workshop /app/workshop
 COPY tools /app/tools
 # The root is read-only when it runs: without bytecode made here, each start would compile everything anew.
-RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
+# The modes are those of the checkout, which with umask 077 only its owner can read.
+RUN chmod -R a+rX /app && /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
 
 # The same for the load: Locust and the services never share an environment.
 FROM ${PYTHON_IMAGE} AS load-packages
@@ -25,13 +26,13 @@ RUN --mount=type=cache,target=/cache \
       --only-binary :all: --require-hashes --requirement /load.txt
 COPY common /app/common
 COPY loadtest /app/loadtest
-RUN /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
+RUN chmod -R a+rX /app && /opt/venv/bin/python -m compileall -q /opt/venv/lib /app
 
 FROM ${PYTHON_IMAGE} AS plain
 LABEL org.opencontainers.image.licenses="Apache-2.0"
 # What runs needs no installer, and who breaks in should not find one.
 RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip
-COPY LICENSE /app/LICENSE
+COPY --chmod=644 LICENSE /app/LICENSE
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1

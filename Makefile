@@ -4,9 +4,12 @@
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 # Variables of the user's shell with which other modules, or none, would be found, or Python would behave differently:
-# it ends at a wrong value, waits for input, or makes errors of warnings. Those about characters and bytecode stay.
-harmless := PYTHON PYTHONDONTWRITEBYTECODE PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
+# it ends at a wrong value, waits for input, compiles again in each process, or makes errors of warnings.
+harmless := PYTHON PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
+# Tests mostly wait, so more of them run at a time than there are cores. A file's tests share one process and its servers;
+# the files begin in the order of testpaths and of their names, the longest first.
+parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
@@ -17,9 +20,9 @@ demo: ## start the suite without Docker and watch its signals arrive
 	@scripts/setup python servers jq web aspire load
 	@$(python) -m local.demo
 
-test: ## run all tests, with a real Postgres and RabbitMQ
-	@scripts/setup python servers jq web load pooler
-	@$(python) -m pytest
+test: ## run all tests, with a real Postgres and RabbitMQ; TESTS=tests/integration make test runs these only
+	@scripts/setup python servers jq web load peers pooler
+	@$(python) -m pytest $(parallel) 4 $(TESTS)
 
 test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS=3 make test-failure is shorter
 	@scripts/setup python servers fuzz
@@ -35,7 +38,7 @@ check: ## check format, lint, types and spelling, and run the fast tests
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@git ls-files -z '*.md' | xargs -0 .venv/bin/codespell
-	@$(python) -m pytest -q tests/unit tests/seams
+	@$(python) -m pytest -q $(parallel) 2 tests/unit tests/seams
 
 format: ## format the code and apply the fixes of the linter
 	@scripts/setup python

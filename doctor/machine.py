@@ -1,11 +1,11 @@
-"""Check whether the suite can start here with Docker: versions, memory, disk, free ports, variables."""
+"""Check whether the suite can start here with Docker: versions, memory, disk, free ports, variables, older data."""
 
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from doctor import env_files
+from doctor import env_files, surroundings
 from doctor.containers import run
 from doctor.env_files import ROOT, port
 from doctor.report import BROKEN, NOTE, Finding, Report, Unusable
@@ -21,13 +21,17 @@ MINIMAL = "docker compose -f docker-compose.yml -f docker-compose-minimal.yml up
 
 def examine(environ: Mapping[str, str], env_file_paths: Sequence[Path], *, with_cloud: bool) -> Report:
     """Check this machine and the variables for compose. Raises Unusable if an additional file cannot be read."""
-    machine = [docker(), compose(), memory(), disk()]
+    machine = [docker(), compose(), memory(), disk(), *surroundings.check_shell(environ)]
+    machine += [*surroundings.check_files(), *surroundings.check_selinux()]
     file = ROOT / ".env"
     if not file.exists():
         return Report("none", [*machine, Finding(".env", "is missing", BROKEN, "git checkout .env")])
     variables = env_files.values(environ, [file, *env_file_paths])
     cloud = env_files.check_cloud(variables) if with_cloud else []
-    return Report("none", [*machine, *env_files.check(variables), *ports(variables), *cloud])
+    return Report(
+        "none",
+        [*machine, *env_files.check(variables), *ports(variables), *surroundings.check_database(variables), *cloud],
+    )
 
 
 def docker() -> Finding:

@@ -1,9 +1,10 @@
 """Checks of a service: it is up and ready, sends the signal, has input, and drops nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from doctor.metrics_text import total
+from doctor.probe import probe, target
 from doctor.report import Fault
 from doctor.signal_paths import PATHS
 from tools import suite
@@ -24,7 +25,7 @@ DROP_COUNTERS: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {
 SWITCHED_OFF: Mapping[str, tuple[tuple[str, str], ...]] = {
     "traces": (("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")),
     "metrics": (("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")),
-    "logs": (("LOGS_TARGET", ""),),
+    "logs": (("OTEL_LOGS_EXPORTER", "console"), ("LOGS_TARGET", "")),
     "profiles": (("OTEL_SDK_DISABLED", "true"), ("PROFILE_COLLECTOR_HOST", "")),
 }
 
@@ -74,8 +75,12 @@ class Service:
 
     def switched_off(self, signal: str) -> Fault | None:
         """Return a fault if a setting switches the signal off."""
-        for name, value in SWITCHED_OFF[signal] if self.environment is not None else ():
-            if (self.environment or {}).get(name, "").strip().lower() == value:
+        if self.environment is None:
+            return None
+        for name, value in SWITCHED_OFF[signal]:
+            if name == "LOGS_TARGET" and self.variable(signal) != name:
+                continue  # the lines go by OTLP
+            if self.environment.get(name, "").strip().lower() == value:
                 return Fault(f"{self.name} → collector", f"{name}={value} switches it off", f"change {name}")
         return None
 
@@ -87,10 +92,23 @@ class Service:
         for name, labels in DROP_COUNTERS.get(signal, ()):
             if lost := total(page.text, name, **labels):
                 said = f"it dropped {lost:.0f} ({name}): the collector does not accept them fast enough"
-                return Fault(
-                    f"{self.name} → collector", said, f"check {PATHS[signal].target_variable}; its log: {self.log}"
-                )
+                return Fault(f"{self.name} → collector", said, f"check {self.variable(signal)}; its log: {self.log}")
         return None
+
+    def variable(self, signal: str) -> str:
+        """Return the variable in effect that says where the signal goes."""
+        return PATHS[signal].target_variable if self.environment is None else target(signal, self.environment).variable
+
+    def misdirected(self, signal: str, addresses: Collection[tuple[str, int]]) -> Fault | None:
+        """Return a fault if a push like its own fails, or goes to none of `addresses`, where the suite receives."""
+        if self.environment is None:
+            return None
+        at = target(signal, self.environment)
+        elsewhere = f"{at.shown} is not where the suite receives {signal}", f"unset {at.variable}"
+        if not (found := probe(at, self.environment) or (None if at.address in addresses else elsewhere)):
+            return None
+        said, remedy = found
+        return Fault(f"{self.name} → {at.address[0]}", said, f"{remedy}; then restart {self.name}; its log: {self.log}")
 
 
 Services = Mapping[str, Service]

@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from functools import cached_property
 
+from common.core.address import is_local
 from doctor import backends
 from doctor import containers as docker
 from doctor.alloy import Alloy
 from doctor.containers import RUNNING, Container
 from doctor.env_files import port
+from doctor.probe import target
 from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
 from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
+from doctor.surroundings import check_database, check_files, check_selinux
 from tools import suite
 from tools.query import OK, NoAnswer, QueryError, send
 
@@ -36,6 +39,7 @@ class SuiteWithDocker:
         if "alloy" in self._boxes:
             findings += self._alloy.findings()
         findings += backends.failed_targets(self._backend_url("metrics"), self._boxes)
+        findings += [*check_files(), *check_selinux(), *check_database(self._variables)]
         return Report(
             "docker", findings, [self._cell(name, signal) for name in suite.SERVICE_NAMES for signal in PATHS]
         )
@@ -90,12 +94,20 @@ class SuiteWithDocker:
             or self._backend_fault(signal)
             or self._services[service].dropped(signal)
             or (None if COLLECTOR in self._boxes else self._alloy.exporter_fault(PATHS[signal]))
+            or self._outside(service, signal)
             or Fault(
                 f"{service} → Alloy",
                 "all checks pass, but no data has arrived recently",
-                f"check {PATHS[signal].target_variable} of the service; docker compose logs --tail 20 {service}",
+                f"check {self._services[service].variable(signal)}; docker compose logs --tail 20 {service}",
             )
         )
+
+    def _outside(self, service: str, signal: str) -> Fault | None:
+        """Return a fault if the service pushes to an address outside the suite, which can be probed from here."""
+        environment = self._services[service].environment
+        if environment is None or is_local(target(signal, environment).address[0]):
+            return None
+        return self._services[service].misdirected(signal, ())
 
     def _fault_up_to_collector(self, service: str, signal: str) -> Fault | None:
         return (

@@ -6,20 +6,28 @@ from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
 from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
+from doctor.surroundings import check_shell
 from local.display.summary import FRESH_S, Summary, fetch
-from local.ports import LOOPBACK, Ports
+from local.ports import LOOPBACK, Ports, environment_of
+from local.state import log_folder, short
 from tools.suite import SERVICE_NAMES
 
 RESTART = "stop make demo and start it again"
+RECEIVERS = ("OTLP over gRPC", "OTLP over HTTP", "Loki push", "Pyroscope push")
 
 
 class SuiteWithoutDocker:
     """Checks the suite at the ports in the DEMO_ variables. Raises SettingsError or LocalError if one is invalid."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
         ports = Ports.read(Env(environ))
         self.page = f"http://{LOOPBACK}:{ports['gateway page']}"
-        self._services = {name: _service(name, ports) for name in SERVICE_NAMES}
+        # The variables that have an effect are those of the shell that started the demo, not of this one.
+        environment = environment_of(ports["gateway page"])
+        self._logs = short(log_folder(environ if environment is None else environment))
+        self._services = {name: self._service(name, ports) for name in SERVICE_NAMES}
+        self._receivers = {(host, ports[name]) for name in RECEIVERS for host in (LOOPBACK, "localhost")}
 
     def summary(self) -> Summary | None:
         """Return the gateway's summary; None if it does not run."""
@@ -30,13 +38,16 @@ class SuiteWithoutDocker:
         summary = self.summary()
         if summary is None:
             said = f"does not answer at {self.page}"
-            return Report("local", [Finding("gateway", said, BROKEN, "make demo, and see var/log/gateway.log")])
+            return Report("local", [Finding("gateway", said, BROKEN, f"make demo, and see {self._logs}/gateway.log")])
         remedy = f"the traces at {self.page} show where they end"
         hops = [
             Finding(f"{one} → {other}", "no span shows this hop", BROKEN, remedy)
             for one, other in summary.missing_hops()
         ]
-        return Report("local", hops, [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS])
+        shell = [*check_shell(self._environ)]
+        return Report(
+            "local", [*shell, *hops], [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS]
+        )
 
     def _cell(self, summary: Summary, service: str, signal: str) -> Cell:
         seen = summary.cells.get((service, signal))
@@ -49,16 +60,22 @@ class SuiteWithoutDocker:
         service = self._services[name]
         return (
             service_fault(self._services, service, signal)
+            or service.misdirected(signal, self._receivers)
             or service.dropped(signal)
             or Fault(
                 f"{name} → gateway",
                 "all checks of the service pass, but no data has arrived recently",
-                f"check {PATHS[signal].target_variable} in the shell; its log: {service.log}",
+                f"check {service.variable(signal)} in the shell of make demo; its log: {service.log}",
             )
         )
 
-
-def _service(name: str, ports: Ports) -> Service:
-    short = name.removeprefix("mythical-")
-    log = f"var/log/{short}.log"
-    return Service(name, f"http://{LOOPBACK}:{ports[short]}", log=log, start=f"see {log}; {RESTART}")
+    def _service(self, name: str, ports: Ports) -> Service:
+        part = name.removeprefix("mythical-")
+        log, port = f"{self._logs}/{part}.log", ports[part]
+        return Service(
+            name,
+            f"http://{LOOPBACK}:{port}",
+            log=log,
+            start=f"see {log}; {RESTART}",
+            environment=environment_of(port),
+        )

@@ -173,7 +173,9 @@ def main(arguments: list[str]) -> int:
 
 def exec_command(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by a command, which then receives the signals and sets the exit status."""
-    os.execve(arguments[0], arguments, environ)  # noqa: S606 - our own arguments
+    # Locust reads options from LOCUST_ variables, which are meant for other load tests: those of this one are LOAD_.
+    own = {name: value for name, value in environ.items() if not name.startswith("LOCUST_")}
+    os.execve(arguments[0], arguments, own)  # noqa: S606 - our own arguments
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from common.core.address import split_credentials
 from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env, SettingsError
+from common.telemetry.settings import STANDARD_PORTS, collector
 from loadtest.shapes import SHAPES
 
 ROLES = ("alone", "master", "worker")
@@ -107,12 +108,15 @@ def run_mode(env: Env) -> RunMode:
 def _collector(env: Env) -> str:
     """Return the URL for telemetry. The standard variable takes precedence, unless its protocol is gRPC.
 
-    The load generator uses OTLP over HTTP only: a gRPC exporter blocks all users if the collector hangs.
+    The load generator uses OTLP over HTTP only: a gRPC exporter blocks all users if the collector hangs. Where the
+    services use gRPC's standard port, that of HTTP on the same host is the default.
     """
-    ours = env.url("LOAD_COLLECTOR", "http://127.0.0.1:4318")
-    standard = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-    protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", ("grpc", "http/protobuf"))
-    return (standard if standard and protocol == "http/protobuf" else ours).rstrip("/")
+    standard = env.url("OTEL_EXPORTER_OTLP_ENDPOINT", "").rstrip("/")
+    if standard and collector(env).protocol == "http/protobuf":
+        return standard
+    host, _, after = standard.rpartition(f":{STANDARD_PORTS['grpc']}")
+    default = host if host and not after else "http://127.0.0.1"
+    return env.url("LOAD_COLLECTOR", f"{default}:{STANDARD_PORTS['http/protobuf']}").rstrip("/")
 
 
 def _beasts(env: Env, words: EndpointSet) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from common.core.address import bypass_proxies, shown
 from common.telemetry.delivery import otlp_session
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
+from common.telemetry.standard_variables import remove_unset
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"
@@ -162,6 +163,7 @@ def start_telemetry(settings: Settings) -> Telemetry:
     """Start to export to the collector; without telemetry, requests still carry their marks as baggage."""
     if not settings.telemetry:
         return Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider())
+    remove_unset(os.environ)
     bypass_proxies(settings.collector)
     who = resource()
     traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)

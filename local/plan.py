@@ -8,7 +8,7 @@ from pathlib import Path
 from common.core.address import join_host_port
 from common.core.env import Env
 from common.telemetry.settings import collector
-from common.telemetry.standard_variables import SIGNALS
+from common.telemetry.standard_variables import SIGNALS, check_standard_variables
 from local.ports import LOOPBACK, Ports
 from local.processes.process import Process
 from local.processes.program import Program, Unit
@@ -48,10 +48,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """All entries in the order of the table, and the address of the gateway's page."""
+    """All entries in the order of the table, and the address of the gateway's page.
+
+    With DEMO_COLLECTOR there is no gateway: `page` is empty, and `collector` says where the signals go.
+    """
 
     entries: tuple[Entry, ...]
     page: str
+    collector: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,34 +69,68 @@ class RunContext:
 
 
 def make_plan(here: RunContext) -> Plan:
-    """Plan a run. Raises LocalError if a server is not installed."""
-    page = f"http://{LOOPBACK}:{here.ports['gateway page']}"
-    aspire = _aspire(here)
+    """Plan a run. Raises LocalError if a server is not installed, SettingsError for a value that is not allowed."""
+    check_standard_variables(here.environ)
     database, database_settings = _database(here)
     broker, broker_settings = _broker(here)
-    settings = _settings(here) | database_settings | broker_settings
+    target = collector_url(here.environ)
+    page = "" if target else f"http://{LOOPBACK}:{here.ports['gateway page']}"
+    receivers, target_settings = _collector(here, target) if target else _receivers(here, page)
+    server = {"MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{here.ports['server']}"}
+    settings = target_settings | database_settings | broker_settings | server
+    first = receivers[0].name
     return Plan(
         (
-            Entry("gateway", page, "signals, map, flame graphs", _gateway(here, page, aspire)),
-            *([Entry("aspire", aspire.url, "traces, metrics, logs", aspire, optional=True)] if aspire else []),
-            _service(here, settings, "requester", broker.name),
-            _service(here, settings, "server", database.name),
-            _service(here, settings, "recorder", broker.name),
+            *receivers,
+            _service(here, settings, "requester", first, broker.name),
+            _service(here, settings, "server", first, database.name),
+            _service(here, settings, "recorder", first, broker.name),
             _workshop(here),
             *_load(here),
             database,
             broker,
         ),
         page,
+        target,
     )
 
 
-def _service(here: RunContext, settings: Mapping[str, str], name: str, server: str) -> Entry:
+def collector_url(environ: Mapping[str, str]) -> str:
+    """Return DEMO_COLLECTOR, or an empty string. Raises SettingsError."""
+    return Env(environ).url("DEMO_COLLECTOR", "").rstrip("/")
+
+
+def _collector(here: RunContext, url: str) -> tuple[list[Entry], dict[str, str]]:
+    """Return the entry of the user's collector, and the settings that make services send there."""
+    settings = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_LOGS_EXPORTER": here.environ.get("OTEL_LOGS_EXPORTER") or "otlp",
+    }
+    protocol = collector(Env({**here.environ, **settings})).protocol
+    return [Entry("collector", url, f"yours: OTLP, {protocol}")], settings
+
+
+def _receivers(here: RunContext, page: str) -> tuple[list[Entry], dict[str, str]]:
+    """Return the gateway, with the Aspire dashboard if it is wanted, and the settings that make services send there."""
+    aspire = _aspire(here)
+    gateway = Entry("gateway", page, "signals, map, flame graphs", _gateway(here, page, aspire))
+    more = [Entry("aspire", aspire.url, "traces, metrics, logs", aspire, optional=True)] if aspire else []
+    return [gateway, *more], _settings(here)
+
+
+def _service(here: RunContext, settings: Mapping[str, str], name: str, *needs: str) -> Entry:
     path, note = SHOWN[name]
-    environ = {**here.environ, **settings, "HTTP_HOST": LOOPBACK, "HTTP_PORT": str(here.ports[name])}
+    environ = {
+        **here.environ,
+        **settings,
+        "HTTP_HOST": LOOPBACK,
+        "HTTP_PORT": str(here.ports[name]),
+        # One in the shell, or one in OTEL_RESOURCE_ATTRIBUTES, would be the name of all three.
+        "OTEL_SERVICE_NAME": f"mythical-{name}",
+    }
     base = f"http://{LOOPBACK}:{here.ports[name]}"
     program = Program(_python(here, name, f"services.{name}", environ), f"{base}/readyz")
-    return Entry(name, base + path, note, program, ("gateway", server), service=True)
+    return Entry(name, base + path, note, program, needs, service=True)
 
 
 def _workshop(here: RunContext) -> Entry:
@@ -106,13 +144,15 @@ def _load(here: RunContext) -> list[Entry]:
     if not (wanted and (CHECKOUT / ".venv-load/.packages").exists()):
         return []
     page = f"http://{LOOPBACK}:{here.ports['Locust']}"
+    url, gateway = collector_url(here.environ), here.ports["OTLP over HTTP"]
     environ = {
         "LOAD_USERS": USERS,
         **here.environ,
+        "OTEL_SERVICE_NAME": "mythical-loadtest",
         "LOAD_HEADLESS": "false",
         "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
         "LOAD_PORT": str(here.ports["Locust"]),
-        "LOAD_COLLECTOR": f"http://{LOOPBACK}:{here.ports['OTLP over HTTP']}",
+        **({"OTEL_EXPORTER_OTLP_ENDPOINT": url} if url else {"LOAD_COLLECTOR": f"http://{LOOPBACK}:{gateway}"}),
     }
     process = _python(here, "locust", "loadtest", environ, python=str(LOAD_PYTHON))
     return [Entry("locust", page, "load generator", Program(process, page), ("server",), optional=True, service=True)]
@@ -184,7 +224,6 @@ def _settings(here: RunContext) -> dict[str, str]:
         for path in ["" if protocol == "grpc" else f"/v1/{signal.lower()}"]
     }
     return own | {
-        "MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{ports['server']}",
         "TRACING_COLLECTOR_HOST": LOOPBACK,
         "TRACING_COLLECTOR_PORT": str(otlp[protocols.protocol]),
         "LOGS_TARGET": f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push",

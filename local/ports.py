@@ -2,9 +2,10 @@
 
 import random
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.core.env import Env
 from local.errors import LocalError
@@ -23,16 +24,35 @@ def free_port() -> int:
     """Return a port of the loopback address that is free at this moment, another one each time.
 
     It lies below the range of ephemeral ports: there, the connection of any client could use the port of a server
-    between its stop and its next start.
+    between its stop and its next start. For a minute no other process gets it from here.
     """
     for _ in range(TRIES):
         port = random.randint(LOWEST, _lowest_ephemeral() - 1)  # noqa: S311 - not a secret
-        if port not in _returned and is_free(port):
+        if port not in _returned and _reserve(port):
             _returned.add(port)
             return port
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def _reserve(port: int) -> bool:
+    """Return whether nothing uses `port`, and leave it with a closed connection in TIME_WAIT (RFC 9293).
+
+    Servers listen on it nevertheless, because they set SO_REUSEADDR. Without that option, bind() fails: so this
+    function returns False in other processes until the caller's server listens. The option counts only if both sockets
+    have it, hence it is set after bind().
+    """
+    with socket.socket() as listener:
+        try:
+            listener.bind((LOOPBACK, port))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.listen()
+            with socket.create_connection((LOOPBACK, port)):
+                listener.accept()[0].close()  # the side that closes first is the one in TIME_WAIT
+        except OSError:
+            return False
+        return True
 
 
 def _lowest_ephemeral() -> int:
@@ -72,6 +92,18 @@ def holder_of(port: int) -> str | None:
     It is not known where psutil is not installed (the doctor also runs without .venv), nor for the process of another
     user.
     """
+    found = _listener(port, lambda process: f"pid {process.pid} ({_shortened(process.cmdline())})")
+    return None if found is None else str(found)
+
+
+def environment_of(port: int) -> dict[str, str] | None:
+    """Return the environment of the process that listens on `port`, as it was started; None if it is not known."""
+    found = _listener(port, lambda process: process.environ())
+    return None if found is None else dict(found)
+
+
+def _listener(port: int, read: Callable[[Any], Any]) -> Any:
+    """Return what `read` returns for the process (psutil) that listens on `port`; None if it is not known."""
     try:
         import psutil
     except ImportError:
@@ -80,7 +112,7 @@ def holder_of(port: int) -> str | None:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
             if listens and connection.pid:
-                return f"pid {connection.pid} ({_shortened(psutil.Process(connection.pid).cmdline())})"
+                return read(psutil.Process(connection.pid))
     except psutil.Error:
         pass
     return None
@@ -123,6 +155,9 @@ DEFAULTS = (
     ("Locust", "DEMO_LOAD_PORT", 8089),
 )
 
+# What listens only where the gateway runs.
+OF_THE_GATEWAY = ("OTLP over gRPC", "OTLP over HTTP", "Loki push", "Pyroscope push", "gateway page", "Aspire")
+
 LAST_PORT = 65_535
 
 DOCKER = "\nDocker holds some of them: if that is the suite, docker compose down ends it."
@@ -147,9 +182,12 @@ class Ports:
     def __getitem__(self, name: str) -> int:
         return self._ports[name].number
 
-    def check_free(self) -> None:
-        """Raise LocalError, naming each port that is in use, what holds it and what to do about it."""
-        taken = [port for port in self._ports.values() if not is_free(port.number)]
+    def check_free(self, unused: Collection[str] = ()) -> None:
+        """Raise LocalError, naming each port that is in use, what holds it and what to do about it.
+
+        `unused` are names of ports that this run does not open.
+        """
+        taken = [port for name, port in self._ports.items() if name not in unused and not is_free(port.number)]
         if taken:
             them = "it" if len(taken) == 1 else "them"
             holders = {port.number: _by(port.number) for port in taken}

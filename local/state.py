@@ -6,6 +6,7 @@
 import hashlib
 import os
 import pwd
+import resource
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.core.cli import replace_unprintable
-from local.errors import LocalError
+from local.errors import LocalError, explain
 from tools.run_lock import AlreadyLocked, run_lock
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+# RabbitMQ does not become ready with 64.
+LEAST_FILES, ENOUGH_FILES = 128, 1024
 
 
 def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
@@ -33,7 +36,13 @@ def state_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
 
 def log_folder(environ: Mapping[str, str], checkout: Path = CHECKOUT) -> Path:
     """Return where the logs of the run go: var/log of the checkout, or a folder in MYTHICAL_STATE if that is set."""
-    return state_folder(environ) / "log" if environ.get("MYTHICAL_STATE") else checkout / "var/log"
+    named = environ.get("MYTHICAL_STATE")
+    return Path(named).absolute() / "log" if named else checkout / "var/log"
+
+
+def short(path: Path) -> Path:
+    """Return `path` as seen from the checkout, or as it is if it lies elsewhere."""
+    return path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
 
 
 @contextmanager
@@ -45,6 +54,18 @@ def only_one(state: Path) -> Iterator[None]:
     except AlreadyLocked as other:
         pid = other.note
         raise LocalError(f"the demo of this checkout is already running (pid {pid}); stop it: kill {pid}") from None
+
+
+def raise_file_limit() -> None:
+    """Let this process and its children open 1024 files, or as many as are allowed. Raises LocalError below 128."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = ENOUGH_FILES if hard == resource.RLIM_INFINITY else min(ENOUGH_FILES, hard)
+    if wanted < LEAST_FILES:
+        raise LocalError(
+            f"a process may open {wanted} files, {LEAST_FILES} are needed; raise the limit: ulimit -n 1024"
+        )
+    if 0 <= soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _own_folder(folder: Path) -> Path:
@@ -84,8 +105,8 @@ def main() -> int:
         with only_one(state):
             for name in ("postgres", "rabbitmq", "aspire"):
                 shutil.rmtree(state / name, ignore_errors=True)
-    except LocalError as fault:
-        print(fault, file=sys.stderr)  # noqa: T201
+    except (LocalError, OSError) as fault:
+        print(explain(fault) if isinstance(fault, OSError) else fault, file=sys.stderr)  # noqa: T201
         return 1
     return 0
 

@@ -224,7 +224,7 @@ class ReconnectingConnection:
         self._io: _InterruptibleIO | None = None
         self._connection: Connection | None = None
         self._declared_on: Channel | None = None
-        self._declaring = False
+        self._undeclared: set[str] = set()  # the queues that the broker has been asked to declare
         self._own_close = False
         self._open_timer: object | None = None
         self._set_up_timer: object | None = None
@@ -296,8 +296,8 @@ class ReconnectingConnection:
     def declare_again(self) -> None:
         """Declare the queues without a new connection: creates those that someone deleted, and updates `depths`."""
         channel = self._declared_on
-        if self._is_up and not self._declaring and channel is not None and channel.is_open:
-            self._declare(channel, self._queues)
+        if self._is_up and not self._undeclared and channel is not None and channel.is_open:
+            self._declare(channel)
 
     @property
     def _is_up(self) -> bool:
@@ -321,25 +321,20 @@ class ReconnectingConnection:
     def _channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._channel_closed)
         self._declared_on = channel
-        self._declare(channel, self._queues)
+        self._declare(channel)
 
-    def _declare(self, channel: Channel, queues: Sequence[Queue]) -> None:
-        """Declare the queues in order; after a mismatch the broker closes the channel instead."""
-        self._declaring = bool(queues)
-        if not queues:
-            self._declared(channel)
-            return
-        first, *rest = queues
+    def _declare(self, channel: Channel) -> None:
+        """Declare the queues, which pika does one by one; after a mismatch the broker closes the channel instead."""
+        self._undeclared = {queue.name for queue in self._queues}
+        for queue in self._queues:
+            declared = partial(self._queue_declared, channel)
+            channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments), callback=declared)
 
-        def declared(frame: Method) -> None:
-            # Replaced, not changed: other threads read it.
-            self.depths = {**self.depths, first.name: frame.method.message_count}
-            self._declare(channel, rest)
-
-        channel.queue_declare(first.name, durable=True, arguments=dict(first.arguments), callback=declared)
-
-    def _declared(self, channel: Channel) -> None:
-        if self._is_up:
+    def _queue_declared(self, channel: Channel, frame: Method) -> None:
+        queue, ready = frame.method.queue, frame.method.message_count
+        self.depths = {**self.depths, queue: ready}  # replaced, not changed: other threads read it
+        self._undeclared.discard(queue)
+        if self._undeclared or self._is_up:
             return
         now = time.monotonic()
         outage_s, self._since = now - self._since, now
@@ -379,8 +374,8 @@ class ReconnectingConnection:
     def _down(self, error: MessagingError) -> None:
         """Notify the subclass once, and log when the reason changes: not one line per attempt in a long outage."""
         before, self.last_error = self.last_error, error
-        self.ready = self.blocked = self._declaring = False
-        self._declared_on = None
+        self.ready = self.blocked = False
+        self._undeclared, self._declared_on = set(), None
         self.depths = {}
         if before is None:
             now = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from common.core.address import basic, join_host_port, split_credentials
 from common.core.env import Env, SettingsError
@@ -143,7 +144,8 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
 
 def collector(env: Env) -> Collector:
     """Read the collector's settings; raises SettingsError for a protocol that the SDK for Python lacks."""
-    protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", tuple(PROTOCOLS))
+    default = default_protocol(env.values.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip())
+    protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", default, tuple(PROTOCOLS))
     for signal in SIGNALS:
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
     return Collector(
@@ -151,6 +153,16 @@ def collector(env: Env) -> Collector:
         port=env.port("TRACING_COLLECTOR_PORT", STANDARD_PORTS[protocol]),
         protocol=protocol,
     )
+
+
+def default_protocol(endpoint: str) -> str:
+    """Return the protocol for an endpoint without OTEL_EXPORTER_OTLP_PROTOCOL: gRPC, unless only HTTP can be meant.
+
+    Only OTLP over HTTP has a path, and its standard port accepts nothing else.
+    """
+    url = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    http = url.path.strip("/") or f":{STANDARD_PORTS['http/protobuf']}" == url.netloc[-5:]
+    return "http/protobuf" if http else "grpc"
 
 
 def log_settings(env: Env) -> LogSettings:

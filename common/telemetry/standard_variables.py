@@ -66,12 +66,16 @@ def check_standard_variables(values: Mapping[str, str]) -> None:
 def remove_unset(environ: MutableMapping[str, str]) -> None:
     """Remove standard variables that are set to nothing, and compression `none`, which the gRPC exporters reject.
 
-    By the specification both mean the default; some parts of the SDK raise instead.
+    By the specification both mean the default; some parts of the SDK raise instead. Also remove the variables of the
+    HTTP library that would take precedence over a certificate that is set for OTLP.
     """
     for name in [name for name in environ if name.startswith("OTEL_")]:
         value = environ[name].strip().lower()
         if not value or (name.endswith("_COMPRESSION") and value == "none"):
             del environ[name]
+    if any(environ.get(f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE") for signal in SIGNALS):
+        for bundle in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            environ.pop(bundle, None)
 
 
 def move_credentials(environ: MutableMapping[str, str]) -> None:

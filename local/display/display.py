@@ -48,7 +48,14 @@ class TerminalDisplay:
     def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
         """Draw the rates of services and hops."""
         with Live(console=self._console, auto_refresh=False) as live:
-            yield lambda: live.update(tables.arrivals(arrivals, self._progress), refresh=True)
+
+            def refresh() -> None:
+                if self._plan.collector:
+                    live.update(tables.sending(self._plan, self._progress, arrivals.running_s), refresh=True)
+                else:
+                    live.update(tables.arrivals(arrivals, self._progress), refresh=True)
+
+            yield refresh
 
 
 class PlainDisplay:
@@ -78,11 +85,13 @@ class PlainDisplay:
     def arriving(self, arrivals: Arrivals) -> Iterator[Refresh]:
         """Print what has failed, and a line with the rates if five seconds have passed."""
         print_next = time.monotonic() + PLAIN_EVERY_S
+        if self._plan.collector:
+            self._console.print(tables.destination(self._plan), soft_wrap=True)
 
         def refresh() -> None:
             nonlocal print_next
             self._print_outcomes()
-            if time.monotonic() >= print_next:
+            if time.monotonic() >= print_next and not self._plan.collector:
                 print_next += PLAIN_EVERY_S
                 self._console.print(tables.plain_line(arrivals.summary, arrivals.running_s), soft_wrap=True)
 

@@ -95,7 +95,7 @@ class Arrivals:
         if time.monotonic() < self._ask_next:
             return False
         self._ask_next = time.monotonic() + ASK_EVERY_S
-        self.summary = fetch(self._page) or self.summary
+        self.summary = (fetch(self._page) if self._page else None) or self.summary
         if self.summary.cells and self.first_after_s is None:
             self.first_after_s = self.running_s
         return True

@@ -38,6 +38,19 @@ def arrivals(seen: Arrivals, progress: Mapping[str, Progress]) -> RenderableType
     return _indented("", _services(seen.summary), "", _hops(seen.summary), "", *failed, footer)
 
 
+def sending(plan: Plan, progress: Mapping[str, Progress], running_s: float) -> RenderableType:
+    """Return where the signals go if not to the gateway, failures, and the time."""
+    failed = [Text(each.failure, "red") for each in progress.values() if each.failure]
+    minutes, seconds = divmod(int(running_s), 60)
+    time = Text(f"{minutes}:{seconds:02} · Ctrl-C stops everything", "dim")
+    return _indented("", Text(destination(plan)), "", *failed, time)
+
+
+def destination(plan: Plan) -> str:
+    """Return the sentence that says where the signals go if not to the gateway."""
+    return f"sending traces, metrics, and logs to {plan.collector}; look there for what arrives"
+
+
 def plain_line(summary: Summary, running_s: float) -> str:
     """Return all that in one line without colours, for a log."""
     rates = "  ".join(f"{rate(summary.rate(signal))} {unit}" for signal, unit in UNITS.items())

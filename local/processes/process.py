@@ -15,7 +15,7 @@ import psutil
 
 from local.errors import LocalError
 from local.processes.record import ProcessRecord, kill, process_tree
-from local.state import CHECKOUT
+from local.state import CHECKOUT, short
 
 GRACE_S = 5.0
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -77,6 +77,8 @@ class Process:
                     extra_groups=[] if self._user else None,
                 )
         except OSError as fault:
+            if fault.filename == str(self.log):
+                raise
             raise LocalError(f"{self.name} cannot be started: {fault.strerror} ({self._arguments[0]})") from fault
         self._record.write(self._child.pid)
 
@@ -163,8 +165,3 @@ def _pdeathsig_prefix(stop_signal: signal.Signals) -> list[str]:
     # BusyBox has a setpriv without this option.
     works = subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0  # noqa: S603
     return prefix if works else []
-
-
-def short(path: Path) -> Path:
-    """Return `path` as seen from the checkout, or as it is if it lies elsewhere."""
-    return path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path

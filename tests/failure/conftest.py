@@ -47,7 +47,7 @@ def measured(request: pytest.FixtureRequest) -> Measured:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was measured, one line each: the source of the figures in docs/reliability.md."""
+    """Print what was measured, one line each: the source of the figures in docs/appendix/failure-tests.md."""
     figures = config.stash.get(_FIGURES, [])
     if figures:
         terminalreporter.section(f"measured (Python {sys.version.split()[0]}, {os.cpu_count()} cores)")

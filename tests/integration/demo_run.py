@@ -11,8 +11,8 @@ from local.ports import DEFAULTS, free_port
 from tests.integration.running import eventually
 
 # Starting everything takes 10 s on an idle machine and several times that on a busy one.
-STARTED_S = 90.0
-STOPPED_S = 30.0
+STARTED_S = 180.0
+STOPPED_S = 60.0
 
 
 class DemoRun:

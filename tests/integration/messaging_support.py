@@ -1,5 +1,7 @@
 """What the messaging tests share: publishers and consumers on queues of their own, and ways to look at them."""
 
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -36,7 +38,7 @@ REGISTERED_S = 2.5
 Part = TypeVar("Part", Publisher, Consumer)
 
 
-def until(look: Callable[[], object], timeout_s: float = 15.0) -> None:
+def until(look: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Return when `look` is true; fail the test after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while not look():
@@ -69,6 +71,18 @@ def confirming(connection: pika.BlockingConnection) -> BlockingChannel:
 def wait_registered(declared_at: float) -> None:
     """Return once the broker has noted a queue that was declared at that moment of the monotonic clock."""
     until(lambda: time.monotonic() > declared_at + REGISTERED_S)
+
+
+@contextmanager
+def stopped(rabbitmq: RabbitMQ) -> Iterator[None]:
+    """Let the broker hang: connections stand, but nobody answers."""
+    pid = rabbitmq.process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 class Rig:
@@ -201,12 +215,12 @@ class Gate:
 
     def __call__(self, _message: Message) -> None:
         """Wait for it, at most 20 seconds."""
-        self.open.wait(20)
+        self.open.wait(60)
 
 
 def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> None:
     """Run rabbitmqctl against this broker."""
     program = rabbitmq_binary().with_name("rabbitmqctl")
     subprocess.run(  # noqa: S603 - our own arguments
-        [program, *arguments], env=rabbitmq.environ, check=True, capture_output=True, timeout=60
+        [program, *arguments], env=rabbitmq.environ, check=True, capture_output=True, timeout=300
     )

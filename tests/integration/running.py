@@ -12,9 +12,10 @@ import pytest
 from local.ports import LOOPBACK
 from local.processes.process import Process
 
-DEADLINE_S = 30.0
-# A service has five seconds to drain and flush; the rest is for a busy machine.
-STOP_S = 10.0
+DEADLINE_S = 60.0
+# A service has five seconds to drain and flush; the rest is for a busy machine. What is not bounded takes longer still:
+# exporters, for example, retry for a minute.
+STOP_S = 30.0
 
 Found = TypeVar("Found")
 
@@ -53,7 +54,7 @@ class Gateway:
     def get(self, path: str, **query: object) -> Any:
         """Return the JSON that GET /api/`path` answers."""
         asked = f"?{urlencode(query)}" if query else ""
-        with urllib.request.urlopen(f"{self.page}/api/{path}{asked}", timeout=5) as answer:  # noqa: S310 - our own gateway
+        with urllib.request.urlopen(f"{self.page}/api/{path}{asked}", timeout=60) as answer:  # noqa: S310 - our own gateway
             return json.load(answer)
 
     def poll(self, look: Callable[["Gateway"], Found], deadline: float = DEADLINE_S) -> Found:

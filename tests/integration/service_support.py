@@ -48,7 +48,7 @@ def ask(
     *,
     body: str | bytes | None = None,
     headers: Mapping[str, str] | None = None,
-    timeout_s: float = 15.0,
+    timeout_s: float = 60.0,
 ) -> Answer:
     """Make one request on a connection of its own; raises OSError when there is no answer."""
     connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=timeout_s)

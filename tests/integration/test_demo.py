@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,7 @@ import pytest
 from local.ports import LOOPBACK
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
-from tests.integration.demo_run import DemoRun
-
-STOPPED_S = 10.0
+from tests.integration.demo_run import STOPPED_S, DemoRun
 
 
 @pytest.fixture
@@ -34,14 +31,13 @@ def demo(folder: Path) -> Iterator[DemoRun]:
     run.close()
 
 
-@pytest.mark.timeout(300)
 def test_a_bounded_run_succeeds_when_every_signal_and_hop_was_seen(
     folder: Path, postgres: Postgres, rabbitmq: RabbitMQ
 ) -> None:
     """Twelve cells and four hops, on the servers that the environment names; then nothing is left."""
     run = DemoRun(
         folder,
-        DEMO_SECONDS="40",
+        DEMO_SECONDS="60",
         MYTHICAL_DATABASE_HOST=postgres.host,
         MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
         MYTHICAL_QUEUE_HOST=rabbitmq.host,
@@ -59,19 +55,16 @@ def test_a_bounded_run_succeeds_when_every_signal_and_hop_was_seen(
     assert run.left() == []
 
 
-@pytest.mark.timeout(300)
 def test_a_crashed_run_does_not_hinder_the_next_and_ctrl_c_ends_it(demo: DemoRun) -> None:
-    """After SIGKILL of the supervisor the same ports and data serve again; SIGINT then ends all, within ten seconds."""
+    """After SIGKILL of the supervisor the same ports and data serve again; SIGINT then ends all."""
     crashed = demo.start()
     demo.wait_started()
     crashed.kill()
     crashed.wait()
     process = demo.start()
     demo.wait_started()
-    begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(STOPPED_S) == 0, demo.said()
-    assert time.monotonic() - begun < STOPPED_S
     assert "Traceback" not in demo.said()
     assert demo.left() == []
 
@@ -132,7 +125,6 @@ def test_a_service_that_dies_is_reported_at_once_with_its_log(
     assert run.left() == []
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("closed", [False, True])
 def test_everything_is_stopped_whatever_becomes_of_the_output(
     folder: Path, postgres: Postgres, rabbitmq: RabbitMQ, *, closed: bool

@@ -21,7 +21,7 @@ def asked(ports: dict[str, int], *words: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -75,12 +75,12 @@ def test_what_cannot_be_used_is_one_line_and_status_2() -> None:
     """A port that is none; a word that is none is the business of argparse."""
     told = os.environ | {"DEMO_PAGE_PORT": "many"}
     done = subprocess.run(
-        [sys.executable, "-m", "doctor", "local"], env=told, capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-m", "doctor", "local"], env=told, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "doctor: DEMO_PAGE_PORT='many' is not a whole number; use one from 1 to 65535\n"
     done = subprocess.run(
-        [sys.executable, "-m", "doctor", "elsewhere"], capture_output=True, text=True, check=False, timeout=30
+        [sys.executable, "-m", "doctor", "elsewhere"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 2
     assert "elsewhere" in done.stderr

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from local.ports import LOOPBACK, free_port
 from local.state import CHECKOUT
 from tests.integration.conftest import eventually
@@ -29,13 +27,13 @@ class Page:
 
     def ask(self, path: str) -> Any:
         """Give the JSON at `path`."""
-        with urllib.request.urlopen(self._address + path, timeout=5) as answer:  # noqa: S310 - our own page
+        with urllib.request.urlopen(self._address + path, timeout=60) as answer:  # noqa: S310 - our own page
             return json.load(answer)
 
     def press(self, path: str, **form: int) -> None:
         """Send what a button of the page sends."""
         data = urllib.parse.urlencode(form).encode()
-        urllib.request.urlopen(self._address + path, data, timeout=5).close()  # noqa: S310 - our own page
+        urllib.request.urlopen(self._address + path, data, timeout=60).close()  # noqa: S310 - our own page
 
     def wait_for(self, users: int) -> None:
         """Return once there are so many users."""
@@ -63,7 +61,7 @@ def page(folder: Path, **settings: str) -> Iterator[Page]:
         try:
             yield Page(f"http://{LOOPBACK}:{port}")
             load.send_signal(signal.SIGTERM)
-            load.wait(15)
+            load.wait(60)
         finally:
             load.kill()
             load.wait()
@@ -80,7 +78,6 @@ def test_users_are_changed_and_stopped_on_the_page(tmp_path: Path) -> None:
         load.wait_for(0)
 
 
-@pytest.mark.timeout(120)
 def test_a_load_that_is_started_again_is_a_run_of_its_own(tmp_path: Path, gateway: Gateway) -> None:
     """Its spans, requests and users are told under a name of its own, and the first run has no users any more.
 

@@ -46,7 +46,7 @@ def test_the_consumer_span_is_a_child_of_the_producers_in_the_same_trace(rig: Ri
     publisher, recorder = rig.publisher(), Recorder()
     rig.consumer(recorder)
     with rig.tracer.start_as_current_span("caller"):
-        publisher.publish("GET /unicorn", message_id="m1").result(10)
+        publisher.publish("GET /unicorn", message_id="m1").result(60)
     until(lambda: rig.spans("process_message"))
     (producer,), (consumer,) = rig.spans("publish_to_queue"), rig.spans("process_message")
     assert producer.context is not None
@@ -64,7 +64,7 @@ def test_a_message_is_acknowledged_after_the_work_and_not_before(rig: Rig) -> No
     first = Recorder(gate)
     publisher = rig.publisher()
     consumer = rig.consumer(first)
-    publisher.publish("work", message_id="m1").result(10)
+    publisher.publish("work", message_id="m1").result(60)
     until(lambda: first.messages)
     assert consumer.close(0.2) == 1
     second = Recorder()
@@ -76,9 +76,9 @@ def test_a_message_is_acknowledged_after_the_work_and_not_before(rig: Rig) -> No
 
 def test_close_finishes_the_work_in_hand_and_takes_no_more(rig: Rig) -> None:
     """What was taken is done and acknowledged; the rest stays in the queue for others: nothing twice, nothing lost."""
-    publisher, recorder = rig.publisher(), Recorder(lambda _message: time.sleep(0.05))
+    publisher, recorder = rig.publisher(), Recorder(lambda _message: time.sleep(0.2))  # five seconds in all
     for future in [publisher.publish(str(n), message_id=str(n)) for n in range(100)]:
-        future.result(10)
+        future.result(60)
     consumer = rig.consumer(recorder, concurrency=4)
     until(lambda: len(recorder.messages) >= 10)
     assert consumer.close(10) == 0
@@ -97,7 +97,7 @@ def test_messages_are_worked_on_side_by_side_and_no_more_are_taken_than_prefetch
     busy = Recorder(gate)
     publisher = rig.publisher()
     for future in [publisher.publish(str(n)) for n in range(20)]:
-        future.result(10)
+        future.result(60)
     rig.consumer(busy, concurrency=4, prefetch=6)
     until(lambda: len(busy.messages) == 4)
     until(lambda: ready_messages(rig, rig.queue) == 14)
@@ -117,7 +117,7 @@ def test_a_failure_is_tried_again_after_the_delay_and_then_dead_lettered(rig: Ri
     recorder = Recorder(fail)
     publisher = rig.publisher()
     consumer = rig.consumer(recorder, attempts=3, retry_delay_s=0.5)
-    publisher.publish("bad", message_id="m1").result(10)
+    publisher.publish("bad", message_id="m1").result(60)
     until(lambda: consumer.depths.get(f"{rig.queue}.dead") == 1)
     assert [message.attempt for message in recorder.messages] == [1, 2, 3]
     assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
@@ -142,7 +142,7 @@ def test_a_failure_that_passes_is_forgotten(rig: Rig) -> None:
 
     recorder = Recorder(fail_once)
     consumer = rig.consumer(recorder)
-    rig.publisher().publish("soon good").result(10)
+    rig.publisher().publish("soon good").result(60)
     until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
     assert consumer.close(10) == 0
     assert rig.dead() == []
@@ -223,7 +223,7 @@ def test_foreign_messages_are_handled_and_can_be_retried_and_given_up(
 
 def test_a_message_that_kills_its_consumers_ends_in_the_dead_letter_queue(rig: Rig) -> None:
     """Never acknowledged, delivered again and again: counted in its copies, dead-lettered, and not lost."""
-    rig.publisher().publish("killer", message_id="m1").result(10)
+    rig.publisher().publish("killer", message_id="m1").result(60)
     gate, seen = Gate(), []
     for _ in range(3):
         dying = Recorder(gate)
@@ -244,7 +244,7 @@ def test_a_message_that_kills_its_consumers_ends_in_the_dead_letter_queue(rig: R
 
 def test_a_redelivered_message_is_handled_uncounted_while_copies_cannot_be_sent(rig: Rig) -> None:
     """The queue has to drain while the broker's alarm blocks publishers; otherwise the alarm would never end."""
-    rig.publisher().publish("drained", message_id="m1").result(10)
+    rig.publisher().publish("drained", message_id="m1").result(60)
     gate = Gate()
     first = Recorder(gate)
     consumer = rig.consumer(first)
@@ -265,7 +265,7 @@ def test_a_deleted_queue_is_declared_again_and_consumed(rig: Rig) -> None:
         channel.queue_delete(rig.queue)
     until(lambda: not consumer.ready)
     until(lambda: consumer.ready)
-    rig.publisher().publish("after").result(10)
+    rig.publisher().publish("after").result(60)
     until(lambda: recorder.texts == ["after"])
 
 
@@ -280,7 +280,7 @@ def test_a_deleted_retry_queue_loses_nothing(rig: Rig) -> None:
     rig.consumer(recorder, depth_interval_s=60)  # asking for the depth declares it as well
     with rig.channel() as channel:
         channel.queue_delete(retry_name(rig.queue))
-    rig.publisher().publish("bad").result(10)
+    rig.publisher().publish("bad").result(60)
     until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
 
 
@@ -293,7 +293,7 @@ def test_a_retry_queue_with_another_delay_is_named_in_one_line(rig: Rig) -> None
     with pytest.raises(QueueMismatch, match=rf"queue '{rig.queue}\.retry' .*x-message-ttl.*1000.*2000.*delete_queue"):
         wait_ready(second, 10)
     assert not second.ready
-    rig.publisher().publish("flows").result(10)
+    rig.publisher().publish("flows").result(60)
     until(lambda: recorder.texts == ["flows"])
 
 
@@ -304,7 +304,7 @@ def test_depths_are_reported_for_each_queue(rig: Rig) -> None:
     consumer = rig.consumer(recorder, concurrency=1, prefetch=1)
     publisher = rig.publisher()
     for future in [publisher.publish(str(n)) for n in range(6)]:
-        future.result(10)
+        future.result(60)
     until(lambda: consumer.depths.get(rig.queue) == 5 and len(consumer.depths) == 3)
     found = {point.attributes["queue"]: point.value for point in rig.points("mythical_queue_messages")}
     assert found == {rig.queue: 5, f"{rig.queue}.retry": 0, f"{rig.queue}.dead": 0}
@@ -321,7 +321,7 @@ def test_an_alarm_does_not_stop_the_consumer(rig: Rig) -> None:
     recorder = Recorder(fail)
     publisher = rig.publisher()
     for future in [publisher.publish("bad"), *(publisher.publish(str(n)) for n in range(50))]:
-        future.result(10)
+        future.result(60)
     rabbitmqctl(rig.rabbitmq, "set_vm_memory_high_watermark", "0")
     try:
         consumer = rig.consumer(recorder, retry_delay_s=0.1, attempts=2)

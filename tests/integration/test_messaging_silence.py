@@ -120,7 +120,7 @@ def test_a_publisher_that_gets_no_answer_reconnects(
     broker = between(answer)
     with caplog.at_level(logging.INFO, "common.messaging"):
         publisher = rig.publisher(broker=replace(rig.broker, port=broker.port), wait=False)
-        publisher.publish("GET /unicorn").result(15)
+        publisher.publish("GET /unicorn").result(60)
     assert broker.kept_back == 1
     reasons = [record.fields["reason"] for record in caplog.records if record.msg == "broker unavailable"]  # type: ignore[attr-defined]
     assert [f"no answer about '{rig.queue}' within 0.5 s" in reason for reason in reasons] == [True]
@@ -128,7 +128,7 @@ def test_a_publisher_that_gets_no_answer_reconnects(
 
 def test_a_consumer_that_gets_no_answer_reconnects(rig: Rig, between: Between) -> None:
     """What waits in the queue is handled after all."""
-    rig.publisher().publish("GET /unicorn", message_id="kept").result(15)
+    rig.publisher().publish("GET /unicorn", message_id="kept").result(60)
     broker = between(CONSUME_OK)
     rig.broker = replace(rig.broker, port=broker.port)
     recorder = Recorder()

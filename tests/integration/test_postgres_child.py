@@ -12,6 +12,7 @@ import pytest
 from local.errors import LocalError
 from local.ports import answers
 from local.servers.postgres import Postgres
+from tests.integration.running import STOP_S
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_stopped_server_starts_again_with_its_data(folder: Path) -> None:
     """Stop is in good order: exit code 0, nothing listening, nothing lost."""
     server = Postgres(folder).start()
     put(server, "before the stop")
-    server.stop()
+    server.stop(STOP_S)
     assert server.process.exit_code == 0
     assert not answers(server.port)
     with server:
@@ -63,7 +64,7 @@ def test_a_server_whose_postmaster_alone_was_killed_starts_again(folder: Path) -
     put(server, "kept")
     assert server.process.pid is not None
     os.kill(server.process.pid, signal.SIGKILL)
-    server.process.wait(5)
+    server.process.wait(60)
     with server:
         assert rows(server) == ["kept"]
 
@@ -75,7 +76,7 @@ def test_the_orphan_of_a_crashed_run_is_replaced(folder: Path) -> None:
     pid = lost.process.pid
     assert pid is not None
     with Postgres(folder) as server:
-        assert lost.process.wait(5)
+        assert lost.process.wait(60)
         assert not psutil.pid_exists(pid)
         assert rows(server) == ["from the crashed run"]
 

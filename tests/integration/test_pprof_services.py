@@ -14,7 +14,7 @@ from tests.unit.telemetry.pprof_reader import ReadProfile
 
 NAMES = ("server", "requester", "recorder")
 # Two intervals of pushing and some for a busy machine: a service with work shows up in one of them.
-SEEN_S = 30.0
+SEEN_S = 60.0
 REQUESTS = 20
 
 
@@ -86,7 +86,7 @@ def test_each_service_answers_with_a_cpu_profile(suite: Suite, name: str) -> Non
     assert answer.status == 200
     profile = ReadProfile(answer.body)
     assert profile.types == [("samples", "count"), ("cpu", "nanoseconds"), ("wall", "nanoseconds")]
-    assert profile.message.duration_nanos / 1e9 == pytest.approx(0.5, abs=0.3)
+    assert 0.5e9 <= profile.message.duration_nanos < 10e9
     assert profile.total("wall") > 0
 
 

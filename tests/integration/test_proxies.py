@@ -54,7 +54,6 @@ def proxy() -> Iterator[Proxy]:
     made.close()
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_signal_goes_through_the_proxy(

@@ -13,6 +13,7 @@ from local.errors import LocalError
 from local.ports import answers
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import wait_registered
+from tests.integration.running import STOP_S
 
 QUEUE = "kept"
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
@@ -54,7 +55,7 @@ def test_a_stopped_broker_leaves_no_process_and_keeps_its_messages(folder: Path)
     broker = RabbitMQ(folder).start()
     put(broker, b"before the stop")
     assert of_folder(folder)
-    broker.stop()
+    broker.stop(STOP_S)
     assert broker.process.exit_code == 0
     assert not answers(broker.port)
     assert of_folder(folder) == []
@@ -81,7 +82,7 @@ def test_the_orphan_of_a_crashed_run_is_replaced(folder: Path) -> None:
     put(lost, b"from the crashed run")
     assert lost.process.pid is not None
     with RabbitMQ(folder) as broker:
-        assert lost.process.wait(5)
+        assert lost.process.wait(60)
         lost.stop()
         assert take(broker) == b"from the crashed run"
         mappers = [command for command in of_folder(folder) if "epmd" in command and "beam" not in command]
@@ -93,7 +94,7 @@ def test_a_broker_killed_from_outside_starts_again(folder: Path) -> None:
     broker = RabbitMQ(folder).start()
     assert broker.process.pid is not None
     os.kill(broker.process.pid, signal.SIGKILL)
-    assert broker.process.wait(5)
+    assert broker.process.wait(60)
     with broker:
         assert broker.is_ready()
 
@@ -111,7 +112,7 @@ def test_a_broker_that_cannot_start_says_why(folder: Path) -> None:
     broker = RabbitMQ(folder)
     with pytest.raises(LocalError, match="rabbitmq ended immediately") as caught:
         broker.start()
-    broker.stop()
+    broker.stop(STOP_S)
     assert "\n" not in str(caught.value)
     assert "fail" in caught.value.detail
 

@@ -24,8 +24,9 @@ from workshop import scenario
 from workshop.fault_client import FaultClient
 from workshop.runner import Runner
 
-# What a symptom may take to come, and to go: a profile is pushed each ten seconds and has to be out of sight again.
-COMES_S, GOES_S = 45.0, 60.0
+# What a symptom may take to come, and to go: a profile is pushed each ten seconds and has to be out of sight again. The
+# rest is for a busy machine.
+COMES_S, GOES_S = 120.0, 120.0
 WINDOW_S = 4.0
 
 # Even load, and no fault of the original's: what is seen then is the scenario's.

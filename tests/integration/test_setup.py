@@ -10,7 +10,6 @@ import pytest
 from local.state import CHECKOUT
 
 
-@pytest.mark.timeout(180)
 def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_path: Path) -> None:
     """Ctrl-C leaves a Python without pip: the next set-up must not take that for an environment."""
     checkout = tmp_path / "checkout"

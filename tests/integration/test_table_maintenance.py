@@ -24,7 +24,7 @@ from services.server.config import DAY_MS, Database
 from services.server.sql_telemetry import StatementTracer
 from services.server.store import ConnectionHealth, Store, make_pool
 from services.server.table_maintenance import WIPES, TableMaintenance
-from tests.integration.conftest import Service, eventually
+from tests.integration.conftest import DEADLINE_S, Service, eventually
 from tests.integration.service_support import JSON, SILENT, ask, database_settings, fleet, own_database, run
 
 PERIOD_S = 1.0
@@ -116,19 +116,20 @@ def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres,
             run(postgres, f"INSERT INTO {beast} (name) VALUES ('from before')", database)  # noqa: S608 - a constant
         wipes = run(postgres, LAST, database)
         with Load(replicas) as load:
-            end = time.monotonic() + 30
+            end = time.monotonic() + DEADLINE_S
             while len(wipes) <= WIPE_COUNT:
-                assert time.monotonic() < end, f"no {WIPE_COUNT} wipes within 30 s: {wipes}"
+                assert time.monotonic() < end, f"no {WIPE_COUNT} wipes within {DEADLINE_S:.0f} s: {wipes}"
                 last = run(postgres, LAST, database)
                 wipes += [each for each in last if each != wipes[-1]]
-        assert set(load.statuses) <= {200, 201, 204, 503}
-        assert load.statuses[503] < load.statuses[200]
+        assert {200, 201, 204} <= set(load.statuses) <= {200, 201, 204, 503}
         for beast in MYTHICAL.names:
             assert run(postgres, f"SELECT name FROM {beast} WHERE name = 'from before'", database) == []  # noqa: S608
-        recreated = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
-    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes)]
+    wipes += run(postgres, LAST, database)
+    recreated = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
+    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes[:-1])]
     assert min(gaps) >= timedelta(seconds=PERIOD_S)
-    assert recreated in (WIPE_COUNT, WIPE_COUNT + 1)  # another one may have come while the load ended
+    # More may have come between two looks, and while the load ended.
+    assert WIPE_COUNT <= recreated <= (wipes[-1][0] - wipes[0][0]) / timedelta(seconds=PERIOD_S)
 
 
 def test_without_the_fault_nothing_is_wiped(postgres: Postgres, database: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def attack(server: Service, started: Fleet, gateway: Gateway) -> Attack:
 def send(server: Service, request: str) -> bytes:
     """Send a request as it stands and give the answer."""
     where = urlsplit(server.base_url)
-    with socket.create_connection((where.hostname or "", where.port or 80), timeout=10) as connection:
+    with socket.create_connection((where.hostname or "", where.port or 80), timeout=60) as connection:
         connection.sendall(request.encode())
         with connection.makefile("rb") as answer:
             return answer.read()

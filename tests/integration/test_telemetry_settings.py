@@ -205,7 +205,7 @@ def test_a_wrong_setting_ends_a_service_with_one_line(tmp_path: Path) -> None:
         services = [started.launch(service, **{name: value}) for service, name, value, _ in WRONG]
         for service, (_, name, value, said) in zip(services, WRONG, strict=True):
             service.ended_by_test = True
-            assert service.process.wait(30)
+            assert service.process.wait(60)
             assert service.process.exit_code == 2
             (line,) = service.process.tail().splitlines()
             assert line.startswith(f"settings: {name}={value}") or f"{name}={value!r}" in line

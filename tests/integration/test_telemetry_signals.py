@@ -50,7 +50,7 @@ class Suite:
 
     def eventually(self, what: str, look: Callable[[list[Json]], Any], **query: object) -> Any:
         """The first truthy answer of `look` to what the gateway holds."""
-        return eventually(lambda: look(self.received(what, **query)), 40, f"{what} {query}")
+        return eventually(lambda: look(self.received(what, **query)), what=f"{what} {query}")
 
 
 @pytest.fixture(scope="module", params=["fast", "stock"])

@@ -86,7 +86,7 @@ def test_a_stop_answers_what_is_in_progress_and_raises_no_false_alarm(tmp_path: 
 def test_idle_connections_hold_no_threads(tmp_path: Path) -> None:
     """Many times as many as there are threads, each of which had a request answered."""
     with running(tmp_path) as started:
-        idle = [socket.create_connection((LOOPBACK, started.port), timeout=10) for _ in range(200)]
+        idle = [socket.create_connection((LOOPBACK, started.port), timeout=60) for _ in range(200)]
         for connection in idle:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")

@@ -12,7 +12,9 @@ from tests.seams.tree import ROOT
 
 BASE = "docker-compose.yml"
 LAYERS = ("beyla", "cloud", "minimal", "otel")
-VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:?[-?])([^}]*))?\}")
+# Stands alone: its services extend those of the base.
+SOURCE = "docker-compose-source.yml"
+VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")
 
 # A service, as it is written.
 Service = dict[str, Any]
@@ -60,6 +62,13 @@ def loaded(name: str) -> dict[str, Any]:
 def services(name: str = BASE) -> dict[str, Service]:
     """Return the services that a file describes; those that it takes away are left out."""
     return {key: value for key, value in loaded(name)["services"].items() if not isinstance(value, Tagged)}
+
+
+def environment(file: str, name: str) -> dict[str, Any]:
+    """Return the environment of a service, with what it extends."""
+    service = services(file)[name]
+    inherited = environment(service["extends"]["file"], name) if "extends" in service else {}
+    return {**inherited, **service.get("environment", {})}
 
 
 def added(layer: str) -> dict[str, Service]:

@@ -1,5 +1,6 @@
 """What every container is held to, where the versions and ports come from, and that a layer only patches."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from tests.seams.compose_files import (
     BASE,
     LAYERS,
+    SOURCE,
     VARIABLE,
     Service,
     Tagged,
@@ -26,7 +28,7 @@ from tests.seams.compose_files import (
 )
 from tests.seams.tree import ROOT, committed
 
-FILES = [BASE, *(layer_file(layer) for layer in LAYERS)]
+FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 # Of which there can be several, so that they cannot have one name.
 MANY = {"load-worker"}
 OURS = {"mythical-requester", "mythical-server", "mythical-recorder"}
@@ -125,7 +127,7 @@ def test_what_is_built_here_is_built_from_pinned_versions() -> None:
 def test_every_variable_has_a_value_or_a_default_or_says_what_is_missing(name: str) -> None:
     """A name with a slip would stand for nothing."""
     for variable, kind, _ in VARIABLE.findall(text(name)):
-        assert variable in dotenv() or kind in ("-", ":-", ":?"), f"{name}: {variable}"
+        assert variable in dotenv() or kind in ("-", ":-", ":+", ":?"), f"{name}: {variable}"
 
 
 @pytest.mark.parametrize("variable", dotenv())
@@ -180,7 +182,7 @@ def test_what_a_container_gets_to_see_is_there_and_stays_as_it_is(name: str) -> 
     for volume in service(name).get("volumes", []):
         source, _, rest = str(volume).partition(":")
         if source.startswith("./"):
-            assert rest.endswith(":ro"), volume
+            assert rest.endswith(":ro,z"), f"{volume}: SELinux hides what has no label"
 
 
 def test_what_is_kept_is_in_volumes_with_a_name() -> None:
@@ -277,6 +279,14 @@ def test_the_image_holds_wheels_from_the_lock_and_runs_as_nobody_in_particular()
     assert "amd64" not in recipe
 
 
+def test_the_modes_of_the_checkout_do_not_reach_the_image() -> None:
+    """A clone with umask 077 would make an image that its own user cannot read."""
+    for stage in text("Dockerfile").split("\nFROM ")[1:]:
+        last = max(stage.rfind(f"\nCOPY {part}") for part in ("common", "services", "workshop", "tools", "loadtest"))
+        assert last < 0 or "RUN chmod -R a+rX /app && " in stage[last:], stage
+        assert "\nCOPY LICENSE" not in stage
+
+
 HAS_COMPOSE = bool(shutil.which("docker")) and os.system("docker compose version >/dev/null 2>&1") == 0  # noqa: S605, S607
 COMBINATIONS = [
     (),
@@ -286,13 +296,13 @@ COMBINATIONS = [
 CREDENTIALS = [variable for variable, kind, _ in VARIABLE.findall(text("docker-compose-cloud.yml")) if kind == ":?"]
 
 
-def config(layers: tuple[str, ...], **environ: str) -> subprocess.CompletedProcess[str]:
+def config(layers: tuple[str, ...], base: str = BASE, **environ: str) -> subprocess.CompletedProcess[str]:
     """Let compose put the files together."""
     if not HAS_COMPOSE:
         pytest.skip("docker compose is not here")
-    files = [part for name in (BASE, *map(layer_file, layers)) for part in ("-f", name)]
+    files = [part for name in (base, *map(layer_file, layers)) for part in ("-f", name)]
     return subprocess.run(  # noqa: S603
-        ["docker", "compose", *files, "config", "--quiet"],  # noqa: S607
+        ["docker", "compose", *files, "config", "--format", "json"],  # noqa: S607
         cwd=ROOT,
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", **environ},
         capture_output=True,
@@ -306,6 +316,42 @@ def test_compose_takes_the_files_together(layers: tuple[str, ...]) -> None:
     """Without an error and without a warning."""
     done = config(layers, **dict.fromkeys(CREDENTIALS, "1"))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+STACK = {"alloy", "tempo", "loki", "mimir", "pyroscope", "grafana"}
+
+
+def test_the_source_has_every_part_but_the_stack() -> None:
+    """Each service is the one of the base, and only what a sender needs is changed: no fact is written twice."""
+    assert set(services(SOURCE)) == set(services()) - STACK
+    for name, it in services(SOURCE).items():
+        assert it["extends"] == {"file": BASE, "service": name}
+        assert set(it) <= {"extends", "environment", "depends_on", "extra_hosts", "volumes"}
+    assert set(loaded(SOURCE)["volumes"]) == {"database", "queue"}
+
+
+def test_nothing_of_the_source_points_to_the_stack() -> None:
+    """Compose merges what is extended; no address and no dependency is left of what isn't there."""
+    done = config((), SOURCE, OTEL_EXPORTER_OTLP_ENDPOINT="https://collector.example:4318")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, it in json.loads(done.stdout)["services"].items():
+        assert not STACK & set(it.get("depends_on", {})), name
+        if name not in {"mythical-database", "mythical-queue"}:  # whose users have names of the stack
+            values = [str(value) for key, value in it["environment"].items() if key.lower() != "no_proxy"]
+            assert not STACK & {word for value in values for word in re.split(r"[/:@]", value)}, name
+
+
+def test_the_source_asks_for_its_endpoint_and_mounts_the_files_of_tls() -> None:
+    """One line where the endpoint is missing; a certificate of this machine is read at one path in each container."""
+    missing = config((), SOURCE)
+    assert missing.returncode != 0
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT is missing a value: has to be the URL to send to" in missing.stderr
+    done = config((), SOURCE, OTEL_EXPORTER_OTLP_ENDPOINT="https://c:4318", OTEL_EXPORTER_OTLP_CERTIFICATE="my/ca.pem")
+    for name in (*OURS, "load", "load-worker"):
+        it = json.loads(done.stdout)["services"][name]
+        sources = {volume["target"]: volume["source"] for volume in it["volumes"]}
+        assert sources[it["environment"]["OTEL_EXPORTER_OTLP_CERTIFICATE"]] == str(ROOT / "my/ca.pem")
+        assert not it["environment"]["OTEL_EXPORTER_OTLP_CLIENT_KEY"]
 
 
 @pytest.mark.parametrize("variable", ["SERVER_PORT", "TEMPO_IMAGE", "MYTHICAL_DATABASE_PASSWORD"])

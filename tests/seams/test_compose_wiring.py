@@ -6,11 +6,12 @@ import re
 import pytest
 import yaml
 
-from tests.seams.compose_files import BASE, LAYERS, dotenv, everything, layer_file, services, text
+from common.telemetry.settings import STANDARD_PORTS
+from tests.seams.compose_files import BASE, LAYERS, SOURCE, dotenv, environment, everything, layer_file, services, text
 from tests.seams.tree import ROOT, rows, sections, words
 
 OURS = ("requester", "server", "recorder")
-FILES = [BASE, *(layer_file(layer) for layer in LAYERS)]
+FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 ALLOY = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "alloy").glob("*.alloy"))}
 READ_BY_ALLOY = {name for content in ALLOY.values() for name in re.findall(r'sys\.env\("(\w+)"\)', content)}
 ENDPOINTS = json.loads(text("alloy/endpoints.json"))
@@ -25,8 +26,38 @@ def readable(service: str) -> set[str]:
         readers = re.search(r"^Read by: (.+)$", section, re.MULTILINE)
         standard = title.startswith("Standard variables")
         if standard or (readers and service in readers[1].split(", ")):
-            names |= {words(row["Variable"])[0] for row in rows(section)}
+            names |= {name for row in rows(section) for name in words(row["Variable"])}
     return names
+
+
+SETTINGS = dict(sections(text("docs/reference/settings.md")))
+OF_THE_LOAD = {words(row["Variable"])[0] for row in rows(SETTINGS["The load"])}
+LOADING = ("load", "load-worker")
+
+
+def forwarded(file: str, name: str) -> set[str]:
+    """Return the variables that reach a container from the shell or .env."""
+    return {
+        variable
+        for variable, value in environment(file, name).items()
+        if value is None or f"${{{variable}" in str(value)
+    }
+
+
+@pytest.mark.parametrize("file", [BASE, SOURCE])
+def test_every_setting_is_forwarded_or_listed_as_an_exception(file: str) -> None:
+    """A variable that does not reach its container would be set and do nothing, without a word."""
+    listed = {
+        name
+        for row in rows(SETTINGS["With Docker Compose"])
+        if file == BASE or f"`{SOURCE}`" not in row["With Compose"]
+        for name in words(row["Variable"])
+    }
+    missed = set[str]().union(
+        *(readable(service) - forwarded(file, f"mythical-{service}") for service in OURS),
+        OF_THE_LOAD.difference(*(forwarded(file, name) for name in LOADING)),
+    )
+    assert missed == listed
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -119,15 +150,11 @@ def test_every_back_end_is_measured() -> None:
     assert set(services()) - ours == measured & set(services())
 
 
-LOADING = ("load", "load-worker")
-
-
 @pytest.mark.parametrize("name", LOADING)
 def test_the_load_is_told_only_what_it_reads(name: str) -> None:
     """By the table of its settings, and the two that it shares with the services."""
-    known = {words(row["Variable"])[0] for row in rows(dict(sections(text("docs/reference/settings.md")))["The load"])}
     told = services()[name]["environment"]
-    assert set(told) <= known | DIRECT | {"ENDPOINT_TYPE", "OTEL_RESOURCE_ATTRIBUTES"}
+    assert set(told) <= OF_THE_LOAD | DIRECT | {"ENDPOINT_TYPE", "OTEL_RESOURCE_ATTRIBUTES"}
     assert told["LOAD_COLLECTOR"] == "http://alloy:4318"
     assert told["LOAD_HOST"] == f"http://mythical-server:{services()['mythical-server']['environment']['HTTP_PORT']}"
 
@@ -144,7 +171,9 @@ def test_senders_and_alloy_mean_the_same_ports() -> None:
     """OTLP, log lines and profiles."""
     for service in OURS:
         told = services()[f"mythical-{service}"]["environment"]
-        assert f'"0.0.0.0:{told["TRACING_COLLECTOR_PORT"]}"' in ALLOY["otlp.alloy"]
+        assert told["TRACING_COLLECTOR_HOST"] == "alloy"
+        assert "TRACING_COLLECTOR_PORT" not in told
+        assert all(f'"0.0.0.0:{port}"' in ALLOY["otlp.alloy"] for port in STANDARD_PORTS.values())
         assert told["LOGS_TARGET"] == "http://alloy:3100/loki/api/v1/push"
         assert '"ALLOY_LOKI_PORT"), "3100"' in ALLOY["logs.alloy"]
         assert f'"ALLOY_PYROSCOPE_PORT"), "{told["PROFILE_COLLECTOR_PORT"]}"' in ALLOY["profiles.alloy"]
@@ -183,7 +212,7 @@ def test_inner_names_are_reached_without_a_proxy(name: str) -> None:
     assert direct[-1] == "${NO_PROXY:-}"
     assert {"localhost", "127.0.0.1", *(named & set(everything()))} <= set(direct)
     if name in services():
-        assert set(everything()) - {"load-worker"} == set(direct[3:-1])
+        assert {*everything(), "host.docker.internal"} - {"load-worker"} == set(direct[3:-1])
 
 
 def test_health_is_asked_for_without_a_proxy() -> None:

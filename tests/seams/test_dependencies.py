@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tests.seams.tree import ROOT
+from tests.seams.tree import ROOT, committed
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 GROUPS: dict[str, list[str]] = PROJECT["dependency-groups"]
@@ -71,9 +71,9 @@ def test_no_load_generator_and_no_test_tool_is_in_the_image() -> None:
 
 
 def test_npm_locks_name_no_registry_and_have_their_hashes() -> None:
-    """The same for what the front ends are made of."""
-    for path in ROOT.glob("local/**/package-lock.json"):
-        if "node_modules" in path.parts:
+    """The same for what the front ends and the Node programs of the tests are made of."""
+    for path in committed():
+        if path.name != "package-lock.json":
             continue
         text = path.read_text(encoding="utf-8")
         assert '"resolved"' not in text

@@ -47,6 +47,17 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_path_in_a_page_is_in_the_repository(name: str) -> None:
+    """The old name of a moved file misleads readers. An example and an installation create the files excepted here."""
+    files = {path.relative_to(ROOT) for path in committed()}
+    there = {path.as_posix() for path in files} | {parent.as_posix() for path in files for parent in path.parents}
+    folders = {path.parts[0] for path in files if len(path.parts) > 1}
+    named = {path for path in words(prose(DOCUMENTS[name])) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+/?", path)}
+    ours = {path.rstrip("/") for path in named if path.split("/")[0] in folders}
+    assert {path for path in ours if not path.startswith(("services/greeter", "local/aspire/node"))} <= there
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_outward_are_encrypted_or_local(name: str) -> None:
     """http:// only to this machine and to the names of the stack."""
     for target in LINK.findall(prose(DOCUMENTS[name])):
@@ -74,3 +85,17 @@ def test_the_table_in_the_readme_names_each_folder() -> None:
     named = {name.rstrip("/") for row in table for name in words(row["folder"]) if name.endswith("/")}
     folders = {path.relative_to(ROOT).parts[0] for path in committed() if len(path.relative_to(ROOT).parts) > 1}
     assert named == {folder for folder in folders if not folder.startswith(".")}
+
+
+def test_pictures_are_small_and_used() -> None:
+    """Each is in a page, and none makes a page slow to load; `make screenshots` has the same limits."""
+    pictures = [path for path in committed() if path.parent == ROOT / "docs/images"]
+    linked = {
+        (ROOT / name).parent.joinpath(unquote(target)).resolve()
+        for name, text in DOCUMENTS.items()
+        for target in LINK.findall(text)
+        if target.endswith(".png")
+    }
+    assert set(pictures) <= linked
+    assert [path.name for path in pictures if path.stat().st_size > 200_000] == []
+    assert sum(path.stat().st_size for path in pictures) < 1_500_000

@@ -9,6 +9,7 @@ from opentelemetry.sdk import environment_variables
 from opentelemetry.util import http
 
 from common.core.env import Env, SettingsError
+from common.faults import ALL_FAULTS
 from common.telemetry.standard_variables import CHECKS, UNSUPPORTED
 from local.ports import Ports
 from services.recorder import config as recorder
@@ -151,3 +152,10 @@ def test_the_variables_of_the_demo_are_documented() -> None:
         for variable in re.findall(r'"(DEMO_[A-Z_]+|MYTHICAL_STATE)"', text)
     }
     assert named | set(env.variables_read) == set(told)
+
+
+def test_a_fault_is_described_as_in_the_catalogue() -> None:
+    """The reference repeats the sentence of common/faults, which the command and the page show, and may add to it."""
+    told = {row.name: row.sentence for row in ROWS}
+    for fault in ALL_FAULTS:
+        assert told[fault.variable].startswith(fault.sentence)

@@ -25,7 +25,7 @@ LOOK_S = 1.0
 # Side by side, where none hides the alert of another: slow or silent requests make few messages, and those that nobody
 # records are not late. The last one leaves messages that are late once they are recorded.
 ROUNDS = (
-    ("bad-release", "slow-lists", "dead-letters", "lost-samples"),
+    ("bad-release", "slow-lists", "lost-events", "lost-samples"),
     ("late-records", "no-news"),
     ("standstill",),
 )

@@ -74,8 +74,8 @@ def test_the_exercise_has_the_mistakes_that_it_promises() -> None:
 
 
 def test_the_answer_of_the_exercise_is_valid() -> None:
-    """And the fourth mistake is mended in it: metrics have a way out."""
-    answer = FOLDER / "exercise" / "mended" / "config.alloy"
+    """The fourth mistake is fixed in it too: metrics have an output."""
+    answer = FOLDER / "exercise" / "fixed" / "config.alloy"
     said = alloy("validate", str(answer))
     assert said.returncode == 0, said.stderr
     assert "metrics = [otelcol.exporter.prometheus.default.input]" in answer.read_text(encoding="utf-8")

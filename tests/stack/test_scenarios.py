@@ -20,9 +20,9 @@ COMES_S, GOES_S = 300.0, 300.0
 LASTS_S = 900.0
 # What the recorder tells while its clock is slow is not among the latest: no round has both of such.
 ROUNDS = (
-    ("slow-lists", "dead-letters", "series-boom", "loud-server", "torn-traces", "swelling-recorder", "bad-release"),
-    ("chatty-server", "stuck-writes", "late-records", "slow-beasts", "lost-samples"),
-    ("busy-database", "waiting-room", "hot-server", "effect-before-cause"),
+    ("slow-lists", "lost-events", "metrics-bill", "loud-server", "torn-traces", "swelling-recorder", "bad-release"),
+    ("slow-pages", "stuck-writes", "late-records", "slow-beasts", "lost-samples"),
+    ("busy-database", "slow-requests", "slow-answers", "effect-before-cause"),
     ("standstill", "no-news"),
 )
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from local.ports import free_port
 from tests.stack.backends import port
 from tests.workshop.pages import Page, pages, typed
 from tests.workshop.shell import needs_jq, shell
@@ -17,9 +18,14 @@ PUBLISHED = {
     "4001": "REQUESTER_PORT",
     "4002": "RECORDER_PORT",
     "4040": "PYROSCOPE_PORT",
+    "4318": "OTLP_HTTP_PORT",
+    "8089": "LOAD_PORT",
     "9009": "MIMIR_PORT",
     "12347": "ALLOY_PAGES_PORT",
 }
+
+# What the pages start in addition to the suite: the applications of step 21.
+APPLICATIONS = ("5050", "5051")
 
 
 @needs_jq
@@ -29,6 +35,7 @@ PUBLISHED = {
 def test_each_question_to_the_stack_is_answered_as_the_page_shows(step: Page, tmp_path: Path) -> None:
     """With the query languages of Tempo, Loki, Mimir and Pyroscope."""
     ports = {usual: port(variable) for usual, variable in PUBLISHED.items()}
+    ports |= {usual: free_port() for usual in APPLICATIONS}
     with shell(tmp_path / "checkout", ports) as terminal:
         for block in typed(step, "stack"):
             terminal.run(block)

@@ -1,11 +1,12 @@
 """The pages of the workshop as data: sections, and blocks of code with what they are for.
 
-A block that is run has an info string of `sh run WAY [FLAG…]`; what follows it at once as `text` is its output.
+A block that is run has an info string of `sh run WAY [FLAG…]`; the `text` block right after it is its output.
 
-- WAY says what has to run: `demo` (the run without Docker), `alloy` (that, and an Alloy) or `stack` (docker compose).
-- FLAG `once`: it changes something, so it is not tried again; `background`: it runs on;
+- WAY says what has to run: `demo` (make demo), `alloy` (make demo, and an Alloy), `stack` (docker compose), or `suite`
+  (make demo or docker compose: the tests run it with both).
+- FLAG `once`: it changes something, so it is not repeated; `background`: it keeps running;
   `fails`: its exit status is not 0; `first`: all later steps of this way begin with it.
-- `text` is the output word for word, `text like` up to figures and ids; in both `…` stands for anything.
+- `text` is the output word for word, `text like` up to numbers and ids; in both `…` stands for any text.
 """
 
 import re
@@ -17,21 +18,22 @@ from tests.seams.tree import ROOT, sections
 
 FOLDER = ROOT / "docs" / "workshop"
 INDEX = FOLDER / "README.md"
-WAYS = ("demo", "alloy", "stack")
+WAYS = ("suite", "demo", "alloy", "stack")
 FLAGS = {"once", "background", "fails", "first"}
-SECTIONS = ["Goal", "Do", "See", "Why", "Where in the code", "Break it", "Next"]
+SECTIONS = ["Objective", "Do", "Explanation", "Source code", "Break it", "Question", "Next"]
 FENCE = re.compile(
     r"^( *)```([^\n]*)\n(.*?)^\1```$(\n\s*\n?\1```text([^\n]*)\n(.*?)^\1```$)?", re.DOTALL | re.MULTILINE
 )
-MINUTES = re.compile(r"^Takes (\d+) minutes\. (\S.*)$", re.MULTILINE)
+MINUTES = re.compile(r"^\*\*Estimate:\*\* (\d+) minutes\. \*\*Needs:\*\* (\S.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code: where it is, its info string, its text, and the output that is said to follow."""
+    """A block of code: where it is, the heading above it, its info string, its text, and its expected output."""
 
     page: str
     line: int
+    heading: str
     info: tuple[str, ...]
     text: str
     expected: str | None
@@ -76,15 +78,15 @@ class Page:
 
     @property
     def minutes(self) -> int:
-        """How long it says that it takes. Raises ValueError if it says nothing."""
+        """The estimate. Raises ValueError if there is none."""
         found = MINUTES.search(self.text)
         if not found:
-            raise ValueError(f"{self.name} has no line 'Takes N minutes. …'")
+            raise ValueError(f"{self.name} has no line '**Estimate:** N minutes. **Needs:** …'")
         return int(found[1])
 
     @property
     def needs(self) -> str:
-        """The sentence behind the minutes: what has to run."""
+        """The sentence after the estimate: what has to run."""
         found = MINUTES.search(self.text)
         return found[2] if found else ""
 
@@ -104,6 +106,7 @@ class Page:
             yield Block(
                 self.name,
                 text.count("\n", 0, found.start()) + 1,
+                (re.findall(r"^#+ (.+)$", without_code(text[: found.start()]), re.MULTILINE) or [""])[-1],
                 tuple(info.split()),
                 unindented(body, margin),
                 unindented(expected, margin) if follows else None,
@@ -111,8 +114,9 @@ class Page:
             )
 
     def of(self, way: str) -> list[Block]:
-        """The blocks that run in this way, in their order."""
-        return [block for block in self.blocks() if block.way == way]
+        """Return the blocks that run in this way, in their order."""
+        ways = {way, "suite"} if way in ("demo", "stack") else {way}
+        return [block for block in self.blocks() if block.way in ways]
 
 
 def pages() -> list[Page]:

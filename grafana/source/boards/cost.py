@@ -43,7 +43,7 @@ def lost() -> Panel:
 def totals() -> Row:
     """Return the row with the backends' intake."""
     return Row(
-        "Taken in",
+        "Received",
         (
             stat(
                 "Active series",

@@ -141,7 +141,7 @@ def load() -> Row:
 def answers() -> Row:
     """Return the row with the results."""
     return Row(
-        "Answers",
+        "Responses",
         (
             lines(
                 "Duration",

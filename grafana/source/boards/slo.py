@@ -60,7 +60,7 @@ def now() -> Row:
                 columns={
                     "alertname": "Alert",
                     "severity": "Severity",
-                    "slo": "Objective",
+                    "slo": "SLO",
                     "service": "Service",
                     "signal": "Signal",
                 },

@@ -1,10 +1,13 @@
 // The flame graph: the profiles of one service merged, or the samples of one span.
 /* global flamegraph, d3 */
 
-import { ask, byId, count, duration, setOptions, setText } from "./dom.js";
+import { ask, byId, count, duration, element, setOptions, setText } from "./dom.js";
 
 const SETUP = "The flame graph needs a library that is not installed: run make setup.";
 const ALL = "";
+// Pixels of one frame: the graph fills the panel as far as this allows.
+const LOWEST_FRAME = 18;
+const HIGHEST_FRAME = 36;
 let shown = "";
 let wanted = null;
 let widened = "";
@@ -55,7 +58,9 @@ function draw(tree, choice) {
   }
   const nanoseconds = byId("flame-type").value.includes("nanoseconds");
   const text = (value) => (nanoseconds ? duration(value) : count(value));
-  const chart = flamegraph.default().width(box.clientWidth).cellHeight(18).minFrameSize(3).transitionDuration(0).inverted(true)
+  box.replaceChildren(element("div")); // a panel with content has its full height
+  const height = Math.max(LOWEST_FRAME, Math.min(HIGHEST_FRAME, Math.floor(box.clientHeight / (depth(tree) + 1))));
+  const chart = flamegraph.default().width(box.clientWidth).cellHeight(height).minFrameSize(3).transitionDuration(0).inverted(true)
     .label((frame) => `${frame.data.name}: ${text(frame.data.value)}, ${((100 * frame.data.value) / tree.value).toFixed(1)} %`);
   chart.onClick((frame) => { widened = frame.depth > 0 ? choice : ""; });
   chart.setDetailsElement(byId("flame-details"));
@@ -64,6 +69,8 @@ function draw(tree, choice) {
   setText(byId("flame-details"), `${text(tree.value)} in all; point at a frame to read it, click to widen it.`);
   return true;
 }
+
+const depth = (node) => 1 + Math.max(0, ...node.children.map(depth));
 
 /** Draw again with the next refresh: the width changed. */
 export function redrawFlame() {

@@ -5,6 +5,8 @@ import { byId, rate, reconcile, element, setText } from "./dom.js";
 
 const SETUP = "The service map needs a library that is not installed: run make setup.";
 const VERBS = { http: "calls", sql: "queries", publish: "publishes to", deliver: "delivers to" };
+// Pixels that three services next to each other need, with the rates between them; with less, they are drawn downwards.
+const WIDE = 560;
 let graph = null;
 let drawn = "";
 
@@ -28,6 +30,8 @@ function draw(hops) {
   const shape = JSON.stringify(edges.map((edge) => edge.id));
   if (shape !== drawn) {
     graph?.destroy();
+    const tall = byId("map").clientWidth < WIDE;
+    byId("map").classList.toggle("tall", tall);
     graph = cytoscape({
       container: byId("map"),
       elements: [
@@ -35,7 +39,7 @@ function draw(hops) {
         ...edges.map(({ id, source, target }) => ({ data: { id, source, target, label: "" } })),
       ],
       style: style(),
-      layout: { name: "breadthfirst", directed: true, direction: "rightward", fit: false },
+      layout: { name: "breadthfirst", directed: true, direction: tall ? "downward" : "rightward", fit: false },
       userZoomingEnabled: false, userPanningEnabled: false, boxSelectionEnabled: false, autoungrabify: true,
     });
     spread();

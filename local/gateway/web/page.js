@@ -7,7 +7,8 @@ import { refreshTrace } from "./trace.js";
 
 const PERIOD_MS = 2000;
 const SIGNALS = ["traces", "metrics", "logs", "profiles"];
-const TRACES = 18;
+const FEWEST_TRACES = 18;
+const MOST_TRACES = 60;
 // Longer than the five seconds for which an SDK gathers spans: traces are then complete.
 const SETTLED_S = 6;
 
@@ -46,6 +47,14 @@ function showTraces(traces) {
     });
 }
 
+/** As many traces as have room in the window above the footer. */
+function tracesWithRoom() {
+  const row = byId("traces").tBodies[0].rows[0]?.getBoundingClientRect();
+  if (!row?.height) return FEWEST_TRACES;
+  const room = innerHeight - scrollY - row.top - 2 * byId("memory").offsetHeight - 30;
+  return Math.max(FEWEST_TRACES, Math.min(MOST_TRACES, Math.floor(room / row.height)));
+}
+
 /** Names without the prefix that all of them share, such as mythical-. */
 function shortened(names) {
   const prefix = names[0]?.match(/^[^-]+-/)?.[0];
@@ -74,8 +83,9 @@ async function refresh() {
   showMemory(summary);
   if (view === "trace") return refreshTrace(value, summary.ui);
   showCells(summary.cells);
-  const settled = await ask(`/api/traces?limit=${TRACES}&quiet_s=${SETTLED_S}`);
-  showTraces(settled.length ? settled : await ask(`/api/traces?limit=${TRACES}`));
+  const limit = tracesWithRoom();
+  const settled = await ask(`/api/traces?limit=${limit}&quiet_s=${SETTLED_S}`);
+  showTraces(settled.length ? settled : await ask(`/api/traces?limit=${limit}`));
   showHops(summary.hops);
   await refreshFlame();
 }

@@ -107,6 +107,26 @@ def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
     assert service.dropped("traces") is None
 
 
+def test_a_service_that_sends_elsewhere_is_told_with_the_variable_in_effect(answering: Answers) -> None:
+    """Not with those that the demo overrides: the address, or what is wrong there."""
+    gateway, other = answering(200, b"{}"), answering(401, b"")
+    told = {
+        "LOGS_TARGET": f"http://127.0.0.1:{gateway.address[1]}/push",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    }
+    service = at(gateway, **told, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{other.address[1]}")
+    addresses = {("127.0.0.1", gateway.address[1])}
+    assert service.misdirected("logs", addresses) is None
+    assert (fault := service.misdirected("metrics", addresses))
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:" in fault.said
+    assert "rejects the credentials (status 401)" in fault.said
+    other.status = 200
+    assert (fault := service.misdirected("metrics", addresses))
+    assert "is not where the suite receives metrics" in fault.said
+    assert fault.remedy.startswith("unset OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert at(gateway).misdirected("logs", ()) is None, "its environment is not known"
+
+
 @pytest.mark.parametrize(
     ("signal", "line"),
     [

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as sdk_encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -56,7 +56,6 @@ SPANS = st.builds(
 )
 
 
-@settings(deadline=None)  # a busy machine is no error
 @given(st.lists(SPANS, max_size=6))
 def test_any_batch_encodes_to_the_same_message(spans: list[ReadableSpan]) -> None:
     """Both encoders send the collector the same, span by span, under the same resource and scope."""

@@ -102,7 +102,7 @@ def test_a_shutdown_ends_the_retries() -> None:
     with futures.ThreadPoolExecutor(1) as pool:
         result = pool.submit(made.export, spans())
         made.shutdown()
-        assert result.result(10) is SpanExportResult.FAILURE
+        assert result.result(60) is SpanExportResult.FAILURE
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
@@ -86,7 +86,6 @@ def recorded(
     return collections
 
 
-@settings(deadline=None)  # a busy machine is no error
 @given(MEASURED)
 def test_a_fast_histogram_is_exported_as_the_sdk_s(measured: list[tuple[float, dict[str, Any] | None, bool]]) -> None:
     """The same series, values and exemplars, whatever the attributes, their order and their types."""

@@ -3,6 +3,8 @@
 import dataclasses
 import gc
 import json
+import os
+import platform
 import subprocess
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -208,20 +210,20 @@ def allocate():
 for _ in range(4):
     threading.Thread(target=allocate).start()
 ready.wait()
-starts = [int(line.partition("-")[0], 16) for line in open("/proc/self/maps")]
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
 ready.wait()
-# From glibc's arena.c: the heap of a thread starts at a multiple of 64 MiB.
-print(sum(start % (64 << 20) == 0 for start in starts))
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's heaps, as seen in /proc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
 def test_threads_share_one_arena() -> None:
-    """No thread has a heap of its own, where each would otherwise have one."""
+    """No thread has an arena of its own, where each would otherwise have one."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
 
-    def heaps(how: str) -> int:
+    def arenas(how: str) -> int:
         command = [sys.executable, "-c", THREADS_ALLOCATE, how]
-        return int(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)  # noqa: S603 - our own
+        told = subprocess.run(command, check=True, capture_output=True, env=environ).stdout  # noqa: S603 - our own
+        return told.count(b"<heap nr=")  # malloc_info(3)
 
-    # Four heaps against none; one of some hundred other mappings may start at such a multiple by chance.
-    assert heaps("own") - heaps("one") >= 3
+    assert (arenas("own"), arenas("one")) == (5, 1)

@@ -60,6 +60,8 @@ def test_telemetry_goes_over_http_where_the_standard_variable_is_for_grpc() -> N
     assert load(Env(standard)).collector == "http://alloy:4318"
     grpc = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://alloy:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
     assert load(Env({**grpc, "LOAD_COLLECTOR": "http://alloy:4318/"})).collector == "http://alloy:4318"
+    assert load(Env({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://alloy:4317"})).collector == "https://alloy:4318"
+    assert load(Env({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://vendor"})).collector == "http://127.0.0.1:4318"
 
 
 def test_the_page_is_on_locusts_own_port_unless_moved() -> None:

@@ -1,7 +1,7 @@
 """Shapes are functions of time: how many users there are when."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.shapes import SHAPES, BreakLimits, ShapeParameters, exceeded_limit, users_at
@@ -50,7 +50,6 @@ def test_break_is_a_ramp_to_all_users() -> None:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@settings(deadline=None)  # a busy machine is no fault of a shape
 @given(share=st.floats(0, 2), users=st.integers(1, 10_000), time_s=st.floats(1, 86_400), rate=st.floats(0.01, 1000))
 def test_every_shape_has_one_to_all_users_until_it_is_over(
     name: str, share: float, users: int, time_s: float, rate: float

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from common.core.env import Env
+from common.core.env import Env, SettingsError
 from common.messaging.topology import broker
-from common.telemetry.settings import Signal, collector
+from common.telemetry.settings import Signal, collector, telemetry_settings
 from local import plan
 from local.plan import RunContext
 from local.ports import Ports
@@ -48,6 +48,31 @@ def test_what_is_meant_for_servers_elsewhere_does_not_reach_the_services(
     database, queue = load(told).database, broker(told, "test")
     assert (database.port, database.password, database.name) == (20_001, Postgres.password, Postgres.database)
     assert (queue.port, queue.password, queue.vhost) == (20_002, RabbitMQ.password, RabbitMQ.virtual_host)
+
+
+def test_a_collector_elsewhere_replaces_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DEMO_COLLECTOR: no gateway, no Aspire; logs go over OTLP too; the table says where, in which protocol."""
+    monkeypatch.setattr(plan, "Postgres", UnstartedPostgres)
+    monkeypatch.setattr(plan, "RabbitMQ", UnstartedRabbitMQ)
+    shell = {"DEMO_COLLECTOR": "https://collector.example/otlp/", "DEMO_LOAD": "false"}
+    made = plan.make_plan(RunContext(shell, Ports.read(Env({})), tmp_path, tmp_path))
+    assert (made.page, made.collector) == ("", "https://collector.example/otlp")
+    entries = {entry.name: entry for entry in made.entries}
+    assert not {"gateway", "aspire"} & set(entries)
+    assert entries["collector"].note == "yours: OTLP, http/protobuf"
+    assert entries["server"].needs == ("collector", "postgres")
+    settings = plan._collector(RunContext(shell, Ports.read(Env({})), tmp_path, tmp_path), made.collector)[1]
+    assert telemetry_settings(Env(settings), "mythical-server").logs.destination == "otlp"
+
+
+@pytest.mark.parametrize(
+    "shell", [{"DEMO_COLLECTOR": "collector:4318"}, {"OTEL_EXPORTER_OTLP_HEADERS": "no equals sign"}]
+)
+def test_a_wrong_target_ends_the_demo_before_anything_starts(shell: dict[str, str], tmp_path: Path) -> None:
+    """One line that names the variable, instead of the end of a service."""
+    (name,) = shell
+    with pytest.raises(SettingsError, match=name):
+        plan.make_plan(RunContext(shell, Ports.read(Env({})), tmp_path, tmp_path))
 
 
 GRPC, HTTP = "grpc", "http/protobuf"

@@ -1,11 +1,12 @@
 """Where data lies: apart by checkout, and never in somebody else's folder."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from local.errors import LocalError
+from local.errors import LocalError, explain
 from local.state import state_folder
 
 
@@ -42,3 +43,12 @@ def test_a_folder_behind_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(LocalError, match="MYTHICAL_STATE"):
         state_folder({"MYTHICAL_STATE": str(tmp_path / "link")})
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EAGAIN])
+def test_an_error_of_the_system_has_a_remedy(number: int) -> None:
+    """In one line, with the file if it is about one."""
+    told = str(explain(OSError(number, os.strerror(number), "/folder")))
+    assert told.startswith(f"/folder: {os.strerror(number)}; ")
+    assert ("MYTHICAL_STATE" in told) == (number == errno.EACCES)
+    assert "\n" not in told

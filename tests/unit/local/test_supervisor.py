@@ -87,14 +87,15 @@ def test_an_optional_unit_may_die(tmp_path: Path) -> None:
     assert "exit code 1" in supervisor.progress["aspire"].failure
 
 
-def test_hurry_kills_at_once(tmp_path: Path) -> None:
-    """A second Ctrl-C does not wait for anybody."""
+def test_hurry_kills_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second Ctrl-C does not wait for anybody, however long a service may take otherwise."""
+    monkeypatch.setattr("local.processes.supervisor.SERVICES_GRACE_S", 60)
     unit = Sleeper("server", tmp_path, [], f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}")
     supervisor = Supervisor(Plan((entry(unit, service=True),), ""))
     supervisor.advance()
     begun = time.monotonic()
     supervisor.stop(lambda: True)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 60
     assert not unit.process.running
 
 
@@ -107,7 +108,7 @@ def test_a_server_of_somebody_else_is_neither_started_nor_stopped() -> None:
 
 
 def _advance_for_a_while(supervisor: Supervisor) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not supervisor.all_ready:
         supervisor.advance()
         time.sleep(0.02)

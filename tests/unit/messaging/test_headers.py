@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 
@@ -107,7 +107,7 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
     assert len(reason) == 300
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+@settings(max_examples=50)
 @given(found=tables)
 def test_no_headers_whatever_can_stop_a_message_from_being_moved(found: dict[Any, Any] | None) -> None:
     """What cannot be written again is left out: a message that cannot be moved would be delivered for ever."""

@@ -30,6 +30,6 @@ def test_a_broker_that_is_back_in_that_moment_does_not_make_publishing_raise() -
         meter=NoOpMeterProvider().get_meter("test"),
         max_in_flight=0,
     )
-    said = [type(publisher.publish("GET /unicorn").exception(1)) for _ in range(2)]
+    said = [type(publisher.publish("GET /unicorn").exception(60)) for _ in range(2)]
     publisher.close(0.1)
     assert said == [BrokerUnavailable, TooManyInFlight]

@@ -12,6 +12,7 @@ import pytest
 from common.messaging.connection import IOLoopThread, ReconnectingConnection
 from common.messaging.consumer import Workers
 from common.messaging.topology import Broker
+from tests.unit.waiting import eventually
 
 
 def test_calls_keep_their_order_and_run_on_the_loops_thread() -> None:
@@ -28,7 +29,7 @@ def test_calls_keep_their_order_and_run_on_the_loops_thread() -> None:
     thread.start()
     for number in range(1000):
         thread.call_soon_threadsafe(partial(receive, number))
-    assert enough.wait(5)
+    assert enough.wait(60)
     thread.stop(0)
     assert seen == [(number, "test-loop") for number in range(1000)]
 
@@ -47,7 +48,7 @@ def test_a_call_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureFi
     thread.call_soon_threadsafe(partial(receive, "good"))
     with caplog.at_level(logging.ERROR):
         thread.start()
-        assert enough.wait(5)
+        assert enough.wait(60)
     thread.stop(0)
     assert [record.message for record in caplog.records] == ["messaging callback failed"]
 
@@ -64,14 +65,17 @@ def test_workers_finish_what_they_were_given_before_they_end() -> None:
 
 def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
     """Its thread is a daemon: the process can end without it."""
-    release = threading.Event()
+    hanging, release = list[threading.Thread](), threading.Event()
 
     def hang(_item: int) -> None:
-        release.wait(10)
+        hanging.append(threading.current_thread())
+        release.wait(60)
 
     workers: Workers[int] = Workers(1, hang, "test")
     workers.submit(1)
+    eventually(lambda: hanging, "worker that hangs")
     workers.stop(0.05)
+    assert (hanging[0].is_alive(), hanging[0].daemon) == (True, True)
     release.set()
 
 
@@ -88,6 +92,6 @@ def test_a_stop_while_the_broker_is_being_connected_closes_the_socket() -> None:
         begun = threading.Event()
         thread.start()
         thread.call_soon_threadsafe(begun.set)  # behind the attempt
-        assert begun.wait(5)
+        assert begun.wait(60)
         thread.stop(5)
         gc.collect()

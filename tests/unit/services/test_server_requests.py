@@ -90,7 +90,7 @@ def test_a_body_of_another_kind_is_not_guessed_at(content_type: str) -> None:
     assert refusal.value.status == 415
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=200) | st.text(st.characters(codec="utf-8"), max_size=100).map(str.encode))
 def test_no_body_raises_anything_but_a_problem(body: bytes) -> None:
     """Whatever the bytes are, the answer is a name or a 400."""

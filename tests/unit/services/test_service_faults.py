@@ -6,17 +6,23 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from common.faults import MISSING_INDEX, POOL_TOO_SMALL, STUCK_CONSUMER, Faults
 from services.recorder.faults import StuckConsumer
+from services.server import faults as server_faults
 from services.server.config import Database
-from services.server.faults import CLOSE_S, BackgroundFaults
 from services.server.sql_telemetry import StatementTracer
 from services.server.store import Pool, Store
 from tests.unit.waiting import eventually
 
 
-def test_faults_that_hang_hold_up_the_end_for_a_second_together() -> None:
-    """Each a second after the other, and telemetry would have no time left before the process is killed."""
+def test_faults_that_hang_hold_up_the_end_for_a_second_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each a second after the other, and telemetry would have no time left before the process is killed.
+
+    Here they may take three seconds, since a busy machine adds to the time.
+    """
+    monkeypatch.setattr(server_faults, "CLOSE_S", 3.0)
     hanging, go, asked = threading.Event(), threading.Event(), list[str]()
     names = {MISSING_INDEX.name, POOL_TOO_SMALL.name}
 
@@ -24,25 +30,25 @@ def test_faults_that_hang_hold_up_the_end_for_a_second_together() -> None:
         asked.append(threading.current_thread().name)
         if len(asked) == 2:
             hanging.set()
-        go.wait(20)
+        go.wait(60)
         raise OSError("over")
 
     database = Database("127.0.0.1", 1, "nobody", "", "none", connections=4, statement_timeout_ms=1000)
     store = SimpleNamespace(statements={"unicorn": None}, connection=hang)
     pool = SimpleNamespace(getconn=hang)
     faults = Faults({MISSING_INDEX.name: 1, POOL_TOO_SMALL.name: 1}, random.Random(1))  # noqa: S311 - dice, not secrets
-    background_faults = BackgroundFaults(
+    background_faults = server_faults.BackgroundFaults(
         faults, database, cast(Store, store), cast(Pool, pool), cast(StatementTracer, None)
     )
     background_faults.start()
-    assert hanging.wait(10)
+    assert hanging.wait(60)
     before = time.monotonic()
     background_faults.close()
     took_s = time.monotonic() - before
     go.set()
     eventually(lambda: names.isdisjoint(thread.name for thread in threading.enumerate()), "end of the threads")
     assert set(asked) == names
-    assert CLOSE_S * 0.9 < took_s < 2 * CLOSE_S
+    assert 2.9 < took_s < 5.9
 
 
 def held_by(stuck: StuckConsumer) -> threading.Thread:

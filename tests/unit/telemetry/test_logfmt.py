@@ -18,14 +18,14 @@ def carried(text: str) -> str:
     return re.sub(r"[\ud800-\udfff]", "\ufffd", text)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.dictionaries(KEYS, ANY, max_size=5))
 def test_any_text_comes_back_as_it_was_and_makes_no_other_pair(fields: dict[str, str]) -> None:
     """Round trip: the same keys in the same order with the same values, so no value can pass for a pair."""
     assert parse(logfmt(fields)) == [(key, carried(value)) for key, value in fields.items()]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(ANY, ANY)
 def test_a_line_is_one_line_of_printable_text_whatever_it_says(key: str, value: str) -> None:
     """No key and no value can break the line, colour a terminal or fail to be written as UTF-8."""

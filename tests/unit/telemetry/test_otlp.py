@@ -125,3 +125,22 @@ def test_a_signal_with_another_protocol_has_its_standard_port(monkeypatch: pytes
     assert Collector("alloy", 4317, "grpc").endpoint("metrics") == "http://alloy:4318/v1/metrics"
     assert Collector("alloy", 4317, "grpc").endpoint("traces") == "http://alloy:4317"
     assert Collector("alloy", 5000, "grpc").endpoint("metrics") == "http://alloy:5000/v1/metrics"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "protocol"),
+    [
+        ("http://collector:4317", "grpc"),
+        ("http://collector:4317/", "grpc"),
+        ("collector:4317", "grpc"),
+        ("https://collector.example", "grpc"),
+        ("http://collector:4318", HTTP),
+        ("collector:4318", HTTP),
+        ("https://collector.example/otlp", HTTP),
+    ],
+)
+def test_an_endpoint_that_only_http_can_mean_needs_no_protocol(endpoint: str, protocol: str) -> None:
+    """gRPC to the port of HTTP is the most common mistake; a protocol that is set takes precedence."""
+    endpoint_set = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+    assert collector(Env(endpoint_set)).protocol == protocol
+    assert collector(Env({**endpoint_set, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})).protocol == "grpc"

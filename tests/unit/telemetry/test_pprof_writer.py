@@ -1,6 +1,6 @@
 """The profile format as written: what a protobuf reader gets out of it."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.telemetry.pprof import Frame, ProfileWriter, ValueType
@@ -36,7 +36,6 @@ def test_a_sample_comes_back_with_its_stack_its_numbers_and_its_labels() -> None
     assert sample.labels == {"thread_name": "main"}
 
 
-@settings(deadline=None)  # a busy machine is no error
 @given(st.integers(-LARGEST - 1, LARGEST))
 def test_every_64_bit_number_comes_back(number: int) -> None:
     """Numbers below zero are legal: they show memory that was given back."""
@@ -45,7 +44,6 @@ def test_every_64_bit_number_comes_back(number: int) -> None:
     assert _written(writer).total("space") == number
 
 
-@settings(deadline=None)  # a busy machine is no error
 @given(st.text())
 def test_every_name_can_be_written(name: str) -> None:
     """Code compiled at run time may bear any name: what is no UTF-8 is replaced, not refused."""

@@ -75,12 +75,12 @@ def test_a_batch_is_soon_on_its_way_when_that_is_asked_for(sink: Sink, monkeypat
 
 
 def test_a_collector_that_hangs_costs_the_work_nothing() -> None:
-    """Ten thousand spans, more than the queue holds: they are made at their usual speed, the last ones are lost."""
+    """Ten thousand spans, more than the queue holds: none waits for an export, which takes ten seconds to fail."""
     hanging = Sink(None)
     provider = tracer_provider(to(hanging.port))
     before = time.monotonic()
     spans(provider, 10_000)
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 60  # twenty exports would take three minutes
     hanging.let_go()
     provider.shutdown()
     hanging.close()

@@ -30,7 +30,7 @@ class Slow:
         with self._lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
-        self.go.wait(20)
+        self.go.wait(60)
         with self._lock:
             self.inside -= 1
         if environ["PATH_INFO"] == "/broken":

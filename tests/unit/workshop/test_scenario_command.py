@@ -81,7 +81,7 @@ def test_where_nobody_can_be_asked_nothing_is_said_of_signs() -> None:
     ("name", "line"),
     [
         ("standstill", "Alerts that it fires, with runbooks in docs/runbooks: NothingRecorded"),
-        ("hot-server", "    Pyroscope: mythical-server, CPU: compare_all_names, above 10 %"),
+        ("slow-answers", "    Pyroscope: mythical-server, CPU: compare_all_names, above 10 %"),
     ],
 )
 def test_the_answer_names_alert_and_profile(name: str, line: str, tmp_path: Path) -> None:

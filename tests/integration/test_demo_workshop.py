@@ -1,0 +1,40 @@
+"""The steps of the workshop for the track without Docker, as an attendee types them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.ports import DEFAULTS, free_port
+from tests.integration.demo_run import DemoRun
+from tests.workshop.pages import INDEX, Page, pages, typed
+from tests.workshop.shell import needs_jq, shell
+
+# What the pages start in addition to the suite: the applications of step 21.
+APPLICATIONS = ("5050", "5051")
+STEPS = [page for page in (Page(INDEX), *pages()) if page.of("demo")]
+
+
+@pytest.fixture(scope="module")
+def demo(servers_folder: Path) -> Iterator[DemoRun]:
+    """Return the one run in which all steps are taken, with separate servers: it leaves rows and messages behind."""
+    folder = servers_folder / "workshop"
+    folder.mkdir(mode=0o711)
+    run = DemoRun(folder)
+    run.start()
+    try:
+        run.wait_started()
+        yield run
+    finally:
+        run.stop()
+
+
+@needs_jq
+@pytest.mark.parametrize("step", STEPS, ids=lambda page: page.name)
+def test_each_command_of_a_step_says_what_the_page_shows(step: Page, demo: DemoRun, tmp_path: Path) -> None:
+    """A learner sees the same, up to numbers and ids where the page says so."""
+    ports = {str(usual): int(demo.environ[variable]) for _, variable, usual in DEFAULTS}
+    ports |= {usual: free_port() for usual in APPLICATIONS}
+    with shell(tmp_path / "checkout", ports, **demo.environ) as terminal:
+        for block in typed(step, "demo"):
+            terminal.run(block)

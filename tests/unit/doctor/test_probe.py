@@ -1,0 +1,251 @@
+"""The doctor pushes as a service does, and names what is wrong with the answer; each cause by a real listener."""
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from doctor.probe import Target, probe, proxy_of, target
+from local.ports import LOOPBACK, free_port
+from tests.unit.services.http_server import Server
+
+GRPC_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+Listening = Callable[..., int]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """An HTTP server that answers as configured."""
+    made = Server()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for the loopback address, signed by itself, with its key in the same file."""
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command = ["openssl", "req", "-x509", *key, "-keyout", str(file), "-out", f"{file}.crt", "-days", "2", *subject]
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+    file.write_text(file.read_text() + Path(f"{file}.crt").read_text())
+    return file
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    """Give `listening(answer, context)`: a port that accepts, by TLS if wanted, sends the answer, and closes."""
+    listeners: list[tuple[socket.socket, threading.Thread]] = []
+
+    def serve(listener: socket.socket, answer: bytes, context: ssl.SSLContext | None) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                with connection if context is None else context.wrap_socket(connection, server_side=True) as accepted:
+                    accepted.recv(1000)
+                    accepted.sendall(answer)
+            except OSError:
+                connection.close()
+
+    def start(answer: bytes = b"", certificate: Path | None = None) -> int:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+        if context and certificate:
+            context.load_cert_chain(certificate)
+        listener = socket.create_server((LOOPBACK, 0))
+        thread = threading.Thread(target=serve, args=(listener, answer, context))
+        thread.start()
+        listeners.append((listener, thread))
+        return int(listener.getsockname()[1])
+
+    yield start
+    for listener, thread in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+@pytest.fixture
+def collector() -> Iterator[Callable[[grpc.StatusCode], int]]:
+    """Give `collector(status)`: the port of a gRPC server that answers an export with this status."""
+    servers: list[grpc.Server] = []
+
+    def start(status: grpc.StatusCode) -> int:
+        def export(_: bytes, context: grpc.ServicerContext) -> bytes:
+            if status is not grpc.StatusCode.OK:
+                context.abort(status, "because")
+            return b""
+
+        made = grpc.server(ThreadPoolExecutor(1))
+        handler = grpc.unary_unary_rpc_method_handler(export)
+        name = "opentelemetry.proto.collector.trace.v1.TraceService"
+        if status is not grpc.StatusCode.UNIMPLEMENTED:
+            made.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"Export": handler}),))
+        port = made.add_insecure_port(f"{LOOPBACK}:0")
+        made.start()
+        servers.append(made)
+        return int(port)
+
+    yield start
+    for each in servers:
+        each.stop(None).wait()
+
+
+def logs(port: int, scheme: str = "http", **more: str) -> dict[str, str]:
+    """The environment of a service that pushes its lines there."""
+    return {"LOGS_TARGET": f"{scheme}://{LOOPBACK}:{port}/loki/api/v1/push", **more}
+
+
+def said(signal: str, environment: dict[str, str]) -> str:
+    """What the doctor says of this signal, with the remedy; empty if all is well."""
+    found = probe(target(signal, environment), environment)
+    return "; ".join(found) if found else ""
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 422])
+def test_an_answer_to_an_empty_push_is_well(server: Server, status: int) -> None:
+    """That the server wants content shows that it is the right endpoint."""
+    server.status, server.body = status, b""
+    assert said("logs", logs(server.address[1])) == ""
+    assert [(method, path) for method, path, _, _ in server.asked] == [("POST", "/loki/api/v1/push")]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, "rejects the credentials (status 401); correct LOGS_TOKEN"),
+        (403, "rejects the credentials (status 403)"),
+        (404, "has no such endpoint (status 404); correct the path in LOGS_TARGET"),
+        (302, "redirects to  (status 302): a login page, or a moved endpoint"),
+        (503, "answers with status 503"),
+    ],
+)
+def test_a_status_is_explained(server: Server, status: int, expected: str) -> None:
+    """With the variable in effect."""
+    server.status, server.body = status, b""
+    assert expected in said("logs", logs(server.address[1]))
+
+
+def test_credentials_are_sent_and_never_shown(server: Server) -> None:
+    """Those of the URL, and those of the OTLP headers."""
+    server.status, server.body = 401, b""
+    url = f"http://user:s3cret@{LOOPBACK}:{server.address[1]}/push?token=s3cret"
+    environment = {"LOGS_TARGET": url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"} | {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url, "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20s3cret"
+    }  # fmt: skip
+    for signal in ("logs", "traces"):
+        answer = said(signal, environment)
+        assert "rejects the credentials" in answer
+        assert "s3cret" not in answer
+    assert [headers.get("Authorization") or headers.get("authorization") for _, _, headers, _ in server.asked] == [
+        "Basic dXNlcjpzM2NyZXQ=",
+        "Basic dXNlcjpzM2NyZXQ=",
+    ]
+
+
+def test_a_page_instead_of_an_answer_is_named(listening: Listening) -> None:
+    """A login page or the page of a proxy has status 200 as well."""
+    page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 4\r\n\r\n<ht>"
+    assert "answers with an HTML page, such as a login page" in said("logs", logs(listening(page)))
+
+
+def test_nothing_listens_there() -> None:
+    """The variable and the address are named, for HTTP and for gRPC."""
+    port = free_port()
+    assert f"LOGS_TARGET=http://{LOOPBACK}:{port}/loki/api/v1/push does not answer: Connection refused" in said(
+        "logs", logs(port)
+    )
+    assert "does not answer" in said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{port}"})
+
+
+def test_tls_where_http_is_spoken_and_the_reverse(listening: Listening, server: Server, authority: Path) -> None:
+    """Each is named with the scheme to use, for HTTP and for gRPC."""
+    secure = listening(b"", authority)
+    assert "expects TLS, but the URL says http; change it to https://" in said("logs", logs(secure))
+    assert "expects TLS" in said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{secure}"})
+    plain = server.address[1]
+    assert "does not use TLS, but the URL says https; change it to http://" in said("logs", logs(plain, "https"))
+    assert "does not use TLS" in said("traces", {GRPC_ENDPOINT: f"https://{LOOPBACK}:{plain}"})
+
+
+def test_a_certificate_of_an_unknown_authority_is_named(listening: Listening, authority: Path) -> None:
+    """With the file of authorities in effect; with the right file the push succeeds."""
+    done = b"HTTP/1.1 204 No Content\r\n\r\n"
+    port = listening(done, authority)
+    assert "has a certificate that no authority of the system signed" in said("logs", logs(port, "https"))
+    assert said("logs", logs(port, "https", REQUESTS_CA_BUNDLE=f"{authority}.crt")) == ""
+    assert "/missing: No such file" in said("logs", logs(port, "https", REQUESTS_CA_BUNDLE="/missing"))
+
+
+def test_grpc_at_an_http_port_and_the_reverse(server: Server, collector: Callable[[grpc.StatusCode], int]) -> None:
+    """Port and protocol do not match: both ways out are offered."""
+    found = said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{server.address[1]}"})
+    assert "is an HTTP port, but the service sends gRPC; use the port for gRPC (4317)" in found
+    http = {GRPC_ENDPOINT: f"http://{LOOPBACK}:{collector(grpc.StatusCode.OK)}"}
+    found = said("traces", http | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert "is a gRPC port, but the service sends HTTP; use the port for HTTP (4318)" in found
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (grpc.StatusCode.OK, ""),
+        (grpc.StatusCode.UNAUTHENTICATED, "(UNAUTHENTICATED); correct OTEL_EXPORTER_OTLP_HEADERS"),
+        (grpc.StatusCode.UNIMPLEMENTED, "is a gRPC server without OTLP"),
+        (grpc.StatusCode.UNAVAILABLE, "answers with UNAVAILABLE: because"),
+    ],
+)  # fmt: skip
+def test_a_grpc_status_is_explained(
+    collector: Callable[[grpc.StatusCode], int], status: grpc.StatusCode, expected: str
+) -> None:
+    """As those of HTTP."""
+    answer = said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{collector(status)}"})
+    assert expected in answer
+    assert bool(answer) == bool(expected)
+
+
+def test_the_proxy_in_effect_is_named() -> None:
+    """For addresses outside the suite alone, unless NO_PROXY lists them; without its password."""
+    proxy = f"http://user:s3cret@{LOOPBACK}:{free_port()}"
+    environment = {"LOGS_TARGET": "http://loki.example.org/push", "HTTP_PROXY": proxy}
+    found = said("logs", environment)
+    assert "does not answer through the proxy of HTTP_PROXY=http://127.0.0.1:" in found
+    assert "s3cret" not in found
+    assert proxy_of("http://loki.example.org/push", environment | {"NO_PROXY": "x, .example.org"}) == ""
+    for local in (LOOPBACK, "localhost", "alloy", "[::1]"):
+        assert proxy_of(f"http://{local}:4318", environment) == ""
+
+
+@pytest.mark.parametrize(
+    ("signal", "environment", "variable", "url", "protocol"),
+    [
+        ("traces", {"TRACING_COLLECTOR_HOST": "a"}, "TRACING_COLLECTOR_HOST", "http://a:4317", "grpc"),
+        ("metrics", {"TRACING_COLLECTOR_HOST": "::1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+         "TRACING_COLLECTOR_HOST", "http://[::1]:4318/v1/metrics", "http"),
+        ("metrics", {"TRACING_COLLECTOR_HOST": "a", "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf"},
+         "TRACING_COLLECTOR_HOST", "http://a:4318/v1/metrics", "http"),
+        ("traces", {GRPC_ENDPOINT: "http://b:1/x/", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+         GRPC_ENDPOINT, "http://b:1/x/v1/traces", "http"),
+        ("traces", {GRPC_ENDPOINT: "http://b:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "c:2"},
+         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://c:2", "grpc"),
+        ("logs", {"LOGS_TARGET": "http://l/p", GRPC_ENDPOINT: "http://b:1"}, "LOGS_TARGET", "http://l/p", "http"),
+        ("logs", {"OTEL_LOGS_EXPORTER": "otlp", GRPC_ENDPOINT: "http://b:1"}, GRPC_ENDPOINT, "http://b:1", "grpc"),
+        ("profiles", {"PROFILE_COLLECTOR_HOST": "p"}, "PROFILE_COLLECTOR_HOST",
+         "http://p:4040/push.v1.PusherService/Push", "http"),
+    ],
+)  # fmt: skip
+def test_the_variable_in_effect_is_found(
+    signal: str, environment: dict[str, str], variable: str, url: str, protocol: str
+) -> None:
+    """By the precedence of the services."""
+    found = target(signal, environment)
+    assert found == Target(variable, url, protocol, signal)
