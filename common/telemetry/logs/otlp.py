@@ -105,7 +105,12 @@ class _Exporter(LogRecordExporter):
             if answer.cause != UNKNOWN:
                 self._cause = answer.cause
             if result is not LogRecordExportResult.SUCCESS:
-                self._drops.record(len(batch), "export_failed", self._cause)
+                said = (
+                    self._cause
+                    if self._cause.startswith("Failed to export")
+                    else f"Failed to export logs, {self._cause}"
+                )
+                self._drops.record(len(batch), "export_failed", said)
             elif answer.rejected:
                 self._drops.record(min(answer.rejected, len(batch)), "rejected", self._cause)
             else:
