@@ -70,7 +70,7 @@ def examine(options: argparse.Namespace, environ: Mapping[str, str]) -> Report:
 def _running(environ: Mapping[str, str], any_container: bool) -> str:
     if any_container:
         return "docker"
-    if SuiteWithoutDocker(environ).summary() is not None:
+    if SuiteWithoutDocker(environ).runs():
         return "local"
     if not (ROOT / ".env").exists():
         return "start"

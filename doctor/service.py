@@ -84,6 +84,12 @@ class Service:
                 return Fault(f"{self.name} → collector", f"{name}={value} switches it off", f"change {name}")
         return None
 
+    def undelivered(self, signal: str, problems: Mapping[str, str]) -> Fault | None:
+        """Return a fault if its OTLP target cannot work; `problems` is what tools.otlp_target prints."""
+        if said := problems.get(signal):
+            return Fault(f"{self.name} → collector", said, "docs/telemetry-source.md lists the causes")
+        return None
+
     def dropped(self, signal: str) -> Fault | None:
         """Return a fault if its own counters report dropped data."""
         page = self.page("/metrics")

@@ -1,5 +1,6 @@
 """Checks of the running suite with Docker: every signal of every service, queried from the backend that stores it."""
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -82,6 +83,16 @@ class SuiteWithDocker:
 
     def _cell_without_backend(self, service: str, signal: str) -> Cell:
         alloy = self._boxes.get("alloy")
+        box = self._boxes.get(service)
+        if box and box.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") and signal != "profiles":
+            # docker-compose-source.yml: the names and files of the target are those inside the container.
+            problems = json.loads(docker.run("exec", service, "python", "-m", "tools.otlp_target") or "{}")
+            fault = (
+                self._just_started(service)
+                or service_fault(self._services, self._services[service], signal)
+                or self._services[service].undelivered(signal, problems)
+            )
+            return Cell(service, signal, MISSING if fault else SENT, None, fault)
         if alloy is None or not alloy.environment.get("ALLOY_ENDPOINTS", "").endswith(CLOUD):
             return Cell(service, signal, OFF)
         fault = self._fault_up_to_collector(service, signal) or self._alloy.exporter_fault(PATHS[signal])

@@ -1,9 +1,14 @@
 """Checks of a running `make demo`: every signal of every service, as reported by the local gateway."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from itertools import product
 
 from common.core.env import Env
-from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding, Report
+from doctor.env_files import ROOT
+from doctor.report import BROKEN, FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Finding, Report
 from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
 from doctor.surroundings import check_shell
@@ -27,14 +32,22 @@ class SuiteWithoutDocker:
         environment = environment_of(ports["gateway page"])
         self._logs = short(log_folder(environ if environment is None else environment))
         self._services = {name: self._service(name, ports) for name in SERVICE_NAMES}
+        environments = [service.environment or {} for service in self._services.values()]
+        self._target = next((each for each in environments if each.get("DEMO_COLLECTOR")), None)
         self._receivers = {(host, ports[name]) for name in RECEIVERS for host in (LOOPBACK, "localhost")}
 
     def summary(self) -> Summary | None:
         """Return the gateway's summary; None if it does not run."""
         return fetch(self.page)
 
+    def runs(self) -> bool:
+        """Return whether a demo runs: its gateway answers, or its services send to DEMO_COLLECTOR."""
+        return self._target is not None or self.summary() is not None
+
     def report(self) -> Report:
         """Check each signal and each hop between services."""
+        if self._target is not None:
+            return Report("local", [*check_shell(self._environ)], self._sent(otlp_problems(self._target)))
         summary = self.summary()
         if summary is None:
             said = f"does not answer at {self.page}"
@@ -48,6 +61,17 @@ class SuiteWithoutDocker:
         return Report(
             "local", [*shell, *hops], [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS]
         )
+
+    def _sent(self, problems: Mapping[str, str]) -> list[Cell]:
+        """Return the cells of a demo without a gateway, of which nothing shows what arrived."""
+        cells = []
+        for service, signal in product(self._services.values(), PATHS):
+            if signal == "profiles":
+                cells.append(Cell(service.name, signal, OFF))
+                continue
+            fault = service_fault(self._services, service, signal) or service.undelivered(signal, problems)
+            cells.append(Cell(service.name, signal, MISSING if fault else SENT, None, fault))
+        return cells
 
     def _cell(self, summary: Summary, service: str, signal: str) -> Cell:
         seen = summary.cells.get((service, signal))
@@ -79,3 +103,17 @@ class SuiteWithoutDocker:
             start=f"see {log}; {RESTART}",
             environment=environment_of(port),
         )
+
+
+def otlp_problems(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return by signal why a service with this environment cannot deliver over OTLP."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.otlp_target"],
+        cwd=ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found: dict[str, str] = json.loads(done.stdout or "{}")
+    return found

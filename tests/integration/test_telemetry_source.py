@@ -170,30 +170,48 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
     """DEMO_COLLECTOR: every signal of every service arrives there, and no gateway runs."""
     folder = servers_folder / "source"
     folder.mkdir(mode=0o711)
-    with http_receiver(TOKEN) as (url, arrived):
-        run = DemoRun(
-            folder,
-            **HEADERS,
-            DEMO_COLLECTOR=url,
-            DEMO_LOAD="false",
-            MYTHICAL_DATABASE_HOST=postgres.host,
-            MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
-            MYTHICAL_QUEUE_HOST=rabbitmq.host,
-            MYTHICAL_QUEUE_HOST_PORT=str(rabbitmq.port),
-        )
-        process = run.start()
-        try:
-            expected = {(service, signal) for service in SERVICE_NAMES for signal in REQUESTS}
+    run = DemoRun(
+        folder,
+        **HEADERS,
+        DEMO_LOAD="false",
+        MYTHICAL_DATABASE_HOST=postgres.host,
+        MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
+        MYTHICAL_QUEUE_HOST=rabbitmq.host,
+        MYTHICAL_QUEUE_HOST_PORT=str(rabbitmq.port),
+    )
+    expected = {(service, signal) for service in SERVICE_NAMES for signal in REQUESTS}
+    try:
+        with http_receiver(TOKEN) as (url, arrived):
+            run.environ["DEMO_COLLECTOR"] = url
+            process = run.start()
             eventually(lambda: expected <= set(arrived.items) or process.poll() is not None, 150)
             assert expected <= set(arrived.items), run.said()
-            run.stop()
-        finally:
-            run.close()
+            assert doctor(run) == dict.fromkeys(expected, "")
+        assert doctor(run) == dict.fromkeys(expected, "the connection failed: Connection refused")
+        run.stop()
+    finally:
+        run.close()
     assert process.returncode == 0, run.said()
     assert f"sending traces, metrics, and logs to {url}" in run.said()
     assert "gateway" not in run.said()
     assert arrived.rejected == 0
     assert run.left() == []
+
+
+def doctor(run: DemoRun) -> dict[tuple[str, str], str]:
+    """Return what the doctor says of each signal over OTLP: the fault, without the URL, or an empty string."""
+    report = subprocess.run(
+        [sys.executable, "-m", "doctor", "--json", "local"],
+        env=run.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    cells = [cell for cell in json.loads(report.stdout)["cells"] if cell["signal"] in REQUESTS]
+    return {
+        (cell["service"], cell["signal"]): cell["fault"]["said"].partition(": ")[2] if cell["fault"] else ""
+        for cell in cells
+    }
 
 
 def test_a_wrong_collector_of_the_demo_is_one_line(tmp_path: Path) -> None:
