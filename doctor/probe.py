@@ -190,7 +190,7 @@ def _not_http1(at: Target, answer: str) -> Diagnosis:
     if _is_http2(_exchange(*at.address, HTTP2_PREFACE)):
         said = f"{at.shown} is a gRPC port, but the service sends HTTP"
         return said, "use the port for HTTP (4318), or OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
-    if _speaks_tls(*at.address):
+    if at.url.startswith("http://") and _speaks_tls(*at.address):
         return _needs_tls(at)
     return f"{at.shown} answers, but not as an HTTP server ({answer[:40]!r})", f"change the port in {at.variable}"
 

@@ -54,6 +54,9 @@ def listening() -> Iterator[Listening]:
                 with connection if context is None else context.wrap_socket(connection, server_side=True) as accepted:
                     accepted.recv(1000)
                     accepted.sendall(answer)
+                    # The client may still send its body: a close with unread bytes would reset the connection.
+                    while answer and accepted.recv(1000):
+                        pass
             except OSError:
                 connection.close()
 
