@@ -22,7 +22,7 @@ demo: ## start the suite without Docker and watch its signals arrive
 
 test: ## run all tests, with a real Postgres and RabbitMQ; TESTS=tests/integration make test runs these only
 	@scripts/setup python servers jq web load peers pooler
-	@$(python) -m pytest $(parallel) 4 $(TESTS)
+	@$(python) -m pytest $(parallel) 3 $(TESTS)
 
 test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS=3 make test-failure is shorter
 	@scripts/setup python servers fuzz

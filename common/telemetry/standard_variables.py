@@ -73,7 +73,9 @@ def remove_unset(environ: MutableMapping[str, str]) -> None:
         value = environ[name].strip().lower()
         if not value or (name.endswith("_COMPRESSION") and value == "none"):
             del environ[name]
-    if any(environ.get(f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE") for signal in SIGNALS):
+    if any(
+        environ.get(f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE") for signal in ("", *(f"{name}_" for name in SIGNALS))
+    ):
         for bundle in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             environ.pop(bundle, None)
 
