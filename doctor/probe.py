@@ -4,19 +4,19 @@ import contextlib
 import http.client
 import socket
 import ssl
-from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from common.core.address import is_local, join_host_port
+from common.core.address import is_local, join_host_port, shown, split_credentials
+from common.core.env import Env
+from common.telemetry.settings import PROTOCOLS, STANDARD_PORTS, collector, push_headers
 
 TIMEOUT_S = 3.0
 PORTS = {"http": 80, "https": 443}
-OTLP_PORTS = {"grpc": "4317", "http": "4318"}
 # A client's preface and empty SETTINGS frame; the server's answer begins with its SETTINGS: type 4 (RFC 9113, 3.4).
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SETTINGS_TYPE, TYPE_AT = 4, 3
@@ -50,35 +50,33 @@ class Target:
     @property
     def shown(self) -> str:
         """The variable and the URL."""
-        return f"{self.variable}={without_credentials(self.url)}"
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL without user, password, query and fragment, any of which may be a secret."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+        return f"{self.variable}={shown(self.url)}"
 
 
 def target(signal: str, environment: Mapping[str, str]) -> Target:
     """Return where a service with this environment sends a signal, by the same precedence as the service."""
 
+    env = Env(environment)
+
     def value(name: str) -> str:
-        return environment.get(name, "").strip()
+        return env.text(name, "")
 
     if signal == "profiles":
         address = join_host_port(value("PROFILE_COLLECTOR_HOST"), value("PROFILE_COLLECTOR_PORT") or "4040")
         url = f"http://{address}/push.v1.PusherService/Push"
-        return Target("PROFILE_COLLECTOR_HOST", url, signal=signal, headers=_push_headers(value, "PROFILE_COLLECTOR"))
+        return Target("PROFILE_COLLECTOR_HOST", url, signal=signal, headers=push_headers(env, "PROFILE_COLLECTOR"))
     if signal == "logs" and value("OTEL_LOGS_EXPORTER").lower() != "otlp":
         bundle = value("REQUESTS_CA_BUNDLE") or value("CURL_CA_BUNDLE")
-        headers = _push_headers(value, "LOGS")
+        headers = push_headers(env, "LOGS")
         return Target("LOGS_TARGET", value("LOGS_TARGET"), signal=signal, headers=headers, certificate=bundle)
     own, every = f"OTEL_EXPORTER_OTLP_{signal.upper()}_", "OTEL_EXPORTER_OTLP_"
 
     def otlp(name: str) -> str:
         return value(own + name) or value(every + name)
 
-    protocol = "http" if otlp("PROTOCOL").lower() == "http/protobuf" else "grpc"
+    of_all = collector(env)
+    in_full = value(f"{own}PROTOCOL").lower() or of_all.protocol
+    protocol = PROTOCOLS[in_full]
     path = f"/v1/{signal}" if protocol == "http" else ""
     headers = {
         unquote(name.strip()).lower(): unquote(text.strip())
@@ -90,30 +88,13 @@ def target(signal: str, environment: Mapping[str, str]) -> Target:
     elif url := value(f"{every}ENDPOINT"):
         variable, url = f"{every}ENDPOINT", url.rstrip("/") + path
     else:
-        of_all = "http" if value(f"{every}PROTOCOL").lower() == "http/protobuf" else "grpc"
-        port = value("TRACING_COLLECTOR_PORT") or OTLP_PORTS[of_all]
         # As the services do: the standard port of another protocol accepts nothing of this one.
-        port = OTLP_PORTS[protocol] if port == OTLP_PORTS[of_all] else port
+        port = STANDARD_PORTS[in_full] if of_all.port == STANDARD_PORTS[of_all.protocol] else of_all.port
         variable = "TRACING_COLLECTOR_HOST"
-        url = f"http://{join_host_port(value('TRACING_COLLECTOR_HOST') or 'localhost', port)}{path}"
+        url = f"http://{join_host_port(of_all.host, port)}{path}"
     if "://" not in url:  # for gRPC, host:port is enough, and means TLS
         url = f"{'http' if otlp('INSECURE').lower() == 'true' else 'https'}://{url}"
     return Target(variable, url, protocol, signal, headers, otlp("CERTIFICATE"))
-
-
-def _push_headers(value: Callable[[str], str], prefix: str) -> dict[str, str]:
-    """Return the headers for `prefix`_TENANT, _USER and _TOKEN."""
-    tenant, user, token = (value(f"{prefix}_{each}") for each in ("TENANT", "USER", "TOKEN"))
-    headers = {"X-Scope-OrgID": tenant} if tenant else {}
-    if user:
-        headers["Authorization"] = _basic(user, token)
-    elif token:
-        headers["Authorization"] = f"Bearer {token}"
-    return headers
-
-
-def _basic(user: str, password: str) -> str:
-    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def probe(at: Target, environment: Mapping[str, str]) -> Diagnosis | None:
@@ -150,7 +131,7 @@ def proxy_of(url: str, environment: Mapping[str, str]) -> str:
         return ""
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     name = next((each for each in names if environment.get(each)), "")
-    return f"{name}={without_credentials(environment[name])}" if name else ""
+    return f"{name}={shown(environment[name])}" if name else ""
 
 
 def _exchange(host: str, port: int, sent: bytes) -> bytes:
@@ -216,9 +197,9 @@ def _post(at: Target, proxy: str, environment: Mapping[str, str]) -> Diagnosis |
         headers["Content-Type"], body = "application/json", b'{"streams": []}'
     elif at.signal == "profiles":
         headers["Content-Type"] = "application/proto"
-    if parts.username is not None:
+    if authorization := split_credentials(at.url)[1]:
         headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-        headers["Authorization"] = _basic(unquote(parts.username), unquote(parts.password or ""))
+        headers["Authorization"] = authorization
     via = urlsplit(environment[proxy.partition("=")[0]]) if proxy else None
     at_host, at_port = (via.hostname or "", via.port or 80) if via else (host, port)
     connection: http.client.HTTPConnection
@@ -253,7 +234,7 @@ def _judge(at: Target, answer: http.client.HTTPResponse, text: str, proxy: str) 
         case HTTPStatus.BAD_REQUEST if "HTTPS" in text:
             found = _needs_tls(at)
         case _ if status // 100 == 3:  # noqa: PLR2004 - redirects
-            where = without_credentials(answer.headers.get("Location", ""))
+            where = shown(answer.headers.get("Location", ""))
             said = f"{at.shown} redirects to {where} (status {status}{through}): a login page, or a moved endpoint"
             found = said, f"correct {at.variable}"
         case _ if status // 100 == 5:  # noqa: PLR2004 - errors of the server

@@ -136,7 +136,7 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         collector=collector(env),
         logs=log_settings(env),
         profiles_address=f"http://{join_host_port(profiles_host, profiles_port)}" if profiles_host else "",
-        profiles_headers=_push_headers(env, "PROFILE_COLLECTOR"),
+        profiles_headers=push_headers(env, "PROFILE_COLLECTOR"),
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
     )
@@ -171,7 +171,7 @@ def log_settings(env: Env) -> LogSettings:
     With OTEL_SDK_DISABLED the SDK silently discards lines for OTLP: they go to standard output then.
     """
     target, authorization = split_credentials(env.url("LOGS_TARGET", ""))
-    headers = ({"Authorization": authorization} if authorization else {}) | _push_headers(env, "LOGS")
+    headers = ({"Authorization": authorization} if authorization else {}) | push_headers(env, "LOGS")
     exporter = env.choice("OTEL_LOGS_EXPORTER", "none", ("none", "console", "otlp"))
     level = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
     queue = env.integer("OTEL_BLRP_MAX_QUEUE_SIZE", OTLP_QUEUE_LINES, OTLP_BATCH_LINES, 1_000_000)
@@ -180,7 +180,7 @@ def log_settings(env: Env) -> LogSettings:
     return LogSettings("loki" if target and exporter == "none" else "console", target, level, headers=headers)
 
 
-def _push_headers(env: Env, prefix: str) -> dict[str, str]:
+def push_headers(env: Env, prefix: str) -> dict[str, str]:
     """Return the headers that authenticate a push and name its tenant, from `prefix`_TENANT, _USER and _TOKEN.
 
     A token without a user is a bearer token. Source: Grafana Loki, "Multi-tenancy"; RFC 6750, section 2.1.

@@ -240,6 +240,7 @@ def test_the_proxy_in_effect_is_named() -> None:
          GRPC_ENDPOINT, "http://b:1/x/v1/traces", "http"),
         ("traces", {GRPC_ENDPOINT: "http://b:1", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "c:2"},
          "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://c:2", "grpc"),
+        ("traces", {GRPC_ENDPOINT: "http://b:4318"}, GRPC_ENDPOINT, "http://b:4318/v1/traces", "http"),
         ("logs", {"LOGS_TARGET": "http://l/p", GRPC_ENDPOINT: "http://b:1"}, "LOGS_TARGET", "http://l/p", "http"),
         ("logs", {"OTEL_LOGS_EXPORTER": "otlp", GRPC_ENDPOINT: "http://b:1"}, GRPC_ENDPOINT, "http://b:1", "grpc"),
         ("profiles", {"PROFILE_COLLECTOR_HOST": "p"}, "PROFILE_COLLECTOR_HOST",
