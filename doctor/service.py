@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from doctor.metrics_text import total
-from doctor.probe import probe, target
 from doctor.report import Fault
 from doctor.signal_paths import PATHS
 from tools import suite
+from tools.probe import Diagnosis, probe, target
 from tools.query import OK, Answer, NoAnswer, QueryError, send
 
 # Services that are idle while the requester sends nothing, and what they wait for.
@@ -84,11 +84,12 @@ class Service:
                 return Fault(f"{self.name} → collector", f"{name}={value} switches it off", f"change {name}")
         return None
 
-    def undelivered(self, signal: str, problems: Mapping[str, str]) -> Fault | None:
-        """Return a fault if its OTLP target cannot work; `problems` is what tools.otlp_target prints."""
-        if said := problems.get(signal):
-            return Fault(f"{self.name} → collector", said, "docs/telemetry-source.md lists the causes")
-        return None
+    def undelivered(self, signal: str, problems: Mapping[str, Diagnosis]) -> Fault | None:
+        """Return a fault if its OTLP target cannot work; `problems` are those of otlp_problems(), by signal."""
+        if signal not in problems:
+            return None
+        said, remedy = problems[signal]
+        return Fault(f"{self.name} → collector", said, remedy)
 
     def dropped(self, signal: str) -> Fault | None:
         """Return a fault if its own counters report dropped data."""

@@ -10,12 +10,12 @@ from doctor import containers as docker
 from doctor.alloy import Alloy
 from doctor.containers import RUNNING, Container
 from doctor.env_files import port
-from doctor.probe import target
 from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
 from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
 from doctor.surroundings import check_database, check_files, check_selinux
 from tools import suite
+from tools.probe import Diagnosis, target
 from tools.query import OK, NoAnswer, QueryError, send
 
 HOST = "http://127.0.0.1"
@@ -33,6 +33,7 @@ class SuiteWithDocker:
         self._variables = variables
         self._boxes = boxes
         self._services = {service.name: self._service(service) for service in suite.SERVICES}
+        self._problems: dict[str, dict[str, Diagnosis]] = {}  # with their targets, by service
 
     def report(self) -> Report:
         """Check everything. Raises Unusable if a port in .env is invalid."""
@@ -86,11 +87,12 @@ class SuiteWithDocker:
         box = self._boxes.get(service)
         if box and box.environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") and signal != "profiles":
             # docker-compose-source.yml: the names and files of the target are those inside the container.
-            problems = json.loads(docker.run("exec", service, "python", "-m", "tools.otlp_target") or "{}")
+            if service not in self._problems:
+                self._problems[service] = json.loads(docker.run("exec", service, "python", "-m", "tools.probe") or "{}")
             fault = (
                 self._just_started(service)
                 or service_fault(self._services, self._services[service], signal)
-                or self._services[service].undelivered(signal, problems)
+                or self._services[service].undelivered(signal, self._problems[service])
             )
             return Cell(service, signal, MISSING if fault else SENT, None, fault)
         if alloy is None or not alloy.environment.get("ALLOY_ENDPOINTS", "").endswith(CLOUD):

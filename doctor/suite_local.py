@@ -1,13 +1,9 @@
 """Checks of a running `make demo`: every signal of every service, as reported by the local gateway."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from itertools import product
 
 from common.core.env import Env
-from doctor.env_files import ROOT
 from doctor.report import BROKEN, FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Finding, Report
 from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
@@ -15,6 +11,7 @@ from doctor.surroundings import check_shell
 from local.display.summary import FRESH_S, Summary, fetch
 from local.ports import LOOPBACK, Ports, environment_of
 from local.state import log_folder, short
+from tools.probe import Diagnosis, otlp_problems
 from tools.suite import SERVICE_NAMES
 
 RESTART = "stop make demo and start it again"
@@ -62,7 +59,7 @@ class SuiteWithoutDocker:
             "local", [*shell, *hops], [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS]
         )
 
-    def _sent(self, problems: Mapping[str, str]) -> list[Cell]:
+    def _sent(self, problems: Mapping[str, Diagnosis]) -> list[Cell]:
         """Return the cells of a demo without a gateway, of which nothing shows what arrived."""
         cells = []
         for service, signal in product(self._services.values(), PATHS):
@@ -103,17 +100,3 @@ class SuiteWithoutDocker:
             start=f"see {log}; {RESTART}",
             environment=environment_of(port),
         )
-
-
-def otlp_problems(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return by signal why a service with this environment cannot deliver over OTLP."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tools.otlp_target"],
-        cwd=ROOT,
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found: dict[str, str] = json.loads(done.stdout or "{}")
-    return found

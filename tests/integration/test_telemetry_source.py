@@ -82,16 +82,28 @@ Receiver = Callable[[], AbstractContextManager[tuple[str, Arrived | None]]]
 HTTP, GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 # What is wrong, the settings, the receiver, and the sentence about it.
 CAUSES: dict[str, tuple[dict[str, str], Receiver, str]] = {
-    "unknown, HTTP": (HTTP, unknown, "the name collector.invalid cannot be resolved"),
-    "unknown, gRPC": (GRPC, unknown, "the name collector.invalid cannot be resolved"),
-    "nothing there, HTTP": (HTTP, nothing, "the connection failed: Connection refused"),
-    "nothing there, gRPC": (GRPC, nothing, "the connection failed: Connection refused"),
-    "wrong token, HTTP": (HTTP | WRONG, lambda: http_receiver(TOKEN), "it rejects the credentials (401)"),
-    "no permission, HTTP": (HTTP | WRONG, lambda: http_receiver(TOKEN, 403), "it rejects the credentials (403)"),
-    "wrong token, gRPC": (GRPC | WRONG, lambda: grpc_receiver(TOKEN), "it rejects the credentials (UNAUTHENTICATED)"),
-    "wrong path, HTTP": (HTTP | WRONG, lambda: http_receiver(TOKEN, 404), "it has no OTLP over HTTP there (404)"),
-    "gRPC to HTTP": (GRPC, http_receiver, "it does not expect gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
-    "HTTP to gRPC": (HTTP, grpc_receiver, "it expects gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
+    "unknown, HTTP": (HTTP, unknown, "does not answer: Name or service not known"),
+    "unknown, gRPC": (GRPC, unknown, "does not answer: Name or service not known"),
+    "nothing there, HTTP": (HTTP, nothing, "does not answer: Connection refused"),
+    "nothing there, gRPC": (GRPC, nothing, "does not answer: Connection refused"),
+    "wrong token, HTTP": (
+        HTTP | WRONG,
+        lambda: http_receiver(TOKEN),
+        "rejects the credentials (status 401); correct OTEL_EXPORTER_OTLP_HEADERS",
+    ),
+    "no permission, HTTP": (
+        HTTP | WRONG,
+        lambda: http_receiver(TOKEN, 403),
+        "rejects the credentials (status 403); correct OTEL_EXPORTER_OTLP_HEADERS",
+    ),
+    "wrong token, gRPC": (GRPC | WRONG, lambda: grpc_receiver(TOKEN), "rejects the credentials (UNAUTHENTICATED)"),
+    "wrong path, HTTP": (
+        HTTP | WRONG,
+        lambda: http_receiver(TOKEN, 404),
+        "has no such endpoint (status 404); correct the path",
+    ),
+    "gRPC to HTTP": (GRPC, http_receiver, "is an HTTP port, but the service sends gRPC"),
+    "HTTP to gRPC": (HTTP, grpc_receiver, "is a gRPC port, but the service sends HTTP"),
 }
 
 
@@ -103,8 +115,8 @@ def test_the_cause_is_found(cause: str) -> None:
         found = problems(settings | {"OTEL_EXPORTER_OTLP_ENDPOINT": url})
     assert set(found) == set(REQUESTS)
     for said in found.values():
-        assert said.startswith(url)
-        assert f": {sentence}" in said
+        assert said.startswith(f"OTEL_EXPORTER_OTLP_ENDPOINT={url}")
+        assert f" {sentence}" in said
         assert "\n" not in said
 
 
@@ -116,26 +128,26 @@ def test_a_certificate_that_is_not_trusted_is_named(
     with receive(TOKEN, certificate=certificate) as (url, _):
         target = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, **HEADERS}
         for said in problems(target).values():
-            assert "its certificate cannot be verified: unable to get local issuer certificate" in said
+            assert "signed (unable to get local issuer certificate)" in said
         assert problems(target | {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate.authority)}) == {}
         plain = target | {"OTEL_EXPORTER_OTLP_ENDPOINT": url.replace("https:", "http:")}
         assert set(problems(plain)) == set(REQUESTS)
     with receive() as (url, _):
         for said in problems({"OTEL_EXPORTER_OTLP_ENDPOINT": url.replace("http:", "https:")}).values():
-            assert "it does not answer with TLS" in said
+            assert "does not use TLS, but the URL says https" in said
 
 
 def problems(settings: dict[str, str]) -> dict[str, str]:
     """Return what the program finds, in an environment with these settings."""
     done = subprocess.run(
-        [sys.executable, "-m", "tools.otlp_target"],
+        [sys.executable, "-m", "tools.probe"],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
         check=True,
     )
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return {signal: "; ".join(diagnosis) for signal, diagnosis in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +199,10 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
             eventually(lambda: expected <= set(arrived.items) or process.poll() is not None, 150)
             assert expected <= set(arrived.items), run.said()
             assert doctor(run) == dict.fromkeys(expected, "")
-        assert doctor(run) == dict.fromkeys(expected, "the connection failed: Connection refused")
+        assert doctor(run) == {
+            (service, signal): f"OTEL_EXPORTER_OTLP_ENDPOINT={url}/v1/{signal} does not answer: Connection refused"
+            for service, signal in expected
+        }
         run.stop()
     finally:
         run.close()
@@ -199,7 +214,7 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
 
 
 def doctor(run: DemoRun) -> dict[tuple[str, str], str]:
-    """Return what the doctor says of each signal over OTLP: the fault, without the URL, or an empty string."""
+    """Return what the doctor says of each signal over OTLP: the fault, or an empty string."""
     report = subprocess.run(
         [sys.executable, "-m", "doctor", "--json", "local"],
         env=run.environ,
@@ -208,10 +223,7 @@ def doctor(run: DemoRun) -> dict[tuple[str, str], str]:
         check=False,
     )
     cells = [cell for cell in json.loads(report.stdout)["cells"] if cell["signal"] in REQUESTS]
-    return {
-        (cell["service"], cell["signal"]): cell["fault"]["said"].partition(": ")[2] if cell["fault"] else ""
-        for cell in cells
-    }
+    return {(cell["service"], cell["signal"]): cell["fault"]["said"] if cell["fault"] else "" for cell in cells}
 
 
 def test_a_wrong_collector_of_the_demo_is_one_line(tmp_path: Path) -> None:

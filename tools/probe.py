@@ -1,9 +1,15 @@
-"""Sends an empty push to the address of a signal, as the service does, and says what is wrong with the answer."""
+"""Sends an empty push to the address of a signal, as the service does, and says what is wrong with the answer.
+
+`python -m tools.probe` prints it for each signal over OTLP, as JSON: a sentence and a remedy, or nothing.
+"""
 
 import contextlib
 import http.client
+import json
+import os
 import socket
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -31,7 +37,8 @@ Diagnosis = tuple[str, str]  # what is wrong, and a remedy
 class Target:
     """Where a service sends a signal: the variable in effect, the URL, grpc or http, and the headers.
 
-    `certificate` is the file of trusted authorities, or empty for those of the system.
+    `certificate` is the file of trusted authorities, or empty for those of the system; `client` are the files of the
+    client's own certificate and key, if any.
     """
 
     variable: str
@@ -40,6 +47,7 @@ class Target:
     signal: str = "traces"
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     certificate: str = ""
+    client: tuple[str, str] = ("", "")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -94,7 +102,14 @@ def target(signal: str, environment: Mapping[str, str]) -> Target:
         url = f"http://{join_host_port(of_all.host, port)}{path}"
     if "://" not in url:  # for gRPC, host:port is enough, and means TLS
         url = f"{'http' if otlp('INSECURE').lower() == 'true' else 'https'}://{url}"
-    return Target(variable, url, protocol, signal, headers, otlp("CERTIFICATE"))
+    client = otlp("CLIENT_CERTIFICATE"), otlp("CLIENT_KEY")
+    return Target(variable, url, protocol, signal, headers, otlp("CERTIFICATE"), client)
+
+
+def otlp_problems(environment: Mapping[str, str]) -> dict[str, Diagnosis]:
+    """Push nothing by each signal of OTLP, as a service with this environment would; return what is wrong, if it is."""
+    found = {name: probe(target(name, environment), environment) for name in SERVICES}
+    return {name: diagnosis for name, diagnosis in found.items() if diagnosis}
 
 
 def probe(at: Target, environment: Mapping[str, str]) -> Diagnosis | None:
@@ -182,9 +197,12 @@ def _needs_tls(at: Target) -> Diagnosis:
 
 def _context(at: Target) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=at.certificate or None)
+        context = ssl.create_default_context(cafile=at.certificate or None)
     except OSError as error:  # the name of the file is not in it
         raise OSError(error.errno, f"{at.certificate}: {error.strerror}") from None
+    if at.client[0]:
+        context.load_cert_chain(at.client[0], at.client[1] or None)
+    return context
 
 
 def _post(at: Target, proxy: str, environment: Mapping[str, str]) -> Diagnosis | None:
@@ -266,8 +284,9 @@ def _call(at: Target, proxy: str) -> Diagnosis | None:
         return None
     address = join_host_port(*at.address)
     if tls:
-        roots = Path(at.certificate).read_bytes() if at.certificate else None
-        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots))
+        files = (at.certificate, at.client[1], at.client[0])
+        trusted, key, chain = (Path(file).read_bytes() if file else None for file in files)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted, key, chain))
     else:
         channel = grpc.insecure_channel(address)
     method = f"/opentelemetry.proto.collector.{SERVICES[at.signal]}/Export"
@@ -283,3 +302,8 @@ def _call(at: Target, proxy: str) -> Diagnosis | None:
     if status == "UNIMPLEMENTED":
         return f"{at.shown} is a gRPC server without OTLP ({status})", f"correct {at.variable}"
     return f"{at.shown} answers with {status}: {said[:80]}", "see the log of that server"
+
+
+if __name__ == "__main__":
+    # The lines of the log may go to Loki, and are not asked for then.
+    sys.stdout.write(json.dumps(otlp_problems({**os.environ, "OTEL_LOGS_EXPORTER": "otlp"})) + "\n")

@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from doctor.probe import Target, probe, proxy_of, target
 from local.ports import LOOPBACK, free_port
 from tests.unit.services.http_server import Server
+from tools.probe import Target, probe, proxy_of, target
 
 GRPC_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 Listening = Callable[..., int]
