@@ -50,7 +50,7 @@ class Entry:
 class Plan:
     """All entries in the order of the table, and the address of the gateway's page.
 
-    With DEMO_COLLECTOR there is no gateway: `page` is empty, and `collector` says where the signals go.
+    With DEMO_COLLECTOR, the gateway does not run: `page` is empty, and `collector` says where the signals go.
     """
 
     entries: tuple[Entry, ...]

@@ -17,8 +17,8 @@ SCHEDULE_DELAY_MS = 2000
 # Spans of ten seconds of a request burst while the collector restarts; about 15 MB when full.
 QUEUE_SIZE = 8192
 
-# The only switch of the SDK's own metrics, read when one of its parts is made; there is no argument for it. It is set
-# for the processor alone, because tracers would count each span too.
+# The only switch of the SDK's own metrics, read when a processor or a tracer is created; neither has an argument for
+# it. It is set for the processor only, because tracers would count each span too.
 SELF_METRICS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 
 # Source: OpenTelemetry semantic conventions, "SDK metrics"; `error.type` marks the spans that were lost.

@@ -23,7 +23,7 @@ from tests.integration.otlp_receiver import (
     http_receiver,
     make_certificate,
 )
-from tests.integration.service_support import Fleet, ask, database_settings, fleet
+from tests.integration.service_support import Fleet, ask, broker_settings, database_settings, fleet
 from tools.suite import SERVICE_NAMES
 
 TOKEN = "Basic MTIzNDU2OmdsY190b2tlbg=="
@@ -186,10 +186,8 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
         folder,
         **HEADERS,
         DEMO_LOAD="false",
-        MYTHICAL_DATABASE_HOST=postgres.host,
-        MYTHICAL_DATABASE_HOST_PORT=str(postgres.port),
-        MYTHICAL_QUEUE_HOST=rabbitmq.host,
-        MYTHICAL_QUEUE_HOST_PORT=str(rabbitmq.port),
+        **database_settings(postgres),
+        **broker_settings(rabbitmq),
     )
     expected = {(service, signal) for service in SERVICE_NAMES for signal in REQUESTS}
     try:

@@ -115,6 +115,6 @@ def test_data_of_an_older_postgres_are_named_before_the_start(
 
 
 def test_without_docker_or_data_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first start there is no volume."""
+    """Before the first start, the volume does not exist."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check_database({"POSTGRES_IMAGE": "postgres:17.10"}) == []
