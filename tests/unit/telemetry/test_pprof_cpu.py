@@ -57,7 +57,9 @@ def test_cpu_time_goes_to_the_thread_that_used_it() -> None:
     # Not of all the CPU time: whatever else runs in this process has its share, more of it on a slow machine.
     assert profile.total("cpu", through="_burn") > 20 * profile.total("cpu", through="_doze")
     assert profile.total("samples", through="_burn") > profile.total("samples", through="_doze")
-    assert profile.total("wall", through="_doze") == profile.total("wall", through="_burn") > 0
+    # By the threads' name: a busy thread may return from a call while its stack is read, which then ends at that call.
+    workers = [sample.values["wall"] for sample in profile.samples if sample.labels["thread_name"] == "worker-N"]
+    assert sum(workers) == 2 * profile.total("wall", through="_doze") > 0
 
 
 class _Clocks:
