@@ -12,14 +12,16 @@ import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from common.core.address import is_local, join_host_port, shown, split_credentials
 from common.core.env import Env
-from common.telemetry.settings import PROTOCOLS, STANDARD_PORTS, collector, push_headers
+from common.telemetry.settings import GRPC_METHODS, PROTOCOLS, STANDARD_PORTS, collector, push_headers
+from common.telemetry.standard_variables import otlp_headers, otlp_variable
 
 TIMEOUT_S = 3.0
 PORTS = {"http": 80, "https": 443}
@@ -28,7 +30,6 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 SETTINGS_TYPE, TYPE_AT = 4, 3
 HTTP1_REQUEST = b"OPTIONS / HTTP/1.1\r\nHost: suite\r\nConnection: close\r\n\r\n"
 TLS_ALERT = b"\x15\x03"
-SERVICES = {"traces": "trace.v1.TraceService", "metrics": "metrics.v1.MetricsService", "logs": "logs.v1.LogsService"}
 
 Diagnosis = tuple[str, str]  # what is wrong, and a remedy
 
@@ -78,19 +79,11 @@ def target(signal: str, environment: Mapping[str, str]) -> Target:
         headers = push_headers(env, "LOGS")
         return Target("LOGS_TARGET", value("LOGS_TARGET"), signal=signal, headers=headers, certificate=bundle)
     own, every = f"OTEL_EXPORTER_OTLP_{signal.upper()}_", "OTEL_EXPORTER_OTLP_"
-
-    def otlp(name: str) -> str:
-        return value(own + name) or value(every + name)
-
+    otlp = partial(otlp_variable, environment, signal)
     of_all = collector(env)
     in_full = value(f"{own}PROTOCOL").lower() or of_all.protocol
     protocol = PROTOCOLS[in_full]
     path = f"/v1/{signal}" if protocol == "http" else ""
-    headers = {
-        unquote(name.strip()).lower(): unquote(text.strip())
-        for name, equals, text in (pair.partition("=") for pair in otlp("HEADERS").split(","))
-        if equals
-    }
     if url := value(f"{own}ENDPOINT"):
         variable = f"{own}ENDPOINT"
     elif url := value(f"{every}ENDPOINT"):
@@ -103,12 +96,12 @@ def target(signal: str, environment: Mapping[str, str]) -> Target:
     if "://" not in url:  # for gRPC, host:port is enough, and means TLS
         url = f"{'http' if otlp('INSECURE').lower() == 'true' else 'https'}://{url}"
     client = otlp("CLIENT_CERTIFICATE"), otlp("CLIENT_KEY")
-    return Target(variable, url, protocol, signal, headers, otlp("CERTIFICATE"), client)
+    return Target(variable, url, protocol, signal, otlp_headers(environment, signal), otlp("CERTIFICATE"), client)
 
 
 def otlp_problems(environment: Mapping[str, str]) -> dict[str, Diagnosis]:
     """Push nothing by each signal of OTLP, as a service with this environment would; return what is wrong, if it is."""
-    found = {name: probe(target(name, environment), environment) for name in SERVICES}
+    found = {name: probe(target(name, environment), environment) for name in GRPC_METHODS}
     return {name: diagnosis for name, diagnosis in found.items() if diagnosis}
 
 
@@ -289,10 +282,9 @@ def _call(at: Target, proxy: str) -> Diagnosis | None:
         channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted, key, chain))
     else:
         channel = grpc.insecure_channel(address)
-    method = f"/opentelemetry.proto.collector.{SERVICES[at.signal]}/Export"
     with channel:
         try:
-            channel.unary_unary(method)(b"", timeout=TIMEOUT_S, metadata=tuple(at.headers.items()))
+            channel.unary_unary(GRPC_METHODS[at.signal])(b"", timeout=TIMEOUT_S, metadata=tuple(at.headers.items()))
         except grpc.RpcError as error:
             status, said = error.code().name, str(error.details())
         else:

@@ -11,9 +11,10 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
 from opentelemetry.sdk._logs.export import LogRecordExportResult
@@ -22,13 +23,9 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from common.fast.encoder import encode_spans
 from common.telemetry.delivery import NotDelivered, note_cause, read_answer
-from common.telemetry.settings import Signal
+from common.telemetry.settings import GRPC_METHODS, Signal
+from common.telemetry.standard_variables import otlp_headers, otlp_variable
 
-METHODS: dict[Signal, str] = {
-    "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-}
 TIMEOUT_S = 10.0
 FIRST_RETRY_S = 1.0
 # gRPC waits up to two minutes before it connects again to a collector that was down for long.
@@ -48,19 +45,13 @@ RETRYABLE = frozenset(
 
 def plaintext_grpc_exporter(endpoint: str | None, signal: Signal = "traces") -> "PlaintextGrpcExporter | None":
     """Return an exporter to `endpoint`, or to the one that a standard variable names; None where TLS is wanted."""
-
-    def standard(what: str) -> str:
-        """Return the standard variable of the signal, or the one of all signals."""
-        names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")
-        return next((value for name in names if (value := os.environ.get(name, "").strip())), "")
-
+    standard = partial(otlp_variable, os.environ, signal)
     url = endpoint or standard("ENDPOINT")
     if urlsplit(url).scheme != "http" or standard("INSECURE").lower() == "false" or standard("CERTIFICATE"):
         return None
-    headers = [pair.partition("=") for pair in standard("HEADERS").split(",") if pair.strip()]
     return PlaintextGrpcExporter(
         urlsplit(url).netloc,
-        metadata=[(name.strip().lower(), unquote(value.strip())) for name, _, value in headers],
+        metadata=list(otlp_headers(os.environ, signal).items()),
         timeout_s=float(standard("TIMEOUT") or TIMEOUT_S),
         gzip=standard("COMPRESSION").lower() == "gzip",
         signal=signal,
@@ -99,7 +90,7 @@ class PlaintextGrpcExporter:
         self._channel = grpc.insecure_channel(
             target, RECONNECT, grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
         )
-        self._export = self._channel.unary_unary(METHODS[signal])  # bytes in, bytes out
+        self._export = self._channel.unary_unary(GRPC_METHODS[signal])  # bytes in, bytes out
 
     def export(self, batch: Any, *_: Any, **__: Any) -> Any:
         """Send a batch; return SUCCESS or FAILURE of the SDK's enumeration. What the collector answers is noted."""

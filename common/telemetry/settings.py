@@ -25,6 +25,13 @@ EXPORTERS = {
     "logs": ("_log_exporter", "OTLPLogExporter"),
 }
 
+# Source: opentelemetry-proto, opentelemetry/proto/collector, the method of each service.
+GRPC_METHODS = {
+    "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+}
+
 # The SDK's own default, and the size of a batch, below which its queue must not be.
 OTLP_QUEUE_LINES, OTLP_BATCH_LINES = 2048, 512
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from common.core.address import split_credentials
 from common.core.env import Env, SettingsError
@@ -63,6 +63,18 @@ def check_standard_variables(values: Mapping[str, str]) -> None:
         )
 
 
+def otlp_variable(environ: Mapping[str, str], signal: str, what: str) -> str:
+    """Return OTEL_EXPORTER_OTLP_<signal>_<what>, else the variable for all signals, else an empty string."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")
+    return next((value for name in names if (value := environ.get(name, "").strip())), "")
+
+
+def otlp_headers(environ: Mapping[str, str], signal: str) -> dict[str, str]:
+    """Return the headers for a signal, their names in lower case. Source: W3C Baggage, "Header Content"."""
+    pairs = (pair.partition("=") for pair in otlp_variable(environ, signal, "HEADERS").split(","))
+    return {unquote(name.strip()).lower(): unquote(value.strip()) for name, equals, value in pairs if equals}
+
+
 def remove_unset(environ: MutableMapping[str, str]) -> None:
     """Remove standard variables that are set to nothing, and compression `none`, which the gRPC exporters reject.
 
@@ -73,9 +85,7 @@ def remove_unset(environ: MutableMapping[str, str]) -> None:
         value = environ[name].strip().lower()
         if not value or (name.endswith("_COMPRESSION") and value == "none"):
             del environ[name]
-    if any(
-        environ.get(f"OTEL_EXPORTER_OTLP_{signal}CERTIFICATE") for signal in ("", *(f"{name}_" for name in SIGNALS))
-    ):
+    if any(otlp_variable(environ, signal, "CERTIFICATE") for signal in SIGNALS):
         for bundle in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             environ.pop(bundle, None)
 
@@ -86,14 +96,11 @@ def move_credentials(environ: MutableMapping[str, str]) -> None:
     gRPC does not know them, and the exporters log the endpoint as it is.
     """
     for signal in SIGNALS:
-        own = f"OTEL_EXPORTER_OTLP_{signal}_"
-        endpoint = environ.get(f"{own}ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
-        headers = environ.get(f"{own}HEADERS") or environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")
-        authorization = split_credentials(endpoint)[1]
-        names = {pair.partition("=")[0].strip().lower() for pair in headers.split(",")}
-        if authorization and "authorization" not in names:
+        authorization = split_credentials(otlp_variable(environ, signal, "ENDPOINT"))[1]
+        if authorization and "authorization" not in otlp_headers(environ, signal):
+            headers = otlp_variable(environ, signal, "HEADERS")
             more = f"authorization={quote(authorization)}"
-            environ[f"{own}HEADERS"] = f"{headers},{more}" if headers else more
+            environ[f"OTEL_EXPORTER_OTLP_{signal}_HEADERS"] = f"{headers},{more}" if headers else more
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", *(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in SIGNALS)):
         if name in environ:
             environ[name] = split_credentials(environ[name])[0]
