@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from common.core.endpoints import MYTHICAL
+from local.ports import LOOPBACK
+from local.postgres_log import PostgresLog
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
@@ -65,6 +67,7 @@ def suite(
             broker_settings(rabbitmq),
             CALM,
         ) as services,
+        PostgresLog(postgres.process.log, f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push"),
     ):
         server = services.start("server")
         for beast in MYTHICAL.names:
