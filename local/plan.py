@@ -77,7 +77,9 @@ def make_plan(here: RunContext) -> Plan:
     target = collector_url(here.environ)
     page = "" if target else f"http://{LOOPBACK}:{here.ports['gateway page']}"
     receivers, target_settings = _collector(here, target) if target else _receivers(here, page)
-    server = {"MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{here.ports['server']}"}
+    # Postgres logs the trace of a slow statement, and of one that waits for a lock.
+    comments = {"MYTHICAL_SQL_COMMENTS": here.environ.get("MYTHICAL_SQL_COMMENTS") or "true"}
+    server = comments | {"MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{here.ports['server']}"}
     settings = target_settings | database_settings | broker_settings | server
     first = receivers[0].name
     return Plan(

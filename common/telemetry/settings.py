@@ -83,7 +83,8 @@ class Collector:
 class LogSettings:
     """Where lines go (`loki` needs the push address `target`), the lowest level, how many may wait for OTLP.
 
-    `target` is without credentials; `headers` authenticate each push and name the tenant.
+    `target` is without credentials; `headers` authenticate each push and name the tenant. `json` is the format on
+    standard output; logfmt otherwise.
     """
 
     destination: Literal["loki", "console", "otlp"]
@@ -91,6 +92,7 @@ class LogSettings:
     level: str
     queue_lines: int = OTLP_QUEUE_LINES
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,11 @@ def log_settings(env: Env) -> LogSettings:
     exporter = env.choice("OTEL_LOGS_EXPORTER", "none", ("none", "console", "otlp"))
     level = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
     queue = env.integer("OTEL_BLRP_MAX_QUEUE_SIZE", OTLP_QUEUE_LINES, OTLP_BATCH_LINES, 1_000_000)
+    json = env.choice("LOGS_FORMAT", "logfmt", ("logfmt", "json")) == "json"
     if exporter == "otlp" and not env.flag("OTEL_SDK_DISABLED", default=False):
         return LogSettings("otlp", target, level, queue)
-    return LogSettings("loki" if target and exporter == "none" else "console", target, level, headers=headers)
+    destination: Literal["loki", "console"] = "loki" if target and exporter == "none" else "console"
+    return LogSettings(destination, target, level, headers=headers, json=json)
 
 
 def push_headers(env: Env, prefix: str) -> dict[str, str]:

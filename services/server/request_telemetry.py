@@ -127,7 +127,7 @@ class RequestTelemetry:
             times[SYNTHETIC] = labels[SYNTHETIC] = state.synthetic[SYNTHETIC]
         self._times.record(duration_s * 1000, times)
         self._duration.record(duration_s, labels)
-        self._log(state, response)
+        self._log(state, response, duration_s)
         return response
 
     def _set_status_attributes(self, span: trace.Span, status: int) -> None:
@@ -141,7 +141,7 @@ class RequestTelemetry:
         if status >= SERVER_FAILURE:
             span.set_status(StatusCode.ERROR)
 
-    def _log(self, state: RequestState, response: Response) -> None:
+    def _log(self, state: RequestState, response: Response, duration_s: float) -> None:
         failed = response.status_code >= FAILURE
         fields = {
             "http.method": state.method,
@@ -155,7 +155,8 @@ class RequestTelemetry:
             fields[SYNTHETIC] = state.synthetic[SYNTHETIC]
         tags = {} if state.beast == UNKNOWN else {self._endpoints.tag: state.beast}
         level = logging.ERROR if response.status_code >= SERVER_FAILURE else logging.INFO
-        log.log(level, "request served", extra={"fields": fields, "tags": tags})
+        json_fields = {"path": f"/{state.beast}", "duration": round(duration_s, 6)}
+        log.log(level, "request served", extra={"fields": fields, "tags": tags, "json_fields": json_fields})
 
 
 def _new(state: RequestState, environ: WSGIEnvironment) -> dict[str, AttributeValue]:
