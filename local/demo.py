@@ -16,8 +16,10 @@ from local.display.display import Display, PlainDisplay, TerminalDisplay
 from local.display.summary import Arrivals
 from local.errors import LocalError, explain
 from local.plan import Plan, RunContext, make_plan
-from local.ports import OF_THE_GATEWAY, Ports
+from local.ports import LOOPBACK, OF_THE_GATEWAY, Ports
+from local.postgres_log import PostgresLog
 from local.processes.supervisor import Supervisor
+from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from local.state import log_folder, only_one, raise_file_limit, short, state_folder
 
@@ -142,7 +144,12 @@ def run(env: Env, console: Console, stop: StopSignals) -> int:
                 # The gateway kept nothing of the last run: the traces of messages from then would lack their producers.
                 entry.unit.forget()
         ports.check_free(OF_THE_GATEWAY if plan.collector else ())
-        return Demo(plan, short(here.logs), console, stop).run(seconds)
+        with contextlib.ExitStack() as logs:
+            for entry in plan.entries:
+                if plan.page and isinstance(entry.unit, Postgres):
+                    url = f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push"
+                    logs.enter_context(PostgresLog(entry.unit.process.log, url))
+            return Demo(plan, short(here.logs), console, stop).run(seconds)
 
 
 def main() -> int:
