@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from common.core.env import Env, SettingsError
 from common.telemetry.settings import instrumentation
 from doctor.metrics_text import total
-from doctor.report import Fault
+from doctor.report import BROKEN, Fault, Finding
 from doctor.signal_paths import PATHS
 from tools import suite
 from tools.probe import Diagnosis, probe, target
@@ -146,6 +146,16 @@ def idle_upstream(services: Services, service: Service, signal: str) -> Fault | 
         hop = f"{REQUESTER} → {service.name}"
         return Fault(hop, f"the service is idle: it receives no {INPUT_OF[service.name]}; {fault.said}", fault.remedy)
     return None
+
+
+def occasional(services: Services) -> list[Finding]:
+    """Return a finding for each service that is down or not ready and has no constant traffic by which to notice it."""
+    faults = [
+        services[service.name].down() or services[service.name].not_ready()
+        for service in suite.SERVICES
+        if not service.busy
+    ]
+    return [Finding(fault.hop, fault.said, BROKEN, fault.remedy) for fault in faults if fault]
 
 
 def service_fault(services: Services, service: Service, signal: str) -> Fault | None:

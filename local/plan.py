@@ -158,6 +158,7 @@ def _load(here: RunContext) -> list[Entry]:
         **here.environ,
         "OTEL_SERVICE_NAME": "mythical-loadtest",
         "LOAD_HEADLESS": "false",
+        "LOAD_FRONTEND": f"http://{LOOPBACK}:{here.ports['frontend']}",
         "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
         "LOAD_PORT": str(here.ports["Locust"]),
         **({"OTEL_EXPORTER_OTLP_ENDPOINT": url} if url else {"LOAD_COLLECTOR": f"http://{LOOPBACK}:{gateway}"}),

@@ -30,7 +30,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     tracer, meter = trace.get_tracer("mythical.frontend"), metrics.get_meter("mythical.frontend")
     register_fault_telemetry(faults, meter)
     publisher = Publisher(config.broker, tracer=tracer, meter=meter)
-    api = Api(config, publisher, tracer=tracer, meter=meter)
+    api = Api(config, publisher, faults, tracer=tracer, meter=meter)
     admin = create_admin_app(
         telemetry.latest_metrics,
         # The page is of use without the broker: only the messages about its requests would wait.
@@ -40,7 +40,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         faults=faults if config.faults_control else None,
     )
     pages = ConcurrencyLimiter(
-        create_app(config, telemetry, api, meter=meter),
+        create_app(config, telemetry, api, faults, meter=meter),
         meter,
         max_concurrency=config.address.threads,
         max_queue=config.address.max_queue,
@@ -53,7 +53,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     )
 
 
-def create_app(config: Config, telemetry: Telemetry, api: Api, *, meter: metrics.Meter) -> Flask:
+def create_app(config: Config, telemetry: Telemetry, api: Api, faults: Faults, *, meter: metrics.Meter) -> Flask:
     """Return the Flask application: the page, its files, and /api/<beast>."""
     app = Flask("frontend", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -62,6 +62,6 @@ def create_app(config: Config, telemetry: Telemetry, api: Api, *, meter: metrics
         (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)
     register_error_handlers(app)
-    add_pages(app, config)
+    add_pages(app, config, faults)
     api.add_routes(app)
     return app

@@ -93,7 +93,7 @@ def test_the_page_names_the_beasts_and_its_receiver_and_every_file_that_it_loads
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert known(page)["endpoints"] == list(MYTHICAL.names)
     faro = known(page)["faro"]
-    assert faro is None or (faro["url"], faro["app"]["name"]) == (FARO, "mythical-browser")
+    assert (faro["url"], faro["app"]["name"]) == (FARO, "mythical-browser")
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'self'; connect-src 'self' http://127.0.0.1:12350;" in policy
     loaded = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)

@@ -6,7 +6,8 @@ import pytest
 
 from doctor.alloy import Alloy
 from doctor.metrics_text import total
-from doctor.service import Service, service_fault
+from doctor.report import BROKEN
+from doctor.service import Service, occasional, service_fault
 from doctor.signal_paths import PATHS
 from local.ports import free_port
 from tests.unit.services.http_server import Server
@@ -65,6 +66,21 @@ def test_a_service_that_does_not_answer_comes_first() -> None:
     assert fault
     assert (fault.hop, fault.remedy) == ("mythical-server", "start it")
     assert "Connection refused" in fault.said
+
+
+def test_the_frontend_has_to_answer_and_to_be_ready(answering: Answers) -> None:
+    """Without page views it has no traces: that it works is seen in its endpoints."""
+    for frontend, said in {
+        at(free_port(), "mythical-frontend").address: "it does not answer",
+        at(answering(503, b'{"missing": {"server": "away"}}'), "mythical-frontend").address: "it does not answer",
+        at(answering(200, b"{}"), "mythical-frontend").address: None,
+    }.items():
+        services = suite() | {
+            "mythical-frontend": Service("mythical-frontend", frontend, log="its log", start="start it")
+        }
+        found = occasional(services)
+        assert [finding.state for finding in found] == ([BROKEN] if said else [])
+        assert all(said in finding.said for finding in found if said)
 
 
 def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(answering: Answers) -> None:
