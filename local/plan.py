@@ -26,6 +26,7 @@ SHOWN = {
     "requester": ("/metrics", "sends the requests"),
     "server": ("/unicorn", "answers them"),
     "recorder": ("/metrics", "counts the messages"),
+    "frontend": ("/", "a page for people"),
 }
 
 
@@ -76,7 +77,9 @@ def make_plan(here: RunContext) -> Plan:
     target = collector_url(here.environ)
     page = "" if target else f"http://{LOOPBACK}:{here.ports['gateway page']}"
     receivers, target_settings = _collector(here, target) if target else _receivers(here, page)
-    server = {"MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{here.ports['server']}"}
+    # Postgres logs the trace of a slow statement, and of one that waits for a lock.
+    comments = {"MYTHICAL_SQL_COMMENTS": here.environ.get("MYTHICAL_SQL_COMMENTS") or "true"}
+    server = comments | {"MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{here.ports['server']}"}
     settings = target_settings | database_settings | broker_settings | server
     first = receivers[0].name
     return Plan(
@@ -85,6 +88,7 @@ def make_plan(here: RunContext) -> Plan:
             _service(here, settings, "requester", first, broker.name),
             _service(here, settings, "server", first, database.name),
             _service(here, settings, "recorder", first, broker.name),
+            _service(here, settings, "frontend", first, broker.name),
             _workshop(here),
             *_load(here),
             database,
@@ -125,7 +129,7 @@ def _service(here: RunContext, settings: Mapping[str, str], name: str, *needs: s
         **settings,
         "HTTP_HOST": LOOPBACK,
         "HTTP_PORT": str(here.ports[name]),
-        # One in the shell, or one in OTEL_RESOURCE_ATTRIBUTES, would be the name of all three.
+        # One in the shell, or one in OTEL_RESOURCE_ATTRIBUTES, would be the name of all.
         "OTEL_SERVICE_NAME": f"mythical-{name}",
     }
     base = f"http://{LOOPBACK}:{here.ports[name]}"
@@ -164,6 +168,8 @@ def _gateway(here: RunContext, page: str, aspire: AspireDashboard | None) -> Pro
         "--otlp-http": here.ports["OTLP over HTTP"],
         "--loki": here.ports["Loki push"],
         "--pyroscope": here.ports["Pyroscope push"],
+        "--faro": here.ports["Faro"],
+        "--faro-origins": ",".join(f"http://{host}:{here.ports['frontend']}" for host in (LOOPBACK, "localhost")),
         "--page": here.ports["gateway page"],
         **({"--forward-otlp": aspire.otlp_http, "--ui": aspire.url} if aspire else {}),
     }
@@ -229,6 +235,7 @@ def _settings(here: RunContext) -> dict[str, str]:
         "LOGS_TARGET": f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push",
         "PROFILE_COLLECTOR_HOST": LOOPBACK,
         "PROFILE_COLLECTOR_PORT": str(ports["Pyroscope push"]),
+        "FARO_URL": f"http://{LOOPBACK}:{ports['Faro']}/collect",
     }
 
 

@@ -16,7 +16,8 @@ DAY_MS = 86_400_000
 class Database:
     """Where Postgres listens, how to log in, and how many connections to keep; the timeout is in milliseconds.
 
-    `pooler` means that a pooler such as PgBouncer may run each transaction in another session.
+    `pooler` means that a pooler such as PgBouncer may run each transaction in another session, `comments` that each
+    statement names its trace in a comment.
     """
 
     host: str
@@ -27,6 +28,7 @@ class Database:
     connections: int
     statement_timeout_ms: int
     pooler: bool = False
+    comments: bool = False
 
     @property
     def address(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def load(env: Env) -> Config:
             connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", shared.address.threads, 1, 256),
             statement_timeout_ms=env.integer("MYTHICAL_DATABASE_STATEMENT_TIMEOUT", 2000, 10, 60_000),
             pooler=env.flag("MYTHICAL_DATABASE_POOLER", default=False),
+            comments=env.flag("MYTHICAL_SQL_COMMENTS", default=False),
         ),
         teardown_timeout_ms=_teardown_timeout(env),
         table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),

@@ -25,7 +25,7 @@ from common.faults.background import BackgroundFault
 from services.server.config import Database
 from services.server.sql_telemetry import StatementTracer
 from services.server.statements import Statement
-from services.server.store import Pool, Store
+from services.server.store import Pool, ServerConnection, Store
 from services.server.table_maintenance import HAS_INDEX, add_index
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def lock_contention(
 
     def step(strength: float) -> float:
         login = {**database.address, "application_name": "mythical-report", "connect_timeout": 3}
-        with psycopg.connect(**login) as connection, spans.trace(lock):
+        with ServerConnection.connect(**login) as connection, spans.trace(lock, connection):
+            connection.comments = database.comments
             connection.execute(lock.text.encode())
             time.sleep(HELD_S * strength)  # the end of the transaction, and of this block, releases the lock
         return FREE_S + HELD_S * (1 - strength)

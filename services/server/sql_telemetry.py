@@ -7,15 +7,18 @@ error, with its values, into the span's status (`Key (name)=(...) already exists
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
 
+from flask import has_request_context, request
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
 from opentelemetry.util.types import AttributeValue
-from psycopg import Error
+from psycopg import Connection, Error
 from psycopg_pool import ConnectionPool
 
 from common.telemetry.settings import Conventions
-from services.server.config import Database
+from services.server.config import SERVICE, Database
 from services.server.statements import Statement
 
 # OpenTelemetry semantic conventions, metric db.client.operation.duration: the advised bucket boundaries, in seconds.
@@ -37,17 +40,23 @@ class StatementTracer:
         )
 
     @contextmanager
-    def trace(self, statement: Statement) -> Iterator[None]:
-        """Trace the statement that runs inside the block; a database error marks the span with its SQLSTATE."""
+    def trace(self, statement: Statement, connection: Connection[Any] | None = None) -> Iterator[None]:
+        """Trace the statement that runs inside the block; a database error marks the span with its SQLSTATE.
+
+        With comments, the span has the process ID of the connection's session: Postgres logs that of a lock's holder.
+        """
         labels = {
             "db.system.name": "postgresql",
             "db.operation.name": statement.operation,
             "db.collection.name": statement.table,
         }
+        attributes = self._attributes(statement)
+        if self._database.comments and connection is not None:
+            attributes["db.postgresql.backend_pid"] = connection.info.backend_pid
         with self._tracer.start_as_current_span(
             f"{statement.operation} {statement.table}",
             kind=SpanKind.CLIENT,
-            attributes=self._attributes(statement),
+            attributes=attributes,
             record_exception=False,  # its text may hold values
             set_status_on_exception=False,
         ) as span:
@@ -84,6 +93,21 @@ class StatementTracer:
                 "server.port": database.port,
             }
         return attributes
+
+
+def comment() -> str:
+    """Return a comment for a statement that runs now: this application, the route of the request, and the trace.
+
+    Source: sqlcommenter, "Specification": keys in order, values percent-encoded and quoted. Percent-encoding also keeps
+    a value from ending the comment.
+    """
+    values = {"application": SERVICE}
+    if has_request_context() and request.url_rule is not None:
+        values["route"] = request.url_rule.rule
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        values["traceparent"] = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    return "/*" + ",".join(f"{key}='{quote(value, safe='')}'" for key, value in values.items()) + "*/"
 
 
 def observe_pool(meter: Meter, pool: ConnectionPool, name: str) -> None:

@@ -8,12 +8,14 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import errors
+from psycopg.abc import Params
+from psycopg.sql import Composable
 from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 
 from common.faults import N_PLUS_ONE, POOL_TOO_SMALL, SLOW_QUERY, Faults
 from services.server.circuit_breaker import CircuitBreaker
 from services.server.config import Database
-from services.server.sql_telemetry import StatementTracer
+from services.server.sql_telemetry import StatementTracer, comment
 from services.server.statements import Statement, Statements
 
 # How long a request waits for a free connection before it is rejected.
@@ -44,13 +46,36 @@ class NullNameRejected(Exception):
     """The database rejected NULL in place of a name."""
 
 
+class ServerConnection(psycopg.Connection[Row]):
+    """A connection that adds a comment with the trace to each statement, if `comments` is set.
+
+    Such a statement is not prepared: its text differs each time, so psycopg would count texts that never repeat. The
+    comment follows a semicolon, so pg_stat_statements stores the text without it.
+    """
+
+    comments = False
+
+    def execute(
+        self, query: Any, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> psycopg.Cursor[Row]:
+        """Run a statement; see psycopg.Connection.execute."""
+        if self.comments and isinstance(query, bytes | Composable):
+            added = f"; {comment()}".encode()
+            # With values, psycopg reads % as the start of a placeholder.
+            added = added if params is None else added.replace(b"%", b"%%")
+            query, prepare = (query if isinstance(query, bytes) else query.as_bytes(self)) + added, False
+        return super().execute(query, params, prepare=prepare, binary=binary)
+
+
 class ConnectionHealth:
     """`is_down` is true after a failed connect, until a connect or a statement succeeds."""
 
     def __init__(self) -> None:
         self.is_down = False
 
-    def connection_class(self, session_timeout_ms: int | None) -> type[psycopg.Connection[Row]]:
+    def connection_class(
+        self, session_timeout_ms: int | None, *, commented: bool = False
+    ) -> type[psycopg.Connection[Row]]:
         """Return the class of connections that report the result of each connect here; the pool connects in threads.
 
         With `session_timeout_ms`, a session with another statement timeout is an error: a pooler that discards session
@@ -58,7 +83,9 @@ class ConnectionHealth:
         """
         health = self
 
-        class MonitoredConnection(psycopg.Connection[Row]):
+        class MonitoredConnection(ServerConnection):
+            comments = commented
+
             @classmethod
             def connect(cls, *arguments: Any, **options: Any) -> Self:
                 try:
@@ -89,7 +116,7 @@ def make_pool(database: Database, health: ConnectionHealth) -> Pool:
     timeout = database.statement_timeout_ms
     in_session = {"autocommit": True, "options": f"-c statement_timeout={timeout} -c lock_timeout={timeout // 2}"}
     return ConnectionPool(
-        connection_class=health.connection_class(None if database.pooler else timeout),
+        connection_class=health.connection_class(None if database.pooler else timeout, commented=database.comments),
         kwargs={
             **database.address,
             **({"prepare_threshold": None} if database.pooler else in_session),
@@ -174,7 +201,7 @@ class Store:
         """Run a statement; return the rows of a SELECT, or the number of rows changed by any other statement."""
         if self._breaker.is_open(statement.text):
             raise DatabaseUnavailable("the table is locked")
-        with self.connection() as connection, self._spans.trace(statement):
+        with self.connection() as connection, self._spans.trace(statement, connection):
             try:
                 cursor = connection.execute(statement.text.encode(), values)
             except errors.LockNotAvailable:

@@ -91,7 +91,7 @@ def test_each_of_three_servers_gets_its_share(cluster: Cluster, load: Load) -> N
 @pytest.mark.parametrize(
     ("namespace", "name"),
     [
-        *((APPLICATION, f"mythical-{name}") for name in ("server", "requester", "recorder", "workshop")),
+        *((APPLICATION, f"mythical-{name}") for name in ("server", "requester", "recorder", "frontend", "workshop")),
         *((APPLICATION, f"mythical-{name}") for name in ("database", "queue")),
         (STACK, "alloy"),
     ],

@@ -36,8 +36,15 @@ KNOWN = {
 HOOKS_S = 4.5
 # Compose only: the shell's variables that are forwarded without a value, proxies, and mounts of the host.
 NOT_HERE = {"NO_PROXY", "no_proxy", "ALLOY_HOST_ROOT", "ALLOY_HOST_PROC", "ALLOY_HOST_SYS"}
-# What another address, a volume, or a collector in another namespace changes.
-DIFFERS = {"MIMIR_GRAFANA", "LOAD_COLLECTOR", "PROFILE_COLLECTOR_HOST", "TRACING_COLLECTOR_HOST", "LOGS_TARGET"}
+# Another address, a collector in another namespace, and a default with a default.
+DIFFERS = {
+    "MIMIR_GRAFANA",
+    "FARO_URL",
+    "LOAD_COLLECTOR",
+    "PROFILE_COLLECTOR_HOST",
+    "TRACING_COLLECTOR_HOST",
+    "LOGS_TARGET",
+}
 # Files of a mounted folder that the program there doesn't read, and the host's metrics, which kubelets have here.
 UNREAD = re.compile(r"(^|/)(kustomization\.yaml|README\.md|host\.alloy)$|^(exercise|source|kubernetes)/|\.py$")
 
@@ -113,8 +120,8 @@ def files(name: str) -> dict[str, str]:
 each_workload = pytest.mark.parametrize(
     "name",
     [
-        *("mythical-server", "mythical-requester", "mythical-recorder", "mythical-workshop", "load-master"),
-        *("load-worker", "mythical-database", "mythical-queue", "alloy"),
+        *("mythical-server", "mythical-requester", "mythical-recorder", "mythical-frontend"),
+        *("mythical-workshop", "load-master", "load-worker", "mythical-database", "mythical-queue", "alloy"),
         *("tempo", "loki", "mimir", "pyroscope", "grafana"),
     ],
 )
@@ -163,8 +170,8 @@ def test_variables_are_those_of_compose(name: str) -> None:
     here = variables(name)
     for key in there.keys() - DIFFERS:
         assert re.sub(r"\$\((\w+)\)", lambda found: here[found[1]], here.get(key, "")) == there[key], key
-    if name.startswith(("mythical-server", "mythical-requester", "mythical-recorder", "load")):
-        assert here.keys() - KNOWN <= {"WORKSHOP_HOST", "WORKSHOP_SERVER", "WORKSHOP_REQUESTER", "WORKSHOP_RECORDER"}
+    if name.startswith(("mythical-server", "mythical-requester", "mythical-recorder", "mythical-frontend", "load")):
+        assert here.keys() - KNOWN <= {key for key in here if key.startswith("WORKSHOP_")}
 
 
 @each_workload
@@ -249,7 +256,7 @@ def test_the_last_applied_annotation_has_room() -> None:
     assert max(len(yaml.safe_dump(one)) for one in rendered("local")) < 200 * 1024
 
 
-@pytest.mark.parametrize("name", ["mythical-server", "mythical-requester", "mythical-recorder"])
+@pytest.mark.parametrize("name", [f"mythical-{name}" for name in ("server", "requester", "recorder", "frontend")])
 def test_a_service_has_the_time_that_its_stop_needs(name: str) -> None:
     """Otherwise the kernel ends it with requests in progress, or with its last telemetry."""
     pause = container(name)["lifecycle"]["preStop"]["sleep"]["seconds"]

@@ -30,9 +30,9 @@ def defined(module: ast.Module) -> set[str]:
     return names
 
 
-def test_there_are_three_services() -> None:
+def test_there_are_four_services() -> None:
     """Were this list empty, the tests below would pass for want of a service."""
-    assert {"server", "requester", "recorder"} <= set(services())
+    assert {"server", "requester", "recorder", "frontend"} <= set(services())
 
 
 @pytest.mark.parametrize("service", services())

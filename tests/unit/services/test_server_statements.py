@@ -3,9 +3,12 @@
 import re
 
 import pytest
+from flask import Flask
 
 from common.core.endpoints import BORING, MYTHICAL
+from services.server.sql_telemetry import comment
 from services.server.statements import Statement, Statements
+from tests.unit.services.recorded import Recorded
 
 
 def all_of(table: str) -> list[Statement]:
@@ -50,3 +53,16 @@ def test_the_newest_names_come_first() -> None:
     made = Statements("unicorn")
     for statement in (made.newest, made.older):
         assert "ORDER BY id DESC LIMIT %s" in statement.text
+
+
+def test_the_comment_names_application_route_and_trace() -> None:
+    """By the sqlcommenter specification: keys in order, percent-encoded, in quotes; nothing can end the comment."""
+    told, app = Recorded(), Flask("test")
+    app.add_url_rule("/<beast>", "page", lambda beast: beast)
+    assert comment() == "/*application='mythical-server'*/"
+    with app.test_request_context("/unicorn"), told.tracer.start_as_current_span("x") as span:
+        ids = span.get_span_context()
+        assert comment() == (
+            "/*application='mythical-server',route='%2F%3Cbeast%3E',"
+            f"traceparent='00-{ids.trace_id:032x}-{ids.span_id:016x}-{ids.trace_flags:02x}'*/"
+        )
