@@ -23,6 +23,10 @@ WARM_UP_S = 2.0
 # What the JSON line calls each rung, and what the table calls it. `ebpf` costs the service what `off` does.
 RUNGS = {"off": "signals off", "zero_code": "zero-code", "stock": "plain SDK", "on": "fast layer"}
 SETTING = {"on": "fast", "zero_code": "zero-code"}
+# The fast layer with one generation of the semantic conventions; by default it sends both. Of these, two costs matter.
+GENERATIONS = {"on_old": "fast layer, old names", "on_new": "fast layer, new names"}
+CONVENTIONS = {"on_old": "none", "on_new": "http,database"}
+OF_NAMES = ("cpu_ms", "bytes")
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,11 @@ MEANING = {
 
 def server_cost(testbed: TestBed, *, rounds: int, seconds: float) -> list[Measurement]:
     """Measure the rungs in turns, so that a machine that slows down slows all; return medians and ratios."""
-    runs: dict[str, list[Cost]] = {rung: [] for rung in RUNGS}
+    variants = RUNGS | GENERATIONS
+    runs: dict[str, list[Cost]] = {variant: [] for variant in variants}
     for _ in range(rounds):
-        for rung in RUNGS:
-            runs[rung].append(_measure(testbed, rung, seconds))
+        for variant in variants:
+            runs[variant].append(_measure(testbed, variant, seconds))
     ratios = [
         Measurement(
             f"server_cpu_ratio{'' if rung == 'on' else f'_{rung}'}",
@@ -82,12 +87,15 @@ def server_cost(testbed: TestBed, *, rounds: int, seconds: float) -> list[Measur
         )
         for what in fields(Cost)
         for unit, digits, meaning in [MEANING[what.name]]
-        for rung, name in RUNGS.items()
+        for rung, name in variants.items()
+        if rung in RUNGS or what.name in OF_NAMES
     ]
 
 
-def _measure(testbed: TestBed, rung: str, seconds: float) -> Cost:
+def _measure(testbed: TestBed, variant: str, seconds: float) -> Cost:
+    rung = variant.partition("_")[0] if variant in GENERATIONS else variant
     env = {"ALWAYS_SUCCEED": "true", "INSTRUMENTATION": SETTING.get(rung, rung)}
+    env["OTEL_SEMCONV_STABILITY_OPT_IN"] = CONVENTIONS.get(variant, "")
     signals = rung != "off"
     launched = time.monotonic()
     with testbed.service("server", signals=signals, **env) as (pid, port):

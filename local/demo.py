@@ -121,7 +121,8 @@ class Demo:
             self._say(f" not expected: the signals of {service}, which has INSTRUMENTATION={rung}")
         if not cells and not stopped and not hops:
             first = f"first signals after {self._arrivals.first_after_s or 0:.0f} s"
-            self._say(f"[green] complete: every signal of every service, and every hop[/]; {first}")
+            every = "every other service, and every hop between them" if self._rungs else "every service, and every hop"
+            self._say(f"[green] complete: every signal of {every}[/]; {first}")
             return 0
         for word, which in (("missing", cells), ("stopped arriving", stopped)):
             for service, kind in which:
