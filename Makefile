@@ -11,18 +11,22 @@ unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 # the files begin in the order of testpaths and of their names, the longest first.
 parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: help demo test test-failure test-stack check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
+.PHONY: help demo test test-browser test-failure test-stack test-kubernetes check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the suite without Docker and watch its signals arrive
 	@scripts/setup python servers jq web aspire load
 	@$(python) -m local.demo
 
 test: ## run all tests, with a real Postgres and RabbitMQ; TESTS=tests/integration make test runs these only
-	@scripts/setup python servers jq web load peers pooler
+	@scripts/setup python servers jq web load peers pooler browser
 	@$(python) -m pytest $(parallel) 3 $(TESTS)
+
+test-browser: ## open each page in Chromium and use it as a person would
+	@scripts/setup python servers web load browser
+	@$(python) -m pytest $(parallel) 2 tests/browser
 
 test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS=3 make test-failure is shorter
 	@scripts/setup python servers fuzz
@@ -31,6 +35,11 @@ test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS
 test-stack: ## query a running docker compose stack for every signal and every panel
 	@scripts/setup python
 	@$(python) -m pytest tests/stack
+
+test-kubernetes: ## deploy to a cluster, query and break it; CONTEXT=kind-kind make test-kubernetes
+	@test -n "$(CONTEXT)" || { echo "no cluster is named: CONTEXT=kind-kind make test-kubernetes"; exit 2; }
+	@scripts/setup python
+	@CONTEXT="$(CONTEXT)" $(python) -m pytest -s tests/kubernetes
 
 check: ## check format, lint, types and spelling, and run the fast tests
 	@scripts/setup python
@@ -68,8 +77,8 @@ soak: ## run the default load for half an hour and report what grew; SOAK_MINUTE
 	@scripts/setup python servers
 	@$(python) -m bench.soak
 
-screenshots: ## take the pictures of docs/images from the running suite (needs Chromium)
-	@scripts/setup python
+screenshots: ## take the pictures of docs/images from the running suite
+	@scripts/setup python browser
 	@PYTHONPATH=. $(python) scripts/screenshots
 
 setup: ## install what is missing, and nothing else
@@ -84,5 +93,5 @@ lock: ## update the locked dependencies (needs uv)
 clean: ## remove everything that the tools and runs created, including the environment
 	@! test -x $(python) || $(python) -m local.state
 	@rm -rf .venv .venv-load .venv-fuzz .venv-audit .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage var \
-	  local/aspire/node_modules local/gateway/web/node_modules
+	  local/aspire/node_modules local/gateway/web/node_modules tests/browser/node_modules
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.core.address import join_host_port
 from common.core.env import Env
-from common.telemetry.settings import collector
+from common.telemetry.settings import MANUAL, collector, instrumentation
 from common.telemetry.standard_variables import SIGNALS, check_standard_variables
 from local.ports import LOOPBACK, Ports
 from local.processes.process import Process
@@ -26,6 +26,7 @@ SHOWN = {
     "requester": ("/metrics", "sends the requests"),
     "server": ("/unicorn", "answers them"),
     "recorder": ("/metrics", "counts the messages"),
+    "frontend": ("/", "a page for people"),
 }
 
 
@@ -51,11 +52,13 @@ class Plan:
     """All entries in the order of the table, and the address of the gateway's page.
 
     With DEMO_COLLECTOR, the gateway does not run: `page` is empty, and `collector` says where the signals go.
+    `rungs` maps each service that is not instrumented by our own code to its INSTRUMENTATION.
     """
 
     entries: tuple[Entry, ...]
     page: str
     collector: str = ""
+    rungs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class RunContext:
 def make_plan(here: RunContext) -> Plan:
     """Plan a run. Raises LocalError if a server is not installed, SettingsError for a value that is not allowed."""
     check_standard_variables(here.environ)
+    rungs = {f"mythical-{name}": instrumentation(Env(here.environ), name) for name in SHOWN}
     database, database_settings = _database(here)
     broker, broker_settings = _broker(here)
     target = collector_url(here.environ)
@@ -87,6 +91,7 @@ def make_plan(here: RunContext) -> Plan:
             _service(here, settings, "requester", first, broker.name),
             _service(here, settings, "server", first, database.name),
             _service(here, settings, "recorder", first, broker.name),
+            _service(here, settings, "frontend", first, broker.name),
             _workshop(here),
             *_load(here),
             database,
@@ -94,6 +99,7 @@ def make_plan(here: RunContext) -> Plan:
         ),
         page,
         target,
+        {name: rung for name, rung in rungs.items() if rung not in MANUAL},
     )
 
 
@@ -127,7 +133,7 @@ def _service(here: RunContext, settings: Mapping[str, str], name: str, *needs: s
         **settings,
         "HTTP_HOST": LOOPBACK,
         "HTTP_PORT": str(here.ports[name]),
-        # One in the shell, or one in OTEL_RESOURCE_ATTRIBUTES, would be the name of all three.
+        # One in the shell, or one in OTEL_RESOURCE_ATTRIBUTES, would be the name of all.
         "OTEL_SERVICE_NAME": f"mythical-{name}",
     }
     base = f"http://{LOOPBACK}:{here.ports[name]}"
@@ -152,6 +158,7 @@ def _load(here: RunContext) -> list[Entry]:
         **here.environ,
         "OTEL_SERVICE_NAME": "mythical-loadtest",
         "LOAD_HEADLESS": "false",
+        "LOAD_FRONTEND": f"http://{LOOPBACK}:{here.ports['frontend']}",
         "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
         "LOAD_PORT": str(here.ports["Locust"]),
         **({"OTEL_EXPORTER_OTLP_ENDPOINT": url} if url else {"LOAD_COLLECTOR": f"http://{LOOPBACK}:{gateway}"}),
@@ -166,6 +173,8 @@ def _gateway(here: RunContext, page: str, aspire: AspireDashboard | None) -> Pro
         "--otlp-http": here.ports["OTLP over HTTP"],
         "--loki": here.ports["Loki push"],
         "--pyroscope": here.ports["Pyroscope push"],
+        "--faro": here.ports["Faro"],
+        "--faro-origins": ",".join(f"http://{host}:{here.ports['frontend']}" for host in (LOOPBACK, "localhost")),
         "--page": here.ports["gateway page"],
         **({"--forward-otlp": aspire.otlp_http, "--ui": aspire.url} if aspire else {}),
     }
@@ -231,6 +240,7 @@ def _settings(here: RunContext) -> dict[str, str]:
         "LOGS_TARGET": f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push",
         "PROFILE_COLLECTOR_HOST": LOOPBACK,
         "PROFILE_COLLECTOR_PORT": str(ports["Pyroscope push"]),
+        "FARO_URL": f"http://{LOOPBACK}:{ports['Faro']}/collect",
     }
 
 

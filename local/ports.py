@@ -150,13 +150,14 @@ DEFAULTS = (
     ("OTLP over HTTP", "DEMO_OTLP_HTTP_PORT", 4318),
     ("Loki push", "DEMO_LOKI_PORT", 3100),
     ("Pyroscope push", "DEMO_PYROSCOPE_PORT", 4040),
+    ("Faro", "DEMO_FARO_PORT", 12350),
     ("gateway page", "DEMO_PAGE_PORT", 12347),
     ("Aspire", "DEMO_ASPIRE_PORT", 18888),
     ("Locust", "DEMO_LOAD_PORT", 8089),
 )
 
 # What listens only where the gateway runs.
-OF_THE_GATEWAY = ("OTLP over gRPC", "OTLP over HTTP", "Loki push", "Pyroscope push", "gateway page", "Aspire")
+OF_THE_GATEWAY = ("OTLP over gRPC", "OTLP over HTTP", "Loki push", "Pyroscope push", "Faro", "gateway page", "Aspire")
 
 LAST_PORT = 65_535
 

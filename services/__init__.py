@@ -1,1 +1,1 @@
-"""The three services of the suite; each has the same files, so knowing one is knowing all."""
+"""The four services of the suite; each has the same files, so knowing one is knowing all."""

@@ -11,7 +11,7 @@ from common.web.server import Address, address, loopback
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """The settings that the three services share; each extends them with its own.
+    """The settings that the four services share; each extends them with its own.
 
     `faults` maps each supported fault to its startup value. `faults_control` enables the `/faults` endpoints, `debug`
     the profile endpoints.

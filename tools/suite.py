@@ -6,12 +6,14 @@ from typing import NamedTuple
 class Service(NamedTuple):
     """One service: `short` is its module in services/, `port` where it serves HTTP by default.
 
-    `input` is what it waits for from the requester, empty for the requester itself.
+    `input` is what it waits for, from the requester or from people, empty for the requester itself. One that is not
+    `busy` has no requests, and so no traces, until somebody opens its page.
     """
 
     short: str
     port: int
     input: str = ""
+    busy: bool = True
 
     @property
     def name(self) -> str:
@@ -28,8 +30,11 @@ SERVICES = (
     Service("requester", 4001),
     Service("server", 4000, "HTTP requests"),
     Service("recorder", 4002, "messages"),
+    Service("frontend", 4005, "page views", busy=False),
 )
-SERVICE_NAMES = tuple(service.name for service in SERVICES)
+# Those of which every signal arrives all the time, and those of which some do now and then.
+SERVICE_NAMES = tuple(service.name for service in SERVICES if service.busy)
+OCCASIONAL = (*(service.name for service in SERVICES if not service.busy), "mythical-browser")
 SIGNALS = ("traces", "metrics", "logs", "profiles")
 HOPS = (
     ("mythical-requester", "mythical-server"),

@@ -1,5 +1,6 @@
 """The endpoints of the API: the beasts, each with its danger level."""
 
+import json
 from dataclasses import dataclass
 
 
@@ -39,3 +40,10 @@ BORING = EndpointSet(
 def endpoints_for(endpoint_type: str) -> EndpointSet:
     """Return the set for the setting ENDPOINT_TYPE: BORING, or the beasts for any other value."""
     return BORING if endpoint_type == "BORING" else MYTHICAL
+
+
+def message_text(method: str, endpoint: str, body: dict[str, str] | None) -> str:
+    """Return the text of the message about a request, in the original's format; `body` is the JSON that was sent."""
+    if body is None:
+        return f"{method} /{endpoint}"
+    return f"{method} /{endpoint} {json.dumps(body) if method == 'POST' else body['name']}"

@@ -104,6 +104,17 @@ MEMORY_LEAK = Fault(
     "memory_leak", "recorder", 0, 10, "Each message leaks 32 KiB, times this value, up to 48 MiB in total."
 )
 CLOCK_SHIFT = Fault("clock_shift", "recorder", 0, 300, "The recorder's clock is slow by this many seconds.")
+SLOW_PAGE = Fault(
+    "slow_page",
+    "frontend",
+    0,
+    5,
+    "A script keeps the browser busy for 2 to 3 s before it shows names, times this value.",
+)
+FAILING_FETCH = Fault("failing_fetch", "frontend", 0, 1, "The share of the page's requests that fail with 500.")
+SCRIPT_ERROR = Fault(
+    "script_error", "frontend", 0, 1, "The share of page loads whose script fails instead of showing names."
+)
 
 # In the order above, in which programs list them.
 ALL_FAULTS = tuple(value for value in tuple(globals().values()) if isinstance(value, Fault))

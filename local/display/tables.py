@@ -11,7 +11,7 @@ from rich.text import Text
 from local.display.summary import Arrivals, Figures, Summary
 from local.plan import Plan
 from local.processes.supervisor import Progress
-from tools.suite import HOPS, SERVICE_NAMES, SIGNALS
+from tools.suite import HOPS, OCCASIONAL, SERVICE_NAMES, SIGNALS
 
 UNITS = {"traces": "spans/s", "metrics": "points/s", "logs": "lines/s", "profiles": "profiles/s"}
 NOTHING = "-"
@@ -70,7 +70,8 @@ def _services(summary: Summary) -> Table:
     for signal in SIGNALS:
         table.add_column(UNITS[signal], justify="right", no_wrap=True)
     table.add_column("last", justify="right", no_wrap=True, min_width=7)
-    for service in SERVICE_NAMES:
+    seen_now_and_then = [name for name in OCCASIONAL if any((name, signal) in summary.cells for signal in SIGNALS)]
+    for service in (*SERVICE_NAMES, *seen_now_and_then):
         cells = [summary.cells.get((service, signal)) for signal in SIGNALS]
         table.add_row(Text(service, "bold"), *(_cell(cell) for cell in cells), _last([c for c in cells if c]))
     return table

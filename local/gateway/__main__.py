@@ -22,6 +22,7 @@ from local.gateway.forward import Forwarder
 from local.gateway.limits import Limits
 from local.gateway.page import page_routes, reject_other_hosts
 from local.gateway.pprof import PprofReader
+from local.gateway.receive_faro import FaroReceiver
 from local.gateway.receive_loki import LokiReceiver
 from local.gateway.receive_otlp import OtlpReceiver
 from local.gateway.receive_pyroscope import PyroscopeReceiver
@@ -34,6 +35,7 @@ PORTS = {
     "otlp_http": (4318, "OTLP over HTTP"),
     "loki": (3100, "Loki push"),
     "pyroscope": (4040, "Pyroscope push"),
+    "faro": (12350, "Faro, from browsers"),
     "page": (12347, "the page and the JSON API"),
 }
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -55,6 +57,7 @@ class Settings:
     ports: dict[str, int]
     forward_otlp: str | None
     ui: str | None
+    faro_origins: tuple[str, ...]
     limits: Limits
 
 
@@ -89,13 +92,16 @@ def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
         stack.callback(forwarder.close, FLUSH_S)
         otlp = OtlpReceiver(store, forwarder.request, forwarder.remember_resource)
         loki = LokiReceiver(store, limits.body_bytes, forwarder.lines)
+        faro = FaroReceiver(store, otlp, forwarder.lines, settings.faro_origins)
     else:
         otlp = OtlpReceiver(store, lambda *_: None, lambda *_: None)
         loki = LokiReceiver(store, limits.body_bytes, lambda _: None)
+        faro = FaroReceiver(store, otlp, lambda _: None, settings.faro_origins)
     routes = {
         "otlp_http": otlp.routes(),
         "loki": loki.routes(),
         "pyroscope": PyroscopeReceiver(store, reader).routes(),
+        "faro": faro.routes(),
         "page": page_routes() + Api(store, reader, forwarder.figures, settings.ui).routes(),
     }
     ports = {"otlp_grpc": start_grpc(settings.bind, numbers["otlp_grpc"], otlp, limits, stack)}
@@ -156,6 +162,12 @@ def read_settings(arguments: list[str]) -> Settings:
         parser.add_argument(option, type=port_number, default=default, metavar="PORT", help=f"{what} (%(default)s)")
     parser.add_argument("--forward-otlp", type=web_address, metavar="URL", help="forward to this OTLP HTTP base")
     parser.add_argument("--ui", type=web_address, metavar="URL", help="the viewer to link to from the page")
+    parser.add_argument(
+        "--faro-origins",
+        default="http://localhost:4005,http://127.0.0.1:4005",
+        metavar="URLS",
+        help="the pages that may send by Faro (%(default)s)",
+    )
     for limit in fields(Limits):
         option = f"--max-{limit.name.replace('_', '-')}"
         text = f"{limit.metadata['help']} (%(default)s)"
@@ -166,6 +178,7 @@ def read_settings(arguments: list[str]) -> Settings:
         ports={name: getattr(given, name) for name in PORTS},
         forward_otlp=given.forward_otlp,
         ui=given.ui,
+        faro_origins=tuple(given.faro_origins.split(",")),
         limits=Limits(**{limit.name: getattr(given, limit.name) for limit in fields(Limits)}),
     )
 

@@ -34,7 +34,7 @@ class SpanRecord:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One log line; ids in hex or empty, `via` is "loki" or "otlp"."""
+    """One log line; ids in hex or empty, `via` is "loki", "otlp", or "faro"."""
 
     time_unix_nano: int
     service: str

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mimir.source.scales import Scale
-from tools.suite import SERVICE_NAMES
+from tools.suite import SERVICES
 
 # Alloy's counters of data that it could not forward and will not retry, by signal.
 DROPPED = (
@@ -62,7 +62,7 @@ def dead_letters(scale: Scale) -> Cause:
 def telemetry_missing(scale: Scale) -> Cause:
     """A service sends no telemetry: every SLO is then computed from incomplete data, or from none."""
     metric = 'process_cpu_time_seconds_total{{service="{service}"}}[{window}]'
-    missing = [f"absent_over_time({metric.format(service=service, window=scale.cause)})" for service in SERVICE_NAMES]
+    missing = [f"absent_over_time({metric.format(service=service.name, window=scale.cause)})" for service in SERVICES]
     return Cause(
         "TelemetryMissing",
         "page",

@@ -1,6 +1,5 @@
 """One round of the requester: a request, or two, and the message about each."""
 
-import json
 import logging
 import time
 from concurrent.futures import Future
@@ -10,7 +9,7 @@ from functools import partial
 from opentelemetry import context, trace
 from opentelemetry.trace import SpanContext
 
-from common.core.endpoints import EndpointSet
+from common.core.endpoints import EndpointSet, message_text
 from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
 from common.messaging.errors import MessagingError
 from common.messaging.publisher import Publisher
@@ -72,7 +71,7 @@ class RequestRound:
                     self._log(method, planned.beast, start, error=str(failure))
                     raise
                 span.set_attribute("service.version", _release(planned.version, EVEN))
-                self._publish(_message(method, planned.beast, body), planned.beast)
+                self._publish(message_text(method, planned.beast, body), planned.beast)
                 self._log(method, planned.beast, start)
                 return found
         except RequestFailed:
@@ -113,10 +112,3 @@ class RequestRound:
 
 def _release(chance: float, share_of_new: float) -> str:
     return NEW_RELEASE if chance < share_of_new else OLD_RELEASE
-
-
-def _message(method: str, beast: str, body: dict[str, str] | None) -> str:
-    """Return the text of the message about a request, in the original's format."""
-    if body is None:
-        return f"{method} /{beast}"
-    return f"{method} /{beast} {json.dumps(body) if method == 'POST' else body['name']}"

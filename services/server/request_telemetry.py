@@ -51,9 +51,10 @@ class RequestState:
 
 
 class RequestTelemetry:
-    """Describes the requests of an app in spans, metrics and the log."""
+    """Describes the requests of an app in spans, metrics and the log; without `spans`, those are of others."""
 
-    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions) -> None:
+    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions, *, spans: bool = True) -> None:
+        self._spans = spans
         self._endpoints = endpoints
         self._conventions = conventions
         # No unit: it would become part of the name in Prometheus, and the name is one that dashboards rely on.
@@ -111,7 +112,8 @@ class RequestTelemetry:
         environ, status = request.environ, response.status_code
         state = self._state(environ)
         duration_s = time.perf_counter() - state.start
-        self._set_status_attributes(trace.get_current_span(), status)
+        if self._spans:
+            self._set_status_attributes(trace.get_current_span(), status)
         times = {"method": state.method, "status": str(status), self._endpoints.tag: state.beast}
         labels: dict[str, AttributeValue] = {
             "http.request.method": state.method,
@@ -127,7 +129,7 @@ class RequestTelemetry:
             times[SYNTHETIC] = labels[SYNTHETIC] = state.synthetic[SYNTHETIC]
         self._times.record(duration_s * 1000, times)
         self._duration.record(duration_s, labels)
-        self._log(state, response)
+        self._log(state, response, duration_s)
         return response
 
     def _set_status_attributes(self, span: trace.Span, status: int) -> None:
@@ -141,7 +143,7 @@ class RequestTelemetry:
         if status >= SERVER_FAILURE:
             span.set_status(StatusCode.ERROR)
 
-    def _log(self, state: RequestState, response: Response) -> None:
+    def _log(self, state: RequestState, response: Response, duration_s: float) -> None:
         failed = response.status_code >= FAILURE
         fields = {
             "http.method": state.method,
@@ -155,7 +157,8 @@ class RequestTelemetry:
             fields[SYNTHETIC] = state.synthetic[SYNTHETIC]
         tags = {} if state.beast == UNKNOWN else {self._endpoints.tag: state.beast}
         level = logging.ERROR if response.status_code >= SERVER_FAILURE else logging.INFO
-        log.log(level, "request served", extra={"fields": fields, "tags": tags})
+        json_fields = {"path": f"/{state.beast}", "duration": round(duration_s, 6)}
+        log.log(level, "request served", extra={"fields": fields, "tags": tags, "json_fields": json_fields})
 
 
 def _new(state: RequestState, environ: WSGIEnvironment) -> dict[str, AttributeValue]:

@@ -50,8 +50,8 @@ def rabbitmq(servers_folder: Path) -> Iterator[RabbitMQ]:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Give a running gateway for the whole session; ask it for what only your test can have sent."""
     folder = tmp_path_factory.mktemp("gateway")
-    flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--page")
-    process = _module("gateway", "local.gateway", folder, [part for flag in flags for part in (flag, "0")], {})
+    flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--faro", "--page")
+    process = module_process("gateway", "local.gateway", folder, [part for flag in flags for part in (flag, "0")], {})
     process.launch()
     process.wait_ready(lambda: "ready {" in process.tail(), DEADLINE_S)
     ready = re.search(r"^ready (\{.*\})$", process.tail(), re.MULTILINE)
@@ -73,7 +73,7 @@ def service(tmp_path: Path, postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gat
     def start(name: str, until: str = "/readyz", **env: str) -> Service:
         told = settings | {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(free_port())} | env
         base_url = f"http://{LOOPBACK}:{told['HTTP_PORT']}"
-        process = _module(f"{name}-{len(started)}", f"services.{name}", tmp_path, [], told)
+        process = module_process(f"{name}-{len(started)}", f"services.{name}", tmp_path, [], told)
         process.launch()
         started.append(Service(process, base_url))
         process.wait_ready(lambda: is_up(base_url + until), DEADLINE_S)
@@ -101,7 +101,8 @@ def _server_settings(postgres: Postgres, rabbitmq: RabbitMQ) -> dict[str, str]:
     }
 
 
-def _module(name: str, module: str, folder: Path, arguments: list[str], settings: dict[str, str]) -> Process:
+def module_process(name: str, module: str, folder: Path, arguments: list[str], settings: dict[str, str]) -> Process:
+    """Return a process, not yet started, that runs `python -m module` and logs to the folder."""
     return Process(
         name,
         [sys.executable, "-m", module, *arguments],

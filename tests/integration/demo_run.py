@@ -57,8 +57,8 @@ class DemoRun:
         return self.output.read_text()
 
     def wait_started(self) -> None:
-        """Wait until all six are ready."""
-        names = ("gateway", "requester", "server", "recorder", "postgres", "rabbitmq")
+        """Wait until all seven are ready."""
+        names = ("gateway", "requester", "server", "recorder", "frontend", "postgres", "rabbitmq")
         eventually(
             lambda: all(f"\n{name} " in f"\n{self.said()}" for name in names),
             STARTED_S,

@@ -139,9 +139,12 @@ def _fields_of(node: ast.AST) -> Iterator[str]:
     match node:
         case ast.Dict():
             for key, value in zip(node.keys, node.values, strict=True):
-                if text(key) == "fields":
+                if text(key) in ("fields", "json_fields"):
                     yield from _keys(value)
-        case ast.Assign(targets=[ast.Name(id="fields" | "head")]) | ast.AugAssign(target=ast.Name(id="fields")):
+        case (
+            ast.Assign(targets=[ast.Name(id="fields" | "json_fields" | "head")])
+            | ast.AugAssign(target=ast.Name(id="fields"))
+        ):
             yield from _keys(node.value)
         case ast.Assign(targets=[ast.Subscript(value=ast.Name(id="fields" | "pairs"), slice=name)]):
             yield text(name) or ""

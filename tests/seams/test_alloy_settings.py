@@ -121,7 +121,8 @@ def test_the_page_leads_to_blocks_that_are_there() -> None:
 
 def test_every_component_feeds_another_or_is_fed() -> None:
     """One that nothing mentions is a dead block."""
-    ends = {"otelcol.receiver", "loki.source", "pyroscope.receive_http", "pyroscope.scrape", "prometheus.scrape"}
+    ends = {"otelcol.receiver", "loki.source", "faro.receiver", "prometheus.scrape"}
+    ends |= {"pyroscope.receive_http", "pyroscope.scrape"}
     for kind, label in COMPONENT.findall(EVERYTHING):
         if not any(kind.startswith(end) for end in ends):
             assert re.search(rf"[\[ (,\t]{re.escape(kind)}\.{label}\.\w+", EVERYTHING), f"{kind}.{label}"

@@ -31,7 +31,7 @@ from tests.seams.tree import ROOT, committed
 FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 # Of which there can be several, so that they cannot have one name.
 MANY = {"load-worker"}
-OURS = {"mythical-requester", "mythical-server", "mythical-recorder"}
+OURS = {"mythical-requester", "mythical-server", "mythical-recorder", "mythical-frontend"}
 EVERY = pytest.mark.parametrize("name", everything())
 
 
@@ -196,6 +196,7 @@ def test_the_order_is_one_of_health() -> None:
     """Nobody waits for a mere start, save to be stopped before those whom the last data go to."""
     others = {
         "mythical-requester": {"mythical-server"},
+        "mythical-frontend": {"mythical-server"},
         "alloy": {"tempo", "loki", "mimir", "pyroscope"},
         "tempo": {"mimir"},
     }

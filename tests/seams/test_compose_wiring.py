@@ -10,7 +10,7 @@ from common.telemetry.settings import STANDARD_PORTS
 from tests.seams.compose_files import BASE, LAYERS, SOURCE, dotenv, environment, everything, layer_file, services, text
 from tests.seams.tree import ROOT, rows, sections, words
 
-OURS = ("requester", "server", "recorder")
+OURS = ("requester", "server", "recorder", "frontend")
 FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 ALLOY = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "alloy").glob("*.alloy"))}
 READ_BY_ALLOY = {name for content in ALLOY.values() for name in re.findall(r'sys\.env\("(\w+)"\)', content)}

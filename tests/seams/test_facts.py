@@ -47,4 +47,6 @@ def test_the_addresses_of_the_demo_in_the_readme_are_its_default_ports() -> None
     section = dict(sections(page("README.md")))["Two commands, without Docker"]
     shown = {int(port) for row in rows(section) for port in re.findall(r"127\.0\.0\.1:(\d+)", row["address"])}
     by_name = {name: number for name, _, number in DEFAULTS}
-    assert shown == {number for name, number in by_name.items() if not name.startswith(("OTLP", "Loki", "Pyroscope"))}
+    assert shown == {
+        number for name, number in by_name.items() if not name.startswith(("OTLP", "Loki", "Pyroscope", "Faro"))
+    }

@@ -1,110 +1,316 @@
-"""loadtest/kubernetes.yaml fits the image, the settings and compose, and asks for no more than it needs."""
+"""kubernetes/ fits compose, .env, the services, and the schemas of Kubernetes, and restricts each pod.
 
+Needs kubectl, which contains Kustomize; a cluster is not needed.
+"""
+
+import base64
+import re
+import shutil
+import subprocess
 from functools import cache
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.seams.compose_files import dotenv, services
+from common.web.server import DRAIN_TIMEOUT_S
+from tests.seams.compose_files import dotenv, environment, filled, mounts, services
 from tests.seams.tree import ROOT, rows, sections, words
 
+pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+
+FOLDER = ROOT / "kubernetes"
+OVERLAYS = ("local", "scale", "cloud", "source")
+EXAMPLE = FOLDER / "manifests/example-instrumented-app.yaml"
+# The names of compose for what has two Deployments or another name here.
+COMPOSE = {"load-master": "load"}
 SETTINGS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
-KNOWN = {words(row["Variable"])[0] for row in rows(SETTINGS["The load"])}
-DEPLOYMENTS = ("load-master", "load-worker")
+KNOWN = {
+    word
+    for text in SETTINGS.values()
+    if "| Variable |" in text
+    for row in rows(text)
+    for word in words(row["Variable"])
+}
+# The limits that a shutdown may take after the requests in progress: see DRAIN_TIMEOUT_S.
+HOOKS_S = 4.5
+# Compose only: the shell's variables that are forwarded without a value, proxies, and mounts of the host.
+NOT_HERE = {"NO_PROXY", "no_proxy", "ALLOY_HOST_ROOT", "ALLOY_HOST_PROC", "ALLOY_HOST_SYS"}
+# Another address, a collector in another namespace, and a default with a default.
+DIFFERS = {
+    "MIMIR_GRAFANA",
+    "FARO_URL",
+    "LOAD_COLLECTOR",
+    "PROFILE_COLLECTOR_HOST",
+    "TRACING_COLLECTOR_HOST",
+    "LOGS_TARGET",
+}
+# Files of a mounted folder that the program there doesn't read, and the host's metrics, which kubelets have here.
+UNREAD = re.compile(r"(^|/)(kustomization\.yaml|README\.md|host\.alloy)$|^(exercise|source|kubernetes)/|\.py$")
+
+Document = dict[str, Any]
 
 
 @cache
-def documents() -> dict[tuple[str, str], dict[str, Any]]:
-    """Return what is applied, by kind and name."""
-    found = yaml.safe_load_all((ROOT / "loadtest/kubernetes.yaml").read_text(encoding="utf-8"))
-    return {(one["kind"], one["metadata"]["name"]): one for one in found}
+def rendered(overlay: str) -> tuple[Document, ...]:
+    """Return what an overlay applies."""
+    command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
+    return tuple(yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True).stdout))  # noqa: S603
 
 
-def pod(name: str) -> dict[str, Any]:
-    """Return the pod of a deployment."""
-    spec: dict[str, Any] = documents()["Deployment", name]["spec"]["template"]["spec"]
+def of_kind(overlay: str, *kinds: str) -> dict[str, Document]:
+    """Return the documents of some kinds by their names."""
+    return {one["metadata"]["name"]: one for one in rendered(overlay) if one["kind"] in kinds}
+
+
+def workloads(overlay: str = "local") -> dict[str, Document]:
+    """Return what runs pods, by name."""
+    return of_kind(overlay, "Deployment", "StatefulSet")
+
+
+def pod(name: str, overlay: str = "local") -> Document:
+    """Return the pod of a workload."""
+    spec: Document = workloads(overlay)[name]["spec"]["template"]["spec"]
     return spec
 
 
-def container(name: str) -> dict[str, Any]:
-    """Return the one container of a deployment."""
-    (one,) = pod(name)["containers"]
+def container(name: str, overlay: str = "local") -> Document:
+    """Return the one container of a workload."""
+    (one,) = pod(name, overlay)["containers"]
     return dict(one)
 
 
-def told(name: str) -> dict[str, str]:
-    """Return what a deployment is told, from what is shared and of its own."""
-    shared: dict[str, str] = documents()["ConfigMap", "load"]["data"]
-    return shared | {one["name"]: one["value"] for one in container(name)["env"]}
+def secret(name: str, overlay: str = "local") -> dict[str, str]:
+    """Return the values of a Secret."""
+    data = of_kind(overlay, "Secret")[name]["data"]
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
-def test_there_is_what_a_master_and_workers_need() -> None:
-    """And nothing else, such as an account with rights."""
-    assert set(documents()) == {("ConfigMap", "load"), ("Service", "load"), *(("Deployment", it) for it in DEPLOYMENTS)}
+def variables(name: str, overlay: str = "local") -> dict[str, str]:
+    """Return the environment of a container; references to other variables and to fields are left as they are."""
+    values: dict[str, str] = {}
+    for source in container(name, overlay).get("envFrom", []):
+        if "configMapRef" in source:
+            values |= of_kind(overlay, "ConfigMap")[source["configMapRef"]["name"]]["data"]
+        elif not source["secretRef"].get("optional"):
+            values |= secret(source["secretRef"]["name"], overlay)
+    for one in container(name, overlay).get("env", []):
+        key = one.get("valueFrom", {}).get("secretKeyRef")
+        values[one["name"]] = secret(key["name"], overlay)[key["key"]] if key else one.get("value", "")
+    return values
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_deployment_finds_its_pods(name: str) -> None:
-    """By labels that the pods have and the other deployment's have not."""
-    spec = documents()["Deployment", name]["spec"]
-    labels = spec["template"]["metadata"]["labels"]
-    assert spec["selector"]["matchLabels"].items() <= labels.items()
-    assert labels["app.kubernetes.io/component"] == name.removeprefix("load-")
+def files(name: str) -> dict[str, str]:
+    """Return the files of ConfigMaps that a container sees, by path."""
+    maps = {one["metadata"]["name"]: one["data"] for one in rendered("local") if one["kind"] == "ConfigMap"}
+    seen = {}
+    volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
+    for mount in container(name)["volumeMounts"]:
+        volume = volumes.get(mount["name"], {})
+        sources = volume.get("projected", {}).get("sources", [volume])
+        for source in (one["configMap"] for one in sources if "configMap" in one):
+            data = maps[source["name"]]
+            paths = {item["key"]: item["path"] for item in source.get("items", [])} or {key: key for key in data}
+            assert set(paths) == set(data), name
+            for key, path in paths.items():
+                seen[mount["mountPath"] + ("" if "subPath" in mount else f"/{path}")] = data[key]
+    return seen
 
 
-def test_the_service_leads_to_the_master_on_ports_that_it_has() -> None:
-    """The page, and the port that workers are told."""
-    spec = documents()["Service", "load"]["spec"]
-    labels = documents()["Deployment", "load-master"]["spec"]["template"]["metadata"]["labels"]
-    assert spec["selector"].items() <= labels.items()
-    ports = {port["name"]: port["containerPort"] for port in container("load-master")["ports"]}
-    assert {port["targetPort"]: port["port"] for port in spec["ports"]} == ports
-    master = told("load-master")
-    assert ports == {"page": int(master["LOAD_PORT"]), "workers": int(master["LOAD_MASTER_PORT"])}
-    assert told("load-worker")["LOAD_MASTER"] == "load"
+each_workload = pytest.mark.parametrize(
+    "name",
+    [
+        *("mythical-server", "mythical-requester", "mythical-recorder", "mythical-frontend"),
+        *("mythical-workshop", "load-master", "load-worker", "mythical-database", "mythical-queue", "alloy"),
+        *("tempo", "loki", "mimir", "pyroscope", "grafana"),
+    ],
+)
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_each_is_told_only_what_the_load_reads(name: str) -> None:
-    """By the names of the settings; a number without quotes would be refused by the cluster."""
-    assert set(told(name)) <= KNOWN
-    assert all(isinstance(value, str) for value in told(name).values())
-    assert told(name)["LOAD_ROLE"] == name.removeprefix("load-")
-    assert pod(name)["enableServiceLinks"] is False, "the cluster itself would set LOAD_PORT"
+def test_the_workloads_are_the_services_of_compose() -> None:
+    """A service that compose gains is missing here until someone adds it."""
+    assert {COMPOSE.get(name, name) for name in workloads()} == set(services())
+    assert not {"tempo", "loki", "mimir", "pyroscope", "grafana"} & set(workloads("cloud"))
+    assert not {"alloy"} & set(workloads("source"))
 
 
-def test_the_master_waits_for_as_many_workers_as_there_are() -> None:
-    """With more it would wait for ever."""
-    assert int(told("load-master")["LOAD_WORKERS"]) <= documents()["Deployment", "load-worker"]["spec"]["replicas"]
-    assert documents()["Deployment", "load-master"]["spec"]["replicas"] == 1
+@pytest.mark.parametrize("version", ["1.32", "1.37"])
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "example"])
+def test_each_document_has_the_schema_of_its_kind(overlay: str, version: str) -> None:
+    """An unknown or misspelled field is an error, which the API server only reports as a warning."""
+    schemas = pytest.importorskip("kubernetes_validate", reason="run scripts/setup python")
+    documents = rendered(overlay) if overlay in OVERLAYS else yaml.safe_load_all(EXAMPLE.read_text(encoding="utf-8"))
+    for one in documents:
+        schemas.validate(one, version, strict=True)
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_it_is_the_image_of_compose_with_its_health_check_and_its_limit(name: str) -> None:
+@each_workload
+def test_image_arguments_and_memory_are_those_of_compose(name: str) -> None:
     """What was tried there holds here."""
-    it, there = container(name), services()["load"]
-    assert it["image"] == f"mythical-load:{dotenv()['MYTHICAL_VERSION']}"
-    assert it["args"] == there["command"]
-    for probe in ("startupProbe", "livenessProbe"):
-        assert it[probe]["exec"]["command"] == there["healthcheck"]["test"][1:]
-    assert it["resources"]["limits"]["memory"] == there["mem_limit"].replace("m", "Mi")
-    assert it["resources"]["requests"].keys() == {"cpu", "memory"}
+    here, there = container(name), services()[COMPOSE.get(name, name)]
+    image = filled(there["image"])
+    # The image that compose builds adds a program for its health check; here the node asks over HTTP.
+    assert here["image"] == image.replace("mythical-mimir", "grafana/mimir")
+    # Alloy's replicas also find each other.
+    assert [str(word) for word in there.get("command", [])] == [
+        word for word in here.get("args", []) if not word.startswith("--cluster.")
+    ]
+    assert here["resources"]["limits"] == {"memory": there["mem_limit"].replace("m", "Mi")}
+    assert here["resources"]["requests"].keys() == {"cpu", "memory"}
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_pod_is_contained(name: str) -> None:
-    """As the profile "restricted" of the pod security standards asks, and with a root that is read-only."""
-    assert pod(name)["automountServiceAccountToken"] is False
-    assert pod(name)["securityContext"] == {
-        "runAsNonRoot": True,
-        "runAsUser": 10001,
-        "runAsGroup": 10001,
-        "seccompProfile": {"type": "RuntimeDefault"},
+@each_workload
+def test_variables_are_those_of_compose(name: str) -> None:
+    """Each value that compose sets is set here too, and the services get no variable that they don't know."""
+    there = {
+        key: filled(str(value))
+        for key, value in environment("docker-compose.yml", COMPOSE.get(name, name)).items()
+        if value is not None and key not in NOT_HERE
     }
-    assert container(name)["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
+    here = variables(name)
+    for key in there.keys() - DIFFERS:
+        assert re.sub(r"\$\((\w+)\)", lambda found: here[found[1]], here.get(key, "")) == there[key], key
+    if name.startswith(("mythical-server", "mythical-requester", "mythical-recorder", "mythical-frontend", "load")):
+        assert here.keys() - KNOWN <= {key for key in here if key.startswith("WORKSHOP_")}
+
+
+@each_workload
+def test_probes_ask_what_the_health_check_of_compose_asks(name: str) -> None:
+    """By the same command or at the same address; a service is alive at /healthz while it waits for others."""
+    check = " ".join(map(str, services()[COMPOSE.get(name, name)]["healthcheck"]["test"])).replace("$$", "$")
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        probe = container(name).get(kind)
+        if probe is None:
+            assert (name, kind) == ("load-worker", "readinessProbe")
+        elif "exec" in probe:
+            assert probe["exec"]["command"][-1] in check
+        elif name == "load-master":
+            assert probe["httpGet"] == {"path": "/", "port": "page"}
+        else:
+            ours = name.startswith("mythical-")
+            path = "/healthz" if ours and kind != "readinessProbe" else probe["httpGet"]["path"]
+            assert probe["httpGet"]["path"] == path
+            assert ours or path in check or path == "/ready"
+
+
+@each_workload
+def test_files_are_those_that_compose_mounts(name: str) -> None:
+    """A ConfigMap has each file that the program reads, with its content."""
+    expected = {}
+    for source, target in mounts(services()[COMPOSE.get(name, name)]):
+        for path in [source] if source.is_file() else sorted(source.rglob("*")):
+            inner = path.relative_to(source).as_posix()
+            if path.is_file() and not UNREAD.search(inner) and "__pycache__" not in inner:
+                expected[target if path == source else f"{target}/{inner}"] = path.read_text(encoding="utf-8")
+    found = files(name)
+    if name == "alloy":
+        cluster = (FOLDER / "base/alloy/kubernetes.alloy").read_text(encoding="utf-8")
+        assert found.pop("/etc/alloy/kubernetes.alloy") == cluster
+    assert found == expected
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_credentials_are_those_of_dotenv(overlay: str) -> None:
+    """In each namespace that has them."""
+    secrets = [
+        one for one in rendered(overlay) if one["kind"] == "Secret" and "grafana-cloud" not in one["metadata"]["name"]
+    ]
+    for one in secrets:
+        for key, value in one["data"].items():
+            assert base64.b64decode(value).decode() == dotenv()[key]
+    assert len(secrets) == (3 if overlay == "source" else 4)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_pod_is_restricted(overlay: str) -> None:
+    """As the profile "restricted" requires, which the namespaces enforce; the root file system is read-only."""
+    for name in workloads(overlay):
+        spec, inner = pod(name, overlay), container(name, overlay)["securityContext"]
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert inner == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert spec["automountServiceAccountToken"] is (name == "alloy")
+        assert spec["enableServiceLinks"] is False
+    for namespace in of_kind(overlay, "Namespace").values():
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_everything_has_the_label_by_which_it_is_deleted(overlay: str) -> None:
+    """deploy.sh --delete removes nothing else; volumes have it by their StatefulSet."""
+    for one in rendered(overlay):
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "mythical-beasts"
+        assert labels["mythical-beasts/overlay"] == overlay
+        for claim in one["spec"].get("volumeClaimTemplates", []) if one["kind"] == "StatefulSet" else []:
+            assert claim["metadata"]["labels"]["app.kubernetes.io/part-of"] == "mythical-beasts"
+
+
+def test_the_last_applied_annotation_has_room() -> None:
+    """`kubectl apply` repeats each document in an annotation, which the API server limits to 256 KiB."""
+    assert max(len(yaml.safe_dump(one)) for one in rendered("local")) < 200 * 1024
+
+
+@pytest.mark.parametrize("name", [f"mythical-{name}" for name in ("server", "requester", "recorder", "frontend")])
+def test_a_service_has_the_time_that_its_stop_needs(name: str) -> None:
+    """Otherwise the kernel ends it with requests in progress, or with its last telemetry."""
+    pause = container(name)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod(name)["terminationGracePeriodSeconds"] >= pause + DRAIN_TIMEOUT_S + HOOKS_S
+    assert workloads()[name]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_services_and_policies_lead_to_pods_and_ports_that_exist(overlay: str) -> None:
+    """By label and by number; a policy for a misspelled port would block everything."""
+    pods = {
+        name: (one["metadata"]["namespace"], one["spec"]["template"]["metadata"]["labels"])
+        for name, one in workloads(overlay).items()
     }
-    assert [mount["mountPath"] for mount in container(name)["volumeMounts"]] == ["/tmp"]  # noqa: S108 - of the container
+
+    def matching(namespace: str, labels: dict[str, str]) -> list[str]:
+        return [name for name, (where, has) in pods.items() if where == namespace and labels.items() <= has.items()]
+
+    for one in of_kind(overlay, "Service").values():
+        spec = one["spec"]
+        if spec.get("type") == "ExternalName":
+            service, namespace = spec["externalName"].split(".")[:2]
+            assert pods[service][0] == namespace
+            continue
+        (name,) = matching(one["metadata"]["namespace"], spec["selector"])
+        ports = {port["name"]: port["containerPort"] for port in container(name, overlay)["ports"]}
+        assert all(ports[port["targetPort"]] == port["port"] for port in spec["ports"])
+    for one in of_kind(overlay, "NetworkPolicy").values():
+        labels = one["spec"]["podSelector"].get("matchLabels")
+        # Grafana's policy is in the base of Alloy, because it also concerns the other namespace.
+        chosen = matching(one["metadata"]["namespace"], labels) if labels else []
+        assert chosen or not labels or labels["app.kubernetes.io/name"] == "grafana"
+        numbers = {port["containerPort"] for name in chosen for port in container(name, overlay).get("ports", [])}
+        for rule in one["spec"].get("ingress", []):
+            assert {port["port"] for port in rule["ports"]} <= numbers
+
+
+def test_the_values_of_the_chart_make_the_same_alloy() -> None:
+    """Rights, ports, variables, limits, volume, and user; the chart makes the rest."""
+    values = yaml.safe_load((FOLDER / "helm/values.yaml").read_text(encoding="utf-8"))
+    chart, here = values["alloy"], container("alloy")
+    image = f"grafana/alloy:{values['image']['tag']}"
+    assert image == here["image"]
+    assert values["rbac"] == {"rules": [], "clusterRules": of_kind("local", "ClusterRole")["mythical-alloy"]["rules"]}
+    http = {"http": chart.get("listenPort", 12345)}
+    ports = {port["name"]: port["port"] for port in chart["extraPorts"]}
+    assert http | ports == {port["name"]: port["containerPort"] for port in here["ports"]}
+    assert {one["name"]: one.get("value", "") for one in chart["extraEnv"]} == variables("alloy")
+    for name in ("resources", "lifecycle", "securityContext"):
+        assert chart[name] == here[name]
+    assert values["global"]["podSecurityContext"] == pod("alloy")["securityContext"]
+    spec = workloads()["alloy"]["spec"]
+    assert values["controller"]["replicas"] == spec["replicas"]
+    (claim,), (ours,) = values["controller"]["volumeClaimTemplates"], spec["volumeClaimTemplates"]
+    assert claim["spec"] == ours["spec"]
+    arguments = {f"--storage.path={chart['storagePath']}", "--disable-reporting", "--cluster.enabled=true"}
+    assert arguments <= set(here["args"])

@@ -12,6 +12,7 @@ from common.core.env import Env, SettingsError
 from common.faults import ALL_FAULTS
 from common.telemetry.standard_variables import CHECKS, UNSUPPORTED
 from local.ports import Ports
+from services.frontend import config as frontend
 from services.recorder import config as recorder
 from services.requester import config as requester
 from services.server import config as server
@@ -21,6 +22,7 @@ LOADS: dict[str, Callable[[Env], object]] = {
     "server": server.load,
     "requester": requester.load,
     "recorder": recorder.load,
+    "frontend": frontend.load,
 }
 SECTIONS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
 STANDARD = "Standard variables that the SDK reads itself"

@@ -15,7 +15,7 @@ from mimir.source.scales import PRODUCTION, SCALES, WORKSHOP, Scale, seconds
 from tests.seams.compose_files import services
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, rules_ask
 from tests.seams.tree import ROOT, rows, sections, words
-from tools.suite import SERVICE_NAMES
+from tools.suite import SERVICES
 from workshop import scenario
 
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -172,7 +172,9 @@ def test_windows_hold_enough_values_and_are_looked_at_often_enough(scale: Scale)
 def test_the_silence_of_each_service_is_heard() -> None:
     """A fourth service would be missed by nobody."""
     ours = {name for name in services() if name.startswith("mythical-") and "build" in services()[name]}
-    assert set(SERVICE_NAMES) == ours - {"mythical-workshop"}  # a page, which tells nothing of itself
+    assert {service.name for service in SERVICES} == ours - {
+        "mythical-workshop"
+    }  # a page, which tells nothing of itself
 
 
 def test_mimir_reads_the_rules_of_the_workshop_unless_it_is_told_otherwise() -> None:

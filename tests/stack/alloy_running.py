@@ -41,6 +41,7 @@ class Alloy:
         self.http = http
         self.otlp = f"http://{environ['ALLOY_OTLP_HTTP']}"
         self.lines = f"http://{LOOPBACK}:{environ['ALLOY_LOKI_PORT']}"
+        self.faro = f"http://{LOOPBACK}:{environ['ALLOY_FARO_PORT']}/collect"
 
     def components(self) -> dict[str, dict[str, Any]]:
         """Each component with its state, as the page of Alloy has it."""
@@ -62,7 +63,7 @@ def environ(folder: Path, traces: int = 1, logs: int = 1, **choices: str) -> dic
     }
     file = folder / "endpoints.json"
     file.write_text(json.dumps(endpoints))
-    named = {"ALLOY_LOKI_PORT", "ALLOY_PYROSCOPE_PORT"}
+    named = {"ALLOY_LOKI_PORT", "ALLOY_PYROSCOPE_PORT", "ALLOY_FARO_PORT"}
     addressed = {"ALLOY_OTLP_GRPC", "ALLOY_OTLP_HTTP", "ALLOY_HTTP", "ALLOY_RABBITMQ", "MYTHICAL_SERVER_HOST_PORT"}
     return (
         {"ALLOY_ENDPOINTS": str(file), "ALLOY_LISTEN": LOOPBACK, "ALLOY_LOG_LEVEL": "warn"}
@@ -114,7 +115,9 @@ def loaded(config: Path, folder: Path, told: Mapping[str, str] | None = None) ->
 @contextmanager
 def gateway(folder: Path) -> Iterator[Gateway]:
     """Run the gateway, which takes traces and can be asked for them."""
-    flags = [part for flag in ("otlp-grpc", "otlp-http", "loki", "pyroscope", "page") for part in (f"--{flag}", "0")]
+    flags = [
+        part for flag in ("otlp-grpc", "otlp-http", "loki", "pyroscope", "faro", "page") for part in (f"--{flag}", "0")
+    ]
     process = Process(
         "gateway",
         [sys.executable, "-m", "local.gateway", *flags],

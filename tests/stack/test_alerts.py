@@ -32,7 +32,7 @@ ALERTS = sorted(
 FIRES_S, CLEARS_S = 240.0, 180.0
 STEP_S, HISTORY_S = 5, 17 * 60
 
-SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
+SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder", "mythical-frontend")
 REQUESTS = "http_client_request_duration_seconds"
 AGES = "mythical_message_age_seconds"
 

@@ -5,6 +5,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,9 @@ def sinks(tmp_path: Path) -> Iterator[BackEnds]:
         yield BackEnds(tempo, loki)
 
 
-def send(url: str, body: dict[str, Any]) -> None:
+def send(url: str, body: dict[str, Any], **more: str) -> None:
     """Push JSON."""
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", **more}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - our own Alloy
     with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
         answer.read()
@@ -197,3 +198,56 @@ def test_a_line_over_otlp_gets_the_labels_of_one_that_is_pushed(tmp_path: Path, 
         "beast": "unicorn",
     }
     assert line.metadata == {"trace_id": TRACE, "span_id": ROOT_SPAN}
+
+
+ORIGIN = "http://localhost:4005"
+
+
+def faro_payload() -> dict[str, Any]:
+    """A payload of the Faro SDK: one span, one event and one error, both of the span's trace."""
+    now = time.time_ns()
+    moment = datetime.fromtimestamp(now / 1e9, UTC).isoformat().replace("+00:00", "Z")
+    named = {"attributes": [{"key": "service.name", "value": {"stringValue": "mythical-browser"}}]}
+    own = {
+        "traceId": TRACE,
+        "spanId": ROOT_SPAN,
+        "name": "HTTP GET",
+        "kind": 3,
+        "startTimeUnixNano": str(now - 5_000_000),
+        "endTimeUnixNano": str(now),
+    }
+    trace = {"trace_id": TRACE, "span_id": ROOT_SPAN}
+    return {
+        "meta": {"app": {"name": "any name", "version": "0.1.0"}, "session": {"id": "abc"}},
+        "traces": {
+            "resourceSpans": [{"resource": named, "scopeSpans": [{"scope": {"name": "fetch"}, "spans": [own]}]}]
+        },
+        "events": [{"name": "session_start", "domain": "browser", "timestamp": moment, "attributes": {}}],
+        "exceptions": [{"type": "TypeError", "value": "beast is undefined", "timestamp": moment, "trace": trace}],
+    }
+
+
+def test_what_a_browser_sends_becomes_spans_and_lines_of_its_trace(sinks: BackEnds, tmp_path: Path) -> None:
+    """The page's origin may send; its error is a line with bounded labels and the id of its trace beside it."""
+    with running(tmp_path, sinks.told(tmp_path)) as one:
+        send(one.faro, faro_payload(), Origin=ORIGIN)
+        [found] = eventually(sinks.spans)
+        assert (found["service"], found["trace_id"]) == ("mythical-browser", TRACE)
+        labels = {"job": "mythical-frontend", "service_name": "mythical-browser"}
+        [line] = eventually(lambda: sinks.loki.of(kind="exception", **labels))
+        assert line.metadata == {"trace_id": TRACE, "span_id": ROOT_SPAN}
+        assert "beast is undefined" in line.text
+        [event] = eventually(lambda: sinks.loki.of(kind="event", **labels))
+        assert set(event.labels) == {"job", "kind", "service_name"}
+
+
+def test_pages_of_other_origins_are_not_allowed_to_send(sinks: BackEnds, tmp_path: Path) -> None:
+    """A browser asks first, and gets no permission for another page."""
+    with running(tmp_path, sinks.told(tmp_path)) as one:
+        allowed = {}
+        for origin in (ORIGIN, "http://elsewhere.example"):
+            asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            request = urllib.request.Request(one.faro, headers=asked, method="OPTIONS")  # noqa: S310 - our own Alloy
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                allowed[origin] = answer.headers["Access-Control-Allow-Origin"]
+        assert allowed == {ORIGIN: ORIGIN, "http://elsewhere.example": None}

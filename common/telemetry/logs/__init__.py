@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 
 from common.core.pacing import RateLimitedLog
 from common.telemetry.delivery import is_not_about_a_push
-from common.telemetry.logs.records import LogfmtFormatter, TraceContextFilter
+from common.telemetry.logs.records import JsonFormatter, LogfmtFormatter, TraceContextFilter
 from common.telemetry.settings import Collector, LogSettings
 
 LOG_INTERVAL_S = 30.0
@@ -44,7 +44,7 @@ def start_logs(
         handler = OtlpHandler(resource, collector, dropped, settings.queue_lines)
     else:
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(LogfmtFormatter())
+        handler.setFormatter(JsonFormatter() if settings.json else LogfmtFormatter())
     handler.addFilter(is_not_about_a_push)
     handler.addFilter(TraceContextFilter())
     _disable_caller_lookup()

@@ -5,9 +5,10 @@ A caller passes a constant event text and the values apart from it:
     log.info("request served", extra={"fields": {"http.method": "GET"}, "tags": {"beast": "unicorn"}})
 
 `fields` become pairs of the line; `tags`, as python-logging-loki calls them, become Loki labels, so they may hold only
-values from a small, fixed set.
+values from a small, fixed set. `json_fields` are only in lines of JSON, which other programs write with these names.
 """
 
+import json
 import logging
 import re
 import traceback
@@ -18,6 +19,9 @@ from typing import Any
 from opentelemetry import trace
 
 LEVELS = {"WARNING": "warn", "CRITICAL": "fatal"}
+
+# Keys in lines of JSON that differ from those in logfmt.
+JSON_NAMES = {"http.method": "method"}
 
 # The libraries that transport log lines: if their own lines were sent, each push would cause the next.
 TRANSPORT_LOGGERS = ("urllib3", "requests", "opentelemetry.exporter", "grpc")
@@ -48,9 +52,25 @@ class LogfmtFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        head = {"time": when, "level": level(record)}
-        return logfmt({**head, **labels(record), **fields(record)})
+        return logfmt(_line(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes a record as one line of JSON for standard output, with the same content as LogfmtFormatter.
+
+    `method`, `path`, and `duration` (in seconds) describe a request. Booleans and numbers keep their types.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        pairs = {JSON_NAMES.get(key, key): value for key, value in _line(record).items() if value is not None}
+        return json.dumps({**pairs, **_mapping(record, "json_fields")}, default=str)
+
+
+def _line(record: logging.LogRecord) -> dict[str, object]:
+    when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    head = {"time": when, "level": level(record)}
+    return {**head, **labels(record), **fields(record)}
 
 
 def fields(record: logging.LogRecord) -> dict[str, object]:

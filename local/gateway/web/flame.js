@@ -20,7 +20,7 @@ export function chooseSpan(service, spanId) {
 /** Bring the choice up to date and draw again if the choice or its newest profile changed. */
 export async function refreshFlame() {
   const profiles = await ask("/api/profiles?limit=1000");
-  if (profiles.length === 0) return;
+  if (profiles.length === 0) return showNone();
   if (typeof flamegraph === "undefined") return setText(byId("flame-details"), SETUP);
   byId("flame-choice").hidden = false;
   setOptions(byId("flame-service"), unique(profiles.map((profile) => profile.service)).sort().map((name) => [name, name]));
@@ -34,6 +34,14 @@ export async function refreshFlame() {
   if (widened === `${service} ${query}`) return;
   const newest = `${service} ${query} ${mine.length} ${mine[0]?.time_unix_nano}`;
   if (newest !== shown && draw(await ask(`/api/profiles/${encodeURIComponent(service)}/flame?${query}`), `${service} ${query}`)) shown = newest;
+}
+
+/** Show that no profile is stored, also in place of those that a gateway had before its restart. */
+function showNone() {
+  redrawFlame();
+  byId("flame-choice").hidden = true;
+  byId("flame").replaceChildren();
+  setText(byId("flame-details"), "No profile is stored.");
 }
 
 async function offerSpans(service) {

@@ -13,7 +13,7 @@ export async function refreshTrace(traceId, ui) {
   byId("trace-ui").hidden = !ui;
   if (ui) byId("trace-ui").href = `${ui.replace(/\/$/, "")}/traces/detail/${encodeURIComponent(traceId)}`;
   showSpans(traceId, spans ?? []);
-  showLogs(logs.reverse());
+  showLogs(logs.sort((one, other) => one.time_unix_nano - other.time_unix_nano));
 }
 
 function showNoTrace() {

@@ -432,7 +432,14 @@ def test_defaults_are_the_ports_of_alloy_on_loopback() -> None:
     """No service needs to know that it talks to a stand-in."""
     settings = read_settings([])
     assert settings.bind == "127.0.0.1"
-    assert settings.ports == {"otlp_grpc": 4317, "otlp_http": 4318, "loki": 3100, "pyroscope": 4040, "page": 12347}
+    assert settings.ports == {
+        "otlp_grpc": 4317,
+        "otlp_http": 4318,
+        "loki": 3100,
+        "pyroscope": 4040,
+        "faro": 12350,
+        "page": 12347,
+    }
 
 
 def test_each_limit_is_an_option() -> None:

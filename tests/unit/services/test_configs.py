@@ -1,9 +1,11 @@
-"""The settings of the three services: the names and figures of the interface."""
+"""The settings of the four services: the names and figures of the interface."""
 
 import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
 from common.core.env import Env, SettingsError
+from common.telemetry.settings import RUNGS
+from services.frontend import config as frontend
 from services.recorder import config as recorder
 from services.requester import config as requester
 from services.server import config as server
@@ -11,11 +13,14 @@ from services.server import config as server
 
 def test_the_services_have_their_names_and_ports() -> None:
     """Dashboards ask for the names, compose files and bookmarks for the ports."""
-    ports = {
-        config.telemetry.service: config.address.port
-        for config in (server.load(Env({})), requester.load(Env({})), recorder.load(Env({})))
+    loads = (server.load, requester.load, recorder.load, frontend.load)
+    ports = {config.telemetry.service: config.address.port for config in (load(Env({})) for load in loads)}
+    assert ports == {
+        "mythical-server": 4000,
+        "mythical-requester": 4001,
+        "mythical-recorder": 4002,
+        "mythical-frontend": 4005,
     }
-    assert ports == {"mythical-server": 4000, "mythical-requester": 4001, "mythical-recorder": 4002}
 
 
 def test_by_default_the_services_find_each_other_by_the_names_of_the_interface() -> None:
@@ -28,9 +33,23 @@ def test_by_default_the_services_find_each_other_by_the_names_of_the_interface()
         "mythical",
         "postgres",
     )
-    assert requester.load(Env({})).server == ("mythical-server", 4000)
-    for broker in (requester.load(Env({})).broker, recorder.load(Env({})).broker):
+    assert requester.load(Env({})).server == frontend.load(Env({})).server == ("mythical-server", 4000)
+    for broker in (requester.load(Env({})).broker, recorder.load(Env({})).broker, frontend.load(Env({})).broker):
         assert (broker.host, broker.port, broker.user) == ("mythical-queue", 5672, "guest")
+
+
+def test_the_rung_of_a_service_is_its_own_else_that_of_all() -> None:
+    """TELEMETRY_LAYER is the former name; our own code makes telemetry on two rungs, if the SDK is not disabled."""
+    assert server.load(Env({})).telemetry.instrumentation == "fast"
+    assert server.load(Env({"TELEMETRY_LAYER": "stock"})).telemetry.instrumentation == "stock"
+    shell = Env({"TELEMETRY_LAYER": "stock", "INSTRUMENTATION": "off", "SERVER_INSTRUMENTATION": "zero-code"})
+    assert (server.load(shell).telemetry.instrumentation, recorder.load(shell).telemetry.instrumentation) == (
+        "zero-code",
+        "off",
+    )
+    for rung in RUNGS:
+        assert server.load(Env({"INSTRUMENTATION": rung})).telemetry.enabled == (rung in ("stock", "fast"))
+    assert not server.load(Env({"OTEL_SDK_DISABLED": "true"})).telemetry.enabled
 
 
 def test_the_namespace_is_production() -> None:
@@ -39,9 +58,9 @@ def test_the_namespace_is_production() -> None:
     assert server.load(Env({"NAMESPACE": "test"})).telemetry.namespace == "test"
 
 
-@pytest.mark.parametrize("load", [server.load, requester.load, recorder.load])
+@pytest.mark.parametrize("load", [server.load, requester.load, recorder.load, frontend.load])
 def test_the_endpoint_type_chooses_the_endpoints(load: object) -> None:
-    """In all three services by the same variable."""
+    """In all four services by the same variable."""
     assert callable(load)
     assert load(Env({})).endpoints is MYTHICAL
     assert load(Env({"ENDPOINT_TYPE": "BORING"})).endpoints is BORING

@@ -1,5 +1,6 @@
 """Where log lines go."""
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,17 @@ def test_on_standard_output_lines_are_logfmt(capsys: pytest.CaptureFixture[str])
     logging.getLogger("services.x").debug("not told")
     (line,) = capsys.readouterr().out.splitlines()
     assert parse(line)[1:] == [("level", "info"), ("a", "1"), ("msg", "hello")]
+
+
+@pytest.mark.usefixtures("root_put_back")
+def test_logs_format_selects_json_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """A collector that reads the output of pods expects JSON more often than logfmt."""
+    start(log_settings(Env({"LOGS_FORMAT": "json"})))
+    logging.getLogger("services.x").info("hello", extra={"fields": {"a": 1}})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert {"level": "info", "a": 1, "msg": "hello"}.items() <= json.loads(line).items()
+    with pytest.raises(SettingsError, match="LOGS_FORMAT"):
+        log_settings(Env({"LOGS_FORMAT": "xml"}))
 
 
 @pytest.mark.usefixtures("root_put_back")

@@ -1,12 +1,13 @@
 """From Python's log record to the pairs of a line, on standard output as well."""
 
+import json
 import logging
 import sys
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from common.telemetry.logs.records import LogfmtFormatter, TraceContextFilter, fields, labels, level
+from common.telemetry.logs.records import JsonFormatter, LogfmtFormatter, TraceContextFilter, fields, labels, level
 from tests.unit.telemetry.logfmt_grammar import parse
 
 
@@ -112,3 +113,28 @@ def test_a_line_on_standard_output_starts_with_its_time_and_level() -> None:
         ("a", "1"),
         ("msg", "request served"),
     ]
+
+
+def test_a_line_of_json_has_the_content_of_logfmt_and_the_names_of_other_programs() -> None:
+    """A pipeline written for any program's JSON reads it; numbers stay numbers, and no character breaks the line."""
+    made = record(
+        'not\n"closed"',
+        fields={"http.method": "GET", "count": 2, "reason": None},
+        tags={"beast": "owlbear"},
+        json_fields={"path": "/owlbear", "duration": 0.5},
+    )
+    made.trace_id, made.span_id = "a" * 32, "b" * 16
+    line = JsonFormatter().format(made)
+    assert len(line.splitlines()) == 1
+    assert json.loads(line) == {
+        "time": "2023-11-14T22:13:20.123+00:00",
+        "level": "info",
+        "beast": "owlbear",
+        "traceID": "a" * 32,
+        "spanID": "b" * 16,
+        "method": "GET",
+        "count": 2,
+        "msg": 'not\n"closed"',
+        "path": "/owlbear",
+        "duration": 0.5,
+    }

@@ -1,0 +1,7 @@
+"""Run the frontend: python -m services.frontend."""
+
+from common.web.server import run_service
+from services.frontend.config import load
+
+if __name__ == "__main__":
+    run_service(load, "services.frontend.app:start")

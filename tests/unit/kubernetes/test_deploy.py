@@ -1,0 +1,164 @@
+"""kubernetes/deploy.sh names what prevents a deployment, with the remedy, before it changes anything.
+
+A script answers in place of kubectl; tests/kubernetes runs the real one against a cluster.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+DEPLOY = ROOT / "kubernetes/deploy.sh"
+
+# Answers of a cluster in which everything is fine; FAKE_* replaces one of them. It logs each call.
+KUBECTL = r"""#!/bin/bash
+echo "$*" >>"$CALLS"
+case "$*" in
+  "config current-context") echo "${FAKE_CURRENT-kind-test}"; [ -n "${FAKE_CURRENT-x}" ] ;;
+  "config get-contexts -o name") printf 'kind-test\nprod\n' ;;
+  *"get --raw /version") [ -z "$FAKE_UNREACHABLE" ] || { echo "connection refused" >&2; exit 1; }
+    printf '{\n  "major": "1",\n  "minor": "%s"\n}' "${FAKE_MINOR-36}" ;;
+  kustomize*) cat "$RENDERED" ;;
+  *"get namespace mythical"*) printf '%s' "$FAKE_NAMESPACE" ;;
+  *"auth can-i create $FAKE_FORBIDDEN "*) exit 1 ;;
+  *"get storageclass"*) echo "${FAKE_CLASS-true}" ;;
+  *"get nodes"*allocatable*) echo "${FAKE_NODES-4 8000000Ki}" ;;
+  *"get nodes"*images*) echo "${FAKE_IMAGES-[\"docker.io/library/mythical-beasts:0.1.0\"]}" ;;
+esac
+"""
+
+RENDERED = """kind: Namespace
+metadata:
+  name: mythical
+---
+kind: Deployment
+spec:
+  replicas: 3
+  template:
+    spec:
+      containers:
+      - image: mythical-beasts:0.1.0
+        resources:
+          limits:
+            memory: 4Gi
+          requests:
+            cpu: 500m
+            memory: 1Gi
+"""
+
+CHANGES = (" apply ", " delete ", " label ")
+
+
+class Cluster:
+    """A folder with the script, and what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "kubectl").write_text(KUBECTL, encoding="utf-8")
+        (folder / "kubectl").chmod(0o755)
+        (folder / "rendered").write_text(RENDERED, encoding="utf-8")
+
+    def deploy(self, *arguments: str, **answers: str) -> subprocess.CompletedProcess[str]:
+        """Run deploy.sh with these answers of the cluster."""
+        environment = {
+            "PATH": f"{self._folder}:{os.environ['PATH']}",
+            "CALLS": str(self._folder / "calls"),
+            "RENDERED": str(self._folder / "rendered"),
+            "FAKE_FORBIDDEN": "nothing",
+        }
+        return subprocess.run(  # noqa: S603
+            [DEPLOY, *arguments],
+            env=environment | answers,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @property
+    def changes(self) -> list[str]:
+        """The calls that changed something."""
+        calls = self._folder / "calls"
+        lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
+        return [line for line in lines if any(change in line for change in CHANGES)]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    """A cluster in which everything is fine."""
+    return Cluster(tmp_path)
+
+
+NAMED = ("--context", "kind-test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answers", "cause"),
+    [
+        ((), {}, "the cluster is not named; to use the current one, add: --context kind-test"),
+        ((), {"FAKE_CURRENT": ""}, "no context is set; create a cluster"),
+        (("--context", "other"), {}, "there is no context other; known: kind-test prod"),
+        (NAMED, {"FAKE_UNREACHABLE": "1"}, "the cluster of kind-test does not answer (connection refused); start it"),
+        (NAMED, {"FAKE_MINOR": "28"}, "the cluster has Kubernetes 1.28, which does not know preStop.sleep; upgrade"),
+        (NAMED, {"FAKE_NAMESPACE": "mythical  "}, "the namespace mythical exists and is not of this suite; rename"),
+        (
+            NAMED,
+            {"FAKE_NAMESPACE": "mythical mythical-beasts scale"},
+            "the overlay scale is deployed; remove it first: kubernetes/deploy.sh --context kind-test --delete",
+        ),
+        (NAMED, {"FAKE_FORBIDDEN": "secrets"}, "RBAC does not allow the user of kind-test to create secrets; use"),
+        (NAMED, {"FAKE_CLASS": ""}, "the cluster has no default storage class"),
+        (NAMED, {"FAKE_NODES": "1 8000000Ki"}, "the overlay local requests 1500 m of CPU, the nodes have 1000 m; add"),
+        (NAMED, {"FAKE_NODES": "4 2Gi"}, "the overlay local requests 3072 MiB of memory, the nodes have 2048 MiB; add"),
+        (NAMED, {"FAKE_IMAGES": "[]"}, "no node has the image mythical-beasts:0.1.0; for a local cluster, add"),
+        ((*NAMED, "--overlay", "big"), {}, "--overlay big does not exist; use one of: cloud local scale source"),
+        ((*NAMED, "--overlay", "cloud"), {}, "kubernetes/overlays/cloud/cloud.env has placeholders; replace <metri"),
+        ((*NAMED, "--overlay", "source"), {}, "overlays/source/target.env has placeholders; replace <endpoint>"),
+        ((*NAMED, "--overlay"), {}, "--overlay needs a value"),
+        ((*NAMED, "--images", "push"), {}, "--images push is unknown; use --images load"),
+        ((*NAMED, "--timeout", "1m"), {}, "--timeout 1m is not a number of seconds"),
+        ((*NAMED, "--delete-volumes"), {}, "--delete-volumes needs --delete"),
+        (("--contxt", "x"), {}, "unknown option '--contxt'"),
+    ],
+)
+def test_what_prevents_a_deployment_is_one_line_with_the_remedy(
+    cluster: Cluster, arguments: tuple[str, ...], answers: dict[str, str], cause: str
+) -> None:
+    """And nothing was changed."""
+    result = cluster.deploy(*arguments, **answers)
+    assert result.returncode == 2
+    assert result.stderr.startswith("kubernetes/deploy.sh: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert cause in result.stderr
+    assert cluster.changes == []
+
+
+def test_without_kubectl_it_says_what_to_install(tmp_path: Path) -> None:
+    """Before it asks for anything else."""
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+    result = subprocess.run(  # noqa: S603
+        [DEPLOY, *NAMED], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "kubectl is not installed; install it" in result.stderr
+
+
+def test_a_second_deployment_applies_the_same(cluster: Cluster) -> None:
+    """A namespace of this overlay, or one with the volumes of an earlier deployment, is no obstacle."""
+    for namespace in ("", "mythical mythical-beasts local", "mythical mythical-beasts "):
+        result = cluster.deploy(*NAMED, FAKE_NAMESPACE=namespace)
+        assert result.returncode == 0, result.stderr
+        assert "all pods are ready" in result.stdout
+    assert cluster.changes == ["--context kind-test apply -k kubernetes/overlays/local"] * 3
+
+
+def test_delete_leaves_namespaces_of_others(cluster: Cluster) -> None:
+    """Without the label of this suite, a namespace was not made here."""
+    assert cluster.deploy(*NAMED, "--delete", FAKE_NAMESPACE="").returncode == 0
+    assert cluster.changes == [
+        "--context kind-test delete clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=mythical-beasts "
+        "--ignore-not-found"
+    ]
