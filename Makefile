@@ -11,10 +11,10 @@ unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 # the files begin in the order of testpaths and of their names, the longest first.
 parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: help demo test test-browser test-failure test-stack check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
+.PHONY: help demo test test-browser test-failure test-stack test-kubernetes check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: ## start the suite without Docker and watch its signals arrive
 	@scripts/setup python servers jq web aspire load
@@ -35,6 +35,11 @@ test-failure: ## kill and overload each part and count the losses; FAILURE_KILLS
 test-stack: ## query a running docker compose stack for every signal and every panel
 	@scripts/setup python
 	@$(python) -m pytest tests/stack
+
+test-kubernetes: ## deploy to a cluster, query and break it; CONTEXT=kind-kind make test-kubernetes
+	@test -n "$(CONTEXT)" || { echo "no cluster is named: CONTEXT=kind-kind make test-kubernetes"; exit 2; }
+	@scripts/setup python
+	@CONTEXT="$(CONTEXT)" $(python) -m pytest -s tests/kubernetes
 
 check: ## check format, lint, types and spelling, and run the fast tests
 	@scripts/setup python

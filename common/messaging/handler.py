@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from opentelemetry import context, propagate
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
 
@@ -186,6 +186,8 @@ class InstrumentedHandler:
 
     def process(self, delivery: Delivery) -> Disposition:
         """Work on the message and return its disposition; nothing is raised."""
+        if isinstance(self.tracer, NoOpTracer):  # others instrument this process
+            return self._process(delivery)
         # The sender's span and its baggage, also for the handler.
         token = context.attach(propagate.extract(carrier(delivery.headers)))
         try:

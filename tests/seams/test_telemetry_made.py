@@ -155,7 +155,7 @@ def played(request: pytest.FixtureRequest) -> Iterator[tuple[str, Played]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stability, "_initialized", False)
         patch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", mode)
-        patch.setenv("TELEMETRY_LAYER", layer)
+        patch.setenv("INSTRUMENTATION", layer)
         chosen = conventions(Env({"OTEL_SEMCONV_STABILITY_OPT_IN": mode}))
         told = [Recorded() for _ in range(3)]
         spans = [*requester(chosen, told[0]), *sql(chosen, told[1]), *messages(told[2])]

@@ -2,8 +2,8 @@
 
 A block that is run has an info string of `sh run WAY [FLAG…]`; the `text` block right after it is its output.
 
-- WAY says what has to run: `demo` (make demo), `alloy` (make demo, and an Alloy), `stack` (docker compose), or `suite`
-  (make demo or docker compose: the tests run it with both).
+- WAY says what has to run: `demo` (make demo), `alloy` (make demo, and an Alloy), `stack` (docker compose), `cluster`
+  (Kubernetes), or `suite` (make demo or docker compose: the tests run it with both).
 - FLAG `once`: it changes something, so it is not repeated; `background`: it keeps running;
   `fails`: its exit status is not 0; `first`: all later steps of this way begin with it.
 - `text` is the output word for word, `text like` up to numbers and ids; in both `…` stands for any text.
@@ -18,7 +18,7 @@ from tests.seams.tree import ROOT, sections
 
 FOLDER = ROOT / "docs" / "workshop"
 INDEX = FOLDER / "README.md"
-WAYS = ("suite", "demo", "alloy", "stack")
+WAYS = ("suite", "demo", "alloy", "stack", "cluster")
 FLAGS = {"once", "background", "fails", "first"}
 SECTIONS = ["Objective", "Do", "Explanation", "Source code", "Break it", "Question", "Next"]
 FENCE = re.compile(

@@ -1,0 +1,103 @@
+"""A cluster by its context, and what is asked of it."""
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLICATION, STACK = "mythical", "monitoring-stack"
+PART_OF = "app.kubernetes.io/part-of=mythical-beasts"
+DEADLINE_S = 300.0
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """Return the first answer of `look` that isn't empty; after the deadline, fail with what was expected."""
+    end = time.monotonic() + deadline_s
+    while not (answer := look()):
+        assert time.monotonic() < end, f"within {deadline_s:g} s there was no {what}; the last answer was {answer!r}"
+        time.sleep(0.5)
+    return answer
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster of a context of kubectl."""
+
+    context: str
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run kubectl."""
+        command = ["kubectl", "--context", self.context, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stderr.strip()}"
+        return done
+
+    def get(self, namespace: str, *what: str) -> list[dict[str, Any]]:
+        """Return objects of a namespace."""
+        answer = json.loads(self.run("get", "-n", namespace, *what, "-o", "json").stdout)
+        return list(answer["items"]) if "items" in answer else [answer]
+
+    def ready(self, namespace: str, name: str) -> dict[str, str]:
+        """Return the pods of a workload that are ready and aren't being deleted: their names by UID."""
+        return {
+            pod["metadata"]["uid"]: pod["metadata"]["name"]
+            for pod in self.get(namespace, "pods", "-l", f"app.kubernetes.io/name={name}")
+            if "deletionTimestamp" not in pod["metadata"]
+            and any(
+                each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", [])
+            )
+        }
+
+    def rolled_out(self, namespace: str, workload: str) -> None:
+        """Wait until a workload has its replicas."""
+        self.run("rollout", "status", "-n", namespace, workload, f"--timeout={DEADLINE_S:g}s")
+
+    def kill(self, namespace: str, name: str) -> float:
+        """Delete a pod at once, without its grace period; return the seconds until as many pods are ready again."""
+        before = self.ready(namespace, name)
+        victim = next(iter(before))
+        begun = time.monotonic()
+        self.run("delete", "pod", "-n", namespace, before[victim], "--grace-period=0", "--force")
+
+        def replaced() -> bool:
+            now = self.ready(namespace, name)
+            return victim not in now and len(now) >= len(before)
+
+        eventually(replaced, f"pod of {name} in place of {before[victim]}")
+        return time.monotonic() - begun
+
+    @contextmanager
+    def forward(self, namespace: str, target: str, port: int) -> Iterator[int]:
+        """Forward a port of this machine to one of the cluster; yield its number."""
+        command = ["kubectl", "--context", self.context, "port-forward", "-n", namespace, target, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603
+            try:
+                assert process.stdout
+                line = process.stdout.readline()
+                found = re.search(r"127\.0\.0\.1:(\d+)", line)
+                assert found, f"{' '.join(command)} printed {line!r}"
+                yield int(found[1])
+            finally:
+                process.terminate()
+
+
+def fetch(port: int, path: str) -> str:
+    """Return a page of a forwarded port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def deploy(context: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run deploy.sh."""
+    command = [str(ROOT / "kubernetes/deploy.sh"), "--context", context, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603

@@ -1,0 +1,161 @@
+"""What users lose while pods are killed, updated, and scaled, under the load of Locust. Each test prints figures."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kubernetes.cluster import APPLICATION, STACK, Cluster, eventually, fetch
+
+SERVER, RECORDER = "deployment/mythical-server", "deployment/mythical-recorder"
+# Requests that have to be answered before and after a change, so that "none failed" means something.
+ENOUGH = 50
+
+
+class Load:
+    """The users in the cluster, as the page of their master counts them."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def counted(self) -> tuple[int, dict[str, int]]:
+        """Return the number of requests, and of failures by their text; answers of an injected fault are none."""
+        answer = json.loads(fetch(self._port, "/stats/requests"))
+        requests = sum(each["num_requests"] for each in answer["stats"] if each["name"] != "Aggregated")
+        return requests, {each["error"]: each["occurrences"] for each in answer["errors"]}
+
+    def wait(self, requests: int = ENOUGH) -> None:
+        """Wait until this many more requests are answered."""
+        begun, _ = self.counted()
+        eventually(lambda: self.counted()[0] >= begun + requests, f"{requests} more requests")
+
+
+@pytest.fixture
+def load(cluster: Cluster) -> Iterator[Load]:
+    """The load, which is running; the fault that makes POST requests fail is off."""
+    cluster.run("set", "env", "-n", APPLICATION, SERVER, "ALWAYS_SUCCEED=true")
+    cluster.rolled_out(APPLICATION, SERVER)
+    with cluster.forward(APPLICATION, "svc/load", 8089) as port:
+        users = Load(port)
+        users.wait()
+        yield users
+
+
+def lost(load: Load, before: tuple[int, dict[str, int]]) -> tuple[int, dict[str, int]]:
+    """Return the requests since `before`, and the failures among them."""
+    requests, failures = load.counted()
+    more = {text: number - before[1].get(text, 0) for text, number in failures.items()}
+    return requests - before[0], {text: number for text, number in more.items() if number}
+
+
+def test_a_rolling_update_and_its_rollback_fail_no_request(cluster: Cluster, load: Load) -> None:
+    """A new pod is ready before an old one stops, and one that stops answers what still arrives."""
+    before = load.counted()
+    cluster.run("set", "env", "-n", APPLICATION, SERVER, f"OTEL_RESOURCE_ATTRIBUTES=update={time.time():.0f}")
+    cluster.rolled_out(APPLICATION, SERVER)
+    load.wait()
+    cluster.run("rollout", "undo", "-n", APPLICATION, SERVER)
+    cluster.rolled_out(APPLICATION, SERVER)
+    load.wait()
+    requests, failures = lost(load, before)
+    print(f"rolling update and rollback: {requests} requests, failures {failures}")  # noqa: T201
+    assert failures == {}
+
+
+def test_each_of_three_servers_gets_its_share(cluster: Cluster, load: Load) -> None:
+    """And no request fails when they start, or when two of them stop."""
+    before = load.counted()
+    cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
+    try:
+        eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
+        names = cluster.ready(APPLICATION, "mythical-server").values()
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+        def shares() -> list[int]:
+            logs = [cluster.run("logs", "-n", APPLICATION, name, f"--since-time={since}").stdout for name in names]
+            return [text.count('msg="request served"') for text in logs]
+
+        eventually(lambda: sum(shares()) >= 3 * ENOUGH and min(shares()) >= sum(shares()) / 10, "share of each server")
+        print(f"three servers: {shares()} requests")  # noqa: T201
+    finally:
+        cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=1")
+    eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 1, "one server")
+    load.wait()
+    requests, failures = lost(load, before)
+    print(f"scaling to three and back: {requests} requests, failures {failures}")  # noqa: T201
+    assert failures == {}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name"),
+    [
+        *((APPLICATION, f"mythical-{name}") for name in ("server", "requester", "recorder", "frontend", "workshop")),
+        *((APPLICATION, f"mythical-{name}") for name in ("database", "queue")),
+        (STACK, "alloy"),
+    ],
+)
+def test_a_killed_pod_is_replaced_and_the_load_continues(
+    cluster: Cluster, load: Load, namespace: str, name: str
+) -> None:
+    """At once, without its grace period; requests fail only while the server or the database is missing."""
+    before = load.counted()
+    seconds = cluster.kill(namespace, name)
+    load.wait()
+    requests, failures = lost(load, before)
+    print(f"{name} killed: ready after {seconds:.1f} s; {requests} requests, failures {failures}")  # noqa: T201
+    if name not in ("mythical-server", "mythical-database"):
+        assert failures == {}
+
+
+def test_rows_are_in_the_database_after_its_pod_was_killed(cluster: Cluster, load: Load) -> None:
+    """The volume outlives the pod, and Postgres recovers what was committed."""
+
+    def rows() -> int:
+        query = 'psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -Atc "SELECT count(*) FROM unicorn"'
+        done = cluster.run("exec", "-n", APPLICATION, "mythical-database-0", "--", "sh", "-c", query, check=False)
+        return int(done.stdout.strip() or 0)
+
+    cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=0")
+    try:
+        before = eventually(rows, "row")
+        cluster.kill(APPLICATION, "mythical-database")
+        after = eventually(rows, "row")
+    finally:
+        cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=1")
+    load.wait()
+    print(f"rows before {before}, after {after}")  # noqa: T201
+    # Users delete rows too, some of them while the pod is replaced.
+    assert after >= before * 0.9
+
+
+def test_confirmed_messages_are_recorded_after_the_broker_was_killed(cluster: Cluster, load: Load) -> None:
+    """Messages wait in the queue without a recorder; the kill of the broker loses none of them."""
+
+    def waiting() -> int:
+        text = cluster.run(
+            *("exec", "-n", APPLICATION, "mythical-queue-0", "--", "rabbitmqctl", "-q", "list_queues", "messages"),
+            check=False,
+        ).stdout
+        return sum(map(int, re.findall(r"^(\d+)$", text, re.MULTILINE)))
+
+    load.wait(1)
+    cluster.run("scale", "-n", APPLICATION, RECORDER, "--replicas=0")
+    try:
+        eventually(
+            lambda: not cluster.get(APPLICATION, "pods", "-l", "app.kubernetes.io/name=mythical-recorder"), "end"
+        )
+        eventually(lambda: waiting() >= 10, "ten messages that wait")
+        cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=0")
+        eventually(
+            lambda: not cluster.get(APPLICATION, "pods", "-l", "app.kubernetes.io/name=mythical-requester"), "end"
+        )
+        before = waiting()
+        cluster.kill(APPLICATION, "mythical-queue")
+        after = eventually(waiting, "message")
+    finally:
+        cluster.run("scale", "-n", APPLICATION, RECORDER, "--replicas=1")
+        cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=1")
+    print(f"messages that wait: before {before}, after {after}")  # noqa: T201
+    assert after == before
