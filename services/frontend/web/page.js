@@ -67,7 +67,7 @@ async function show({ append = false, focus = false } = {}) {
     next = /<([^>]+)>; rel="next"/.exec(response.headers.get("Link") ?? "")?.[1] ?? null;
     if (append) list.append(...rows);
     else list.replaceChildren(...rows);
-    if (focus && rows.length) rows[0].querySelector("button").focus();
+    if (focus) (rows[0] ?? list.lastElementChild)?.querySelector("button").focus();
     byId("empty").hidden = list.childElementCount > 0;
     more.hidden = next === null;
     if (message.dataset.lost) {
