@@ -21,6 +21,7 @@ PATHS = {
     "otlp_http": ("/v1/traces", "/v1/metrics", "/v1/logs", "/nowhere"),
     "loki": ("/loki/api/v1/push", "/nowhere"),
     "pyroscope": ("/ingest?name=x&from=1&until=2", "/ingest?name={}", "/push.v1.PusherService/Push"),
+    "faro": ("/collect", "/nowhere"),
     "page": ("/api/traces/zz", "/api/spans?limit=-1", "/api/profiles/x/flame?span_id=%00", "/../../etc/passwd"),
 }
 KINDS = ("application/x-protobuf", "application/json", "multipart/form-data; boundary=x", "text/plain")
