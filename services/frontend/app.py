@@ -4,7 +4,7 @@ import random
 import threading
 
 from flask import Flask
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 
 from common.faults import Faults, register_fault_telemetry
 from common.messaging.publisher import Publisher
@@ -27,7 +27,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the frontend in this process; `stop_event` is set when it has to stop."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-frontend")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
-    tracer, meter = trace.get_tracer("mythical.frontend"), metrics.get_meter("mythical.frontend")
+    tracer, meter = telemetry.tracers.get_tracer("mythical.frontend"), telemetry.meters.get_meter("mythical.frontend")
     register_fault_telemetry(faults, meter)
     publisher = Publisher(config.broker, tracer=tracer, meter=meter)
     api = Api(config, publisher, faults, tracer=tracer, meter=meter)
@@ -57,7 +57,7 @@ def create_app(config: Config, telemetry: Telemetry, api: Api, faults: Faults, *
     """Return the Flask application: the page, its files, and /api/<beast>."""
     app = Flask("frontend", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions)
+    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions, spans=config.telemetry.enabled)
     if config.telemetry.enabled:
         (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)
