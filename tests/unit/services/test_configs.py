@@ -48,6 +48,8 @@ def test_the_rung_of_a_service_is_its_own_else_that_of_all() -> None:
         "off",
     )
     for rung in RUNGS:
+        with_comments = server.load(Env({"INSTRUMENTATION": rung, "MYTHICAL_SQL_COMMENTS": "true"}))
+        assert with_comments.database.comments == (rung in ("stock", "fast"))
         assert server.load(Env({"INSTRUMENTATION": rung})).telemetry.enabled == (rung in ("stock", "fast"))
     assert not server.load(Env({"OTEL_SDK_DISABLED": "true"})).telemetry.enabled
 
