@@ -45,8 +45,9 @@ FROM ${PYTHON_IMAGE} AS plain
 LABEL org.opencontainers.image.licenses="Apache-2.0"
 # What runs needs no installer, and who breaks in should not find one.
 RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip
-COPY --chmod=644 LICENSE /app/LICENSE
+# Before the COPY, which would give a new folder the mode of the file: only root could enter it.
 WORKDIR /app
+COPY --chmod=644 LICENSE /app/LICENSE
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 # By number, so that a cluster which refuses root can see that it is not.

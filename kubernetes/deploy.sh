@@ -197,7 +197,7 @@ deploy() {
   kubectl --context "$context" apply -k "kubernetes/overlays/$overlay" | { grep -v unchanged || true; }
   for namespace in $namespaces; do
     for workload in $(k get deployments,statefulsets -n "$namespace" -l $label -o name); do
-      if ! kubectl --context "$context" rollout status -n "$namespace" "$workload" --timeout "$((begun + timeout > SECONDS ? begun + timeout - SECONDS : 1))s" >/dev/null; then
+      if ! kubectl --context "$context" rollout status -n "$namespace" "$workload" --timeout "$((begun + timeout > SECONDS ? begun + timeout - SECONDS : 1))s" >/dev/null 2>&1; then
         explain "$namespace"
         fail "$workload in $namespace is not ready after $((SECONDS - begun)) s; after a correction, run the same command again"
       fi

@@ -73,6 +73,12 @@ N_PLUS_ONE = Fault("n_plus_one", "server", 0, 1, "The share of GETs that read ea
 POOL_TOO_SMALL = Fault(
     "pool_too_small", "server", 0, 1, "The share of pool connections that leak; the others are kept 30 to 50 ms longer."
 )
+STALE_STATISTICS = Fault(
+    "stale_statistics", "server", 0, 2, "GETs also read a table that has grown since its statistics were made."
+)
+IDLE_TRANSACTION = Fault(
+    "idle_transaction", "server", 0, 1, "A session keeps its transaction open on all tables, and their wipe is due."
+)
 CPU_BURN = Fault("cpu_burn", "server", 0, 10, "Each GET wastes 10 to 20 ms of CPU time, times this value.")
 LABEL_EXPLOSION = Fault(
     "label_explosion", "server", 0, 1, "A metric has a series for each of 400 visitors, times this value."

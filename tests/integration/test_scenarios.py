@@ -10,6 +10,7 @@ import pytest
 
 from common.core.endpoints import MYTHICAL
 from local.ports import LOOPBACK, free_port
+from local.postgres_log import PostgresLog
 from local.processes.process import Process
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
@@ -71,6 +72,7 @@ def suite(
             broker_settings(rabbitmq),
             CALM,
         ) as services,
+        PostgresLog(postgres.process.log, f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push"),
     ):
         server = services.start("server")
         for beast in MYTHICAL.names:

@@ -45,7 +45,7 @@ FROM_OTHERS = frozenset(
     pg_waits_sessions pg_blocked_sessions
     rabbitmq_detailed_queue_consumers rabbitmq_detailed_queue_messages_ready
     rabbitmq_detailed_queue_messages_unacked
-    rabbitmq_detailed_queue_messages_redelivered_total rabbitmq_channel_messages_confirmed_total
+    rabbitmq_channel_messages_confirmed_total
     rabbitmq_process_resident_memory_bytes rabbitmq_resident_memory_limit_bytes
     rabbitmq_connections rabbitmq_channels
     rabbitmq_connection_incoming_bytes_total rabbitmq_connection_outgoing_bytes_total

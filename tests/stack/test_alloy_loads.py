@@ -1,5 +1,6 @@
 """The real Alloy reads its files, in every position of every switch."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ import pytest
 from local.errors import LocalError
 from tests.integration.running import eventually
 from tests.seams.test_alloy_settings import SWITCHES, positions
+from tests.seams.tree import ROOT
 from tests.stack.alloy_running import FOLDER, Alloy, alloy, environ, loaded, needs_alloy, running
 
 pytestmark = needs_alloy
 
-FILES = sorted(FOLDER.rglob("*.alloy"))
+CLUSTER = ROOT / "kubernetes/base/alloy/kubernetes.alloy"
+FILES = [*sorted(FOLDER.rglob("*.alloy")), CLUSTER]
 # The first run holds all defaults; each further one moves as many switches as have a position left.
 RUNS = [
     {one["variable"]: sorted(positions(name))[number % len(positions(name))] for name, one in SWITCHES.items()}
@@ -25,7 +28,7 @@ def all_healthy(one: Alloy) -> dict[str, str]:
     return states if set(states.values()) == {"healthy"} else {}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(FOLDER)))
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_file_is_as_alloy_formats_it(file: Path) -> None:
     """`alloy fmt` has nothing to change."""
     assert alloy("fmt", "-t", str(file)).returncode == 0
@@ -34,6 +37,15 @@ def test_every_file_is_as_alloy_formats_it(file: Path) -> None:
 def test_the_folder_is_valid() -> None:
     """Every block is known, and every component that is named is there."""
     said = alloy("validate", str(FOLDER))
+    assert said.returncode == 0, said.stderr
+
+
+def test_the_configuration_of_a_cluster_is_valid(tmp_path: Path) -> None:
+    """The files of the folder without the host's metrics, and the one that a cluster adds."""
+    for file in (*FOLDER.glob("*.alloy"), *FOLDER.glob("*.json"), CLUSTER):
+        if file.name != "host.alloy":
+            shutil.copy(file, tmp_path)
+    said = alloy("validate", str(tmp_path))
     assert said.returncode == 0, said.stderr
 
 

@@ -71,7 +71,7 @@ async function show({ append = false, focus = false } = {}) {
     if (append) list.append(...rows);
     else list.replaceChildren(...rows);
     measure("names_shown", performance.now() - start);
-    if (focus && rows.length) rows[0].querySelector("button").focus();
+    if (focus) (rows[0] ?? list.lastElementChild)?.querySelector("button").focus();
     byId("empty").hidden = list.childElementCount > 0;
     more.hidden = next === null;
     if (message.dataset.lost) {
