@@ -192,7 +192,6 @@ def stale_statistics(faults: Faults, store: Store) -> BackgroundFault:
 
 LAST_WIPE = f"SELECT last FROM {WIPES}"  # noqa: S608 - constants
 SET_LAST_WIPE = f"UPDATE {WIPES} SET last = %s"  # noqa: S608 - constants
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def idle_transaction(faults: Faults, database: Database, store: Store, spans: StatementTracer) -> BackgroundFault:
@@ -216,7 +215,7 @@ def idle_transaction(faults: Faults, database: Database, store: Store, spans: St
                     export.execute(read.text.encode())
             with store.connection() as connection:
                 last[:] = last or connection.execute(LAST_WIPE.encode()).fetchone() or []
-                connection.execute(SET_LAST_WIPE.encode(), (LONG_AGO,))
+                connection.execute(SET_LAST_WIPE.encode(), (datetime(2000, 1, 1, tzinfo=UTC),))
         except (psycopg.Error, DatabaseUnavailable):
             close()
             raise
