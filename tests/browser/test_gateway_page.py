@@ -23,6 +23,10 @@ WIDEST_PART = """() => {
   return frames.filter(once).filter(({ width }) => width < 0.9 * most).sort((a, b) => b.width - a.width)[0]?.name;
 }"""
 
+# In one step, because a refresh could replace the row between two.
+FOCUS_TRACE = """() => [...document.querySelectorAll("#traces tbody tr")]
+  .find((row) => row.textContent.includes("recorder")).querySelector("a").focus()"""
+
 
 def open_page(watched: Watched, suite: Suite, path: str = "/") -> Page:
     """Open the page and return it once it has received data."""
@@ -61,7 +65,13 @@ def test_each_panel_fills(suite: Suite, watched: Watched) -> None:
 def test_a_trace_opens_with_its_spans_and_logs(suite: Suite, watched: Watched) -> None:
     """The keyboard is enough: from the list to the spans of each service, the attributes of one, the logs, and back."""
     page = open_page(watched, suite)
-    page.locator("#traces tbody tr").filter(has_text="recorder").get_by_role("link").first.press("Enter")
+    expect(page.locator("#traces tbody tr").filter(has_text="recorder").first).to_be_visible()
+    page.evaluate(FOCUS_TRACE)
+    link = page.locator("#traces a:focus")
+    with page.expect_response("**/api/traces?*"):
+        pass  # a refresh, which must not replace the link
+    expect(link).to_have_count(1)
+    page.keyboard.press("Enter")
     spans = page.get_by_role("region", name="spans")
     for service in SERVICES:
         expect(spans.get_by_text(service).first).to_be_visible()

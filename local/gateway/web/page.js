@@ -85,7 +85,9 @@ async function refresh() {
   showCells(summary.cells);
   const limit = tracesWithRoom();
   const settled = await ask(`/api/traces?limit=${limit}&quiet_s=${SETTLED_S}`);
-  showTraces(settled.length ? settled : await ask(`/api/traces?limit=${limit}`));
+  const traces = settled.length ? settled : await ask(`/api/traces?limit=${limit}`);
+  // With 20 traces per second, each refresh replaces all rows, and with them the link that the keyboard is on.
+  if (!byId("traces").matches(":focus-within")) showTraces(traces);
   showHops(summary.hops);
   await refreshFlame();
 }
