@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> int:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
         try:
             with TestBed(Path(folder)) as testbed:
-                _say("server: CPU per request with telemetry off, by the plain SDK and by the fast layer")
+                _say("server: cost of a request on each rung of INSTRUMENTATION")
                 figures += server_cost(testbed, rounds=arguments.rounds, seconds=arguments.seconds)
                 _say("messages: publisher to recorder, against pika alone")
                 figures += message_rates(testbed, count=arguments.messages)
@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=_count, default=3, help="rounds of off, stock and fast (default 3)")
+    parser.add_argument("--rounds", type=_count, default=3, help="rounds of the four rungs (default 3)")
     parser.add_argument("--seconds", type=_length, default=8, help="length of one measurement (default 8)")
     parser.add_argument("--messages", type=_count, default=6000, help="messages to send (default 6000)")
     return parser.parse_args(words)

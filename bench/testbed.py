@@ -19,7 +19,7 @@ START_S = 60.0
 STOP_S = 10.0
 
 # All four signals off: what is left is Flask, the driver and the database.
-OFF = {"OTEL_SDK_DISABLED": "true", "LOG_LEVEL": "ERROR"}
+OFF = {"INSTRUMENTATION": "off", "LOG_LEVEL": "ERROR"}
 
 
 class TestBed:
@@ -31,6 +31,7 @@ class TestBed:
         self.postgres = Postgres(folder / "postgres")
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self._on: dict[str, str] = {}
+        self.ports: dict[str, int] = {}  # of the gateway
         self._gateway: Process | None = None
         self.otlp_http = self.gateway_page = 0  # ports: OTLP over HTTP, and the page with the JSON API
 
@@ -44,7 +45,7 @@ class TestBed:
         self._ending.callback(gateway.stop, STOP_S)
         gateway.wait_ready(lambda: "ready {" in gateway.tail(), START_S)
         ready = re.search(r"^ready (\{.*\})$", gateway.tail(), re.MULTILINE)
-        ports = json.loads(ready[1]) if ready else {}
+        self.ports = ports = json.loads(ready[1]) if ready else {}
         self.otlp_http, self.gateway_page = int(ports["otlp_http"]), int(ports["page"])
         self._on = {
             "TRACING_COLLECTOR_HOST": LOOPBACK,

@@ -1,10 +1,13 @@
 """Checks of a service: it is up and ready, sends the signal, has input, and drops nothing."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from common.core.env import Env, SettingsError
+from common.telemetry.settings import instrumentation
 from doctor.metrics_text import total
-from doctor.report import Fault
+from doctor.report import BROKEN, Fault, Finding
 from doctor.signal_paths import PATHS
 from tools import suite
 from tools.probe import Diagnosis, probe, target
@@ -27,6 +30,15 @@ SWITCHED_OFF: Mapping[str, tuple[tuple[str, str], ...]] = {
     "metrics": (("OTEL_SDK_DISABLED", "true"), ("OTEL_METRICS_EXPORTER", "none")),
     "logs": (("OTEL_LOGS_EXPORTER", "console"), ("LOGS_TARGET", "")),
     "profiles": (("OTEL_SDK_DISABLED", "true"), ("PROFILE_COLLECTOR_HOST", "")),
+}
+
+
+# What a service does not send on a rung of INSTRUMENTATION, and why.
+NOT_MADE = {"off": tuple(PATHS), "ebpf": tuple(PATHS), "zero-code": ("profiles",)}
+NOT_MADE_BY = {
+    "off": "the service sends nothing",
+    "ebpf": "Beyla sends for the service, as beyla-mythical-…; it needs docker-compose-beyla.yml",
+    "zero-code": "nothing takes profiles",
 }
 
 
@@ -77,6 +89,11 @@ class Service:
         """Return a fault if a setting switches the signal off."""
         if self.environment is None:
             return None
+        with suppress(SettingsError):
+            rung = instrumentation(Env(self.environment), self.name)
+            if signal in NOT_MADE.get(rung, ()):
+                said = f"with INSTRUMENTATION={rung}, {NOT_MADE_BY[rung]}"
+                return Fault(f"{self.name} → collector", said, "set INSTRUMENTATION=fast")
         for name, value in SWITCHED_OFF[signal]:
             if name == "LOGS_TARGET" and self.variable(signal) != name:
                 continue  # the lines go by OTLP
@@ -129,6 +146,16 @@ def idle_upstream(services: Services, service: Service, signal: str) -> Fault | 
         hop = f"{REQUESTER} → {service.name}"
         return Fault(hop, f"the service is idle: it receives no {INPUT_OF[service.name]}; {fault.said}", fault.remedy)
     return None
+
+
+def occasional(services: Services) -> list[Finding]:
+    """Return a finding for each service that is down or not ready and has no constant traffic by which to notice it."""
+    faults = [
+        services[service.name].down() or services[service.name].not_ready()
+        for service in suite.SERVICES
+        if not service.busy
+    ]
+    return [Finding(fault.hop, fault.said, BROKEN, fault.remedy) for fault in faults if fault]
 
 
 def service_fault(services: Services, service: Service, signal: str) -> Fault | None:

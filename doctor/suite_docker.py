@@ -11,7 +11,7 @@ from doctor.alloy import Alloy
 from doctor.containers import RUNNING, Container
 from doctor.env_files import port
 from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
-from doctor.service import Service, service_fault
+from doctor.service import Service, occasional, service_fault
 from doctor.signal_paths import PATHS
 from doctor.surroundings import check_database, check_files, check_selinux
 from tools import suite
@@ -41,7 +41,7 @@ class SuiteWithDocker:
         if "alloy" in self._boxes:
             findings += self._alloy.findings()
         findings += backends.failed_targets(self._backend_url("metrics"), self._boxes)
-        findings += [*check_files(), *check_selinux(), *check_database(self._variables)]
+        findings += [*occasional(self._services), *check_files(), *check_selinux(), *check_database(self._variables)]
         return Report(
             "docker", findings, [self._cell(name, signal) for name in suite.SERVICE_NAMES for signal in PATHS]
         )

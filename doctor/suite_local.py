@@ -5,14 +5,14 @@ from itertools import product
 
 from common.core.env import Env
 from doctor.report import BROKEN, FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Finding, Report
-from doctor.service import Service, service_fault
+from doctor.service import Service, occasional, service_fault
 from doctor.signal_paths import PATHS
 from doctor.surroundings import check_shell
 from local.display.summary import FRESH_S, Summary, fetch
 from local.ports import LOOPBACK, Ports, environment_of
 from local.state import log_folder, short
 from tools.probe import Diagnosis, otlp_problems
-from tools.suite import SERVICE_NAMES
+from tools.suite import SERVICE_NAMES, SERVICES
 
 RESTART = "stop make demo and start it again"
 RECEIVERS = ("OTLP over gRPC", "OTLP over HTTP", "Loki push", "Pyroscope push")
@@ -28,7 +28,7 @@ class SuiteWithoutDocker:
         # The variables that have an effect are those of the shell that started the demo, not of this one.
         environment = environment_of(ports["gateway page"])
         self._logs = short(log_folder(environ if environment is None else environment))
-        self._services = {name: self._service(name, ports) for name in SERVICE_NAMES}
+        self._services = {service.name: self._service(service.name, ports) for service in SERVICES}
         environments = [service.environment or {} for service in self._services.values()]
         self._target = next((each for each in environments if each.get("DEMO_COLLECTOR")), None)
         self._receivers = {(host, ports[name]) for name in RECEIVERS for host in (LOOPBACK, "localhost")}
@@ -43,8 +43,9 @@ class SuiteWithoutDocker:
 
     def report(self) -> Report:
         """Check each signal and each hop between services."""
+        findings = [*check_shell(self._environ), *occasional(self._services)]
         if self._target is not None:
-            return Report("local", [*check_shell(self._environ)], self._sent(otlp_problems(self._target)))
+            return Report("local", findings, self._sent(otlp_problems(self._target)))
         summary = self.summary()
         if summary is None:
             said = f"does not answer at {self.page}"
@@ -54,15 +55,16 @@ class SuiteWithoutDocker:
             Finding(f"{one} → {other}", "no span shows this hop", BROKEN, remedy)
             for one, other in summary.missing_hops()
         ]
-        shell = [*check_shell(self._environ)]
         return Report(
-            "local", [*shell, *hops], [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS]
+            "local",
+            [*findings, *hops],
+            [self._cell(summary, name, signal) for name in SERVICE_NAMES for signal in PATHS],
         )
 
     def _sent(self, problems: Mapping[str, Diagnosis]) -> list[Cell]:
         """Return the cells of a demo without a gateway, of which nothing shows what arrived."""
         cells = []
-        for service, signal in product(self._services.values(), PATHS):
+        for service, signal in product((self._services[name] for name in SERVICE_NAMES), PATHS):
             if signal == "profiles":
                 cells.append(Cell(service.name, signal, OFF))
                 continue

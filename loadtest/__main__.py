@@ -173,8 +173,9 @@ def main(arguments: list[str]) -> int:
 
 def exec_command(arguments: list[str], environ: Mapping[str, str]) -> NoReturn:
     """Replace this process by a command, which then receives the signals and sets the exit status."""
-    # Locust reads options from LOCUST_ variables, which are meant for other load tests: those of this one are LOAD_.
-    own = {name: value for name, value in environ.items() if not name.startswith("LOCUST_")}
+    # Locust reads options from LOCUST_ variables, which are meant for other load tests: those of this one are LOAD_. A
+    # provider that OTEL_PYTHON_ variables name would take the place of the one that the load generator makes.
+    own = {name: value for name, value in environ.items() if not name.startswith(("LOCUST_", "OTEL_PYTHON_"))}
     os.execve(arguments[0], arguments, own)  # noqa: S606 - our own arguments
 
 

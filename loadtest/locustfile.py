@@ -22,9 +22,9 @@ from loadtest.settings import Settings
 from loadtest.settings import load as load_settings
 from loadtest.shapes import BreakLimits, ShapeParameters, exceeded_limit, users_at
 from loadtest.telemetry import start_telemetry
-from loadtest.users import ALL, Breeder, Browser, Keeper
+from loadtest.users import ALL, Breeder, Browser, Keeper, Person
 
-__all__ = ["Breeder", "Browser", "Keeper"]
+__all__ = ["Breeder", "Browser", "Keeper", "Person"]
 
 UNUSABLE, GATE_FAILED = 2, 1
 WINDOW = 10  # seconds in which "break" looks for an exceeded limit, as Locust does for its current p95

@@ -9,7 +9,7 @@ from common.telemetry.settings import STANDARD_PORTS, collector
 from loadtest.shapes import SHAPES
 
 ROLES = ("alone", "master", "worker")
-KINDS = ("keeper", "browser", "breeder")
+KINDS = ("keeper", "browser", "breeder", "person")
 SHAPE_TIME_S = 120.0  # the default length of a shape that has an end
 MOST_USERS = 100_000
 DAY_S = 86_400
@@ -18,6 +18,9 @@ DAY_S = 86_400
 @dataclass(frozen=True)
 class Settings:
     """The load: target host, number and kinds of users, shape, and duration in seconds.
+
+    `frontend` is the URL of the frontend, empty without one; `faro` is where its users send what browsers would, by
+    default the receiver that the page names.
 
     `host` is without the credentials of LOAD_HOST: Locust shows it. `authorization` is the header that they stand for.
     """
@@ -38,6 +41,8 @@ class Settings:
     break_error_share: float
     collector: str = field(repr=False)
     telemetry: bool
+    frontend: str = ""
+    faro: str = field(default="", repr=False)
     authorization: str = field(default="", repr=False)
 
     @property
@@ -49,6 +54,7 @@ class Settings:
 def load(env: Env) -> Settings:
     """Read the settings. Raises SettingsError, one line with the variable and its valid values."""
     words = endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
+    frontend, _ = split_credentials(env.url("LOAD_FRONTEND", "").rstrip("/"))
     host, authorization = split_credentials(env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/"))
     return Settings(
         host=host,
@@ -61,11 +67,13 @@ def load(env: Env) -> Settings:
         run_id=env.text("LOAD_RUN_ID", ""),
         catalogue=words,
         beasts=_beasts(env, words),
-        weights=_weights(env),
+        weights=_weights(env, frontend),
         tolerate_planted=env.choice("LOAD_PLANTED", "fail", ("fail", "tolerate")) == "tolerate",
         within_ms=env.number("LOAD_WITHIN", 300, 1, 600_000),
         break_p95_ms=env.number("LOAD_BREAK_P95", 500, 1, 600_000),
         break_error_share=env.number("LOAD_BREAK_ERRORS", 0.05, 0, 1),
+        frontend=frontend,
+        faro=env.url("LOAD_FARO", ""),
         collector=_collector(env),
         telemetry=not env.flag("OTEL_SDK_DISABLED", default=False),
     )
@@ -130,9 +138,9 @@ def _beasts(env: Env, words: EndpointSet) -> tuple[str, ...]:
     return tuple(asked)
 
 
-def _weights(env: Env) -> dict[str, int]:
+def _weights(env: Env, frontend: str) -> dict[str, int]:
     """Parse `keeper=6,browser=3`; a kind that is not listed gets no users."""
-    text = env.text("LOAD_KINDS", "keeper=6,browser=3,breeder=1")
+    text = env.text("LOAD_KINDS", "keeper=6,browser=3,breeder=1" + (",person=3" if frontend else ""))
     weights = dict.fromkeys(KINDS, 0)
     for part in text.split(","):
         kind, _, weight = (piece.strip() for piece in part.partition("="))
@@ -141,6 +149,8 @@ def _weights(env: Env) -> dict[str, int]:
                 f"LOAD_KINDS={text!r} is not kind=weight, …; kinds are {', '.join(KINDS)}, weights whole numbers"
             )
         weights[kind] = int(weight)
+    if weights["person"] and not frontend:
+        raise SettingsError(f"LOAD_KINDS={text!r} has a person, who needs LOAD_FRONTEND, the URL of the frontend")
     if not any(weights.values()):
         raise SettingsError(f"LOAD_KINDS={text!r} leaves no users; set a weight above 0")
     return weights

@@ -112,15 +112,15 @@ class Telemetry:
             context.detach(token)
 
     @contextmanager
-    def call(self, kind: str, method: str, route: str, url: str) -> Iterator[Call]:
-        """Open the CLIENT span of a request; yield it with the headers to send."""
+    def call(self, kind: str, method: str, route: str, url: str, peer: str = "mythical-server") -> Iterator[Call]:
+        """Open the CLIENT span of a request to the service `peer`; yield it with the headers to send."""
         attributes = {
             **self._marks,
             USER_KIND: kind,
             "http.request.method": method,
             "url.full": shown(url),
             "url.template": route,
-            "peer.service": "mythical-server",
+            "peer.service": peer,
         }
         with self._tracer.start_as_current_span(
             f"{method} {route}", kind=SpanKind.CLIENT, attributes=attributes

@@ -16,8 +16,10 @@ from local.display.display import Display, PlainDisplay, TerminalDisplay
 from local.display.summary import Arrivals
 from local.errors import LocalError, explain
 from local.plan import Plan, RunContext, make_plan
-from local.ports import OF_THE_GATEWAY, Ports
+from local.ports import LOOPBACK, OF_THE_GATEWAY, Ports
+from local.postgres_log import PostgresLog
 from local.processes.supervisor import Supervisor
+from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from local.state import log_folder, only_one, raise_file_limit, short, state_folder
 
@@ -55,6 +57,7 @@ class Demo:
         self._stop = stop
         self._page = plan.page
         self._collector = plan.collector
+        self._rungs = plan.rungs
         self._arrivals = Arrivals(plan.page)
         self._supervisor = Supervisor(plan)
         progress = self._supervisor.progress
@@ -64,6 +67,11 @@ class Demo:
 
     def run(self, seconds: float | None) -> int:
         """Run for `seconds` after the start, or forever when None; return the exit code."""
+        for service, rung in self._rungs.items():
+            if rung == "ebpf":
+                self._say(
+                    f"[yellow] {service}: INSTRUMENTATION=ebpf needs Docker (docs/compose.md); it runs as with off[/]"
+                )
         try:
             self._start()
             self._watch(FOREVER_S if seconds is None else seconds)
@@ -105,10 +113,16 @@ class Demo:
             self._say(f" telemetry was sent to {self._collector}; see there what arrived, and in {logs} what did not")
             return 0
         summary = self._arrivals.summary
-        cells, stopped, hops = summary.missing_cells(), summary.stopped_cells(), summary.missing_hops()
+        cells, stopped, hops = (
+            [pair for pair in pairs if not self._rungs.keys() & set(pair)]
+            for pairs in (summary.missing_cells(), summary.stopped_cells(), summary.missing_hops())
+        )
+        for service, rung in self._rungs.items():
+            self._say(f" not expected: the signals of {service}, which has INSTRUMENTATION={rung}")
         if not cells and not stopped and not hops:
             first = f"first signals after {self._arrivals.first_after_s or 0:.0f} s"
-            self._say(f"[green] complete: every signal of every service, and every hop[/]; {first}")
+            every = "every other service, and every hop between them" if self._rungs else "every service, and every hop"
+            self._say(f"[green] complete: every signal of {every}[/]; {first}")
             return 0
         for word, which in (("missing", cells), ("stopped arriving", stopped)):
             for service, kind in which:
@@ -142,7 +156,12 @@ def run(env: Env, console: Console, stop: StopSignals) -> int:
                 # The gateway kept nothing of the last run: the traces of messages from then would lack their producers.
                 entry.unit.forget()
         ports.check_free(OF_THE_GATEWAY if plan.collector else ())
-        return Demo(plan, short(here.logs), console, stop).run(seconds)
+        with contextlib.ExitStack() as logs:
+            for entry in plan.entries:
+                if plan.page and isinstance(entry.unit, Postgres):
+                    url = f"http://{LOOPBACK}:{ports['Loki push']}/loki/api/v1/push"
+                    logs.enter_context(PostgresLog(entry.unit.process.log, url))
+            return Demo(plan, short(here.logs), console, stop).run(seconds)
 
 
 def main() -> int:

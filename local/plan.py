@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.core.address import join_host_port
 from common.core.env import Env
-from common.telemetry.settings import collector
+from common.telemetry.settings import MANUAL, collector, instrumentation
 from common.telemetry.standard_variables import SIGNALS, check_standard_variables
 from local.ports import LOOPBACK, Ports
 from local.processes.process import Process
@@ -52,11 +52,13 @@ class Plan:
     """All entries in the order of the table, and the address of the gateway's page.
 
     With DEMO_COLLECTOR, the gateway does not run: `page` is empty, and `collector` says where the signals go.
+    `rungs` maps each service that is not instrumented by our own code to its INSTRUMENTATION.
     """
 
     entries: tuple[Entry, ...]
     page: str
     collector: str = ""
+    rungs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class RunContext:
 def make_plan(here: RunContext) -> Plan:
     """Plan a run. Raises LocalError if a server is not installed, SettingsError for a value that is not allowed."""
     check_standard_variables(here.environ)
+    rungs = {f"mythical-{name}": instrumentation(Env(here.environ), name) for name in SHOWN}
     database, database_settings = _database(here)
     broker, broker_settings = _broker(here)
     target = collector_url(here.environ)
@@ -96,6 +99,7 @@ def make_plan(here: RunContext) -> Plan:
         ),
         page,
         target,
+        {name: rung for name, rung in rungs.items() if rung not in MANUAL},
     )
 
 
@@ -154,6 +158,7 @@ def _load(here: RunContext) -> list[Entry]:
         **here.environ,
         "OTEL_SERVICE_NAME": "mythical-loadtest",
         "LOAD_HEADLESS": "false",
+        "LOAD_FRONTEND": f"http://{LOOPBACK}:{here.ports['frontend']}",
         "LOAD_HOST": f"http://{LOOPBACK}:{here.ports['server']}",
         "LOAD_PORT": str(here.ports["Locust"]),
         **({"OTEL_EXPORTER_OTLP_ENDPOINT": url} if url else {"LOAD_COLLECTOR": f"http://{LOOPBACK}:{gateway}"}),

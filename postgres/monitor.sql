@@ -7,3 +7,5 @@ ALTER ROLE alloy SET default_transaction_read_only = on;
 ALTER ROLE alloy SET statement_timeout = '8s';
 -- Statistics of all sessions and databases, and the size of the write-ahead log, but no contents of tables.
 GRANT pg_monitor TO alloy;
+-- Statistics of statements. In a database that exists already, the server creates them.
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements;

@@ -73,6 +73,12 @@ N_PLUS_ONE = Fault("n_plus_one", "server", 0, 1, "The share of GETs that read ea
 POOL_TOO_SMALL = Fault(
     "pool_too_small", "server", 0, 1, "The share of pool connections that leak; the others are kept 30 to 50 ms longer."
 )
+STALE_STATISTICS = Fault(
+    "stale_statistics", "server", 0, 2, "GETs also read a table that has grown since its statistics were made."
+)
+IDLE_TRANSACTION = Fault(
+    "idle_transaction", "server", 0, 1, "A session keeps its transaction open on all tables, and their wipe is due."
+)
 CPU_BURN = Fault("cpu_burn", "server", 0, 10, "Each GET wastes 10 to 20 ms of CPU time, times this value.")
 LABEL_EXPLOSION = Fault(
     "label_explosion", "server", 0, 1, "A metric has a series for each of 400 visitors, times this value."
@@ -98,6 +104,17 @@ MEMORY_LEAK = Fault(
     "memory_leak", "recorder", 0, 10, "Each message leaks 32 KiB, times this value, up to 48 MiB in total."
 )
 CLOCK_SHIFT = Fault("clock_shift", "recorder", 0, 300, "The recorder's clock is slow by this many seconds.")
+SLOW_PAGE = Fault(
+    "slow_page",
+    "frontend",
+    0,
+    5,
+    "A script keeps the browser busy for 2 to 3 s before it shows names, times this value.",
+)
+FAILING_FETCH = Fault("failing_fetch", "frontend", 0, 1, "The share of the page's requests that fail with 500.")
+SCRIPT_ERROR = Fault(
+    "script_error", "frontend", 0, 1, "The share of page loads whose script fails instead of showing names."
+)
 
 # In the order above, in which programs list them.
 ALL_FAULTS = tuple(value for value in tuple(globals().values()) if isinstance(value, Fault))

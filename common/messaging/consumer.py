@@ -17,7 +17,7 @@ from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.
 from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing, ReconnectingConnection
 from common.messaging.errors import MessagingError, QueueMismatch
 from common.messaging.handler import Delivery, Disposition, InstrumentedHandler, Message, copied
-from common.messaging.telemetry import observe_depths, queue_labels
+from common.messaging.telemetry import observe_depths, observe_unacknowledged, queue_labels
 from common.messaging.topology import Broker, dead_name, dead_queue, retry_queue, work_queue
 
 log = logging.getLogger(__name__)
@@ -85,9 +85,14 @@ class Consumer:
         self._dead_lettered = meter.create_counter(
             "mythical_messages_dead_lettered", "{message}", "Messages moved to the dead-letter queue."
         )
+        self._redelivered = meter.create_counter(
+            "mythical_messages_redelivered", "{message}", "Messages that the broker delivered again."
+        )
+        self._clock = clock
         self._labels = queue_labels(queue)
         self._depth_interval_s = depth_interval_s
         observe_depths(meter, lambda: self.depths)
+        observe_unacknowledged(meter, queue, lambda: self._receiver.unacked, self._oldest_s)
         self._thread.start()
         self._thread.call_soon_threadsafe(self._refresh_depths)
 
@@ -124,6 +129,10 @@ class Consumer:
         self._thread.stop(max(deadline - time.monotonic(), 0.5))
         return left
 
+    def _oldest_s(self) -> float:
+        oldest = self._receiver.oldest
+        return 0.0 if oldest is None else max(self._clock() - oldest, 0.0)  # clocks of two hosts differ
+
     def _refresh_depths(self) -> None:
         """Declare the queues again: the answers have the number of ready messages. Not while nothing is answered."""
         for connection in (self._receiver, self._mover):
@@ -137,6 +146,8 @@ class Consumer:
             return
         # Redelivered messages are handled uncounted while copies cannot be sent, or the queue would stop.
         can_count = not (self._mover.blocked or isinstance(self._mover.last_error, QueueMismatch))
+        if delivery.redelivered:
+            self._redelivered.add(1, self._labels)
         if delivery.redelivered and can_count:
             disposition = self._handler.count_redelivery(delivery)
         else:
@@ -198,7 +209,7 @@ class DeliveryReceiver(ReconnectingConnection):
         self._on_delivery = on_delivery
         self._channel: Channel | None = None
         self._consumer_tag = ""
-        self._unacked: set[int] = set()
+        self._unacked: dict[int, float | None] = {}  # when each was sent, by its tag
         self._stopping = False
         self._on_stopped: Callable[[], None] = lambda: None
 
@@ -206,6 +217,11 @@ class DeliveryReceiver(ReconnectingConnection):
     def unacked(self) -> int:
         """How many messages were received over the present connection and not acknowledged yet."""
         return len(self._unacked)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest of them was sent, in seconds since 1970; None if there is none, or none says so."""
+        return min((sent for sent in list(self._unacked.values()) if sent is not None), default=None)
 
     def can_acknowledge(self, delivery: Delivery) -> bool:
         """Whether the delivery's channel is still open; if not, the broker delivers the message again."""
@@ -215,7 +231,7 @@ class DeliveryReceiver(ReconnectingConnection):
         """Acknowledge the message, unless its channel is lost."""
         if self.can_acknowledge(delivery):
             delivery.channel.basic_ack(delivery.tag)
-            self._unacked.discard(delivery.tag)
+            self._unacked.pop(delivery.tag, None)
 
     def stop(self, on_stopped: Callable[[], None]) -> None:
         """Consume no more; what was received can still be acknowledged. `on_stopped` may be called twice."""
@@ -246,8 +262,9 @@ class DeliveryReceiver(ReconnectingConnection):
         self._on_stopped()
 
     def _on_message(self, channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        self._unacked.add(method.delivery_tag)
-        self._on_delivery(Delivery(channel, method.delivery_tag, method.redelivered, properties, body))
+        delivery = Delivery(channel, method.delivery_tag, method.redelivered, properties, body)
+        self._unacked[delivery.tag] = delivery.waited_from
+        self._on_delivery(delivery)
 
 
 class Workers(Generic[T]):

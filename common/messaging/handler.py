@@ -12,13 +12,14 @@ from types import MappingProxyType
 
 from opentelemetry import context, propagate
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import NoOpTracer, SpanKind, Tracer
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.errors import PoisonMessage, one_line
 from common.messaging.telemetry import (
     AGE_SECONDS,
+    WAIT_SECONDS,
     error_type,
     mark_failed,
     process_metrics,
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = "x-attempts"
 REASON = "x-reason"
 REDELIVERIES = "x-redeliveries"
+SENT_MS = "x-sent-ms"  # AMQP's own timestamp has whole seconds
 
 MAX_COUNT = 1_000_000
 # The broker closes the connection on a header frame above frame_max (128 KiB). What arrived just below it must not
@@ -99,6 +101,14 @@ class Delivery:
         """
         found = self.properties.timestamp
         return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+    @property
+    def waited_from(self) -> float | None:
+        """When the message entered the queue first, in seconds since 1970, to the millisecond if its sender says so."""
+        found = self.headers.get(SENT_MS)
+        if isinstance(found, int) and not isinstance(found, bool) and found > 0:
+            return found / 1000
+        return self.sent_at
 
     def _count(self, header: str) -> int:
         """Return the count in a header, 0 where it is missing or not a count."""
@@ -184,8 +194,17 @@ class InstrumentedHandler:
             explicit_bucket_boundaries_advisory=AGE_SECONDS,
         )
 
+        self._wait = self.meter.create_histogram(
+            "mythical_message_wait",
+            "s",
+            "From sending the message until the work on it began.",
+            explicit_bucket_boundaries_advisory=WAIT_SECONDS,
+        )
+
     def process(self, delivery: Delivery) -> Disposition:
         """Work on the message and return its disposition; nothing is raised."""
+        if isinstance(self.tracer, NoOpTracer):  # others instrument this process
+            return self._process(delivery)
         # The sender's span and its baggage, also for the handler.
         token = context.attach(propagate.extract(carrier(delivery.headers)))
         try:
@@ -196,6 +215,10 @@ class InstrumentedHandler:
     def _process(self, delivery: Delivery) -> Disposition:
         attributes = span_attributes(self.broker, self.queue, "process", delivery.message_id, len(delivery.body))
         attributes["messaging.rabbitmq.message.delivery_tag"] = delivery.tag
+        if (sent := delivery.waited_from) is not None:
+            # Clocks of two hosts differ: a message from the future has not waited.
+            attributes["mythical.message.wait_s"] = waited_s = round(max(self.clock() - sent, 0.0), 3)
+            self._wait.record(waited_s, queue_labels(self.queue))
         # The name the suite's traces have always had; the conventions would say "process messages".
         with self.tracer.start_as_current_span(
             "process_message", kind=SpanKind.CONSUMER, attributes={**attributes, **synthetic_attributes()}

@@ -14,6 +14,7 @@ from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships n
 
 from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing
 from common.messaging.errors import MessagingError, PublisherClosed, TooManyInFlight, copy_error
+from common.messaging.handler import SENT_MS
 from common.messaging.telemetry import mark_failed, publish_metrics, span_attributes
 from common.messaging.topology import Broker, work_queue
 
@@ -90,15 +91,17 @@ class Publisher:
             attributes=span_attributes(self._broker, self._queue, "publish", message_id, len(body)),
         )
         context = trace.set_span_in_context(span)
-        headers: dict[str, str] = {}
+        headers: dict[str, str | int] = {}
         propagate.inject(headers, context)
+        now = time.time()
+        headers[SENT_MS] = round((now + delay_s) * 1000)
         properties = BasicProperties(
             content_type="text/plain",
             content_encoding="utf-8",
             delivery_mode=PERSISTENT,
             headers=headers,
             message_id=message_id,
-            timestamp=int(time.time()),
+            timestamp=int(now),
         )
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # from here on cancel() returns False: what is sent cannot be recalled

@@ -17,6 +17,9 @@ PROCESS_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1
 # A message is recorded at once, or after the backlog of a burst; above ten minutes the exact age does not matter.
 AGE_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
+# A message waits for milliseconds, unless messages pile up.
+WAIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
 
 def span_attributes(
     broker: Broker, queue: str, operation: str, message_id: str | None, size: int
@@ -107,6 +110,26 @@ def process_metrics(meter: Meter, queue: str) -> OperationMetrics:
         explicit_bucket_boundaries_advisory=PROCESS_SECONDS,
     )
     return OperationMetrics(consumed, duration, {**queue_labels(queue), "messaging.operation.name": "process"})
+
+
+def observe_unacknowledged(meter: Meter, queue: str, unacked: Callable[[], int], oldest_s: Callable[[], float]) -> None:
+    """Create gauges of the messages that a consumer received and did not acknowledge yet, and of the oldest one's age.
+
+    A queue delivers in order, so no message in it is older, except one that waits for another attempt.
+    """
+    labels = queue_labels(queue)
+    meter.create_observable_gauge(
+        "mythical_consumer_unacknowledged",
+        [lambda _options: [Observation(unacked(), labels)]],
+        unit="{message}",
+        description="Messages received and not acknowledged yet.",
+    )
+    meter.create_observable_gauge(
+        "mythical_queue_oldest_age",
+        [lambda _options: [Observation(oldest_s(), labels)]],
+        unit="s",
+        description="Age of the oldest message that is not acknowledged yet, 0 if there is none.",
+    )
 
 
 def observe_depths(meter: Meter, depths: Callable[[], Mapping[str, int]]) -> None:

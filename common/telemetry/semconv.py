@@ -25,7 +25,7 @@ USER_KIND, SHAPE = "loadtest.user.kind", "loadtest.shape"
 # The allow-list of baggage: names and values. Any other would let callers create label values.
 ALLOWED: Mapping[str, frozenset[str]] = {
     SYNTHETIC: frozenset({"test", "bot"}),
-    USER_KIND: frozenset({"keeper", "browser", "breeder"}),
+    USER_KIND: frozenset({"keeper", "browser", "breeder", "person"}),
     SHAPE: frozenset({"steady", "steps", "spike", "soak", "day", "break"}),
 }
 

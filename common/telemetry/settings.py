@@ -35,6 +35,11 @@ GRPC_METHODS = {
 # The SDK's own default, and the size of a batch, below which its queue must not be.
 OTLP_QUEUE_LINES, OTLP_BATCH_LINES = 2048, 512
 
+# From the lowest to the highest; docs/instrumentation-ladder.md compares them.
+RUNGS = ("off", "ebpf", "zero-code", "stock", "fast")
+# The rungs on which our own code makes the telemetry.
+MANUAL = ("stock", "fast")
+
 SEMCONV_VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
 
 # Existing dashboards query the old names; the new ones are stable.
@@ -107,12 +112,15 @@ class Conventions:
 
 @dataclass(frozen=True)
 class TelemetrySettings:
-    """What a process is called in telemetry, and where each signal goes."""
+    """What a process is called in telemetry, who instruments it, and where each signal goes.
+
+    `enabled` means that our own code makes spans, metrics, and profiles.
+    """
 
     service: str
     namespace: str
     enabled: bool
-    layer: str
+    instrumentation: str
     traces: bool
     metrics: bool
     metric_interval_ms: float
@@ -131,13 +139,14 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
     preference = env.choice(
         "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
     )
+    rung = instrumentation(env, service)
     profiles_host = env.host("PROFILE_COLLECTOR_HOST", "")
     profiles_port = env.port("PROFILE_COLLECTOR_PORT", 4040)
     return TelemetrySettings(
         service=service,
         namespace=env.text("NAMESPACE", "production"),
-        layer=env.choice("TELEMETRY_LAYER", "fast", ("fast", "stock")),
-        enabled=not env.flag("OTEL_SDK_DISABLED", default=False),
+        instrumentation=rung,
+        enabled=not env.flag("OTEL_SDK_DISABLED", default=False) and rung in MANUAL,
         traces=env.choice("OTEL_TRACES_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
         metrics=env.choice("OTEL_METRICS_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
         metric_interval_ms=env.number("OTEL_METRIC_EXPORT_INTERVAL", 5000, 100, 3_600_000),
@@ -149,6 +158,16 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
     )
+
+
+def instrumentation(env: Env, service: str) -> str:
+    """Return the rung of a service: SERVER_INSTRUMENTATION, for example, else INSTRUMENTATION; raises SettingsError.
+
+    TELEMETRY_LAYER is the former name of the latter.
+    """
+    former = env.choice("TELEMETRY_LAYER", "fast", MANUAL)
+    common = env.choice("INSTRUMENTATION", former, RUNGS)
+    return env.choice(f"{service.removeprefix('mythical-').upper()}_INSTRUMENTATION", common, RUNGS)
 
 
 def collector(env: Env) -> Collector:

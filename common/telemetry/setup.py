@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -9,18 +10,23 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from opentelemetry import metrics, propagate, trace
+from opentelemetry._logs import get_logger_provider
 from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import CarrierT, Getter, default_getter
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 
 from common.core.address import bypass_proxies, join_host_port
+from common.telemetry import zero_code
 from common.telemetry.logs import start_logs
+from common.telemetry.logs.records import LogfmtFormatter
 from common.telemetry.metrics import LatestMetrics, meter_provider
 from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
-from common.telemetry.settings import TelemetrySettings, set_default_conventions
+from common.telemetry.settings import MANUAL, TelemetrySettings, set_default_conventions
 from common.telemetry.standard_variables import move_credentials, remove_unset
 from common.telemetry.traces import batch_processor
 
@@ -33,9 +39,11 @@ CLOSE_S = 3.0
 
 @dataclass(frozen=True)
 class Telemetry:
-    """The running signals of a process."""
+    """The running signals of a process; our own code gets its tracers and meters from the two providers."""
 
     settings: TelemetrySettings
+    tracers: TracerProvider
+    meters: MeterProvider
     latest_metrics: LatestMetrics
     instrument_flask: Callable[..., None] | None  # of the fast layer; None: that of common/telemetry/flask.py
     handler: logging.Handler
@@ -65,9 +73,12 @@ def start_telemetry(
 
     Call it once, in the process that does the work, never before a fork: threads don't survive one. From then on
     `trace.get_tracer(__name__)` and `metrics.get_meter(__name__)` record in every module, instrumentation libraries
-    included. `job` is the Loki label of that name. Two parameters are for injected faults: `wrap_spans` returns what
-    exports instead of an exporter of spans; while `silent()` is true, neither spans nor metrics are exported.
+    included. Where others instrument the process, the two providers that are returned record nothing. `job` is the Loki
+    label of that name. Two parameters are for injected faults: `wrap_spans` returns what exports instead of an exporter
+    of spans; while `silent()` is true, neither spans nor metrics are exported.
     """
+    if settings.instrumentation not in MANUAL:
+        return _left_to_others(settings)
     remove_unset(os.environ)
     move_credentials(os.environ)
     bypass_proxies(*settings.collector.addresses(), settings.logs.target, settings.profiles_address)
@@ -100,7 +111,7 @@ def start_telemetry(
         headers=settings.profiles_headers,
         memory=settings.profiles_memory,
     )
-    stock_tracers = TracerProvider(resource=described, shutdown_on_exit=False)
+    stock_tracers = SdkTracerProvider(resource=described, shutdown_on_exit=False)
     tracers = fast.FastTracerProvider(stock_tracers) if fast else stock_tracers
     if profile_labels := profiles.span_processor():
         tracers.add_span_processor(profile_labels)
@@ -113,6 +124,7 @@ def start_telemetry(
     observe_process(meter)
     if reason:
         log.warning("fast telemetry layer not used", extra={"fields": {"reason": reason}})
+    _report_deprecated()
     log.info(
         "telemetry started",
         extra={
@@ -120,12 +132,14 @@ def start_telemetry(
                 "otlp": join_host_port(settings.collector.host, settings.collector.port),
                 "logs": settings.logs.destination,
                 "profiles": settings.profiles_address or "off, PROFILE_COLLECTOR_HOST is not set",
-                "layer": "fast" if fast else "stock",
+                "instrumentation": "fast" if fast else "stock",
             }
         },
     )
     return Telemetry(
         settings=settings,
+        tracers=tracers,
+        meters=meters,
         latest_metrics=latest_metrics,
         instrument_flask=fast.instrument_flask if fast else None,
         handler=handler,
@@ -134,11 +148,50 @@ def start_telemetry(
     )
 
 
+def _left_to_others(settings: TelemetrySettings) -> Telemetry:
+    """Return telemetry of which our code makes nothing but lines on standard output.
+
+    With `off` there is nothing else; with `ebpf` Beyla makes the rest, with `zero-code` the automatic instrumentation,
+    which zero_code.py has started.
+    """
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LogfmtFormatter())
+    root = logging.getLogger()
+    root.setLevel(settings.logs.level)
+    root.addHandler(handler)
+    shutdown: list[Callable[[], object]] = []
+    rung, problem = settings.instrumentation, zero_code.problem()
+    if rung == "zero-code" and problem:
+        log.warning("zero-code instrumentation not available", extra={"fields": {"reason": problem}})
+        rung = "off"
+    elif rung == "zero-code":
+        # The SDK would do it at exit, which a worker process does not reach.
+        providers = (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider())
+        shutdown = [stop for provider in providers if (stop := getattr(provider, "shutdown", None))]
+    _report_deprecated()
+    log.info("telemetry started", extra={"fields": {"instrumentation": rung}})
+    return Telemetry(
+        settings=settings,
+        tracers=NoOpTracerProvider(),
+        meters=NoOpMeterProvider(),
+        latest_metrics=lambda: None,
+        instrument_flask=None,
+        handler=handler,
+        profiles=Profiles(service=settings.service, server_address="", tags={}),
+        shutdown=tuple(shutdown),
+    )
+
+
+def _report_deprecated() -> None:
+    if os.environ.get("TELEMETRY_LAYER"):
+        log.warning("TELEMETRY_LAYER is deprecated, set INSTRUMENTATION instead")
+
+
 def _fast_layer(settings: TelemetrySettings) -> tuple[ModuleType | None, str]:
     """Return the fast layer if it can do what is set, else a reason that is worth a warning."""
-    if settings.layer != "fast" or not settings.enabled:
+    if settings.instrumentation != "fast" or not settings.enabled:
         return None, ""
-    from common.fast import layer  # here, since it is optional: a copy without it needs TELEMETRY_LAYER=stock
+    from common.fast import layer  # here, since it is optional: a copy without it needs INSTRUMENTATION=stock
 
     problem = layer.problem()
     return (layer, "") if problem is None else (None, problem)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from granian import Granian
@@ -122,18 +122,34 @@ class Config(Protocol):
         """Where it listens."""
 
 
-def run_service(load: Callable[[Env], Config], start: str, arguments: Sequence[str] | None = None) -> NoReturn:
+Settings = TypeVar("Settings", bound=Config)
+
+
+def run_service(
+    load: Callable[[Env], Settings],
+    start: str,
+    arguments: Sequence[str] | None = None,
+    *,
+    prepare: Callable[[Settings], object] = lambda _: None,
+) -> NoReturn:
     """Read the settings with `load`, serve until SIGTERM or SIGINT, and exit: 0, or 2 for an invalid setting.
 
     `start` is the import path, as in `services.server.app:start`, of a function that accepts the settings and the stop
     event and returns a ServiceRuntime. It is imported in the worker only: what the supervising process does not import,
-    it does not hold in memory. Arguments are rejected, or a service that ignored `--help` would start.
+    it does not hold in memory. `prepare` is called in the worker before that. Arguments are rejected, or a service that
+    ignored `--help` would start.
     """
     if sys.argv[1:] if arguments is None else arguments:
         sys.exit(_reject("a service takes no arguments; its settings are environment variables, see docs/reference"))
     try:
         config = load(Env(os.environ))
-        serve(config.address, lambda stop_event: pkgutil.resolve_name(start)(config, stop_event))
+
+        def start_in_worker(stop_event: threading.Event) -> ServiceRuntime:
+            prepare(config)
+            runtime: ServiceRuntime = pkgutil.resolve_name(start)(config, stop_event)
+            return runtime
+
+        serve(config.address, start_in_worker)
     except SettingsError as error:
         sys.exit(_reject(str(error)))
     sys.exit(0)

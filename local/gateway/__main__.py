@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -22,7 +23,7 @@ from local.gateway.forward import Forwarder
 from local.gateway.limits import Limits
 from local.gateway.page import page_routes, reject_other_hosts
 from local.gateway.pprof import PprofReader
-from local.gateway.receive_faro import FaroReceiver
+from local.gateway.receive_faro import MOST_BYTES, FaroReceiver
 from local.gateway.receive_loki import LokiReceiver
 from local.gateway.receive_otlp import OtlpReceiver
 from local.gateway.receive_pyroscope import PyroscopeReceiver
@@ -97,22 +98,23 @@ def start(settings: Settings, stack: ExitStack) -> dict[str, int]:
         otlp = OtlpReceiver(store, lambda *_: None, lambda *_: None)
         loki = LokiReceiver(store, limits.body_bytes, lambda _: None)
         faro = FaroReceiver(store, otlp, lambda _: None, settings.faro_origins)
+    listening: dict[str, HttpPort] = {}
+    api = Api(store, reader, forwarder.figures, settings.ui, listening)
     routes = {
         "otlp_http": otlp.routes(),
         "loki": loki.routes(),
         "pyroscope": PyroscopeReceiver(store, reader).routes(),
         "faro": faro.routes(),
-        "page": page_routes() + Api(store, reader, forwarder.figures, settings.ui).routes(),
+        "page": page_routes() + api.routes(),
     }
     ports = {"otlp_grpc": start_grpc(settings.bind, numbers["otlp_grpc"], otlp, limits, stack)}
-    listening: list[HttpPort] = []
-    stack.callback(stop_all, listening)
+    stack.callback(stop_all, listening.values())
     for name, served in routes.items():
         probe(settings.bind, name, numbers[name])
         guard = reject_other_hosts if name == "page" else None
-        port = HttpPort((settings.bind, numbers[name]), served, limits.body_bytes, guard)
+        most = min(limits.body_bytes, MOST_BYTES) if name == "faro" else limits.body_bytes
+        port = listening[name] = HttpPort((settings.bind, numbers[name]), served, most, guard)
         port.start()
-        listening.append(port)
         ports[name] = port.port
     return ports
 
@@ -130,7 +132,7 @@ def start_grpc(bind: str, port: int, otlp: OtlpReceiver, limits: Limits, stack: 
     return number
 
 
-def stop_all(ports: list[HttpPort]) -> None:
+def stop_all(ports: Collection[HttpPort]) -> None:
     """Stop all ports in parallel: each needs up to a quarter of a second."""
     if ports:
         with ThreadPoolExecutor(len(ports)) as stopping:

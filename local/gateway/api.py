@@ -1,6 +1,6 @@
 """The JSON API under /api/: queries on the stored telemetry."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ from local.gateway.otlp_json import line_json, point_json, series_json, span_jso
 from local.gateway.pprof import PprofReader
 from local.gateway.records import SpanRecord
 from local.gateway.telemetry_store import TelemetryStore
-from local.gateway.web import Answer, Request, Route, json_answer
+from local.gateway.web import Answer, HttpPort, Request, Route, json_answer
 
 DEFAULT_LIMIT = 100
 LARGEST_LIMIT = 10_000
@@ -21,12 +21,18 @@ class Api:
     """The handlers of the routes under /api/."""
 
     def __init__(
-        self, store: TelemetryStore, reader: PprofReader, forwarded: Callable[[], dict[str, int]], ui: str | None
+        self,
+        store: TelemetryStore,
+        reader: PprofReader,
+        forwarded: Callable[[], dict[str, int]],
+        ui: str | None,
+        ports: Mapping[str, HttpPort],
     ) -> None:
         self._store = store
         self._reader = reader
         self._forwarded = forwarded
         self._ui = ui
+        self._ports = ports
 
     def routes(self) -> list[Route]:
         """All routes of the API."""
@@ -43,7 +49,8 @@ class Api:
         ]
 
     def _summary(self, _: Request) -> Answer:
-        return json_answer(self._store.summary() | {"forward": self._forwarded(), "ui": self._ui})
+        rejected = {name: dict(port.rejected) for name, port in self._ports.items()}
+        return json_answer(self._store.summary() | {"forward": self._forwarded(), "ui": self._ui, "rejected": rejected})
 
     def _traces(self, request: Request) -> Answer:
         service = request.query.get("service")

@@ -5,6 +5,8 @@ Source of the format: Alloy's component faro.receiver, and the Faro Web SDK's tr
 """
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,8 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from common.telemetry.logs.records import logfmt
 from local.gateway.http_error import HttpError
 from local.gateway.receive_loki import HEX
-from local.gateway.receive_otlp import UNKNOWN, OtlpReceiver, from_json
-from local.gateway.records import LONGEST_NAME, LogLine
+from local.gateway.receive_otlp import OtlpReceiver, from_json
+from local.gateway.records import LogLine
 from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Answer, Request, Route
 
@@ -27,11 +29,15 @@ META = {"session": ("id",), "page": ("url",), "browser": ("name", "version", "os
 MOST_ITEMS = 1000
 # As Alloy 1.12 has it: a page whose SDK sends another header could not send to Alloy either.
 ALLOWED_HEADERS = "content-type, traceparent, x-api-key, x-faro-session-id, x-scope-orgid"
-JOB = "mythical-frontend"
+# Not as the payload says: anyone could make a service for each name.
+JOB, SERVICE = "mythical-frontend", "mythical-browser"
+# As in alloy/faro.alloy: bytes of a payload, payloads per second, and how many may come at once.
+MOST_BYTES = 1024 * 1024
+RATE, BURST = 50, 100
 
 
 class FaroReceiver:
-    """Stores the traces and the lines of browsers; pages of the `origins` only may send."""
+    """Stores the traces and the lines of browsers; pages of the `origins` only may send, and only so often."""
 
     def __init__(
         self,
@@ -39,11 +45,15 @@ class FaroReceiver:
         otlp: OtlpReceiver,
         forward: Callable[[list[LogLine]], None],
         origins: Sequence[str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._otlp = otlp
         self._forward = forward
         self._origins = origins
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._left, self._at = float(BURST), clock()
 
     def routes(self) -> list[Route]:
         """The one path of the port, and the preflight request that browsers send before they send to another origin."""
@@ -54,6 +64,7 @@ class FaroReceiver:
 
     def _collect(self, request: Request) -> Answer:
         headers = self._cors(request)
+        self._limit_rate()
         payload = _read(request.body)
         lines = list(lines_of(payload))
         if traces := payload.get("traces"):
@@ -62,6 +73,15 @@ class FaroReceiver:
         self._store.add_lines(lines)
         self._forward(lines)
         return Answer(b"ok", "text/plain; charset=utf-8", 202, headers)
+
+    def _limit_rate(self) -> None:
+        """Let BURST payloads pass at once, and RATE per second after that; raise HttpError 429 for more."""
+        with self._lock:
+            now = self._clock()
+            self._left, self._at = min(BURST, self._left + RATE * (now - self._at)), now
+            if self._left < 1:
+                raise HttpError(429, f"more than {RATE} payloads per second; send later")
+            self._left -= 1
 
     def _cors(self, request: Request) -> dict[str, str]:
         """Return the headers that let the page send here; raise HttpError 403 for a page of another origin."""
@@ -101,7 +121,6 @@ def _items(payload: dict[str, Any], name: str) -> list[dict[str, Any]]:
 def lines_of(payload: dict[str, Any]) -> Iterator[LogLine]:
     """Return a line for each item of a payload, in logfmt with Alloy's field names."""
     app = _object(payload["meta"].get("app"))
-    service = _encodable(str(app.get("name") or UNKNOWN)[:LONGEST_NAME])
     shared = _flat("app", {key: app.get(key) for key in ("name", "version", "environment")})
     for part, names in META.items():
         of = _object(payload["meta"].get(part))
@@ -112,8 +131,8 @@ def lines_of(payload: dict[str, Any]) -> Iterator[LogLine]:
             fields = {"kind": kind, **_fields(kind, item), **shared}
             yield LogLine(
                 time_unix_nano=_nanoseconds(item.get("timestamp")),
-                service=service,
-                labels={"service_name": service, "job": JOB, "kind": kind},
+                service=SERVICE,
+                labels={"service_name": SERVICE, "job": JOB, "kind": kind},
                 line=_encodable(logfmt(fields)),
                 metadata={},
                 resource={},

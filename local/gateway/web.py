@@ -7,6 +7,7 @@ import socket
 import socketserver
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
@@ -90,7 +91,7 @@ READY = Route("GET", "/ready", lambda _: Answer(b"ready\n", TEXT))
 
 
 class HttpPort(socketserver.ThreadingTCPServer):
-    """One listening port with its routes; call `start`, later `stop`."""
+    """One listening port with its routes; call `start`, later `stop`. `rejected` counts rejections by status."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -106,6 +107,8 @@ class HttpPort(socketserver.ThreadingTCPServer):
         self.guard = guard
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self.rejected: Counter[int] = Counter()
+        self._counting = threading.Lock()
         self._slots = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, _Handler)
 
@@ -122,6 +125,11 @@ class HttpPort(socketserver.ThreadingTCPServer):
         """Stop serving and close the port."""
         self.shutdown()
         self.server_close()
+
+    def count_rejection(self, status: int) -> None:
+        """Count a request that is rejected with this status."""
+        with self._counting:
+            self.rejected[status] += 1
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base class's signature
         """Return whether another connection may be served."""
@@ -155,6 +163,7 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
         try:
             answer = self._route()
         except HttpError as error:
+            self.server.count_rejection(error.status)
             answer = Answer(f"{error.message}\n".encode(), TEXT, error.status)
         except ConnectionError:
             raise  # the peer is gone; see handle_error

@@ -1,6 +1,7 @@
 """A private Postgres: a child process with its own data folder and port, on the loopback address only."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from local.ports import LOOPBACK, check_free, free_port
 from local.processes.process import GRACE_S, Process
 from local.processes.record import command_line
 from local.servers.binaries import postgres_binary
-from local.state import server_folder, server_user
+from local.state import CHECKOUT, server_folder, server_user
 
 START_S = 60.0
 
@@ -28,8 +29,11 @@ SETTINGS = {
     "min_wal_size": "32MB",
     "max_wal_size": "256MB",
     "logging_collector": "off",
-    "log_line_prefix": "%m [%p] ",
 }
+# What Postgres measures and logs about itself, as with Docker.
+OBSERVED = CHECKOUT / "postgres/mythical.conf"
+SETTING = re.compile(r"^([a-z_.]+) = '?(.*?)'?$", re.MULTILINE)
+LIBRARIES = "shared_preload_libraries"
 
 
 class Postgres:
@@ -63,7 +67,7 @@ class Postgres:
                 str(self._data),
                 "-p",
                 str(self.port),
-                *(part for key, value in SETTINGS.items() for part in ("-c", f"{key}={value}")),
+                *(part for key, value in (SETTINGS | observed(postgres)).items() for part in ("-c", f"{key}={value}")),
             ],
             log=log or folder / "postgres.log",
             record=folder.with_name(f"{folder.name}.pid"),
@@ -158,6 +162,21 @@ class Postgres:
             raise LocalError(f"Postgres could not create its data folder {making}", (made.stdout + made.stderr).strip())
         secret.unlink()
         making.rename(self._data)
+
+
+def observed(postgres: Path) -> dict[str, str]:
+    """Return the settings of postgres/mythical.conf, without the libraries if this Postgres does not have them.
+
+    It would not start. Some distributions have them in a package of their own.
+    """
+    settings = dict(SETTING.findall(OBSERVED.read_text(encoding="utf-8")))
+    del settings["include_if_exists"]
+    config = postgres.with_name("pg_config")
+    if config.exists():
+        folder = subprocess.run([config, "--pkglibdir"], capture_output=True, text=True, check=True).stdout  # noqa: S603
+        if all([*Path(folder.strip()).glob(f"{name}.*")] for name in settings[LIBRARIES].split(",")):
+            return settings
+    return {name: value for name, value in settings.items() if name != LIBRARIES}
 
 
 def _major_version(postgres: Path) -> str:

@@ -16,6 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 from common.core.address import join_host_port
 from common.core.endpoints import message_text
+from common.faults import FAILING_FETCH, Faults
 from common.messaging.publisher import Publisher
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
 from common.web.problems import Problem
@@ -31,12 +32,13 @@ METHODS = ("DELETE", "GET", "POST")
 class Api:
     """Passes requests to the server over kept connections, each with its CLIENT span."""
 
-    def __init__(self, config: Config, publisher: Publisher, *, tracer: Tracer, meter: Meter) -> None:
+    def __init__(self, config: Config, publisher: Publisher, faults: Faults, *, tracer: Tracer, meter: Meter) -> None:
         host, self._port = config.server
         self._host = host.strip("[]")  # as server.address and the socket have it; a URL has brackets
         self._endpoints = config.endpoints
         self._conventions = config.telemetry.conventions
         self._publisher = publisher
+        self._faults = faults
         self._tracer = tracer
         self._http = urllib3.HTTPConnectionPool(
             host,
@@ -77,6 +79,9 @@ class Api:
         if beast not in self._endpoints.danger:
             names = ", ".join(self._endpoints.names)
             raise Problem(HTTPStatus.NOT_FOUND, f"Unknown {self._endpoints.tag}. Use one of {names}.")
+        if self._faults.should_trigger(FAILING_FETCH):
+            g.error = "the request was not passed to the server"
+            raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed. Try again.")
         answer = self._forward(beast)
         if answer.status < FAILURE:
             self._publish(beast)

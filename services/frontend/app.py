@@ -4,7 +4,7 @@ import random
 import threading
 
 from flask import Flask
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 
 from common.faults import Faults, register_fault_telemetry
 from common.messaging.publisher import Publisher
@@ -27,10 +27,10 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     """Start the frontend in this process; `stop_event` is set when it has to stop."""
     telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-frontend")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
-    tracer, meter = trace.get_tracer("mythical.frontend"), metrics.get_meter("mythical.frontend")
+    tracer, meter = telemetry.tracers.get_tracer("mythical.frontend"), telemetry.meters.get_meter("mythical.frontend")
     register_fault_telemetry(faults, meter)
     publisher = Publisher(config.broker, tracer=tracer, meter=meter)
-    api = Api(config, publisher, tracer=tracer, meter=meter)
+    api = Api(config, publisher, faults, tracer=tracer, meter=meter)
     admin = create_admin_app(
         telemetry.latest_metrics,
         # The page is of use without the broker: only the messages about its requests would wait.
@@ -40,7 +40,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         faults=faults if config.faults_control else None,
     )
     pages = ConcurrencyLimiter(
-        create_app(config, telemetry, api, meter=meter),
+        create_app(config, telemetry, api, faults, meter=meter),
         meter,
         max_concurrency=config.address.threads,
         max_queue=config.address.max_queue,
@@ -53,15 +53,15 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     )
 
 
-def create_app(config: Config, telemetry: Telemetry, api: Api, *, meter: metrics.Meter) -> Flask:
+def create_app(config: Config, telemetry: Telemetry, api: Api, faults: Faults, *, meter: metrics.Meter) -> Flask:
     """Return the Flask application: the page, its files, and /api/<beast>."""
     app = Flask("frontend", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions)
+    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions, spans=config.telemetry.enabled)
     if config.telemetry.enabled:
         (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)
     register_error_handlers(app)
-    add_pages(app, config)
+    add_pages(app, config, faults)
     api.add_routes(app)
     return app

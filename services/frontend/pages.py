@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, send_from_directory
 from opentelemetry import trace
 
+from common.faults import SCRIPT_ERROR, SLOW_PAGE, Faults
 from common.telemetry.process import resource
 from services.frontend.config import Config
 
@@ -21,7 +22,7 @@ BUNDLES = {
 BROWSER = "mythical-browser"
 
 
-def add_pages(app: Flask, config: Config) -> None:
+def add_pages(app: Flask, config: Config, faults: Faults) -> None:
     """Register `GET /` and the page's files."""
     described = resource(BROWSER, config.telemetry.namespace).attributes
     about = {
@@ -40,7 +41,10 @@ def add_pages(app: Flask, config: Config) -> None:
         known = {
             "endpoints": config.endpoints.names,
             "kind": config.endpoints.tag,
-            "faro": {"url": config.faro_url, "app": about} if bundles else None,
+            "faro": {"url": config.faro_url, "app": about} if config.faro_url else None,
+            # Injected faults of this load of the page: they act in the browser, where no server sees them.
+            "busy_ms": round(1000 * faults.random_delay(SLOW_PAGE, 2, 3)),
+            "breaks": faults.should_trigger(SCRIPT_ERROR),
         }
         # In JSON a "<" occurs in strings only; escaped, it cannot end the element.
         page = index.replace("{}", json.dumps(known).replace("<", "\\u003c"), 1)

@@ -27,7 +27,8 @@ START = "mythical.start"
 class RequestTelemetry:
     """Describes the requests of an app in spans, metrics and the log."""
 
-    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions) -> None:
+    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions, *, spans: bool = True) -> None:
+        self._spans = spans
         self._endpoints = endpoints
         self._conventions = conventions
         self._duration = meter.create_histogram(
@@ -66,7 +67,7 @@ class RequestTelemetry:
 
     def _finish(self, response: Response) -> Response:
         status = response.status_code
-        span = trace.get_current_span()
+        span = trace.get_current_span() if self._spans else trace.INVALID_SPAN  # that of others is theirs
         if self._conventions.old_http:
             span.set_attribute("http.status_code", status)
         if self._conventions.new_http:

@@ -5,7 +5,6 @@ import threading
 from functools import partial
 
 from flask import Flask
-from opentelemetry import metrics, trace
 
 from common.faults import Faults, register_fault_telemetry
 from common.messaging.consumer import Consumer
@@ -32,7 +31,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         wrap_spans=partial(SlowClockExporter, clock=clock),
     )
     telemetry.handler.addFilter(clock)
-    tracer, meter = trace.get_tracer("mythical.recorder"), metrics.get_meter("mythical.recorder")
+    tracer, meter = telemetry.tracers.get_tracer("mythical.recorder"), telemetry.meters.get_meter("mythical.recorder")
     register_fault_telemetry(faults, meter)
     handler = MessageHandler(config.endpoints, meter, faults)
     consumer = Consumer(

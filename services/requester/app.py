@@ -5,7 +5,6 @@ import random
 import threading
 
 from flask import Flask
-from opentelemetry import metrics, trace
 
 from common.faults import SILENT_TELEMETRY, Faults, register_fault_telemetry
 from common.messaging.publisher import Publisher
@@ -35,7 +34,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         job=f"{config.endpoints.prefix}-requester",
         silent=lambda: faults.strength(SILENT_TELEMETRY) > 0,
     )
-    tracer, meter = trace.get_tracer("mythical.requester"), metrics.get_meter("mythical.requester")
+    tracer, meter = telemetry.tracers.get_tracer("mythical.requester"), telemetry.meters.get_meter("mythical.requester")
     register_fault_telemetry(faults, meter)
     danger = DangerGauge()
     danger.observe(meter)

@@ -5,7 +5,7 @@ import random
 import threading
 
 from flask import Flask
-from opentelemetry import metrics, trace
+from opentelemetry import metrics
 
 from common.core.env import LIBPQ_SECURITY, remove_libpq_variables
 from common.faults import Faults, register_fault_telemetry
@@ -32,7 +32,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     remove_libpq_variables(os.environ, keep=LIBPQ_SECURITY)
     telemetry = start_telemetry(config.telemetry, job=f"{config.endpoints.prefix}-server")
     faults = Faults(config.faults, random.Random())  # noqa: S311 - not for secrets
-    tracer, meter = trace.get_tracer("mythical.server"), metrics.get_meter("mythical.server")
+    tracer, meter = telemetry.tracers.get_tracer("mythical.server"), telemetry.meters.get_meter("mythical.server")
     register_fault_telemetry(faults, meter)
     health = ConnectionHealth()
     pool = make_pool(config.database, health)
@@ -86,7 +86,7 @@ def create_app(
     """Return the Flask application."""
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions)
+    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions, spans=config.telemetry.enabled)
     if config.telemetry.enabled:
         (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)

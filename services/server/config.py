@@ -5,6 +5,7 @@ from typing import Any
 
 from common.core.env import Env, SettingsError
 from common.faults import NULL_NAME
+from common.telemetry.settings import MANUAL
 from services.config import ServiceConfig, load_shared
 
 SERVICE = "mythical-server"
@@ -68,7 +69,8 @@ def load(env: Env) -> Config:
             connections=env.integer("MYTHICAL_DATABASE_CONNECTIONS", shared.address.threads, 1, 256),
             statement_timeout_ms=env.integer("MYTHICAL_DATABASE_STATEMENT_TIMEOUT", 2000, 10, 60_000),
             pooler=env.flag("MYTHICAL_DATABASE_POOLER", default=False),
-            comments=env.flag("MYTHICAL_SQL_COMMENTS", default=False),
+            # Our own code makes them; the automatic instrumentation would take them for a part of the statement.
+            comments=env.flag("MYTHICAL_SQL_COMMENTS", default=False) and shared.telemetry.instrumentation in MANUAL,
         ),
         teardown_timeout_ms=_teardown_timeout(env),
         table_rows=env.integer("MYTHICAL_SERVER_TABLE_ROWS", 10_000, 1, 10_000_000),

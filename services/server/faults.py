@@ -6,6 +6,7 @@ The faults that change how a request is served are injected there, in store.py a
 import logging
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -13,20 +14,22 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from psycopg import sql
 
 from common.faults import (
+    IDLE_TRANSACTION,
     LABEL_EXPLOSION,
     LOCK_CONTENTION,
     LOG_FLOOD,
     LONG_LABEL,
     MISSING_INDEX,
     POOL_TOO_SMALL,
+    STALE_STATISTICS,
     Faults,
 )
 from common.faults.background import BackgroundFault
 from services.server.config import Database
 from services.server.sql_telemetry import StatementTracer
 from services.server.statements import Statement
-from services.server.store import Pool, ServerConnection, Store
-from services.server.table_maintenance import HAS_INDEX, add_index
+from services.server.store import DatabaseUnavailable, Pool, ServerConnection, Store
+from services.server.table_maintenance import HAS_INDEX, LOCK, WIPES, add_index
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,8 @@ class BackgroundFaults:
             missing_index(faults, store),
             lock_contention(faults, database, tuple(store.statements), spans),
             pool_too_small(faults, pool, database.connections),
+            stale_statistics(faults, store),
+            idle_transaction(faults, database, store, spans),
         )
 
     def start(self) -> None:
@@ -150,6 +155,86 @@ def pool_too_small(faults: Faults, pool: Pool, size: int) -> BackgroundFault:
             pool.putconn(taken.pop())
 
     return BackgroundFault(faults, POOL_TOO_SMALL, step, undo)
+
+
+# Autovacuum would update the statistics within a minute.
+CREATE_SIGHTINGS = b"""CREATE TABLE mythical_sightings (beast int NOT NULL, state int NOT NULL)
+WITH (autovacuum_enabled = false)"""
+FILL_SIGHTINGS = b"INSERT INTO mythical_sightings SELECT number, 0 FROM generate_series(1, 2000) AS number"
+ADD_SIGHTINGS = b"""INSERT INTO mythical_sightings
+SELECT number, state FROM generate_series(1, %s) AS number, generate_series(1, 2) AS state"""
+DROP_SIGHTINGS = b"DROP TABLE IF EXISTS mythical_sightings"
+
+
+def stale_statistics(faults: Faults, store: Store) -> BackgroundFault:
+    """Return the fault `stale_statistics`: a table whose statistics lack 1,000 rows, times its strength.
+
+    Postgres chooses the plan by the statistics. ANALYZE ends the effect while the fault is still on.
+    """
+
+    def step(strength: float) -> float:
+        if not store.has_sightings:
+            # Not in one transaction: the rows of one that is open count as changed after an ANALYZE.
+            with store.connection() as connection:
+                for statement in (DROP_SIGHTINGS, CREATE_SIGHTINGS, FILL_SIGHTINGS, b"ANALYZE mythical_sightings"):
+                    connection.execute(statement)
+                connection.execute(ADD_SIGHTINGS, (round(500 * strength),))
+            store.has_sightings = True
+        return 1.0
+
+    def undo() -> None:
+        store.has_sightings = False
+        with store.connection() as connection:
+            connection.execute(DROP_SIGHTINGS)
+
+    return BackgroundFault(faults, STALE_STATISTICS, step, undo)
+
+
+LAST_WIPE = f"SELECT last FROM {WIPES}"  # noqa: S608 - constants
+SET_LAST_WIPE = f"UPDATE {WIPES} SET last = %s"  # noqa: S608 - constants
+
+
+def idle_transaction(faults: Faults, database: Database, store: Store, spans: StatementTracer) -> BackgroundFault:
+    """Return the fault `idle_transaction`: an export has read all tables and not ended its transaction.
+
+    The wipe, which becomes due, waits for it, and requests wait for the wipe. Afterwards, the wipe is as due as before.
+    """
+    counts = (sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table)) for table in store.statements)
+    read = Statement("SELECT", "all", sql.SQL(" UNION ALL ").join(counts).as_string(None))
+    held: list[psycopg.Connection[Any]] = []
+    last: list[Any] = []
+
+    def step(_: float) -> float:
+        try:
+            if not held:
+                login = {**database.address, "application_name": "mythical-export", "connect_timeout": 3}
+                export = ServerConnection.connect(**login)
+                export.comments = database.comments
+                held.append(export)
+                with spans.trace(read, export):
+                    export.execute(read.text.encode())
+            with store.connection() as connection:
+                last[:] = last or connection.execute(LAST_WIPE.encode()).fetchone() or []
+                connection.execute(SET_LAST_WIPE.encode(), (datetime(2000, 1, 1, tzinfo=UTC),))
+        except (psycopg.Error, DatabaseUnavailable):
+            close()
+            raise
+        return 1.0
+
+    def close() -> None:
+        while held:
+            held.pop().close()
+
+    def undo() -> None:
+        if last:
+            # A wipe that waits already would go on once the export ends: its transaction has to end first.
+            with store.connection() as connection, connection.transaction():
+                connection.execute(b"SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+                connection.execute(SET_LAST_WIPE.encode(), last)
+        last.clear()
+        close()
+
+    return BackgroundFault(faults, IDLE_TRANSACTION, step, undo)
 
 
 # Enough to be visible, and too few to harm a metrics store.

@@ -51,9 +51,10 @@ class RequestState:
 
 
 class RequestTelemetry:
-    """Describes the requests of an app in spans, metrics and the log."""
+    """Describes the requests of an app in spans, metrics and the log; without `spans`, those are of others."""
 
-    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions) -> None:
+    def __init__(self, meter: Meter, endpoints: EndpointSet, conventions: Conventions, *, spans: bool = True) -> None:
+        self._spans = spans
         self._endpoints = endpoints
         self._conventions = conventions
         # No unit: it would become part of the name in Prometheus, and the name is one that dashboards rely on.
@@ -111,7 +112,8 @@ class RequestTelemetry:
         environ, status = request.environ, response.status_code
         state = self._state(environ)
         duration_s = time.perf_counter() - state.start
-        self._set_status_attributes(trace.get_current_span(), status)
+        if self._spans:
+            self._set_status_attributes(trace.get_current_span(), status)
         times = {"method": state.method, "status": str(status), self._endpoints.tag: state.beast}
         labels: dict[str, AttributeValue] = {
             "http.request.method": state.method,

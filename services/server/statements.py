@@ -5,6 +5,13 @@ from importlib.resources import files
 
 from psycopg import sql
 
+# Sightings of a beast that has not left. With statistics from before there were any, Postgres expects one row of each
+# kind, and compares each with each; with current ones, it uses a hash table.
+UNSEEN = (
+    "SELECT count(*) FROM mythical_sightings AS seen WHERE seen.state = 1 AND NOT EXISTS "
+    "(SELECT FROM mythical_sightings AS gone WHERE gone.state = 2 AND gone.beast = seen.beast)"
+)
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -20,7 +27,7 @@ class Statements:
 
     def __init__(self, table: str) -> None:
         def statement(operation: str, text: str) -> Statement:
-            composed = sql.SQL(text).format(table=sql.Identifier(table))
+            composed = sql.SQL(text).format(table=sql.Identifier(table), unseen=sql.SQL(UNSEEN))
             return Statement(operation, table, composed.as_string(None).strip())
 
         self.newest = statement("SELECT", "SELECT id, name FROM {table} ORDER BY id DESC LIMIT %s")
@@ -31,6 +38,13 @@ class Statements:
         )
         self.slow_older = statement(
             "SELECT", "SELECT id, name FROM pg_sleep(%s) AS slow, {table} WHERE id < %s ORDER BY id DESC LIMIT %s"
+        )
+        # For the injected fault stale_statistics. Postgres counts the sightings once per statement.
+        self.counted_newest = statement(
+            "SELECT", "SELECT id, name FROM {table} WHERE ({unseen}) >= 0 ORDER BY id DESC LIMIT %s"
+        )
+        self.counted_older = statement(
+            "SELECT", "SELECT id, name FROM {table} WHERE ({unseen}) >= 0 AND id < %s ORDER BY id DESC LIMIT %s"
         )
         # For the injected fault n_plus_one.
         self.ids = statement("SELECT", "SELECT id FROM {table} ORDER BY id DESC LIMIT %s")

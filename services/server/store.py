@@ -166,6 +166,7 @@ class Store:
         self._spans = spans
         self._faults = faults
         self.tables_missing = threading.Event()  # set by a statement that finds no table; maintenance recreates them
+        self.has_sightings = False  # set while the table of the injected fault stale_statistics exists
         self.statements: dict[str, Statements] = {table: Statements(table) for table in tables}
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
@@ -174,7 +175,9 @@ class Store:
         if self._faults.should_trigger(N_PLUS_ONE):
             return self._one_by_one(of, values)
         rows: list[tuple[int, str]]
-        if slow_s := self._faults.random_delay(SLOW_QUERY, 0.2, 0.4):
+        if self.has_sightings:
+            rows = self._run(of.counted_newest if before is None else of.counted_older, values)
+        elif slow_s := self._faults.random_delay(SLOW_QUERY, 0.2, 0.4):
             rows = self._run(of.slow_newest if before is None else of.slow_older, (slow_s, *values))
         else:
             rows = self._run(of.newest if before is None else of.older, values)

@@ -29,6 +29,10 @@ FIRST_WIPE = f"INSERT INTO {WIPES} SELECT clock_timestamp() WHERE NOT EXISTS (SE
 WIPE_DUE = f"SELECT extract(epoch FROM clock_timestamp() - last) * 1000 >= %s FROM {WIPES}"  # noqa: S608
 WIPED = f"UPDATE {WIPES} SET last = clock_timestamp()"  # noqa: S608
 
+# Statistics of statements. The library has to be loaded, or its function raises an error.
+STATISTICS = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements"
+STATISTICS_WORK = "SELECT count(*) FROM pg_stat_statements(false)"
+
 # The index that finds the newest rows. It is missing after a process died while the fault missing_index was on.
 HAS_INDEX = "SELECT 1 FROM pg_index WHERE indrelid = to_regclass(quote_ident(%s)) AND indisprimary"
 ADD_INDEX = "ALTER TABLE {table} ADD PRIMARY KEY (id)"
@@ -38,6 +42,16 @@ def add_index(connection: Connection[Row], table: str) -> None:
     """Add the index on the id, if the table has none."""
     if not connection.execute(HAS_INDEX.encode(), (table,)).fetchone():
         connection.execute(sql.SQL(ADD_INDEX).format(table=sql.Identifier(table)))
+
+
+def _create_statistics(connection: Connection[Row]) -> None:
+    """Have Postgres show its statistics of statements; log one line if it cannot."""
+    try:
+        with connection.transaction():
+            connection.execute(STATISTICS.encode())
+            connection.execute(STATISTICS_WORK.encode())
+    except Error as error:
+        log.warning("no statistics of statements", extra={"fields": {"error": error.diag.message_primary}})
 
 
 class TableMaintenance:
@@ -113,6 +127,7 @@ class TableMaintenance:
             self._create_tables(connection)
             connection.execute(CREATE_WIPES.encode())
             connection.execute(FIRST_WIPE.encode())
+            _create_statistics(connection)
             log.info("tables ready", extra={"fields": {"tables": len(self._store.statements)}})
         self._created = True
         self._store.tables_missing.clear()

@@ -3,21 +3,28 @@
 import os
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, expect, sync_playwright
 
-from local.ports import free_port
+from local.ports import LOOPBACK, free_port
 from local.processes.process import Process
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from local.state import CHECKOUT
-from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, postgres, rabbitmq, servers_folder
-from tests.integration.service_support import broker_settings, database_settings, fleet, requests_to
+from tests.integration.conftest import (
+    DEADLINE_S,
+    STOP_S,
+    Gateway,
+    Service,
+    module_process,
+    postgres,
+    rabbitmq,
+    servers_folder,
+)
+from tests.integration.service_support import Fleet, broker_settings, database_settings, fleet, requests_to
 from tools.query import is_up
 
 __all__ = ["postgres", "rabbitmq", "servers_folder"]
@@ -43,12 +50,13 @@ FOUND_BY_AXE = """async () => {
 
 @dataclass(frozen=True)
 class Suite:
-    """The gateway and the three services, which send it all signals."""
+    """The gateway and the services, which send it all signals."""
 
     gateway: Gateway
+    services: Fleet
     server: Service
-    requester: Service
     recorder: Service
+    frontend: Service
 
 
 def restart(process: Process, url: str) -> None:
@@ -64,40 +72,34 @@ def suite(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, rabbitmq
     The ports are fixed, so that a part that starts again has the same ones.
     """
     folder = tmp_path_factory.mktemp("suite")
-    ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "page")}
-    gateway = Gateway(module_process("local.gateway", folder, gateway_arguments(ports), {}), ports)
+    page_port = free_port()
+    ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "faro", "page")}
+    arguments = [part for name, port in ports.items() for part in (f"--{name.replace('_', '-')}", str(port))]
+    arguments += ["--faro-origins", f"http://{LOOPBACK}:{page_port}"]
+    gateway = Gateway(module_process("gateway", "local.gateway", folder, arguments, {}), ports)
     settings = {
         **gateway.settings,
         **database_settings(postgres),
         **broker_settings(rabbitmq),
         "FAULT_NULL_NAME": "0",
         "FAULT_REQUEST_WAVES": "0",
+        "FARO_URL": f"http://{LOOPBACK}:{ports['faro']}/collect",
     }
     restart(gateway.process, f"{gateway.page}/-/ready")
     with fleet(folder, settings) as services:
-        server = services.launch("server")
-        requester = services.launch("requester", **requests_to(server), REQUESTER_START="0")
-        recorder = services.launch("recorder")
+        server, recorder = services.launch("server"), services.launch("recorder")
+        frontend = services.launch("frontend", **requests_to(server), HTTP_PORT=str(page_port))
         services.ready()
-        yield Suite(gateway, server, requester, recorder)
+        yield Suite(gateway, services, server, recorder, frontend)
     assert gateway.process.stop(STOP_S) == 0, gateway.process.tail(30)
 
 
-def gateway_arguments(ports: dict[str, int]) -> list[str]:
-    """Return the command line that makes the gateway listen on these ports."""
-    return [part for name, port in ports.items() for part in (f"--{name.replace('_', '-')}", str(port))]
-
-
-def module_process(module: str, folder: Path, arguments: list[str], settings: dict[str, str]) -> Process:
-    """Return a process, not yet started, that runs `python -m module` and logs to the folder."""
-    return Process(
-        module,
-        [sys.executable, "-m", module, *arguments],
-        log=folder / f"{module}.log",
-        record=folder / f"{module}.pid",
-        mark=module,
-        environ=os.environ | settings,
-    )
+@pytest.fixture(scope="module")
+def requester(suite: Suite) -> Iterator[Service]:
+    """Return a requester, which runs during the tests of a file."""
+    requester = suite.services.start("requester", **requests_to(suite.server), REQUESTER_START="0")
+    yield requester
+    assert requester.stop() == 0, requester.process.tail(30)
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +134,14 @@ class Watched:
         page.on("response", self._note_status)
 
     def _read_console(self, line: ConsoleMessage) -> None:
-        if line.type in ("error", "warning"):
+        # Faro's answer to a second click while the requests of the first one run; it counts only the first.
+        quick = "Attempted to create a new user action while one is already running" in line.text
+        if line.type in ("error", "warning") and not quick:
             self._faults.append(f"console: {line.text} {line.location}")
 
     def _note_failure(self, request: Request) -> None:
-        self._faults.append(f"no response: {request.method} {request.url} {request.failure}")
+        if request.failure != "net::ERR_ABORTED":  # by the next load of the page
+            self._faults.append(f"no response: {request.method} {request.url} {request.failure}")
 
     def _note_status(self, response: Response) -> None:
         if response.status >= 400:
@@ -167,22 +172,19 @@ def watched(browser: Browser) -> Iterator[Watched]:
     assert faults == []
 
 
-def check_readable(page: Page, name: str, drawn: Callable[[], None] = lambda: None) -> None:
+def check_readable(page: Page, name: str) -> None:
     """Fail the test if axe-core finds a fault, such as low contrast or a missing label, or if a phone has to scroll.
 
-    The page is checked wide and light, and narrow and dark. `drawn` returns once the page has been drawn again for a
-    new width. Pictures for people are written to var/browser.
+    The page is checked wide and light, and narrow and dark. Pictures for people are written to var/browser.
     """
     PICTURES.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
     if not page.evaluate("'axe' in window"):
-        page.evaluate(
-            AXE.read_text(encoding="utf-8")
-        )  # not as a script element, which the policies of the pages reject
+        # Not as a script element, which the policies of the pages reject.
+        page.evaluate(AXE.read_text(encoding="utf-8"))
     for (width, height), scheme in ((NARROW, "dark"), (WIDE, "light")):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         page.set_viewport_size({"width": width, "height": height})
-        drawn()
         page.screenshot(path=PICTURES / f"{name}-{scheme}.png", full_page=True)
         found += page.evaluate(FOUND_BY_AXE)
         if page.evaluate("document.documentElement.scrollWidth") > width:

@@ -59,7 +59,7 @@ def running(
             "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": grpc,
             "OTEL_LOGS_EXPORTER": "otlp",
-            "TELEMETRY_LAYER": "stock",
+            "INSTRUMENTATION": "stock",
         },
         "nobody": {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{NOBODY}",

@@ -56,7 +56,11 @@ def test_a_bounded_run_succeeds_when_every_signal_and_hop_was_seen(
 
 
 def test_a_crashed_run_does_not_hinder_the_next_and_ctrl_c_ends_it(demo: DemoRun) -> None:
-    """After SIGKILL of the supervisor the same ports and data serve again; SIGINT then ends all."""
+    """After SIGKILL of the supervisor the same ports and data serve again; SIGINT then ends all.
+
+    A rung that needs Docker is one line, and the services start.
+    """
+    demo.environ["SERVER_INSTRUMENTATION"] = "ebpf"
     crashed = demo.start()
     demo.wait_started()
     crashed.kill()
@@ -66,6 +70,7 @@ def test_a_crashed_run_does_not_hinder_the_next_and_ctrl_c_ends_it(demo: DemoRun
     process.send_signal(signal.SIGINT)
     assert process.wait(STOPPED_S) == 0, demo.said()
     assert "Traceback" not in demo.said()
+    assert "mythical-server: INSTRUMENTATION=ebpf needs Docker" in demo.said()
     assert demo.left() == []
 
 
@@ -80,13 +85,15 @@ def test_a_taken_port_is_told_before_anything_starts(demo: DemoRun) -> None:
     assert not (demo.folder / "state/postgres").exists()
 
 
-@pytest.mark.parametrize("seconds", ["soon", "-1"])
-def test_a_wrong_setting_is_one_line(demo: DemoRun, seconds: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("DEMO_SECONDS", "soon"), ("DEMO_SECONDS", "-1"), ("SERVER_INSTRUMENTATION", "full")]
+)
+def test_a_wrong_setting_is_one_line(demo: DemoRun, name: str, value: str) -> None:
     """The line names the variable, and what it may hold."""
-    demo.environ["DEMO_SECONDS"] = seconds
+    demo.environ[name] = value
     assert demo.start().wait(30) == 2
     (line,) = demo.said().splitlines()
-    assert f"DEMO_SECONDS='{seconds}'" in line
+    assert f"{name}='{value}'" in line
 
 
 def test_a_second_demo_of_the_same_checkout_is_refused(demo: DemoRun) -> None:

@@ -10,8 +10,8 @@ from tests.integration.demo_run import DemoRun
 from tests.workshop.pages import INDEX, Page, pages, typed
 from tests.workshop.shell import needs_jq, shell
 
-# What the pages start in addition to the suite: the applications of step 21.
-APPLICATIONS = ("5050", "5051")
+# What the pages start in addition to the suite: the applications of step 21, and the servers of step 26.
+APPLICATIONS = ("5050", "5051", "5052", "5053", "5054", "5055")
 STEPS = [page for page in (Page(INDEX), *pages()) if page.of("demo")]
 
 

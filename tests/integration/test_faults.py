@@ -12,7 +12,7 @@ import pika  # type: ignore[import-untyped]  # pika ships no py.typed
 import pytest
 
 from common.core.endpoints import MYTHICAL
-from common.faults import NULL_NAME, SLOW_BEASTS
+from common.faults import FAILING_FETCH, NULL_NAME, SCRIPT_ERROR, SLOW_BEASTS, SLOW_PAGE
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, Service, eventually
@@ -200,3 +200,46 @@ def test_request_waves(started: Fleet) -> None:
         assert [requester.stop() for requester in requesters] == [0, 0]
     # With this seed the pauses add up to 6.3 s and to 0.7 s; the rest is for a busy machine.
     assert took[even] - took[waves] > 2
+
+
+@pytest.fixture(scope="module")
+def frontends(started: Fleet, servers: dict[str, Service]) -> dict[str, Service]:
+    """Frontends with all of their faults at 0, at 0.5 and at 1."""
+    frontends = {
+        value: started.launch(
+            "frontend",
+            **requests_to(servers["0"]),
+            **{fault.variable: value for fault in (SLOW_PAGE, FAILING_FETCH, SCRIPT_ERROR)},
+        )
+        for value in ("0", "0.5", "1")
+    }
+    started.ready()
+    return frontends
+
+
+def loads_of_the_page(frontend: Service, count: int) -> list[Json]:
+    """What the page knows at its start, in so many loads."""
+    pages = [ask(frontend.base_url, "/").text for _ in range(count)]
+    return [json.loads(page.partition('id="known">')[2].partition("</script>")[0]) for page in pages]
+
+
+def test_slow_page(frontends: dict[str, Service]) -> None:
+    """The page is served at once, and keeps the browser busy for 2 to 3 s times the value; at 0 it does not."""
+    for value, frontend in frontends.items():
+        for load in loads_of_the_page(frontend, 5):
+            assert 2000 * float(value) <= load["busy_ms"] <= 3000 * float(value)
+
+
+@pytest.mark.parametrize(("value", "least", "most"), [("0", 0, 0), ("0.5", 15, 85), ("1", 100, 100)])
+def test_failing_fetch(value: str, least: int, most: int, frontends: dict[str, Service]) -> None:
+    """The share of the page's requests that fail with 500; the page itself does not."""
+    statuses = Counter(ask(frontends[value].base_url, "/api/unicorn").status for _ in range(100))
+    assert set(statuses) <= {200, 500}
+    assert least <= statuses[500] <= most
+    assert ask(frontends[value].base_url, "/").status == 200
+
+
+@pytest.mark.parametrize(("value", "least", "most"), [("0", 0, 0), ("0.5", 15, 85), ("1", 100, 100)])
+def test_script_error(value: str, least: int, most: int, frontends: dict[str, Service]) -> None:
+    """The share of loads of the page whose script fails."""
+    assert least <= sum(load["breaks"] for load in loads_of_the_page(frontends[value], 100)) <= most

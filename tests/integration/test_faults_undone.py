@@ -92,6 +92,36 @@ def test_a_server_that_starts_mends_what_a_crash_left(postgres: Postgres, databa
     eventually(lambda: counted(postgres, INDEXED, database) == 2)
 
 
+def test_a_table_without_statistics_is_dropped(postgres: Postgres, database: str, switches: FaultClient) -> None:
+    """While it is there, its statistics lack most kinds of rows; afterwards requests do not read it any more."""
+    there = "SELECT count(*) FROM pg_class WHERE relname = 'mythical_sightings'"
+    switches.set(find_fault("stale_statistics"), 0.1, 60)
+    eventually(lambda: counted(postgres, there, database) == 1)
+    assert counted(postgres, "SELECT count(*) FROM mythical_sightings WHERE state > 0", database) == 100
+    changed = "SELECT n_mod_since_analyze FROM pg_stat_user_tables WHERE relname = 'mythical_sightings'"
+    eventually(lambda: counted(postgres, changed, database) >= 100)
+    switches.clear()
+    eventually(lambda: counted(postgres, there, database) == 0)
+
+
+def test_an_open_transaction_ends_and_names_survive_the_wipe_that_it_delayed(
+    postgres: Postgres, database: str, server: Service, switches: FaultClient
+) -> None:
+    """The wipe is due while the session is idle, and is as far away as before when it has ended."""
+    due = "SELECT count(*) FROM mythical_wipes WHERE last < now() - interval '1 year'"
+    idle = """SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'mythical-export' AND state = 'idle in transaction'"""
+    run(postgres, "INSERT INTO unicorn (name) VALUES ('kept too') ON CONFLICT DO NOTHING", database)
+    last = run(postgres, "SELECT last FROM mythical_wipes", database)
+    switches.set(find_fault("idle_transaction"), 1, 60)
+    eventually(lambda: counted(postgres, idle, database) == 1 and counted(postgres, due, database) == 1)
+    eventually(lambda: ask(server.base_url, "/unicorn").status == 503)
+    switches.clear()
+    eventually(lambda: counted(postgres, idle, database) == 0)
+    assert run(postgres, "SELECT last FROM mythical_wipes", database) == last
+    assert run(postgres, "SELECT name FROM unicorn WHERE name = 'kept too'", database) == [("kept too",)]
+
+
 def test_connections_that_were_taken_come_back(server: Service, switches: FaultClient) -> None:
     """The pool's own figures: all are idle again."""
 

@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_the_page_names_the_beasts_and_its_receiver_and_every_file_that_it_loads
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert known(page)["endpoints"] == list(MYTHICAL.names)
     faro = known(page)["faro"]
-    assert faro is None or (faro["url"], faro["app"]["name"]) == (FARO, "mythical-browser")
+    assert (faro["url"], faro["app"]["name"]) == (FARO, "mythical-browser")
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'self'; connect-src 'self' http://127.0.0.1:12350;" in policy
     loaded = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
@@ -265,3 +266,30 @@ def test_what_a_browser_sends_is_found_at_the_gateway_under_its_trace(suite: Sui
     assert {(None, "mythical-browser"), ("mythical-browser", "mythical-frontend")} <= called
     [line] = gateway.get("logs", trace_id=trace_id, service="mythical-browser")
     assert name in line["line"]
+
+
+def test_bad_payloads_are_rejected_and_counted_and_affect_nothing_else(suite: Suite, gateway: Gateway) -> None:
+    """Huge ones, malformed ones, those of other pages, and a flood: other signals arrive all the while."""
+
+    def send_faro(body: bytes, **headers: str) -> int:
+        url = f"http://127.0.0.1:{gateway.ports['faro']}"
+        return ask(url, "/collect", "POST", body=body, headers=JSON | {"Origin": ORIGIN} | headers).status
+
+    def rejected() -> dict[str, int]:
+        counts: dict[str, int] = gateway.get("summary")["rejected"]["faro"]
+        return counts
+
+    before = rejected()
+    assert send_faro(b'{"meta": {}, "logs": "' + b"x" * 2_000_000 + b'"}') == 413
+    assert send_faro(b'{"meta": ') == 400
+    assert send_faro(b'{"meta": {}}', Origin="http://elsewhere.example") == 403
+    trace_id, headers = traceparent()
+    statuses = {send_faro(b'{"meta": {}}') for _ in range(5)}
+    with ThreadPoolExecutor(8) as pool:
+        statuses |= set(pool.map(lambda _: send_faro(b'{"meta": {}}'), range(2_000)))
+    assert statuses <= {202, 429}
+    assert suite.ask("/api/unicorn", **headers).status == 200
+    assert eventually(lambda: spans_of(gateway, trace_id))
+    counted = {status: count - before.get(status, 0) for status, count in rejected().items()}
+    assert (counted["413"], counted["400"], counted["403"]) == (1, 1, 1)
+    assert statuses == {202} or counted["429"] > 0

@@ -44,7 +44,7 @@ def test_a_stock_instrumentation_library_records_within_our_traces(
         log=tmp_path / "log",
         record=tmp_path / "pid",
         mark="with-library",
-        environ=os.environ | gateway.settings | {"TELEMETRY_LAYER": layer, "NAMESPACE": layer},
+        environ=os.environ | gateway.settings | {"INSTRUMENTATION": layer, "NAMESPACE": layer},
     )
     process.launch()
     assert process.wait(DEADLINE_S)

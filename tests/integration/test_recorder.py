@@ -201,6 +201,6 @@ def test_a_copy_of_the_recorder_and_its_imports_records_messages(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     # Safe path: without it, Python would look for modules in the working directory, the checkout, first.
-    started.start("recorder", PYTHONPATH=str(copy), PYTHONSAFEPATH="1", TELEMETRY_LAYER="stock")
+    started.start("recorder", PYTHONPATH=str(copy), PYTHONSAFEPATH="1", INSTRUMENTATION="stock")
     publish(rabbitmq, b"GET /unicorn")
     eventually(lambda: total(gateway, started, "mythical_messages_recorded") == 1)

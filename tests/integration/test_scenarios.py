@@ -2,14 +2,20 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from common.core.endpoints import MYTHICAL
+from local.ports import LOOPBACK, free_port
+from local.postgres_log import PostgresLog
+from local.processes.process import Process
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
-from tests.integration.conftest import Gateway, eventually
+from tests.integration.conftest import STOP_S, Gateway, eventually
+from tests.integration.load_support import PYTHON, environment
 from tests.integration.service_support import (
     broker_settings,
     clear_queues,
@@ -43,7 +49,7 @@ ROWS = "INSERT INTO {} (name) SELECT 'row ' || i FROM generate_series(1, 300) AS
 
 @dataclass(frozen=True)
 class Suite:
-    """The three services at work, by their switches, and what looks at their signals."""
+    """The services at work, by their switches, and what looks at their signals."""
 
     switches: FaultClient
     gateway: looks.Gateway
@@ -54,31 +60,65 @@ class Suite:
 def suite(
     postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Suite]:
-    """All three, with some names in the tables."""
+    """All four, with some names in the tables, and with persons who open the page if Locust is installed."""
     clear_queues(rabbitmq)
+    folder = tmp_path_factory.mktemp("services")
     with (
         own_database(postgres) as name,
         fleet(
-            tmp_path_factory.mktemp("services"),
+            folder,
             gateway.settings,
             database_settings(postgres, name),
             broker_settings(rabbitmq),
             CALM,
         ) as services,
+        PostgresLog(postgres.process.log, f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push"),
     ):
         server = services.start("server")
         for beast in MYTHICAL.names:
             run(postgres, ROWS.format(beast), name)
         recorder, requester = services.launch("recorder"), services.launch("requester", **requests_to(server))
+        faro = {"FARO_URL": f"http://{LOOPBACK}:{gateway.ports['faro']}/collect"}
+        frontend = services.launch("frontend", **requests_to(server), **faro)
         services.ready()
-        addresses = {"server": server.base_url, "recorder": recorder.base_url, "requester": requester.base_url}
-        yield Suite(FaultClient(addresses), looks.Gateway(gateway.page, WINDOW_S), addresses)
+        running = {"server": server, "recorder": recorder, "requester": requester, "frontend": frontend}
+        addresses = {name: service.base_url for name, service in running.items()}
+        with persons(folder, addresses):
+            yield Suite(FaultClient(addresses), looks.Gateway(gateway.page, WINDOW_S), addresses)
+
+
+@contextmanager
+def persons(folder: Path, addresses: dict[str, str]) -> Iterator[None]:
+    """Let four persons open the page until the end of the block."""
+    settings = environment(
+        folder,
+        LOAD_HOST=addresses["server"],
+        LOAD_FRONTEND=addresses["frontend"],
+        LOAD_KINDS="person=1",
+        LOAD_USERS="4",
+        LOAD_MASTER_PORT=str(free_port()),
+    )
+    load = Process(
+        "load",
+        [str(PYTHON), "-m", "loadtest"],
+        log=folder / "load.log",
+        record=folder / "load.pid",
+        mark="loadtest",
+        environ=settings,
+    )
+    if PYTHON.exists():
+        load.launch()
+    yield
+    if PYTHON.exists():
+        load.stop(STOP_S)
 
 
 @pytest.mark.parametrize("name", scenario.names())
 def test_the_symptoms_of_a_scenario_come_and_go(name: str, suite: Suite) -> None:
     """While it runs, each shows itself to the question that its file has; when it is over, none does any more."""
     of, said = scenario.read(name), list[str]()
+    if not PYTHON.exists() and any(fault.service == "frontend" for fault in of.faults):
+        pytest.skip("Locust is not installed; scripts/setup load installs it")
     for symptom in of.symptoms:
         look = symptom.gateway
         before = suite.gateway.value(look)  # what it is like before, for those that tell a growth

@@ -53,6 +53,8 @@ FOREIGN = {
     "LOCUST_LOCUSTFILE": "/missing",
     "LOCUST_LOGLEVEL": "NONSENSE",
     "LOCUST_EXPECT_WORKERS": "3",
+    "OTEL_PYTHON_METER_PROVIDER": "nonsense",
+    "OTEL_PYTHON_TRACER_PROVIDER": "nonsense",
     "OTEL_SERVICE_NAME": "another",
     "OTEL_RESOURCE_ATTRIBUTES": "service.name=another,team=mine",
     "REQUESTS_CA_BUNDLE": "/missing",

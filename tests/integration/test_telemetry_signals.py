@@ -67,7 +67,7 @@ def suite(
     """
     clear_queues(rabbitmq)
     folder = tmp_path_factory.mktemp("services")
-    told = {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE, "FAULT_NULL_NAME": "0.05", "TELEMETRY_LAYER": request.param}
+    told = {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE, "FAULT_NULL_NAME": "0.05", "INSTRUMENTATION": request.param}
     with (
         own_database(postgres) as name,
         fleet(folder, gateway.settings, database_settings(postgres, name), broker_settings(rabbitmq), told) as started,

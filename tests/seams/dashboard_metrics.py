@@ -40,9 +40,12 @@ FROM_OTHERS = frozenset(
     pg_stat_database_xact_commit pg_stat_database_xact_rollback
     pg_stat_database_tup_fetched pg_stat_database_tup_inserted pg_stat_database_tup_deleted
     pg_stat_activity_count pg_stat_activity_max_tx_duration pg_stat_user_tables_n_live_tup
+    pg_stat_user_tables_n_dead_tup pg_stat_user_tables_n_mod_since_analyze
+    pg_statements_calls pg_statements_seconds pg_statements_rows pg_statements_blocks_hit pg_statements_blocks_read
+    pg_waits_sessions pg_blocked_sessions
     rabbitmq_detailed_queue_consumers rabbitmq_detailed_queue_messages_ready
     rabbitmq_detailed_queue_messages_unacked
-    rabbitmq_detailed_queue_messages_redelivered_total rabbitmq_channel_messages_confirmed_total
+    rabbitmq_channel_messages_confirmed_total
     rabbitmq_process_resident_memory_bytes rabbitmq_resident_memory_limit_bytes
     rabbitmq_connections rabbitmq_channels
     rabbitmq_connection_incoming_bytes_total rabbitmq_connection_outgoing_bytes_total

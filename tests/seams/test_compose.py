@@ -329,7 +329,7 @@ def test_the_source_has_every_part_but_the_stack() -> None:
     for name, it in services(SOURCE).items():
         assert it["extends"] == {"file": BASE, "service": name}
         assert set(it) <= {"extends", "environment", "depends_on", "extra_hosts", "volumes"}
-    assert set(loaded(SOURCE)["volumes"]) == {"database", "queue"}
+    assert set(loaded(SOURCE)["volumes"]) == {"database", "database-log", "queue"}
 
 
 def test_nothing_of_the_source_points_to_the_stack() -> None:

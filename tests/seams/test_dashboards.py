@@ -203,7 +203,7 @@ def test_data_sources_lead_to_each_other() -> None:
     mimir, loki, tempo = (provisioned()[uid]["jsonData"] for uid in ("mimir", "loki", "tempo"))
     leads = [
         *mimir["exemplarTraceIdDestinations"],
-        *loki["derivedFields"],
+        *(field for field in loki["derivedFields"] if not field["url"].startswith("/d/")),
         *(tempo[way] for way in ("tracesToLogsV2", "tracesToMetrics", "tracesToProfiles", "serviceMap")),
     ]
     assert {lead["datasourceUid"] for lead in leads} <= SOURCES.keys()
@@ -254,8 +254,36 @@ def test_the_table_is_found_among_the_attributes_of_a_span(attribute: str, pair:
 def test_a_line_leads_to_its_trace(line: str) -> None:
     """The services write one form, Alloy the other."""
     fields = provisioned()["loki"]["jsonData"]["derivedFields"]
-    found = [re.search(field["matcherRegex"], line) for field in fields if "matcherType" not in field]
+    found = [re.search(field["matcherRegex"], line) for field in fields if field["name"] == "Trace"]
     assert [match and match.group(1) for match in found] == ["0af7651916cd43dd8448eb211c80319c"]
+
+
+def test_a_line_of_postgres_leads_to_its_statement_and_to_the_holder_of_the_lock() -> None:
+    """By the names that Alloy gives to what it reads, and that the server gives to its spans and the dashboard to its
+    variable; only a number reaches the queries."""
+    fields = {field["name"]: field for field in provisioned()["loki"]["jsonData"]["derivedFields"]}
+    statement, holder = fields["Statement"], fields["Holder of the lock"]
+    uid, variable = re.fullmatch(r"/d/([\w-]+)\?var-(\w+)=\$\$\{__value\.raw\}", statement["url"]).groups()  # type: ignore[union-attr]
+    (board,) = (board for board in boards().values() if board["uid"] == uid)
+    assert variable in [each["name"] for each in board["templating"]["list"]]
+    assert re.search(statement["matcherRegex"], "query_id")
+    line = "process 7 still waiting for ShareLock on relation 1 of database 5 after 200.1 ms "
+    held = re.search(holder["matcherRegex"], f"{line}Process holding the lock: 42. Wait queue: 7.")
+    assert held
+    assert held[1] == "42"
+    source = (ROOT / "services/server/sql_telemetry.py").read_text(encoding="utf-8")
+    assert f'"{re.findall(r"span[.]([a-z_.]+)", holder["url"])[0]}"' in source
+    alloy = (ROOT / "alloy/logs.alloy").read_text(encoding="utf-8")
+    assert all(f'"{name}" = ""' in alloy for name in ("query_id", "trace_id"))
+
+
+def test_only_statements_with_comments_lead_to_the_log_of_postgres() -> None:
+    """Without them, the log has no trace; the label is complete only if the span has the attribute."""
+    (link,) = (way for way in provisioned()["tempo"]["correlations"] if way["targetUID"] == "loki")
+    (step,) = link["config"]["transformations"]
+    assert f"$${{{step['mapValue']}}}" in link["label"]
+    assert re.search(step["expression"], '[{"value":"1","key":"db.postgresql.backend_pid"}]')
+    assert not re.search(step["expression"], '[{"key":"db.system","value":"postgresql"}]')
 
 
 def test_metrics_behind_the_ways_out_of_a_trace_exist() -> None:

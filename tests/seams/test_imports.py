@@ -64,7 +64,7 @@ def test_common_never_asks_which_service_it_is_in() -> None:
 
 
 def test_only_the_set_up_of_telemetry_imports_the_fast_layer() -> None:
-    """It is optional: a copy of the rest works without the folder, with TELEMETRY_LAYER=stock."""
+    """It is optional: a copy of the rest works without the folder, with INSTRUMENTATION=stock."""
     importing = {
         name
         for name, tree in TREES.items()

@@ -64,7 +64,7 @@ def test_what_is_looked_for_in_the_gateway_is_told_by_the_code(of: Scenario) -> 
             assert name in metrics
         if look.signal == "spans" and name:
             assert name in span_names() or re.fullmatch(
-                r"(GET|POST) /<beast>|SELECT unicorn|LOCK all|publish_to_queue", name
+                r"(GET|POST) /(api/)?<beast>|SELECT unicorn|LOCK all|publish_to_queue", name
             )
 
 

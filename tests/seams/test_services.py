@@ -48,7 +48,7 @@ def test_the_files_of_a_service_hold_what_they_hold_in_each(service: str) -> Non
     assert {"SERVICE", "PORT", "Config", "load"} <= defined(tree(service, "config.py"))
     assert {"start", "create_app"} <= defined(tree(service, "app.py"))
     main = (ROOT / "services" / service / "__main__.py").read_text(encoding="utf-8")
-    assert f'run_service(load, "services.{service}.app:start")' in main
+    assert f'run_service(load, "services.{service}.app:start"' in main
 
 
 @pytest.mark.parametrize("service", services())

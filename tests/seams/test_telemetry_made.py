@@ -21,7 +21,13 @@ from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults, register_fault_telemetry
 from common.messaging.errors import BrokerUnavailable
 from common.messaging.handler import Delivery, InstrumentedHandler
-from common.messaging.telemetry import mark_failed, observe_depths, publish_metrics, span_attributes
+from common.messaging.telemetry import (
+    mark_failed,
+    observe_depths,
+    observe_unacknowledged,
+    publish_metrics,
+    span_attributes,
+)
 from common.messaging.topology import Broker
 from common.telemetry.process import observe_process
 from common.telemetry.settings import Conventions, conventions
@@ -155,7 +161,7 @@ def played(request: pytest.FixtureRequest) -> Iterator[tuple[str, Played]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stability, "_initialized", False)
         patch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", mode)
-        patch.setenv("TELEMETRY_LAYER", layer)
+        patch.setenv("INSTRUMENTATION", layer)
         chosen = conventions(Env({"OTEL_SEMCONV_STABILITY_OPT_IN": mode}))
         told = [Recorded() for _ in range(3)]
         spans = [*requester(chosen, told[0]), *sql(chosen, told[1]), *messages(told[2])]
@@ -216,6 +222,7 @@ def all_metrics(told: Recorded) -> None:
     ended.shutdown()  # from now on it takes no spans
     CountingSpanExporter(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: told.meter))).export([])
     observe_depths(told.meter, lambda: {"messages": 1})
+    observe_unacknowledged(told.meter, "messages", lambda: 1, lambda: 1.0)
     full = ConcurrencyLimiter(cast(Any, None), told.meter, max_concurrency=0, max_queue=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
@@ -230,6 +237,7 @@ def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> No
     # Counted where a broker or a collector is, and tested there.
     elsewhere = {
         "mythical_messages_retried",
+        "mythical_messages_redelivered",
         "mythical_messages_dead_lettered",
         "mythical_log_lines_dropped",
         "otel.sdk.exporter.metric_data_point.exported",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.seams.tree import ROOT, rows, sections
+from tests.seams.tree import ROOT, rows, sections, texts, words
 from tests.workshop.outputs import matches
 from tests.workshop.pages import FLAGS, FOLDER, INDEX, SECTIONS, WAYS, Block, Page, pages
 from tests.workshop.shell import shell
@@ -159,6 +159,19 @@ def test_what_is_to_be_written_is_in_the_checkpoint(page: Page) -> None:
     for block in page.blocks():
         if block.info[:2] == ("alloy", "write"):
             assert any(block.text in file.read_text(encoding="utf-8") for file in saved), block.place
+
+
+def test_the_old_names_that_break_are_those_that_the_dashboards_query() -> None:
+    """Step 27 lists every attribute that has a new name, and that a dashboard or the span metrics ask for."""
+    page = rows(Page(FOLDER / "27-conventions.md").section("Explanation"))
+    queried = "".join(text for name, text in texts() if name.startswith(("grafana/dashboards/", "alloy/", "tempo/")))
+    # But for db.name: where that is read, the new name is read too.
+    renamed = (
+        "http.method http.target http.status_code http.url http.scheme http.flavor http.user_agent "
+        "db.system db.statement db.user net.peer.name net.peer.port net.host.name"
+    ).split()
+    asked = {name for name in renamed if re.search(rf"\b{name.replace('.', '[._]')}(?![\w.])", queried)}
+    assert {words(row["Old name"])[0] for row in page} == asked
 
 
 def test_each_page_leads_to_the_next() -> None:

@@ -70,6 +70,10 @@ def environ(folder: Path, traces: int = 1, logs: int = 1, **choices: str) -> dic
         | {name: str(free_port()) for name in named}
         | {name: f"{LOOPBACK}:{free_port()}" for name in addressed}
         | {f"MYTHICAL_{service}_HOST_PORT": f"{LOOPBACK}:{free_port()}" for service in ("REQUESTER", "RECORDER")}
+        | {
+            "ALLOY_POSTGRES_QUERIES": str(FOLDER / "postgres-queries.yaml"),
+            "ALLOY_POSTGRES_LOG": str(folder / "none.log"),
+        }
         | {"ALLOY_POSTGRES": f"postgresql://nobody@{LOOPBACK}:1/postgres?sslmode=disable"}
         | choices
     )

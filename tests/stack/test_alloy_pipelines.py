@@ -218,7 +218,7 @@ def faro_payload() -> dict[str, Any]:
     }
     trace = {"trace_id": TRACE, "span_id": ROOT_SPAN}
     return {
-        "meta": {"app": {"name": "mythical-browser", "version": "0.1.0"}, "session": {"id": "abc"}},
+        "meta": {"app": {"name": "any name", "version": "0.1.0"}, "session": {"id": "abc"}},
         "traces": {
             "resourceSpans": [{"resource": named, "scopeSpans": [{"scope": {"name": "fetch"}, "spans": [own]}]}]
         },

@@ -23,8 +23,8 @@ pytestmark = needs_alloy
 STEPS = [page for page in pages() if page.of("alloy")]
 FINAL = FOLDER / "19-final.md"
 CHECKPOINTS = sorted((FOLDER / "checkpoints").glob("*.alloy"))
-# What the pages open in addition to the ports of the run: Alloy's UI, and where it receives signals.
-OPENED = ("9009", "12345", "12346", "12348", "13100", "13101", "14317", "14318", "14319")
+# What the pages open in addition to the ports of the run: servers, Alloy's UI, and where it receives signals.
+OPENED = ("5052", "5053", "5054", "9009", "12345", "12346", "12348", "13100", "13101", "14317", "14318", "14319")
 
 
 @contextmanager

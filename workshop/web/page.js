@@ -1,4 +1,4 @@
-// Shows and sets the faults of the three services; refreshes every two seconds, because other clients set faults too.
+// Shows and sets the faults of the services; refreshes every two seconds, because other clients set faults too.
 const REFRESH_MS = 2000;
 const SERVICES = ["requester", "server", "recorder"];
 const message = document.getElementById("message");

@@ -122,6 +122,38 @@ def by_service() -> Row:
     )
 
 
+def per_request() -> Row:
+    """Return the row that compares services that serve requests, whatever their load and their INSTRUMENTATION."""
+    served = 'sum by (service) (rate(traces_spanmetrics_calls_total{span_kind="SPAN_KIND_SERVER"}[$__rate_interval]))'
+    return Row(
+        "Per request",
+        (
+            lines(
+                "Spans per request",
+                "Spans that a service sends for each request it serves. With INSTRUMENTATION=zero-code, health checks "
+                "and statements outside requests add some.",
+                "short",
+                metric(
+                    f"sum by (service) (rate(traces_spanmetrics_calls_total[$__rate_interval])) / {served}",
+                    "{{service}}",
+                    every=SCRAPED,
+                ),
+            ),
+            lines(
+                "CPU per request",
+                "CPU time of a service for each request it serves. With INSTRUMENTATION=off, ebpf, and zero-code, a "
+                "service doesn't measure it.",
+                "s",
+                metric(
+                    f"sum by (service) (rate(process_cpu_time_seconds_total[$__rate_interval])) / {served}",
+                    "{{service}}",
+                    every=SCRAPED,
+                ),
+            ),
+        ),
+    )
+
+
 def programs() -> Row:
     """Return the row with resource usage. Stacked lines need the same timestamps, hence SCRAPED for all."""
     return Row(
@@ -165,6 +197,6 @@ def board() -> Board:
         "mythical-telemetry-cost",
         "Telemetry cost",
         "What each service emits per second, what the stack needs to store it, and what is lost.",
-        (totals(), by_service(), programs()),
+        (totals(), by_service(), per_request(), programs()),
         refresh="30s",
     )

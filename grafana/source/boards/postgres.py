@@ -1,9 +1,9 @@
-"""Postgres: the server's statements, the state of the database, and table sizes."""
+"""Postgres: from a slow request to its plan, the state of the database, and table sizes."""
 
-from grafana.source.board import Board, Row
+from grafana.source.board import Board, QueryVariable, Row
 from grafana.source.links import explore
-from grafana.source.panels import lines, override, stat, table, thresholds
-from grafana.source.queries import SCRAPED, Query, metric, sql, traces
+from grafana.source.panels import lines, logs, override, stat, table, thresholds
+from grafana.source.queries import SCRAPED, Query, log_lines, metric, sql, traces
 
 SPANS = '{ resource.service.name = "mythical-server" && span.db.system = "postgresql"'
 DATABASE = 'datname="postgres"'
@@ -116,6 +116,108 @@ def panel_queries() -> Row:
     )
 
 
+STATEMENT = 'query_id=~"$statement"'
+
+
+def per_statement(name: str) -> Query:
+    """Return the rate of one of Postgres's counters for the ten statements with the highest rate."""
+    rate = f"sum by (query_id, query) (rate(pg_statements_{name}{{{STATEMENT}}}[$__rate_interval]))"
+    return metric(f"topk(10, {rate})", "{{query}}", every=SCRAPED)
+
+
+def way_down() -> Row:
+    """Return the row that leads from a slow route to its statement, its plan, and the holder of a lock."""
+    route = "histogram_quantile(0.95, sum by (le, span_name) (rate(traces_spanmetrics_latency_bucket"
+    route += '{service="mythical-server",span_kind="SPAN_KIND_SERVER"}[$__rate_interval])))'
+    slow = '{ resource.service.name = "mythical-server" && name = "${__field.labels.span_name}" && duration > 100ms }'
+    plans = log_lines('{service_name="postgres"} | query_id="${__field.labels.query_id}"')
+    return Row(
+        "From a slow request to its plan",
+        (
+            lines(
+                "Slow routes",
+                "95th percentile of request durations. A statement of a trace links to Postgres's log about it.",
+                "s",
+                metric(route, "{{span_name}}"),
+                links=[explore("Slow traces of this route", traces(slow))],
+                width=8,
+            ),
+            lines(
+                "Time of statements",
+                "Sessions that are busy with each statement, as Postgres counts: seconds of execution per second.",
+                "short",
+                per_statement("seconds"),
+                links=[explore("Plans of this statement", plans)],
+                width=8,
+            ),
+            lines(
+                "Calls of statements",
+                "Executions per second. Many calls of a statement that reads one row are an N+1 query.",
+                "ops",
+                per_statement("calls"),
+                links=[explore("Plans of this statement", plans)],
+                width=8,
+            ),
+            lines(
+                "Rows of statements",
+                "Rows per second that each statement returned or changed.",
+                "rowsps",
+                per_statement("rows"),
+                width=8,
+            ),
+            lines(
+                "Blocks of statements",
+                "Blocks per second found in the cache. A statement that reads a whole table needs many for few rows.",
+                "ops",
+                per_statement("blocks_hit"),
+                width=8,
+            ),
+            lines(
+                "Blocks from disk",
+                "Blocks per second that each statement did not find in the cache.",
+                "ops",
+                per_statement("blocks_read"),
+                width=8,
+            ),
+            lines(
+                "What sessions wait for",
+                "Busy sessions by what they wait for.",
+                "short",
+                metric(
+                    "sum by (wait_event_type, wait_event) (pg_waits_sessions)",
+                    "{{wait_event_type}} {{wait_event}}",
+                    every=SCRAPED,
+                ),
+                width=8,
+            ),
+            lines(
+                "Blocked sessions",
+                "Sessions that wait for a lock, by the application that holds it and the state of its session.",
+                "short",
+                metric(
+                    "sum by (holder, holder_state) (pg_blocked_sessions)",
+                    "{{holder}}, {{holder_state}}",
+                    every=SCRAPED,
+                ),
+                width=8,
+            ),
+            lines(
+                "Outdated statistics and dead rows",
+                "Rows changed since the planner's statistics were made, and dead rows, of all tables.",
+                "short",
+                metric("sum by (relname) (pg_stat_user_tables_n_mod_since_analyze) > 0", "{{relname}}", every=SCRAPED),
+                metric("sum(pg_stat_user_tables_n_dead_tup)", "dead rows", every=SCRAPED),
+                width=8,
+            ),
+            logs(
+                "Log of Postgres",
+                "Plans of slow statements, waits for locks, errors. Buttons open the trace and the holder's traces.",
+                log_lines('{service_name="postgres"}'),
+            ),
+        ),
+    )
+
+
 def copes() -> Row:
     """Return the row with the state of the database, from its exporter."""
     return Row(
@@ -204,6 +306,7 @@ def board() -> Board:
         "postgres",
         "mythical-postgres",
         "Postgres",
-        "The server's statements, the state of the database, and table sizes.",
-        (now(), panel_queries(), copes(), tables()),
+        "From a slow request to its plan, the state of the database, and table sizes.",
+        (now(), way_down(), panel_queries(), copes(), tables()),
+        (QueryVariable("statement", "Statement", "pg_statements_calls", "query_id"),),
     )

@@ -86,7 +86,7 @@ def flow() -> Row:
                 "mps",
                 metric(or_none("mythical_messages_retried_total"), "retried"),
                 metric(or_none("mythical_messages_dead_lettered_total"), "dead-lettered"),
-                metric(or_none("rabbitmq_detailed_queue_messages_redelivered_total"), "delivered again"),
+                metric(or_none("mythical_messages_redelivered_total"), "delivered again"),
             ),
             lines(
                 "Unconfirmed messages",
@@ -100,6 +100,7 @@ def flow() -> Row:
 
 def durations() -> Row:
     """Return the row with the duration of each step."""
+    waited = traces('{ name = "process_message" && span.mythical.message.wait_s > 1 }')
     slow = traces('{ name = "process_message" && duration > 100ms }')
     return Row(
         "Duration",
@@ -111,6 +112,20 @@ def durations() -> Row:
                 metric(quantile("0.5", "messaging_process_duration_seconds"), "median"),
                 metric(quantile("0.95", "messaging_process_duration_seconds"), "p95", exemplars=True),
                 links=[explore("Traces of slow messages", slow)],
+            ),
+            lines(
+                "Time in the queue",
+                "Time from sending a message until the recorder starts to process it. Each point links to its trace.",
+                "s",
+                metric(quantile("0.5", "mythical_message_wait_seconds"), "median"),
+                metric(quantile("0.95", "mythical_message_wait_seconds"), "p95", exemplars=True),
+                links=[explore("Traces of messages that waited", waited)],
+            ),
+            lines(
+                "Age of the oldest message",
+                "Age of the oldest message that is not acknowledged. It rises steadily while the recorder is stuck.",
+                "s",
+                metric("max(mythical_queue_oldest_age_seconds)", "oldest"),
             ),
             lines(
                 "Time to confirm",

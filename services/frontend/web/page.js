@@ -1,6 +1,6 @@
 // The page: one kind at a time, its names, and what was rejected and why. Names only ever become text content.
 
-import { api, known, report, showView } from "./telemetry.js";
+import { api, known, measure, report, showView } from "./telemetry.js";
 
 const byId = (id) => document.getElementById(id);
 const [form, input, message, list, more, refresh] = ["add", "name", "message", "names", "more", "refresh"].map(byId);
@@ -57,17 +57,21 @@ function row(name) {
 /** Show the first page of names, or with `append` the next one after those that are shown. */
 async function show({ append = false, focus = false } = {}) {
   const kind = current;
+  const start = performance.now();
   clearTimeout(retry);
   refresh.disabled = more.disabled = true;
   try {
     const response = await request(append ? next : `/api/${kind}?limit=${PAGE}`);
     const names = await response.json();
     if (kind !== current) return; // another kind was chosen meanwhile
+    if (known.breaks) names.push(null); // the injected fault script_error
+    keepBusy(known.busy_ms);
     const rows = names.map(({ name }) => row(name));
     next = /<([^>]+)>; rel="next"/.exec(response.headers.get("Link") ?? "")?.[1] ?? null;
     if (append) list.append(...rows);
     else list.replaceChildren(...rows);
-    if (focus && rows.length) rows[0].querySelector("button").focus();
+    measure("names_shown", performance.now() - start);
+    if (focus) (rows[0] ?? list.lastElementChild)?.querySelector("button").focus();
     byId("empty").hidden = list.childElementCount > 0;
     more.hidden = next === null;
     if (message.dataset.lost) {
@@ -81,8 +85,18 @@ async function show({ append = false, focus = false } = {}) {
   }
 }
 
+/** Occupy the browser for so many milliseconds: the injected fault slow_page. */
+function keepBusy(ms) {
+  const end = performance.now() + ms;
+  while (performance.now() < end);
+}
+
 /** Show why a request was rejected; while the server cannot be reached, list again from time to time. */
 function explain(error) {
+  if (!(error instanceof Rejected)) {
+    say("The page has an error. Reload it.", "error");
+    throw error; // Faro reports what nothing handles, with its stack
+  }
   say(error.message, "error");
   report(error, current);
   if (error.status === 0 || error.status === 502 || error.status === 503) {
@@ -102,10 +116,6 @@ async function add(event) {
     say(`Added ${name}.`, "good");
     await show();
   } catch (error) {
-    if (!(error instanceof Rejected)) {
-      say("The page has an error. Reload it.", "error");
-      throw error; // Faro reports what nobody handles, with its stack
-    }
     explain(error);
   } finally {
     button.disabled = false;

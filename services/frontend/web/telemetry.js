@@ -1,6 +1,10 @@
 // What the browser measures, by Grafana Faro: web vitals, page loads, requests, errors, and a trace for each request.
 // The session's id is in this tab's session storage; there is no cookie, and nothing outlives the tab.
 
+// Source: web.dev, "Largest Contentful Paint": the names are what people come to the page for.
+const GOOD_MS = 2500;
+const POOR_MS = 4000;
+
 const known = JSON.parse(document.getElementById("known").textContent);
 const { faro: settings, kind } = known;
 
@@ -23,6 +27,12 @@ export { known };
 /** Say which endpoint the page shows now: Faro groups what it measures by it. */
 export function showView(endpoint) {
   api?.setView({ name: endpoint });
+}
+
+/** Report how many milliseconds something took, rated with the bounds of the largest contentful paint. */
+export function measure(name, ms) {
+  const rating = ms <= GOOD_MS ? "good" : ms <= POOR_MS ? "needs-improvement" : "poor";
+  api?.pushMeasurement({ type: name, values: { [name]: ms } }, { context: { rating } });
 }
 
 /** Report an error that the page has handled. */

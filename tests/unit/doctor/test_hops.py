@@ -6,11 +6,12 @@ import pytest
 
 from doctor.alloy import Alloy
 from doctor.metrics_text import total
-from doctor.service import Service, service_fault
+from doctor.report import BROKEN
+from doctor.service import Service, occasional, service_fault
 from doctor.signal_paths import PATHS
 from local.ports import free_port
 from tests.unit.services.http_server import Server
-from tools.suite import SERVICE_NAMES
+from tools.suite import SERVICE_NAMES, SIGNALS
 
 PAGE = """# HELP otelcol_receiver_refused_spans_total Refused.
 otelcol_receiver_refused_spans_total{component_id="otelcol.receiver.otlp.applications",transport="grpc"} 7
@@ -67,6 +68,21 @@ def test_a_service_that_does_not_answer_comes_first() -> None:
     assert "Connection refused" in fault.said
 
 
+def test_the_frontend_has_to_answer_and_to_be_ready(answering: Answers) -> None:
+    """Without page views it has no traces: that it works is seen in its endpoints."""
+    for frontend, said in {
+        at(free_port(), "mythical-frontend").address: "it does not answer",
+        at(answering(503, b'{"missing": {"server": "away"}}'), "mythical-frontend").address: "it does not answer",
+        at(answering(200, b"{}"), "mythical-frontend").address: None,
+    }.items():
+        services = suite() | {
+            "mythical-frontend": Service("mythical-frontend", frontend, log="its log", start="start it")
+        }
+        found = occasional(services)
+        assert [finding.state for finding in found] == ([BROKEN] if said else [])
+        assert all(said in finding.said for finding in found if said)
+
+
 def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(answering: Answers) -> None:
     """The setting is named."""
     server = at(answering(200, b"{}"), LOGS_TARGET="", OTEL_TRACES_EXPORTER="none")
@@ -76,6 +92,17 @@ def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(ans
     assert (fault := service_fault(services, server, "traces"))
     assert "OTEL_TRACES_EXPORTER=none" in fault.said
     assert service_fault(services, server, "metrics") is None
+
+
+@pytest.mark.parametrize(
+    ("rung", "said"), [("off", SIGNALS), ("ebpf", SIGNALS), ("zero-code", ("profiles",)), ("fast", ())]
+)
+def test_a_rung_that_sends_no_such_signal_is_the_cause(rung: str, said: tuple[str, ...], answering: Answers) -> None:
+    """Nothing is broken: the setting is named."""
+    server = at(answering(200, b"{}"), SERVER_INSTRUMENTATION=rung, LOGS_TARGET="http://h", PROFILE_COLLECTOR_HOST="h")
+    faults = {signal: server.switched_off(signal) for signal in SIGNALS}
+    assert tuple(signal for signal, fault in faults.items() if fault) == said
+    assert all(f"with INSTRUMENTATION={rung}, " in fault.said for fault in faults.values() if fault)
 
 
 def test_a_service_that_is_not_ready_says_what_it_waits_for(answering: Answers) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from local.gateway.http_error import HttpError
 from local.gateway.limits import Limits
 from local.gateway.loki_to_otlp import export_request
-from local.gateway.receive_faro import MOST_ITEMS, FaroReceiver, lines_of
+from local.gateway.receive_faro import BURST, MOST_ITEMS, RATE, FaroReceiver, lines_of
 from local.gateway.receive_otlp import OtlpReceiver
 from local.gateway.records import LogLine
 from local.gateway.telemetry_store import TelemetryStore
@@ -30,13 +30,14 @@ META = {
 
 
 class Receiver:
-    """A receiver for the pages of one origin, and its store."""
+    """A receiver for the pages of one origin, its store, and its clock, which stands still."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.store = TelemetryStore(Limits())
         self.forwarded: list[LogLine] = []
         otlp = OtlpReceiver(self.store, lambda *_: None, lambda *_: None)
-        faro = FaroReceiver(self.store, otlp, self.forwarded.extend, [PAGE])
+        faro = FaroReceiver(self.store, otlp, self.forwarded.extend, [PAGE], lambda: self.now)
         self._handlers = {route.method: route.handler for route in faro.routes()}
 
     def send(self, body: bytes | dict[str, Any], origin: str | None = PAGE, method: str = "POST") -> Answer:
@@ -143,6 +144,28 @@ def test_a_payload_of_too_many_items_is_rejected() -> None:
     with pytest.raises(HttpError) as rejection:
         receiver.send({"meta": META, "logs": [{"timestamp": NOW}] * (MOST_ITEMS + 1)})
     assert (rejection.value.status, receiver.stored) == (413, 0)
+
+
+def test_a_flood_is_limited_and_the_limit_ends_with_it() -> None:
+    """So many at once, and so many per second after that: one page can't displace what the services send."""
+    receiver = Receiver()
+    for _ in range(BURST):
+        assert receiver.send({"meta": META}).status == 202
+    for _ in range(3):
+        with pytest.raises(HttpError) as rejection:
+            receiver.send({"meta": META})
+        assert rejection.value.status == 429
+    receiver.now = 1.0
+    for _ in range(RATE):
+        assert receiver.send({"meta": META}).status == 202
+    with pytest.raises(HttpError):
+        receiver.send({"meta": META})
+
+
+def test_the_name_of_the_service_is_not_the_payloads() -> None:
+    """Otherwise a page could make a service for each name."""
+    [line] = lines_of({"meta": {"app": {"name": "someone"}}, "logs": [{"timestamp": NOW}]})
+    assert (line.service, line.labels["service_name"]) == ("mythical-browser", "mythical-browser")
 
 
 json_values = st.recursive(

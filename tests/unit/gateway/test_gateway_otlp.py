@@ -28,7 +28,7 @@ class Gateway:
         self.forwarded: list[tuple[str, bytes, int]] = []
         window = TelemetryStore(Limits())
         self.otlp = OtlpReceiver(window, lambda *parcel: self.forwarded.append(parcel), lambda *_: None)
-        self.routes = Api(window, PprofReader(1000), dict, None).routes()
+        self.routes = Api(window, PprofReader(1000), dict, None, {}).routes()
 
     def get(self, path: str, **query: str) -> Any:
         """The answer to GET `path`."""

@@ -7,12 +7,13 @@ from loadtest.settings import load, run_mode
 
 
 def test_without_a_variable_the_load_is_gentle() -> None:
-    """Ten users of three kinds over the five beasts of the suite on this machine."""
+    """Ten users of three kinds over the five beasts of the suite on this machine; persons only with a frontend."""
     settings = load(Env({}))
     assert (settings.host, settings.users, settings.shape) == ("http://127.0.0.1:4000", 10, "steady")
     assert settings.beasts == ("unicorn", "manticore", "illithid", "owlbear", "beholder")
-    assert settings.weights == {"keeper": 6, "browser": 3, "breeder": 1}
+    assert settings.weights == {"keeper": 6, "browser": 3, "breeder": 1, "person": 0}
     assert settings.shape_time_s == 120
+    assert load(Env({"LOAD_FRONTEND": "http://127.0.0.1:4005"})).weights["person"] == 3
 
 
 def test_boring_words_bring_boring_endpoints() -> None:
@@ -35,9 +36,10 @@ def test_boring_words_bring_boring_endpoints() -> None:
         ("LOAD_USERS", "many", "no whole number|not a whole number"),
         ("LOAD_RATE", "0", "from 0.01"),
         ("LOAD_TIME", "-1", "from 0 to 86400"),
-        ("LOAD_KINDS", "poacher=1", "kinds are keeper, browser, breeder"),
+        ("LOAD_KINDS", "poacher=1", "kinds are keeper, browser, breeder, person"),
         ("LOAD_KINDS", "keeper", "kind=weight"),
         ("LOAD_KINDS", "keeper=0", "leaves no user"),
+        ("LOAD_KINDS", "person=1", "needs LOAD_FRONTEND"),
         ("LOAD_PLANTED", "hide", "not one of fail, tolerate"),
     ],
 )
@@ -51,7 +53,7 @@ def test_what_does_not_fit_is_one_line(variable: str, value: str, said: str) -> 
 
 def test_a_kind_that_is_not_named_has_no_users() -> None:
     """So that one kind can be had alone."""
-    assert load(Env({"LOAD_KINDS": "browser=1"})).weights == {"keeper": 0, "browser": 1, "breeder": 0}
+    assert load(Env({"LOAD_KINDS": "browser=1"})).weights == {"keeper": 0, "browser": 1, "breeder": 0, "person": 0}
 
 
 def test_telemetry_goes_over_http_where_the_standard_variable_is_for_grpc() -> None:

@@ -2,6 +2,9 @@
 
 from typing import Any, cast
 
+from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
+from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
+
 from common.messaging.connection import IOLoopThread
 from common.messaging.consumer import DeliveryReceiver
 from common.messaging.topology import Broker
@@ -15,10 +18,35 @@ class Silent:
     def __getattr__(self, _name: str) -> Any:
         return lambda *_, **__: self
 
-    def basic_consume(self, *_: Any, callback: Any) -> str:
+    def basic_consume(self, _queue: str, on_message: Any, callback: Any) -> str:
         """Agree at once."""
+        self.deliver = on_message
         callback(None)
         return "tag"
+
+
+def test_the_oldest_message_is_the_one_that_was_sent_first() -> None:
+    """Of those that are not acknowledged; a lost connection leaves none, for the broker delivers all of them again."""
+    silent: Any = Silent()
+    received: list[Any] = []
+    receiver = DeliveryReceiver(
+        cast(IOLoopThread, silent), Broker("mq"), "messages", prefetch=9, on_delivery=received.append
+    )
+    receiver.on_channel_open(silent)
+
+    def state() -> tuple[int, float | None]:
+        return receiver.unacked, receiver.oldest
+
+    assert state() == (0, None)
+    for tag, headers in enumerate(({"x-sent-ms": 5000}, {"x-sent-ms": 4000}, {})):
+        silent.deliver(
+            silent, Basic.Deliver(delivery_tag=tag, redelivered=False), BasicProperties(headers=headers), b""
+        )
+    assert state() == (3, 4.0)
+    receiver.acknowledge(received[1])
+    assert state() == (2, 5.0)
+    receiver.on_channel_lost()
+    assert state() == (0, None)
 
 
 def test_a_connection_lost_while_it_stops_is_a_stop() -> None:

@@ -162,6 +162,23 @@ def test_a_message_from_the_future_is_new() -> None:
     assert bench.ages() == [0]
 
 
+@pytest.mark.parametrize(
+    ("headers", "waited"),
+    [
+        ({"x-sent-ms": 999_250}, 0.75),
+        ({"x-sent-ms": 2_000_000}, 0),
+        ({"x-sent-ms": "soon"}, 1),
+        ({"x-sent-ms": True}, 1),
+    ],
+)
+def test_the_span_says_how_long_the_message_waited(headers: dict[str, object], waited: float) -> None:
+    """To the millisecond, or by AMQP's second if the sender says no more; never negative, whatever the clocks say."""
+    bench = Bench(lambda _message: None)
+    bench.handler.clock = lambda: 1000.0
+    bench.process(headers=headers, timestamp=999)
+    assert bench.attributes(bench.span)["mythical.message.wait_s"] == waited
+
+
 def test_a_message_that_failed_has_no_age() -> None:
     """It is not recorded yet."""
     bench = Bench(fail)

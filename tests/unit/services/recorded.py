@@ -19,10 +19,10 @@ from common.telemetry.flask import StartAttributes
 
 
 class Recorded:
-    """A tracer and a meter, and what they recorded; TELEMETRY_LAYER chooses the instrumentation of Flask."""
+    """A tracer and a meter, and what they recorded; INSTRUMENTATION chooses the instrumentation of Flask."""
 
     def __init__(self, sampler: Sampler | None = None) -> None:
-        self._layer = stock_flask if os.environ.get("TELEMETRY_LAYER") == "stock" else fast_flask
+        self._layer = stock_flask if os.environ.get("INSTRUMENTATION") == "stock" else fast_flask
         self._spans = InMemorySpanExporter()
         self.tracer_provider = TracerProvider(sampler, shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))

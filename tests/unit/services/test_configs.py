@@ -4,6 +4,7 @@ import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
 from common.core.env import Env, SettingsError
+from common.telemetry.settings import RUNGS
 from services.frontend import config as frontend
 from services.recorder import config as recorder
 from services.requester import config as requester
@@ -35,6 +36,22 @@ def test_by_default_the_services_find_each_other_by_the_names_of_the_interface()
     assert requester.load(Env({})).server == frontend.load(Env({})).server == ("mythical-server", 4000)
     for broker in (requester.load(Env({})).broker, recorder.load(Env({})).broker, frontend.load(Env({})).broker):
         assert (broker.host, broker.port, broker.user) == ("mythical-queue", 5672, "guest")
+
+
+def test_the_rung_of_a_service_is_its_own_else_that_of_all() -> None:
+    """TELEMETRY_LAYER is the former name; our own code makes telemetry on two rungs, if the SDK is not disabled."""
+    assert server.load(Env({})).telemetry.instrumentation == "fast"
+    assert server.load(Env({"TELEMETRY_LAYER": "stock"})).telemetry.instrumentation == "stock"
+    shell = Env({"TELEMETRY_LAYER": "stock", "INSTRUMENTATION": "off", "SERVER_INSTRUMENTATION": "zero-code"})
+    assert (server.load(shell).telemetry.instrumentation, recorder.load(shell).telemetry.instrumentation) == (
+        "zero-code",
+        "off",
+    )
+    for rung in RUNGS:
+        with_comments = server.load(Env({"INSTRUMENTATION": rung, "MYTHICAL_SQL_COMMENTS": "true"}))
+        assert with_comments.database.comments == (rung in ("stock", "fast"))
+        assert server.load(Env({"INSTRUMENTATION": rung})).telemetry.enabled == (rung in ("stock", "fast"))
+    assert not server.load(Env({"OTEL_SDK_DISABLED": "true"})).telemetry.enabled
 
 
 def test_the_namespace_is_production() -> None:

@@ -33,7 +33,7 @@ NOBODY_KNOWS = [
 @pytest.fixture(autouse=True, params=["fast", "stock"])
 def _layer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rule holds in both layers."""
-    monkeypatch.setenv("TELEMETRY_LAYER", request.param)
+    monkeypatch.setenv("INSTRUMENTATION", request.param)
 
 
 @pytest.mark.parametrize(

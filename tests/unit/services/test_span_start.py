@@ -54,7 +54,7 @@ def test_the_span_of_a_request_starts_with_method_route_target_and_scheme(
     layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the names of both generations, in both layers."""
-    monkeypatch.setenv("TELEMETRY_LAYER", layer)
+    monkeypatch.setenv("INSTRUMENTATION", layer)
     sampler = NotingSampler()
     Rig(sampler=sampler).client.get("/unicorn")
     expected = {

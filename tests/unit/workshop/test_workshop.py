@@ -46,6 +46,7 @@ def test_the_ports_of_the_demo_lead_to_its_services() -> None:
         "server": "http://127.0.0.1:4100",
         "requester": "http://127.0.0.1:4001",
         "recorder": "http://there:1",
+        "frontend": "http://127.0.0.1:4005",
     }
     assert told.page == "http://127.0.0.1:4003"
 
