@@ -22,7 +22,7 @@ DEADLINE_S = 120.0
 COMMAND_S = 180.0
 BETWEEN_S = 0.5
 ASSIGNED = re.compile(r"^([A-Z][A-Z_]*)=", re.MULTILINE)
-ADDRESS = re.compile(r"((?:127\.0\.0\.1:|listen_port +=  *|PORT=))(\d+)\b")
+ADDRESS = re.compile(r"((?:127\.0\.0\.1:|listen_port +=  *|PORT=|port-forward (?:-n \S+ )?\S+ ))(\d+)\b")
 needs_jq = pytest.mark.skipif(
     not shutil.which("jq"), reason="there is no jq on the PATH (scripts/setup jq installs it)"
 )
