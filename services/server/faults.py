@@ -6,7 +6,6 @@ The faults that change how a request is served are injected there, in store.py a
 import logging
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -192,7 +191,7 @@ def stale_statistics(faults: Faults, store: Store) -> BackgroundFault:
 
 LAST_WIPE = f"SELECT last FROM {WIPES}"  # noqa: S608 - constants
 SET_LAST_WIPE = f"UPDATE {WIPES} SET last = %s"  # noqa: S608 - constants
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+LONG_AGO = "2000-01-01 00:00:00+00"
 
 
 def idle_transaction(faults: Faults, database: Database, store: Store, spans: StatementTracer) -> BackgroundFault:
