@@ -6,7 +6,6 @@ The faults that change how a request is served are injected there, in store.py a
 import logging
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -192,6 +191,7 @@ def stale_statistics(faults: Faults, store: Store) -> BackgroundFault:
 
 LAST_WIPE = f"SELECT last FROM {WIPES}"  # noqa: S608 - constants
 SET_LAST_WIPE = f"UPDATE {WIPES} SET last = %s"  # noqa: S608 - constants
+LONG_AGO = "2000-01-01 00:00:00+00"
 
 
 def idle_transaction(faults: Faults, database: Database, store: Store, spans: StatementTracer) -> BackgroundFault:
@@ -215,7 +215,7 @@ def idle_transaction(faults: Faults, database: Database, store: Store, spans: St
                     export.execute(read.text.encode())
             with store.connection() as connection:
                 last[:] = last or connection.execute(LAST_WIPE.encode()).fetchone() or []
-                connection.execute(SET_LAST_WIPE.encode(), (datetime(2000, 1, 1, tzinfo=UTC),))
+                connection.execute(SET_LAST_WIPE.encode(), (LONG_AGO,))
         except (psycopg.Error, DatabaseUnavailable):
             close()
             raise

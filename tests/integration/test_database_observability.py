@@ -177,6 +177,22 @@ def test_the_settings_of_the_file_are_in_effect(postgres: Postgres, database: st
             assert rows in ([(value,)], [(None,)]), name
 
 
+def test_the_file_includes_the_settings_of_the_image(servers_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were made with the data are in effect too, as are the rules for passwords: it can be queried."""
+    folder = servers_folder / "included"
+    with Postgres(folder):
+        (data,) = folder.glob("data-*")
+    whole = folder / "whole.conf"
+    text = OBSERVED.read_text(encoding="utf-8")
+    whole.write_text(text.replace("/var/lib/postgresql/data/postgresql.conf", str(data / "postgresql.conf")))
+    whole.chmod(0o644)
+    monkeypatch.setattr(local_postgres, "observed", lambda _: {"config_file": str(whole)})
+    with Postgres(folder) as both:
+        files = dict(run(both, "SELECT name, sourcefile FROM pg_settings WHERE sourcefile IS NOT NULL"))
+    assert files["dynamic_shared_memory_type"] == str(data / "postgresql.conf")
+    assert files["track_io_timing"] == files["shared_preload_libraries"] == str(whole)
+
+
 def test_an_entry_that_is_cut_or_foreign_is_left_out() -> None:
     """A log that starts in the middle of a message, or is not one of Postgres, makes no line."""
     assert [*entries("\tFilter: (name = 'x')\nhello")] == []
