@@ -71,6 +71,8 @@ LATE_S = {"traces": 60.0, "metrics": 30.0, "logs": 60.0, "profiles": 60.0}
 FAILED_FOR_A_MINUTE = "max_over_time({0}[1m]) == 0 and count_over_time({0}[1m]) >= 3"
 TARGETS_DOWN = FAILED_FOR_A_MINUTE.format('up{group="infrastructure"}')
 POSTGRES_DOWN = FAILED_FOR_A_MINUTE.format("pg_up")
+# Alloy's login works, and its query of the statements returns nothing.
+NO_STATEMENTS = "min_over_time(pg_up[1m]) == 1 and count_over_time(pg_up[1m]) >= 3 unless on () pg_statements_calls"
 # Targets whose container has a different name.
 CONTAINERS = {"postgres": "mythical-database", "rabbitmq": "mythical-queue", "host": "alloy"}
 
@@ -80,6 +82,7 @@ def failed_targets(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
     try:
         down = {series["metric"]["service"] for series in query_mimir(mimir, TARGETS_DOWN)}
         login_fails = bool(query_mimir(mimir, POSTGRES_DOWN))
+        no_statements = bool(query_mimir(mimir, NO_STATEMENTS))
     except (QueryError, KeyError, TypeError):
         return []  # the cells of the metrics report the cause
     found = []
@@ -92,4 +95,8 @@ def failed_targets(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
         said = "the database rejects Alloy's login: its role is missing, or its password is different"
         fix = "docker compose exec mythical-database psql -U postgres -f /docker-entrypoint-initdb.d/monitor.sql"
         found.append(Finding("metrics of postgres", said, BROKEN, fix))
+    if no_statements:
+        said = "Postgres has no statistics of statements: it does not load pg_stat_statements, or has no such extension"
+        fix = "add it to shared_preload_libraries and restart Postgres, then the server, which creates the extension"
+        found.append(Finding("statements of postgres", said, BROKEN, fix))
     return found

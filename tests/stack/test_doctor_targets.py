@@ -22,11 +22,15 @@ def mimir(tmp_path: Path) -> Iterator[Mimir]:
 
 
 def tell(mimir: Mimir, **services: list[float]) -> None:
-    """Push what was found of each service every ten seconds, the last of it now; `pg` is the exporter's own word."""
+    """Push samples of each service, one every ten seconds, the last one now.
+
+    `pg` is whether Alloy's login worked, `statements` a metric that the query of the statements makes.
+    """
     end = now()
     for service, values in services.items():
-        name = "pg_up" if service == "pg" else "up"
-        which = series(name, service="postgres" if service == "pg" else service, group="infrastructure")
+        name = {"pg": "pg_up", "statements": "pg_statements_calls"}.get(service, "up")
+        target = service if name == "up" else "postgres"
+        which = series(name, service=target, group="infrastructure")
         for number, value in enumerate(values, 1 - len(values)):
             mimir.push({which: value}, end + number * STEP_S)
 
@@ -35,7 +39,9 @@ def test_only_what_was_not_reached_for_a_minute_is_told(mimir: Mimir) -> None:
     """Neither what has just been started, nor what was away for a moment, nor what is well."""
     assert failed_targets(mimir.base, {}) == []
     well, away = [1.0] * SAMPLES, [0.0] * SAMPLES
-    tell(mimir, rabbitmq=away, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=well, pg=well)
+    tell(
+        mimir, rabbitmq=away, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=well, pg=well, statements=well
+    )
     told = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was told")
     assert [finding.what for finding in told] == ["metrics of rabbitmq"]
 
@@ -46,4 +52,11 @@ def test_a_database_that_does_not_let_alloy_in_is_told_though_it_answers(mimir: 
     told = eventually(
         lambda: [each for each in failed_targets(mimir.base, {}) if each.what == "metrics of postgres"], what="nothing"
     )
-    assert "does not let Alloy in" in told[0].said
+    assert "rejects Alloy's login" in told[0].said
+
+
+def test_a_database_without_statistics_of_statements_is_reported(mimir: Mimir) -> None:
+    """Its other metrics arrive then."""
+    tell(mimir, postgres=[1.0] * SAMPLES, pg=[1.0] * SAMPLES)
+    told = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was reported")
+    assert [finding.what for finding in told] == ["statements of postgres"]
