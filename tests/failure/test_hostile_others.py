@@ -20,9 +20,9 @@ from tests.integration.service_support import JSON, SILENT, ask, fleet
 pytestmark = pytest.mark.timeout(300)
 
 ROUNDS = 12
-SERVICES = ("server", "requester", "recorder")
+SERVICES = ("server", "requester", "recorder", "frontend")
 # One of each service's faults, and how a request of a page elsewhere gives itself away.
-FAULT = {"server": "slow_query", "requester": "slow_publish", "recorder": "slow_processing"}
+FAULT = {"server": "slow_query", "requester": "slow_publish", "recorder": "slow_processing", "frontend": "slow_page"}
 FOREIGN = (
     {"Host": "evil.example"},
     {"Host": "localhost.evil.example:4000"},
@@ -42,7 +42,7 @@ SETTLED_MB = 6.0
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
-    """The three services without database and broker, which these pages do not need."""
+    """The services without database and broker, which these pages do not need."""
     # The requester makes no request meanwhile, since each makes series of its own.
     with fleet(tmp_path_factory.mktemp("others"), SILENT, {"REQUESTER_START": "3600"}) as started:
         launched = {name: started.launch(name, until="/healthz") for name in SERVICES}
