@@ -34,10 +34,10 @@ class Cluster:
 
     context: str
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run kubectl."""
+    def run(self, *arguments: str, check: bool = True, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run kubectl with `given` as its standard input."""
         command = ["kubectl", "--context", self.context, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, input=given)  # noqa: S603
         assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stderr.strip()}"
         return done
 

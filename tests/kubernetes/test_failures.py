@@ -88,6 +88,35 @@ def test_scaling_to_three_servers_and_back_fails_no_request(cluster: Cluster, lo
     assert failures == {}
 
 
+def test_evictions_wait_for_the_disruption_budget_and_fail_no_request(cluster: Cluster, load: Load) -> None:
+    """As when nodes are drained: one server at a time, and the next one only when its replacement is ready."""
+
+    def evict(name: str) -> str:
+        about = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": APPLICATION}}
+        path = f"/api/v1/namespaces/{APPLICATION}/pods/{name}/eviction"
+        return cluster.run("create", "--raw", path, "-f", "-", check=False, given=json.dumps(about)).stderr
+
+    before = load.counted()
+    cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
+    try:
+        eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
+        first, second, _ = cluster.ready(APPLICATION, "mythical-server").values()
+        begun = time.monotonic()
+        assert evict(first) == ""
+        assert "disruption budget" in evict(second)
+        eventually(lambda: evict(second) == "", "eviction of the second server")
+        seconds = time.monotonic() - begun
+        eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
+        load.wait()
+    finally:
+        cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=1")
+    eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 1, "one server")
+    load.wait()
+    requests, failures = lost(load, before)
+    print(f"two servers evicted, the second after {seconds:.1f} s: {requests} requests, failures {failures}")  # noqa: T201
+    assert failures == {}
+
+
 @pytest.mark.parametrize(
     ("namespace", "name"),
     [
