@@ -60,11 +60,13 @@ def server(started: Fleet) -> Service:
 
 @pytest.fixture(scope="module")
 def switches(started: Fleet, server: Service) -> FaultClient:
-    """The switches of all three; the requester begins in an hour."""
+    """The switches of all services; the requester begins in an hour."""
     recorder = started.launch("recorder")
+    frontend = started.launch("frontend", **requests_to(server))
     requester = started.launch("requester", REQUESTER_START="3600", **requests_to(server))
     started.ready()
-    return FaultClient({"server": server.base_url, "recorder": recorder.base_url, "requester": requester.base_url})
+    services = {"server": server, "recorder": recorder, "requester": requester, "frontend": frontend}
+    return FaultClient({name: service.base_url for name, service in services.items()})
 
 
 def counted(postgres: Postgres, statement: str, database: str) -> int:
@@ -172,7 +174,7 @@ def said(switches_of: dict[str, str], folder: Path, *words: str) -> tuple[int, s
 
 @pytest.fixture
 def addresses(switches: FaultClient) -> dict[str, str]:
-    """Where the three are."""
+    """Where the services are."""
     return dict(switches._services)
 
 
