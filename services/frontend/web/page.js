@@ -114,13 +114,14 @@ async function add(event) {
     await request(`/api/${current}`, "POST", name);
     input.value = "";
     say(`Added ${name}.`, "good");
-    await show();
   } catch (error) {
     explain(error);
+    return;
   } finally {
     button.disabled = false;
     input.focus();
   }
+  await show();
 }
 
 async function remove(name, button) {
