@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
@@ -80,6 +81,9 @@ def stopped(rabbitmq: RabbitMQ) -> Iterator[None]:
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
+        # On a busy machine, some of its threads run on for a moment, and would confirm a message.
+        stats = list(Path(f"/proc/{pid}/task").glob("*/stat"))
+        until(lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats))
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
