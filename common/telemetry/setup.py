@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +20,7 @@ from opentelemetry.trace import NoOpTracerProvider, TracerProvider
 
 from common.core.address import bypass_proxies, join_host_port
 from common.telemetry import zero_code
-from common.telemetry.logs import start_logs
-from common.telemetry.logs.records import LogfmtFormatter
+from common.telemetry.logs import console_handler, start_logs
 from common.telemetry.metrics import LatestMetrics, meter_provider
 from common.telemetry.process import observe_process, resource
 from common.telemetry.profiles import Profiles
@@ -154,8 +152,7 @@ def _left_to_others(settings: TelemetrySettings) -> Telemetry:
     With `off` there is nothing else; with `ebpf` Beyla makes the rest, with `zero-code` the automatic instrumentation,
     which zero_code.py has started.
     """
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(LogfmtFormatter())
+    handler = console_handler(settings.logs)
     root = logging.getLogger()
     root.setLevel(settings.logs.level)
     root.addHandler(handler)

@@ -43,14 +43,20 @@ def start_logs(
 
         handler = OtlpHandler(resource, collector, dropped, settings.queue_lines)
     else:
-        handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(JsonFormatter() if settings.json else LogfmtFormatter())
+        handler = console_handler(settings)
     handler.addFilter(is_not_about_a_push)
     handler.addFilter(TraceContextFilter())
     _disable_caller_lookup()
     root = logging.getLogger()
     root.setLevel(settings.level)
     root.handlers[:] = [handler]
+    return handler
+
+
+def console_handler(settings: LogSettings) -> logging.Handler:
+    """Return a handler that writes lines to standard output in the format of the settings."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonFormatter() if settings.json else LogfmtFormatter())
     return handler
 
 
