@@ -112,6 +112,14 @@ def _composed(text: str, table: str) -> bytes:
     return sql.SQL(text).format(**names).as_bytes(None)
 
 
+def _session(database: Database, application: str) -> ServerConnection:
+    """Connect outside the pool, which must not run short, as another application."""
+    login = {**database.address, "application_name": application, "connect_timeout": 3}
+    connection = ServerConnection.connect(**login)
+    connection.comments = database.comments
+    return connection
+
+
 # Held for less than the lock timeout of a statement, so that blocked statements continue in between.
 HELD_S, FREE_S = 0.8, 0.2
 
@@ -119,17 +127,12 @@ HELD_S, FREE_S = 0.8, 0.2
 def lock_contention(
     faults: Faults, database: Database, tables: tuple[str, ...], spans: StatementTracer
 ) -> BackgroundFault:
-    """Return the fault `lock_contention`: all tables are locked for 0.8 s of each second, times its strength.
-
-    It uses a separate connection, because the pool must not run short.
-    """
+    """Return the fault `lock_contention`: all tables are locked for 0.8 s of each second, times its strength."""
     names = sql.SQL(", ").join(map(sql.Identifier, tables)).as_string(None)
     lock = Statement("LOCK", "all", f"LOCK TABLE {names} IN SHARE MODE")
 
     def step(strength: float) -> float:
-        login = {**database.address, "application_name": "mythical-report", "connect_timeout": 3}
-        with ServerConnection.connect(**login) as connection, spans.trace(lock, connection):
-            connection.comments = database.comments
+        with _session(database, "mythical-report") as connection, spans.trace(lock, connection):
             connection.execute(lock.text.encode())
             time.sleep(HELD_S * strength)  # the end of the transaction, and of this block, releases the lock
         return FREE_S + HELD_S * (1 - strength)
@@ -207,9 +210,7 @@ def idle_transaction(faults: Faults, database: Database, store: Store, spans: St
     def step(_: float) -> float:
         try:
             if not held:
-                login = {**database.address, "application_name": "mythical-export", "connect_timeout": 3}
-                export = ServerConnection.connect(**login)
-                export.comments = database.comments
+                export = _session(database, "mythical-export")
                 held.append(export)
                 with spans.trace(read, export):
                     export.execute(read.text.encode())
