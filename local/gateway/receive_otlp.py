@@ -20,6 +20,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_UNSPECIFIED, Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
+from common.telemetry.settings import GRPC_METHODS
 from local.gateway.http_error import HttpError
 from local.gateway.otlp_json import attributes, plain, temporality_name
 from local.gateway.records import LONGEST_NAME, Attributes, LogLine, Series
@@ -41,11 +42,6 @@ REQUESTS: Mapping[str, type[Any]] = {
     "/v1/traces": ExportTraceServiceRequest,
     "/v1/metrics": ExportMetricsServiceRequest,
     "/v1/logs": ExportLogsServiceRequest,
-}
-GRPC_SERVICES = {
-    "opentelemetry.proto.collector.trace.v1.TraceService": "/v1/traces",
-    "opentelemetry.proto.collector.metrics.v1.MetricsService": "/v1/metrics",
-    "opentelemetry.proto.collector.logs.v1.LogsService": "/v1/logs",
 }
 
 
@@ -90,12 +86,14 @@ class OtlpReceiver:
 
     def grpc_handlers(self) -> list[Any]:
         """Return the three gRPC services; they decode the bytes, so that damaged ones are INVALID_ARGUMENT."""
-        return [
-            grpc.method_handlers_generic_handler(
-                service, {"Export": grpc.unary_unary_rpc_method_handler(functools.partial(self._export, path))}
+        handlers = []
+        for signal, path in GRPC_METHODS.items():
+            _, service, method = path.split("/")
+            export = functools.partial(self._export, f"/v1/{signal}")
+            handlers.append(
+                grpc.method_handlers_generic_handler(service, {method: grpc.unary_unary_rpc_method_handler(export)})
             )
-            for service, path in GRPC_SERVICES.items()
-        ]
+        return handlers
 
     def _export(self, path: str, body: bytes, context: Any) -> bytes:
         try:
