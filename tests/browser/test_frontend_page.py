@@ -148,7 +148,7 @@ def test_a_thousand_names_are_shown_page_by_page(page: Page, postgres: Postgres)
         expect(names(page)).to_have_count(shown)
         more.press("Enter")
         expect(page.get_by_role("button", name=f"Remove name {1000 - shown}", exact=True)).to_be_focused()
-    more.press("Enter")  # the server knows only now that there is no further name
+    more.press("Enter")  # this page of names is full, so it doesn't show that it is the last one
     expect(more).to_be_hidden()
     expect(page.get_by_role("button", name="Remove name 1", exact=True)).to_be_focused()
     assert names(page).all_inner_texts() == [f"name {number}" for number in range(1000, 0, -1)]
@@ -237,7 +237,7 @@ def test_a_click_is_one_trace_from_the_browser_to_the_recorder(suite: Suite, pag
 
 
 def test_the_browser_sends_what_it_measures(suite: Suite, watched: Watched, page: Page) -> None:
-    """Web vitals, loads, requests, clicks, rejections and errors arrive with the tab's session; there is no cookie."""
+    """Web vitals, loads, requests, clicks, rejections, and errors arrive with the session; no cookie is set."""
     add(page, name := new_name())
     add(page, name)  # is rejected
     page.evaluate("setTimeout(() => { throw new Error('nobody handles this'); })")

@@ -78,7 +78,7 @@ class Received:
         return Counter(shape(trace) for trace in self.traces())
 
     def labels(self, name: str, service: str = SERVER) -> set[str]:
-        """The labels of a metric; empty if there is no such metric."""
+        """The labels of a metric; empty if the metric did not arrive."""
         return {
             label
             for metric in self.metrics

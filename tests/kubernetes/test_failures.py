@@ -139,7 +139,7 @@ def test_a_killed_pod_is_replaced_and_the_load_continues(
 
 
 def test_rows_are_in_the_database_after_its_pod_was_killed(cluster: Cluster, load: Load) -> None:
-    """The volume outlives the pod, and Postgres recovers what was committed."""
+    """The volume stays, and Postgres recovers what was committed."""
 
     def rows() -> int:
         query = 'psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -Atc "SELECT count(*) FROM unicorn"'

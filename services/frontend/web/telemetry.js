@@ -1,5 +1,5 @@
 // What the browser measures, by Grafana Faro: web vitals, page loads, requests, errors, and a trace for each request.
-// The session's id is in this tab's session storage; there is no cookie, and nothing outlives the tab.
+// The session's id is in this tab's session storage, which the browser deletes with the tab. The page sets no cookie.
 
 // Source: web.dev, "Largest Contentful Paint": the names are what people come to the page for.
 const GOOD_MS = 2500;

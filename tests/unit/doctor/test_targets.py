@@ -32,12 +32,12 @@ def found(mimir: Server, boxes: dict[str, Container]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("boxes", [{}, QUEUE], ids=["Docker does not tell", "its container runs"])
 def test_what_could_not_be_measured_is_told_once_with_where_to_look(mimir: Server, boxes: dict[str, Container]) -> None:
     """RabbitMQ is asked at two addresses; its container has another name than its metrics."""
-    (broker, look), (database, mend), (statements, load) = found(mimir, boxes)
+    (broker, look), (database, remedy), (statements, library) = found(mimir, boxes)
     assert (broker, look) == ("metrics of rabbitmq", "docker compose logs --tail 20 mythical-queue")
     assert database == "metrics of postgres"
-    assert mend.endswith("-f /docker-entrypoint-initdb.d/monitor.sql")
+    assert remedy.endswith("-f /docker-entrypoint-initdb.d/monitor.sql")
     assert statements == "statements of postgres"
-    assert "shared_preload_libraries" in load
+    assert "shared_preload_libraries" in library
 
 
 def test_a_container_that_does_not_run_is_told_elsewhere(mimir: Server) -> None:

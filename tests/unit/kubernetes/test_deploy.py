@@ -147,7 +147,7 @@ def test_without_kubectl_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_a_second_deployment_applies_the_same(cluster: Cluster) -> None:
-    """A namespace of this overlay, or one with the volumes of an earlier deployment, is no obstacle."""
+    """A namespace of this overlay, or one with the volumes of an earlier deployment, does not prevent a deployment."""
     for namespace in ("", "mythical mythical-beasts local", "mythical mythical-beasts "):
         result = cluster.deploy(*NAMED, FAKE_NAMESPACE=namespace)
         assert result.returncode == 0, result.stderr
