@@ -5,12 +5,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, send_from_directory
-from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from common.faults import SCRIPT_ERROR, SLOW_PAGE, Faults
 from common.telemetry.process import resource
 from services.frontend.config import Config
 
+W3C = TraceContextTextMapPropagator()
 WEB = Path(__file__).parent / "web"
 FILES = ("page.css", "page.js", "telemetry.js", "icon.svg")
 # Grafana's ready-made bundles, from the npm packages of the same names.
@@ -50,9 +51,8 @@ def add_pages(app: Flask, config: Config, faults: Faults) -> None:
         page = index.replace("{}", json.dumps(known).replace("<", "\\u003c"), 1)
         response = Response(page, content_type="text/html; charset=utf-8", headers=headers)
         # Faro reads it, and connects the load of the page with this span. Source: W3C, "Server Timing".
-        span = trace.get_current_span().get_span_context()
-        if span.is_valid:
-            parent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+        W3C.inject(carrier := dict[str, str]())
+        if parent := carrier.get("traceparent"):
             response.headers["Server-Timing"] = f'traceparent;desc="{parent}"'
         return response
 

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from flask import has_request_context, request
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 from psycopg import Connection, Error
 from psycopg_pool import ConnectionPool
@@ -20,6 +21,8 @@ from psycopg_pool import ConnectionPool
 from common.telemetry.settings import Conventions
 from services.server.config import SERVICE, Database
 from services.server.statements import Statement
+
+W3C = TraceContextTextMapPropagator()
 
 # OpenTelemetry semantic conventions, metric db.client.operation.duration: the advised bucket boundaries, in seconds.
 BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
@@ -104,9 +107,9 @@ def comment() -> str:
     values = {"application": SERVICE}
     if has_request_context() and request.url_rule is not None:
         values["route"] = request.url_rule.rule
-    context = get_current_span().get_span_context()
-    if context.is_valid:
-        values["traceparent"] = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    W3C.inject(carrier := dict[str, str]())
+    if parent := carrier.get("traceparent"):
+        values["traceparent"] = parent
     return "/*" + ",".join(f"{key}='{quote(value, safe='')}'" for key, value in values.items()) + "*/"
 
 
