@@ -47,8 +47,8 @@ def page(suite: Suite, watched: Watched, postgres: Postgres) -> Page:
 def add(page: Page, name: str) -> None:
     """Add a name and wait until the button can be used again."""
     page.get_by_label("New name").fill(name)
-    page.get_by_role("button", name="Add").click()
-    expect(page.get_by_role("button", name="Add")).to_be_enabled()
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("button", name="Add", exact=True)).to_be_enabled()
 
 
 def names(page: Page) -> Locator:
@@ -169,7 +169,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
         page.keyboard.press(key)
         expect(then).to_be_focused()
 
-    field, button = page.get_by_label("New name"), page.get_by_role("button", name="Add")
+    field, button = page.get_by_label("New name"), page.get_by_role("button", name="Add", exact=True)
     refresh = page.get_by_role("button", name="Refresh")
     press("Tab", page.get_by_role("link", name="Skip to the names"))
     for link in page.get_by_role("navigation", name="Kinds").get_by_role("link").all():
