@@ -93,3 +93,11 @@ def test_grafana_changes_nothing(reader: psycopg.Connection, statement: str) -> 
         reader.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute(statement)
+
+
+@pytest.mark.parametrize("app", [app.partition("@")[0] for app in dotenv()["DRILLDOWN_APPS"].split()])
+def test_drilldown_apps_in_the_image_are_enabled(stack: Backends, app: str) -> None:
+    """Without provisioning, and for viewers; an app that could not be downloaded is not in the image."""
+    if stack.status("GRAFANA_PORT", f"/api/plugins/{app}/settings") == 404:
+        pytest.skip(f"the image was built without {app}")
+    assert stack.fetch("GRAFANA_PORT", f"/api/plugins/{app}/settings")["enabled"] is True
