@@ -28,6 +28,7 @@ from tests.seams.compose_files import (
     text,
 )
 from tests.seams.tree import ROOT, committed
+from tests.stack.test_stack_containers import OTHERS, PAGES
 
 FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 # Of which there can be several, so that they cannot have one name.
@@ -122,6 +123,11 @@ def test_what_is_built_here_is_built_from_pinned_versions() -> None:
     for recipe in recipes:
         for image in re.findall(r"(?:^FROM |--from=)(\S+)", filled(recipe), re.MULTILINE):
             assert image in ("packages", "load-packages", "plain", "") or re.search(r":v?\d+\.\d+", image), image
+
+
+def test_the_stack_is_tested_at_every_published_port() -> None:
+    """One that is new in .env has to be in one of the lists."""
+    assert {name for name in dotenv() if name.endswith("_PORT")} == {*PAGES, *OTHERS}
 
 
 @pytest.mark.parametrize("name", FILES)
