@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.seams.tree import ROOT, rows, sections, words
+from tools.suite import SERVICES
 
 FOLDER = ROOT / "alloy"
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.alloy"))}
@@ -163,9 +164,17 @@ def test_back_ends_that_are_scraped_are_those_that_are_written_to() -> None:
 
 
 def test_the_services_are_found_at_their_own_ports() -> None:
-    """The ports of the interface: 4000, 4001 and 4002, each under the service's name."""
-    for service, port in (("server", 4000), ("requester", 4001), ("recorder", 4002)):
-        assert set(re.findall(rf'"(mythical-{service}:\d+)"', EVERYTHING)) == {f"mythical-{service}:{port}"}
+    """Each has one port, under its own name."""
+    for service in SERVICES:
+        assert set(re.findall(rf'"({service.name}:\d+)"', EVERYTHING)) == {f"{service.name}:{service.port}"}
+
+
+def test_the_metrics_of_a_service_are_scraped_or_received_but_not_both() -> None:
+    """With ALLOY_APPLICATION_METRICS=scrape, what the services push is dropped; otherwise it would be stored twice."""
+    scraped = set(re.findall(r'"group" = "mythical", "service" = "([\w-]+)"', FILES["metrics.alloy"]))
+    (dropped,) = re.findall(r'"scrape" = \[`IsMatch\(resource\.attributes\["service\.name"\], "(.+)"\)`\]', EVERYTHING)
+    assert {service.name for service in SERVICES} == scraped
+    assert [name for name in scraped if not re.fullmatch(dropped, name)] == []
 
 
 def test_every_file_begins_with_what_it_is_for() -> None:

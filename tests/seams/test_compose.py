@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.seams.compose_files import (
     text,
 )
 from tests.seams.tree import ROOT, committed
+from tests.stack.test_stack_containers import OTHERS, PAGES
 
 FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 # Of which there can be several, so that they cannot have one name.
@@ -123,6 +125,11 @@ def test_what_is_built_here_is_built_from_pinned_versions() -> None:
             assert image in ("packages", "load-packages", "plain", "") or re.search(r":v?\d+\.\d+", image), image
 
 
+def test_the_stack_is_tested_at_every_published_port() -> None:
+    """One that is new in .env has to be in one of the lists."""
+    assert {name for name in dotenv() if name.endswith("_PORT")} == {*PAGES, *OTHERS}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_variable_has_a_value_or_a_default_or_says_what_is_missing(name: str) -> None:
     """A name with a slip would stand for nothing."""
@@ -135,7 +142,7 @@ def test_every_value_is_used_and_missed_if_it_is_not_there(variable: str) -> Non
     """Each ends compose with a line that names it."""
     used = [kind for name in FILES for found, kind, _ in VARIABLE.findall(text(name)) if found == variable]
     assert used, f"nothing uses {variable}"
-    assert ":?" in used
+    assert {":?", "?"} & set(used)  # the latter where an empty value has a meaning
 
 
 def test_no_two_ports_are_the_same() -> None:
@@ -279,6 +286,24 @@ def test_the_image_holds_wheels_from_the_lock_and_runs_as_nobody_in_particular()
     assert "uninstall" in final
     assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", final, re.MULTILINE)
     assert "amd64" not in recipe
+
+
+def test_a_drilldown_app_that_cannot_be_downloaded_is_left_out_of_the_image(tmp_path: Path) -> None:
+    """The build names it and the remedy in one line, and goes on; the versions of all apps are fixed."""
+    apps = dotenv()["DRILLDOWN_APPS"]
+    assert re.fullmatch(r"(grafana-[a-z]+-app@\d+\.\d+\.\d+ ?){4}", apps)
+    recipe = services()["grafana"]["build"]["dockerfile_inline"].replace("$$", "$").replace("\\\n", "")
+    steps = re.findall(r"^RUN (.*)$", recipe, re.MULTILINE)
+    assert len(steps) == 1
+    grafana, folder = tmp_path / "grafana", tmp_path / "apps"
+    grafana.write_text('#!/bin/sh\n[ "$6" != grafana-pyroscope-app ] && echo "$@"\n', encoding="utf-8")
+    grafana.chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GF_PATHS_PLUGINS": str(folder), "DRILLDOWN_APPS": apps}
+    done = subprocess.run(["/bin/sh", "-c", steps[0]], env=settings, capture_output=True, text=True, check=True)  # noqa: S603
+    installed = [f"cli --pluginsDir {folder} plugins install {app.replace('@', ' ')}" for app in apps.split()[:3]]
+    missing = f"Grafana will run without {apps.split()[3]}, which wasn't downloaded. To try again: "
+    assert done.stdout.splitlines() == [*installed, missing + "docker compose build --no-cache grafana"]
+    assert folder.is_dir()
 
 
 def test_the_modes_of_the_checkout_do_not_reach_the_image() -> None:

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from mimir.source.rules import alerts
 from tests.stack.backends import Backends, workshop_backends
 from tests.stack.scenario_running import running
 from workshop import scenario
@@ -41,11 +40,6 @@ pytestmark = [
 def queries(stack: Backends) -> Stack:
     """The stack with the queries of the workshop."""
     return Stack(workshop_backends(stack))
-
-
-def test_every_alert_fires_in_a_round() -> None:
-    """Otherwise a new alert would not be tested."""
-    assert {alert for names in ROUNDS for name in names for alert in scenario.read(name).alerts} == set(alerts())
 
 
 def test_no_alert_fires_by_default(queries: Stack, fault_client: FaultClient) -> None:
