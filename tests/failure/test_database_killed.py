@@ -18,7 +18,7 @@ from tests.integration.service_support import SILENT, ask, database_settings, fl
 pytestmark = pytest.mark.timeout(900)
 
 STATEMENT_S = 2.0  # the server's own limit
-QUEUE_S = 1.0  # the longest wait for a others thread
+QUEUE_S = 1.0  # the longest wait for a free thread
 MAX_RESPONSE_S = QUEUE_S + CHECKOUT_S + STATEMENT_S + 1.0
 RECOVERY_S = 10.0
 LOCKED_S = 10.0

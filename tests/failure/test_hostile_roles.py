@@ -43,7 +43,7 @@ def database(postgres: Postgres) -> Iterator[Roles]:
     """A database with the roles, one table, and another table in a separate schema."""
     with roles(postgres) as created:
         run(postgres, "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.other (id int)", created.database)
-        created.make()  # the scripts may run again at any time
+        created.create()  # the scripts may run again at any time
         yield created
 
 

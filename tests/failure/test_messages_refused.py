@@ -106,8 +106,8 @@ def test_a_queue_with_other_arguments_is_reported_with_the_fix_until_it_is_delet
             assert "queue 'messages'" in reported[name]
             assert "rabbitmqctl delete_queue messages" in reported[name]
             eventually(lambda service=service: "declared differently" in log_of(service))  # type: ignore[misc]
-        before = len(server.asked)
-        eventually(lambda: len(server.asked) > before + 20)
+        before = len(server.requests)
+        eventually(lambda: len(server.requests) > before + 20)
         assert ready_messages(rabbitmq, "messages") == 1
         with channel(rabbitmq) as on:
             on.queue_delete("messages")

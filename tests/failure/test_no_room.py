@@ -122,10 +122,10 @@ def test_requests_continue_while_the_brokers_alarm_blocks_publishers(
         rabbitmqctl(rabbitmq, *begin)
         try:
             eventually(lambda: blocked(requester), what="no metric that the publisher is blocked")
-            before = len(server.asked)
-            eventually(lambda: len(server.asked) > before + 50, what="the requests stopped")
+            before = len(server.requests)
+            eventually(lambda: len(server.requests) > before + 50, what="the requests stopped")
             eventually(lambda: "message not published" in requester.process.log.read_text(encoding="utf-8"))
-            during = len(server.asked) - before
+            during = len(server.requests) - before
         finally:
             rabbitmqctl(rabbitmq, *end)
         eventually(lambda: not blocked(requester))

@@ -1,4 +1,4 @@
-"""The recorder is started with unacknowledged messages: the next recorder records every message."""
+"""The recorder is killed with unacknowledged messages: the next recorder records every message."""
 
 from collections.abc import Iterator
 

@@ -124,7 +124,7 @@ def test_server_finishes_accepted_requests_on_sigterm(
 def test_requester_publishes_all_its_messages_on_sigterm(
     started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ, measured: Measured
 ) -> None:
-    """Started iterations are by_first, and the queue has a message for each, including those that a fault delayed."""
+    """Started iterations are finished, and the queue has a message for each, including those that a fault delayed."""
     received, server = Received(gateway, started), started.start("server")
     requester = started.start("requester", **requests_to(server), REQUESTER_START="0")
     eventually(lambda: ready_messages(rabbitmq, "messages") > 300)

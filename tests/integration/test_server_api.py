@@ -19,8 +19,8 @@ from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,
     SILENT,
-    Answer,
     Fleet,
+    Response,
     ask,
     database_settings,
     fleet,
@@ -64,12 +64,12 @@ def beast(postgres: Postgres, database: str, server: Service) -> str:
     return "manticore"
 
 
-def add(server: Service, beast: str, name: object) -> Answer:
+def add(server: Service, beast: str, name: object) -> Response:
     """POST a name."""
     return ask(server.base_url, f"/{beast}", "POST", body=json.dumps({"name": name}), headers=JSON)
 
 
-def remove(server: Service, beast: str, name: object) -> Answer:
+def remove(server: Service, beast: str, name: object) -> Response:
     """DELETE a name."""
     return ask(server.base_url, f"/{beast}", "DELETE", body=json.dumps({"name": name}), headers=JSON)
 
@@ -81,7 +81,7 @@ def names(server: Service, address: str) -> list[str]:
     return [row["name"] for row in json.loads(answer.body)]
 
 
-def next_page(answer: Answer) -> str | None:
+def next_page(answer: Response) -> str | None:
     """Where the Link of a page leads."""
     found = re.fullmatch(r'<([^>]+)>; rel="next"', answer.headers["Link"] or "")
     return found[1] if found else None

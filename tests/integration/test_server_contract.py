@@ -19,7 +19,7 @@ from local.servers.postgres import Postgres
 from local.state import CHECKOUT
 from services.server.request_parsing import DEFAULT_PAGE_SIZE, MAX_ID, MAX_NAME_LENGTH, MAX_PAGE_SIZE
 from tests.integration.conftest import Service
-from tests.integration.service_support import JSON, SILENT, Answer, ask, database_settings, fleet, own_database
+from tests.integration.service_support import JSON, SILENT, Response, ask, database_settings, fleet, own_database
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((CHECKOUT / "services/server/openapi.yaml").read_text(encoding="utf-8"))
 
@@ -195,7 +195,7 @@ def resolved(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-def check(described: dict[str, Any], answer: Answer, *, bodiless: bool = False) -> None:
+def check(described: dict[str, Any], answer: Response, *, bodiless: bool = False) -> None:
     """Fail where the answer is not as described."""
     headers = {name: resolved(header) for name, header in described.get("headers", {}).items()}
     for name, header in headers.items():
@@ -218,23 +218,23 @@ def conforms(value: object, schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator({**schema, "components": DOCUMENT["components"]}).validate(value)
 
 
-def _json(answer: Answer, schema: dict[str, Any]) -> None:
+def _json(answer: Response, schema: dict[str, Any]) -> None:
     body = json.loads(answer.body)
     conforms(body, schema)
     if answer.headers.get_content_type() == "application/problem+json":
         assert body["status"] == answer.status
 
 
-def _text(answer: Answer, schema: dict[str, Any]) -> None:
+def _text(answer: Response, schema: dict[str, Any]) -> None:
     conforms(answer.text, schema)
     assert answer.text.endswith("\n")
 
 
-def _gzipped(answer: Answer, _schema: dict[str, Any]) -> None:
+def _gzipped(answer: Response, _schema: dict[str, Any]) -> None:
     assert gzip.decompress(answer.body)
 
 
-READERS: dict[str, Callable[[Answer, dict[str, Any]], None]] = {
+READERS: dict[str, Callable[[Response, dict[str, Any]], None]] = {
     "application/json": _json,
     "application/problem+json": _json,
     "application/openmetrics-text": _text,

@@ -19,13 +19,13 @@ from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,
     SILENT,
-    Answer,
     Fleet,
+    Response,
     ask,
-    black_hole,
     database_settings,
     fleet,
     run,
+    silent_server,
 )
 
 STATEMENT_S = 0.6  # the servers' statement timeout; a lock is waited for half as long
@@ -74,7 +74,7 @@ def start(database: Postgres) -> None:
         pytest.fail(f"{fault}\n{fault.detail}")
 
 
-def requests(server: Service) -> list[Answer]:
+def requests(server: Service) -> list[Response]:
     """One request of each kind."""
     body = json.dumps({"name": "while down"})
     return [
@@ -197,7 +197,7 @@ def test_a_server_in_the_middle_of_an_outage_stops_in_good_order(started: Fleet,
 
 def test_a_server_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None:
     """A database and a collector that take connections and never answer: SIGTERM ends it, with exit code 0."""
-    with black_hole() as silent, fleet(tmp_path, {"MYTHICAL_DATABASE_HOST": LOOPBACK}) as services:
+    with silent_server() as silent, fleet(tmp_path, {"MYTHICAL_DATABASE_HOST": LOOPBACK}) as services:
         hanging = services.start(
             "server",
             until="/healthz",

@@ -257,7 +257,7 @@ def test_each_command_works_or_names_cause_and_remedy(
                 os.killpg(here.process.pid, signal.SIGKILL)
             here.process.wait()
     assert "Traceback" not in said(demo)
-    eventually(lambda: demo.left() == [], what=f"an end of {demo.left()}")
+    eventually(lambda: demo.remaining() == [], what=f"an end of {demo.remaining()}")
 
 
 def said(demo: DemoRun) -> str:

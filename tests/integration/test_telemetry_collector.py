@@ -23,7 +23,6 @@ from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eve
 from tests.integration.service_support import (
     Fleet,
     ask,
-    black_hole,
     broker_settings,
     channel,
     clear_queues,
@@ -33,6 +32,7 @@ from tests.integration.service_support import (
     own_database,
     ready_messages,
     requests_to,
+    silent_server,
     spans_of,
     traceparent,
 )
@@ -174,7 +174,7 @@ def test_a_requester_that_is_told_to_stop_leaves_no_gap(started: Fleet, gateway:
 
 def test_the_end_does_not_wait_for_a_collector(started: Fleet) -> None:
     """With all four signals to deliver, and a collector that refuses or hangs, each ends in time with code 0."""
-    with black_hole() as silent:
+    with silent_server() as silent:
         services: list[Service] = []
         for port in (silent, free_port()):
             told = {

@@ -195,7 +195,7 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
             run.environ["DEMO_COLLECTOR"] = url
             process = run.start()
             eventually(lambda: expected <= set(arrived.items) or process.poll() is not None, 150)
-            assert expected <= set(arrived.items), run.said()
+            assert expected <= set(arrived.items), run.printed()
             assert doctor(run) == dict.fromkeys(expected, "")
         assert doctor(run) == {
             (service, signal): f"OTEL_EXPORTER_OTLP_ENDPOINT={url}/v1/{signal} does not answer: Connection refused"
@@ -204,11 +204,11 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
         run.stop()
     finally:
         run.close()
-    assert process.returncode == 0, run.said()
-    assert f"sending traces, metrics, and logs to {url}" in run.said()
-    assert "gateway" not in run.said()
+    assert process.returncode == 0, run.printed()
+    assert f"sending traces, metrics, and logs to {url}" in run.printed()
+    assert "gateway" not in run.printed()
     assert arrived.rejected == 0
-    assert run.left() == []
+    assert run.remaining() == []
 
 
 def doctor(run: DemoRun) -> dict[tuple[str, str], str]:
@@ -228,5 +228,5 @@ def test_a_wrong_collector_of_the_demo_is_one_line(tmp_path: Path) -> None:
     """Before anything starts; the line names the variable."""
     run = DemoRun(tmp_path, DEMO_COLLECTOR="collector:4318")
     assert run.start().wait(60) == 2
-    (line,) = run.said().splitlines()
+    (line,) = run.printed().splitlines()
     assert line.startswith("demo: DEMO_COLLECTOR='collector:4318' is not a URL")

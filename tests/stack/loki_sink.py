@@ -1,4 +1,4 @@
-"""A server in position of Loki that decodes Alloy's pushes: protobuf, compressed with snappy."""
+"""A server in place of Loki that decodes Alloy's pushes: protobuf, compressed with snappy."""
 
 import re
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ from pathlib import Path
 from local.postgres_log import LABELS, entries
 from local.servers.postgres import Postgres
 from tests.integration.conftest import postgres, servers_folder
-from tests.integration.postgres_statements import SECRET, TRACE_ID, say_it_all
+from tests.integration.postgres_statements import SECRET, TRACE_ID, log_secrets
 from tests.integration.running import eventually
 from tests.stack.alloy_running import environ, needs_alloy, running
 from tests.stack.loki_sink import listening
@@ -17,7 +17,7 @@ pytestmark = needs_alloy
 
 def test_alloy_and_the_demo_send_the_same_lines(postgres: Postgres, tmp_path: Path) -> None:
     """Each message has the same labels, metadata and text; none contains a secret of a statement."""
-    say_it_all(postgres)
+    log_secrets(postgres)
     written = postgres.process.log.read_text(encoding="utf-8")
     assert SECRET in written
     expected = [(entry.level, entry.text, entry.metadata) for entry in entries(written)]

@@ -42,7 +42,7 @@ def test_only_targets_down_for_a_minute_are_reported(mimir: Mimir) -> None:
     push_samples(
         mimir, rabbitmq=down, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=up, pg=up, statements=up
     )
-    findings = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was findings")
+    findings = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was reported")
     assert [finding.what for finding in findings] == ["metrics of rabbitmq"]
 
 

@@ -53,8 +53,8 @@ def terminal_next_to(demo: DemoRun, folder: Path, **opened: int) -> Iterator[She
     ports = {str(usual): int(demo.environ[variable]) for _, variable, usual in DEFAULTS}
     ports |= {usual: free_port() for usual in OPENED} | opened
     # A learner reads the port from the table of make demo.
-    postgres = re.search(r"^postgres +127\.0\.0\.1:(\d+)", demo.said(), re.MULTILINE)
-    assert postgres, demo.said()
+    postgres = re.search(r"^postgres +127\.0\.0\.1:(\d+)", demo.printed(), re.MULTILINE)
+    assert postgres, demo.printed()
     with shell(folder / "checkout", ports, **demo.environ, POSTGRES_PORT=postgres[1]) as terminal:
         yield terminal
 
