@@ -1,17 +1,17 @@
-"""What the doctor says to words that it does not know."""
+"""The doctor rejects unknown arguments."""
 
 import pytest
 
 from doctor.__main__ import parse_arguments
 
 
-@pytest.mark.parametrize("words", [["--wait", "soon"], ["--wait", "-1"], ["--nonsense"], ["everything"]])
-def test_a_word_that_it_does_not_know_is_one_line_and_status_2(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [["--wait", "soon"], ["--wait", "-1"], ["--nonsense"], ["everything"]])
+def test_an_unknown_argument_results_in_one_line_and_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`WAIT=soon make doctor` as well: make hands it on as it is."""
+    """This includes `WAIT=soon make doctor`, because make passes the value on unchanged."""
     with pytest.raises(SystemExit) as ended:
-        parse_arguments(words)
-    said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (2, 1)
-    assert words[-1] in said
+        parse_arguments(arguments)
+    message = capsys.readouterr().err
+    assert (ended.value.code, message.count("\n")) == (2, 1)
+    assert arguments[-1] in message
