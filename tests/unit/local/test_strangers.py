@@ -1,4 +1,4 @@
-"""A stranger on a port of ours, who speaks no HTTP or tells other things, is nobody: no stack trace."""
+"""An unrelated program on a port of the suite is not mistaken for a part of it and causes no stack trace."""
 
 import socket
 import threading
@@ -20,8 +20,8 @@ LIST = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[1]"
 
 
 @pytest.fixture
-def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a server that says `request.param` to everybody, and hangs up."""
+def unrelated(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Start a server that sends `request.param` to every client and disconnects; return its address."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_greet, args=(server, request.param))
         thread.start()
@@ -30,7 +30,7 @@ def stranger(request: pytest.FixtureRequest) -> Iterator[str]:
         thread.join()
 
 
-def _greet(server: socket.socket, said: bytes) -> None:
+def _greet(server: socket.socket, greeting: bytes) -> None:
     while True:
         try:
             connection, _ = server.accept()
@@ -38,29 +38,29 @@ def _greet(server: socket.socket, said: bytes) -> None:
             return
         with connection:
             connection.recv(4096)
-            connection.sendall(said)
+            connection.sendall(greeting)
 
 
-@pytest.mark.parametrize("stranger", [GREETING], indirect=True)
-def test_who_speaks_no_http_does_not_answer(stranger: str) -> None:
-    """Whether the demo, the doctor or the workshop asks."""
-    assert not is_up(stranger)
-    assert not Gateway(stranger).answers()
-    assert not Stack(Backends(*[stranger] * 4)).answers()
+@pytest.mark.parametrize("unrelated", [GREETING], indirect=True)
+def test_a_server_without_http_counts_as_not_responding(unrelated: str) -> None:
+    """The demo, the doctor, and the workshop handle it in the same way."""
+    assert not is_up(unrelated)
+    assert not Gateway(unrelated).answers()
+    assert not Stack(Backends(*[unrelated] * 4)).answers()
     with pytest.raises(NoAnswer, match="not HTTP"):
-        send(stranger)
+        send(unrelated)
     with pytest.raises(WorkshopError, match="the server does not answer"):
-        FaultClient({"server": stranger}).states()
+        FaultClient({"server": unrelated}).states()
 
 
-@pytest.mark.parametrize("stranger", [BROKEN], indirect=True)
-def test_a_gateway_that_fails_is_told_to_whoever_runs_a_scenario(stranger: str) -> None:
-    """As one that is away, without which the scenario goes on."""
+@pytest.mark.parametrize("unrelated", [BROKEN], indirect=True)
+def test_a_failing_gateway_is_reported_to_a_scenario(unrelated: str) -> None:
+    """A scenario continues without it, as if the gateway were unavailable."""
     with pytest.raises(WorkshopError, match="answered 500"):
-        Gateway(stranger).value(GatewayQuery("lines", "per_s", 0, {}))
+        Gateway(unrelated).value(GatewayQuery("lines", "per_s", 0, {}))
 
 
-@pytest.mark.parametrize("stranger", [GREETING, LIST], indirect=True)
-def test_a_stranger_is_not_taken_for_the_gateway(stranger: str) -> None:
-    """The doctor asks the gateway's port before it knows what runs here."""
-    assert fetch(stranger) is None
+@pytest.mark.parametrize("unrelated", [GREETING, LIST], indirect=True)
+def test_an_unrelated_server_is_not_mistaken_for_the_gateway(unrelated: str) -> None:
+    """The doctor queries the gateway's port before it knows which suite is running."""
+    assert fetch(unrelated) is None
