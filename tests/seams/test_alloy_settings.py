@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.seams.tree import ROOT, rows, sections, words
+from tools.suite import SERVICES
 
 FOLDER = ROOT / "alloy"
 FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.alloy"))}
@@ -163,9 +164,17 @@ def test_scraped_backends_are_those_that_alloy_writes_to() -> None:
 
 
 def test_alloy_reaches_the_services_at_their_ports() -> None:
-    """The ports are 4000, 4001, and 4002, each under the service's name."""
-    for service, port in (("server", 4000), ("requester", 4001), ("recorder", 4002)):
-        assert set(re.findall(rf'"(mythical-{service}:\d+)"', EVERYTHING)) == {f"mythical-{service}:{port}"}
+    """Each has one port, under the service's name."""
+    for service in SERVICES:
+        assert set(re.findall(rf'"({service.name}:\d+)"', EVERYTHING)) == {f"{service.name}:{service.port}"}
+
+
+def test_metrics_of_a_service_are_either_scraped_or_received() -> None:
+    """With ALLOY_APPLICATION_METRICS=scrape, pushed metrics are dropped; otherwise they would be stored twice."""
+    scraped = set(re.findall(r'"group" = "mythical", "service" = "([\w-]+)"', FILES["metrics.alloy"]))
+    (dropped,) = re.findall(r'"scrape" = \[`IsMatch\(resource\.attributes\["service\.name"\], "(.+)"\)`\]', EVERYTHING)
+    assert {service.name for service in SERVICES} == scraped
+    assert [name for name in scraped if not re.fullmatch(dropped, name)] == []
 
 
 def test_every_file_begins_with_a_comment() -> None:

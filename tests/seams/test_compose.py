@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.seams.compose_files import (
     text,
 )
 from tests.seams.tree import ROOT, committed
+from tests.stack.test_stack_containers import OTHERS, PAGES
 
 FILES = [BASE, SOURCE, *(layer_file(layer) for layer in LAYERS)]
 # There can be several of these, so that they cannot have a fixed name.
@@ -123,6 +125,11 @@ def test_built_images_use_pinned_versions() -> None:
             assert image in ("packages", "load-packages", "plain", "") or re.search(r":v?\d+\.\d+", image), image
 
 
+def test_the_stack_is_tested_at_every_published_port() -> None:
+    """A new port in .env must be in one of the lists."""
+    assert {name for name in dotenv() if name.endswith("_PORT")} == {*PAGES, *OTHERS}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_variable_has_a_value_or_a_default_or_an_error_message(name: str) -> None:
     """A misspelled name would be replaced with nothing."""
@@ -135,7 +142,7 @@ def test_every_value_of_dotenv_is_used_and_required(variable: str) -> None:
     """Without the value, compose fails with a message that names the variable."""
     used = [kind for name in FILES for found, kind, _ in VARIABLE.findall(text(name)) if found == variable]
     assert used, f"nothing uses {variable}"
-    assert ":?" in used
+    assert {":?", "?"} & set(used)  # the latter if an empty value has a meaning
 
 
 def test_no_two_ports_are_equal() -> None:
@@ -280,6 +287,24 @@ def test_the_image_has_locked_wheels_and_an_unprivileged_user() -> None:
     assert "uninstall" in final
     assert re.search(r"^USER [1-9]\d+:[1-9]\d+$", final, re.MULTILINE)
     assert "amd64" not in recipe
+
+
+def test_the_image_omits_a_drilldown_app_that_cannot_be_downloaded(tmp_path: Path) -> None:
+    """The build reports it with a remedy in one line and continues; the versions of all apps are fixed."""
+    apps = dotenv()["DRILLDOWN_APPS"]
+    assert re.fullmatch(r"(grafana-[a-z]+-app@\d+\.\d+\.\d+ ?){4}", apps)
+    recipe = services()["grafana"]["build"]["dockerfile_inline"].replace("$$", "$").replace("\\\n", "")
+    steps = re.findall(r"^RUN (.*)$", recipe, re.MULTILINE)
+    assert len(steps) == 1
+    grafana, folder = tmp_path / "grafana", tmp_path / "apps"
+    grafana.write_text('#!/bin/sh\n[ "$6" != grafana-pyroscope-app ] && echo "$@"\n', encoding="utf-8")
+    grafana.chmod(0o755)
+    settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GF_PATHS_PLUGINS": str(folder), "DRILLDOWN_APPS": apps}
+    done = subprocess.run(["/bin/sh", "-c", steps[0]], env=settings, capture_output=True, text=True, check=True)  # noqa: S603
+    installed = [f"cli --pluginsDir {folder} plugins install {app.replace('@', ' ')}" for app in apps.split()[:3]]
+    missing = f"Grafana will run without {apps.split()[3]}, which wasn't downloaded. To try again: "
+    assert done.stdout.splitlines() == [*installed, missing + "docker compose build --no-cache grafana"]
+    assert folder.is_dir()
 
 
 def test_the_image_does_not_depend_on_file_modes_of_the_checkout() -> None:

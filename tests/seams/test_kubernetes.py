@@ -150,8 +150,9 @@ def test_image_arguments_and_memory_are_those_of_compose(name: str) -> None:
     """The limits were tested there."""
     here, there = container(name), services()[COMPOSE.get(name, name)]
     image = filled(there["image"])
-    # The image that compose builds adds a program for its health check; here the node asks over HTTP.
-    assert here["image"] == image.replace("mythical-mimir", "grafana/mimir")
+    # The images that compose builds add a program for the health check of Mimir, which a node checks over HTTP, and the
+    # apps of Grafana.
+    assert here["image"] == re.sub("^mythical-(mimir|grafana):", r"grafana/\1:", image)
     # Postgres writes its log to standard output here. Alloy's replicas also find each other.
     assert [str(word) for word in there.get("command", []) if not word.startswith("-clog")] == [
         word for word in here.get("args", []) if not word.startswith("--cluster.")

@@ -8,6 +8,7 @@ from common.faults import ALL_FAULTS, NEW_VERSION_FAILS, SLOW_PROCESSING, SLOW_P
 from mimir.source.rules import alerts
 from tests.seams.source_reading import instruments, span_names
 from tests.seams.tree import ROOT
+from tests.stack import test_alerts_suite, test_scenarios
 from workshop import scenario, scenario_command
 from workshop.scenario import Scenario
 
@@ -52,6 +53,13 @@ def test_each_scenario_has_a_query_for_the_stack(of: Scenario) -> None:
 def test_each_alert_is_fired_by_a_scenario() -> None:
     """An alert that cannot be tried may never fire, and a misspelled name would be waited for until the timeout."""
     assert {name for of in SCENARIOS for name in of.alerts} == set(alerts())
+
+
+def test_the_stack_tests_run_every_scenario_and_every_alert() -> None:
+    """A new one that is not in ROUNDS would silently be left out."""
+    assert sorted(name for names in test_scenarios.ROUNDS for name in names) == scenario.names()
+    names = {name for names in test_alerts_suite.ROUNDS for name in names}
+    assert {alert for of in SCENARIOS if of.name in names for alert in of.alerts} == set(alerts())
 
 
 @each_scenario

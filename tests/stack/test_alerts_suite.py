@@ -11,7 +11,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from mimir.source.rules import alerts
 from tests.stack.backends import Backends, addresses
 from tests.stack.scenario_running import running
 from workshop import scenario
@@ -40,11 +39,6 @@ pytestmark = [
 def asked(stack: Backends) -> Stack:
     """The stack, as the workshop asks it."""
     return Stack(addresses(stack))
-
-
-def test_every_alert_is_fired_in_a_round() -> None:
-    """One that is left out may never fire."""
-    assert {alert for names in ROUNDS for name in names for alert in scenario.read(name).alerts} == set(alerts())
 
 
 def test_nothing_fires_by_default(asked: Stack, switches: FaultClient) -> None:
