@@ -8,6 +8,7 @@ import subprocess
 import psycopg
 import pytest
 
+from tests.seams.compose_files import dotenv
 from tests.stack import dashboards_asking
 from tests.stack.backends import HOST, ROOT, Backends, port
 
