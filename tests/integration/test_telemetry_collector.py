@@ -65,7 +65,7 @@ class Restartable(Gateway):
     """A gateway on ports of its own, which can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "page")}
+        ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "faro", "page")}
         flags = [part for name, port in ports.items() for part in (f"--{name.replace('_', '-')}", str(port))]
         process = Process(
             "own-gateway",
