@@ -50,6 +50,13 @@ def test_each_symptom_has_a_question_for_the_stack(of: Scenario) -> None:
     assert any(it.promql or it.logql or it.traceql or it.gateway.signal == "profile" for it in of.symptoms)
 
 
+@each_scenario
+def test_a_question_to_loki_counts_lines(of: Scenario) -> None:
+    """It is an instant query, for which Loki rejects a query that returns lines."""
+    queries = [it.logql for it in of.symptoms if it.logql]
+    assert [text for text in queries if not re.search(r"_over_time\(|\brate\(", text)] == []
+
+
 def test_each_alert_is_fired_by_a_scenario() -> None:
     """An alert that nobody can try is one that may never fire; and a name with a slip is waited for in vain."""
     assert {name for of in SCENARIOS for name in of.alerts} == set(alerts())
