@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Suite, Watched, check_readable, restart
-from tests.failure.switch_page import switch_page
+from tests.failure.fault_page import fault_page
 from tests.integration.conftest import STOP_S, Service
 from tests.integration.service_support import JSON, ask
 from tools.query import send
@@ -25,7 +25,7 @@ def page(suite: Suite, requester: Service, watched: Watched, tmp_path: Path) -> 
         "frontend": suite.frontend,
     }
     addresses = {f"WORKSHOP_{name.upper()}": service.base_url for name, service in services.items()}
-    with switch_page(tmp_path, **addresses) as url:
+    with fault_page(tmp_path, **addresses) as url:
         watched.page.goto(url)
         expect(watched.page.get_by_role("switch").nth(20)).to_be_visible()
         yield watched.page

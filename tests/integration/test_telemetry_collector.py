@@ -18,7 +18,7 @@ from local.ports import LOOPBACK, free_port
 from local.processes.process import Process
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
-from tests.failure.refusers import refusing_grpc, refusing_http
+from tests.failure.rejecting_collectors import rejecting_grpc, rejecting_http
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tests.integration.service_support import (
     Fleet,
@@ -65,7 +65,7 @@ class Restartable(Gateway):
     """A gateway on ports of its own, which can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "page")}
+        ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "faro", "page")}
         flags = [part for name, port in ports.items() for part in (f"--{name.replace('_', '-')}", str(port))]
         process = Process(
             "own-gateway",
@@ -195,7 +195,7 @@ def test_the_end_does_not_wait_for_a_collector(started: Fleet) -> None:
         assert end(*services) == 0
 
 
-@pytest.mark.parametrize(("protocol", "refusing"), [("grpc", refusing_grpc), ("http/protobuf", refusing_http)])
+@pytest.mark.parametrize(("protocol", "refusing"), [("grpc", rejecting_grpc), ("http/protobuf", rejecting_http)])
 def test_lines_that_the_collector_rejects_are_counted_and_reported(
     started: Fleet, protocol: str, refusing: Callable[[], AbstractContextManager[int]]
 ) -> None:
@@ -224,7 +224,7 @@ def test_lines_that_the_collector_rejects_are_counted_and_reported(
 
 def test_profiles_that_the_collector_rejects_are_reported_once(started: Fleet) -> None:
     """A line in the log when the outage begins, and none for each push."""
-    with refusing_http() as profiles:
+    with rejecting_http() as profiles:
         server = started.start("server", PROFILE_COLLECTOR_PORT=str(profiles), LOGS_TARGET="")
         log = server.process.log
         eventually(lambda: "profile server unavailable" in log.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What compose promises of its containers, seen from this machine."""
+"""The published ports, health and database role of compose's containers."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.seams.compose_files import dotenv
-from tests.stack import dashboards_asking
+from tests.stack import dashboard_queries
 from tests.stack.backends import HOST, ROOT, Backends, port
 
 PAGES = {
@@ -31,23 +31,23 @@ OTHERS = ("DATABASE_PORT", "QUEUE_PORT", "OTLP_GRPC_PORT", "OTLP_HTTP_PORT", "FA
 
 
 @pytest.mark.parametrize("variable", PAGES)
-def test_behind_every_published_page_is_a_program_that_is_ready(stack: Backends, variable: str) -> None:
-    """By its own word."""
+def test_every_published_http_port_is_ready(stack: Backends, variable: str) -> None:
+    """The program's readiness endpoint answers with 200."""
     assert stack.status(variable, PAGES[variable]) == 200
 
 
 @pytest.mark.parametrize("variable", OTHERS)
 @pytest.mark.usefixtures("stack")
-def test_behind_every_other_published_port_someone_listens(variable: str) -> None:
-    """Protocols that a GET cannot speak."""
+def test_every_other_published_port_accepts_connections(variable: str) -> None:
+    """These ports use other protocols than HTTP."""
     socket.create_connection((HOST, port(variable)), timeout=2).close()
 
 
 @pytest.mark.usefixtures("stack")
 def test_every_container_is_healthy() -> None:
-    """By the word of Docker, for those that compose started here."""
+    """Docker reports the health of the containers that compose started here."""
     if not shutil.which("docker"):
-        pytest.skip("docker is not here")
+        pytest.skip("docker is not installed")
     listed = subprocess.run(
         ["docker", "compose", "ps", "--all", "--format", "json"],  # noqa: S607
         cwd=ROOT,
@@ -57,18 +57,18 @@ def test_every_container_is_healthy() -> None:
     )
     containers = [json.loads(line) for line in listed.stdout.splitlines()]
     if not containers:
-        pytest.skip("what answers was not started by compose from here")
+        pytest.skip("the running stack was not started by compose in this folder")
     assert {each["Name"]: each["Health"] for each in containers if each["Health"] != "healthy"} == {}
 
 
 @pytest.fixture
 def reader(stack: Backends) -> psycopg.Connection:
-    """Give a connection as Grafana's data source opens it."""
-    return dashboards_asking.reader(stack)
+    """A connection with the role of Grafana's data source."""
+    return dashboard_queries.reader(stack)
 
 
 def test_grafana_reads_the_tables(reader: psycopg.Connection) -> None:
-    """Also after they were dropped and made anew."""
+    """It can read them also after they were dropped and recreated."""
     with reader:
         assert reader.execute("SELECT count(*) FROM unicorn").fetchone()
 
@@ -83,8 +83,8 @@ def test_grafana_reads_the_tables(reader: psycopg.Connection) -> None:
         "COPY unicorn TO PROGRAM 'true'",
     ],
 )
-def test_grafana_changes_nothing(reader: psycopg.Connection, statement: str) -> None:
-    """Even if it switches its own guard off first."""
+def test_grafana_cannot_write(reader: psycopg.Connection, statement: str) -> None:
+    """It can't even after it has disabled its read-only mode."""
     with reader:
         reader.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
