@@ -270,6 +270,7 @@ def test_a_log_line_links_to_its_trace(line: str) -> None:
 
 def test_a_log_line_of_postgres_links_to_its_statement_and_to_the_lock_holder() -> None:
     """The link uses the label that Alloy sets, the attribute that the server sets, and the variable of the dashboard.
+
     Only a number gets into the queries.
     """
     fields = {field["name"]: field for field in provisioned()["loki"]["jsonData"]["derivedFields"]}

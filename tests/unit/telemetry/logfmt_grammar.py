@@ -7,9 +7,8 @@
     quoted = `"` *( any character from space on but `"` and `\\` / escape ) `"`
     escape = `\\` ( `"` / `\\` / "n" / "r" / "t" / "b" / "f" / "/" / "u" 4hex )
 
-
-It is stricter than the decoder: one space between pairs, nothing directly after a closing quote, no key
-without a value, no characters that UTF-8 cannot carry.
+It is stricter than the decoder: one space between pairs, nothing directly after a closing quote, no key without a
+value, and no characters that UTF-8 cannot encode.
 """
 
 import re

@@ -56,7 +56,7 @@ SENTENCES = [symptom.sentence for symptom in OF.symptoms]
 
 
 @pytest.mark.parametrize(
-    ("gateway", "stack", "signs"),
+    ("gateway", "stack", "symptoms"),
     [
         (RespondingGateway(NO_SERVER), FakeStack(lambda _: True), SENTENCES),
         (Gateway(NO_SERVER), FakeStack(lambda it: bool(it.promql)), [SENTENCES[1], "the alert NothingRecorded fires"]),
@@ -64,12 +64,12 @@ SENTENCES = [symptom.sentence for symptom in OF.symptoms]
     ],
 )
 def test_symptoms_are_queried_from_the_gateway_or_else_from_the_stack(
-    gateway: Gateway, stack: Stack, signs: list[str]
+    gateway: Gateway, stack: Stack, symptoms: list[str]
 ) -> None:
     """Alerts are in Mimir; an unavailable backend hides its own symptoms and does not end the run."""
     seen = _visible_signs(OF, gateway, stack)
     assert seen is not None
-    assert list(seen()) == signs
+    assert list(seen()) == symptoms
 
 
 def test_without_gateway_and_stack_no_symptoms_are_reported() -> None:
