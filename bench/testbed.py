@@ -38,7 +38,7 @@ class TestBed:
     def __enter__(self) -> Self:
         self._ending.enter_context(self.postgres)
         self._ending.enter_context(self.rabbitmq)
-        flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--page")
+        flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--faro", "--page")
         gateway = self._process("gateway", "local.gateway", [part for flag in flags for part in (flag, "0")], {})
         gateway.launch()
         self._gateway = gateway

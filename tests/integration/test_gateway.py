@@ -38,7 +38,7 @@ from local.gateway.push_pb2 import LokiPushRequest
 from tests.integration.conftest import Gateway, eventually
 
 LOOPBACK = "127.0.0.1"
-FLAGS = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--page")
+FLAGS = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--faro", "--page")
 
 
 @pytest.fixture

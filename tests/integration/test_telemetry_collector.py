@@ -65,7 +65,7 @@ class RestartableGateway(Gateway):
     """A gateway on fixed ports, which can be killed and restarted."""
 
     def __init__(self, folder: Path) -> None:
-        ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "page")}
+        ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "faro", "page")}
         flags = [part for name, port in ports.items() for part in (f"--{name.replace('_', '-')}", str(port))]
         process = Process(
             "restartable-gateway",
