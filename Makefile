@@ -1,14 +1,14 @@
-# Every target first installs what it needs: minutes the first time, a fraction of a second afterwards.
-# PYTHON=python3.12 make … chooses the interpreter, DEMO_SECONDS=40 make demo ends by itself and reports what is missing.
+# Every target first installs what it needs. This takes minutes the first time, and a fraction of a second afterwards.
+# PYTHON=python3.12 make … selects the interpreter. DEMO_SECONDS=40 make demo stops by itself and reports missing signals.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
-# Variables of the user's shell with which other modules, or none, would be found, or Python would behave differently:
-# it ends at a wrong value, waits for input, compiles again in each process, or makes errors of warnings.
+# Other variables of Python in the user's shell are removed. With them, Python could import other modules, exit because of
+# an invalid value, wait for input, compile again in each process, or raise warnings as errors.
 harmless := PYTHON PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
-# Tests mostly wait, so more of them run at a time than there are cores. A file's tests share one process and its servers;
-# the files begin in the order of testpaths and of their names, the longest first.
+# Tests mostly wait, so more of them run at a time than there are cores. The tests of a file share a process and its servers.
+# The files start in the order of testpaths and of their names, the longest first.
 parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: help demo test test-browser test-failure test-stack test-kubernetes check format doctor workshop load load-gate bench soak screenshots setup audit lock clean

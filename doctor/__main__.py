@@ -37,7 +37,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--wait", type=wait_seconds, default=0.0, metavar="S", help="repeat for this long, until all checks pass"
     )
-    parser.add_argument("--cloud", action="store_true", help="check the settings of the Grafana Cloud layer as well")
+    parser.add_argument("--cloud", action="store_true", help="check the settings of Grafana Cloud too")
     parser.add_argument("--env-file", type=Path, action="append", default=[], help="read after .env, as compose does")
     return parser.parse_args(words)
 

@@ -1,4 +1,4 @@
-"""docs/instrument-your-own-service.md has the number of lines of each part of common/ with its imports."""
+"""docs/instrument-your-own-service.md says which folders and how many lines each part of common/ needs."""
 
 import ast
 import re
@@ -9,7 +9,9 @@ import pytest
 from tests.seams.tree import ROOT, rows, sections, words
 
 PAGE = (ROOT / "docs/instrument-your-own-service.md").read_text(encoding="utf-8")
-PARTS = {words(row["Take"])[0]: row["Lines"] for row in rows(dict(sections(PAGE))["Take more from `common/`"])}
+TABLE = rows(dict(sections(PAGE))["Take more from `common/`"])
+PARTS = {words(row["Take"])[0]: row["Lines"] for row in TABLE}
+FOLDERS = {words(row["Take"])[0]: set(words(row["Folders of `common/`"])) for row in TABLE}
 # The page has rounded numbers, which stay correct when a few lines are added.
 TOLERANCE = 0.1
 
@@ -49,3 +51,17 @@ def test_the_lines_of_a_part_are_about_those_on_the_page(part: str) -> None:
     named = re.fullmatch(r"about ([\d,]+)", PARTS[part])
     assert named, f"{part}: about {lines:,}"
     assert abs(int(named[1].replace(",", "")) - lines) <= TOLERANCE * lines, f"{part}: about {lines:,}"
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_folders_of_a_part_are_those_that_it_imports(part: str) -> None:
+    """A copy without one of them would not start."""
+    inside = [path.relative_to(ROOT / "common").parts for path in brought(part) if path.is_relative_to(ROOT / "common")]
+    assert {parts[0] for parts in inside if len(parts) > 1} == FOLDERS[part]
+
+
+def test_the_versions_to_install_are_the_locked_ones() -> None:
+    """With these, pip finds compatible versions at once, and the tests run the example with them."""
+    pinned = re.findall(r"[\w-]+==[\w.]+", PAGE)
+    assert pinned
+    assert set(pinned) <= set(re.findall(r"^[\w-]+==[\w.]+", (ROOT / "requirements/run.txt").read_text(), re.MULTILINE))

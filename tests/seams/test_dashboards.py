@@ -12,9 +12,10 @@ import yaml
 from common.telemetry.profiles import PROFILE_ID
 from grafana.source.__main__ import FOLDER, stale
 from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
-from grafana.source.reading import PanelQuery, boards, panel_queries, panels, query_variables
+from grafana.source.reading import PanelQuery, boards, panel_queries, panels, query_variables, with_values
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in, queried_by_rules, recorded
 from tests.seams.tree import ROOT
+from tests.stack.test_dashboards import CHOICES, MAY_BE_EMPTY
 
 SOURCES = {source.uid: source.kind for source in (MIMIR, ALERTMANAGER, LOKI, TEMPO, PYROSCOPE, POSTGRES)}
 KEPT = {
@@ -39,6 +40,13 @@ def links(panel: Json) -> Iterator[str]:
     """Yield the addresses that a panel links to."""
     for link in panel["fieldConfig"]["defaults"].get("links", []):
         yield link["url"]
+
+
+def test_the_stack_can_run_every_query() -> None:
+    """Each variable has a value in the test of the stack, and the panels that may be empty there exist."""
+    for it in panel_queries():
+        with_values(it.text, CHOICES | {"dashTraceID": ""})
+    assert {(it.board, it.panel) for it in panel_queries()} >= MAY_BE_EMPTY.keys()
 
 
 def test_the_files_match_their_source() -> None:

@@ -50,6 +50,13 @@ def test_each_scenario_has_a_query_for_the_stack(of: Scenario) -> None:
     assert any(it.promql or it.logql or it.traceql or it.gateway.signal == "profile" for it in of.symptoms)
 
 
+@each_scenario
+def test_a_question_to_loki_counts_lines(of: Scenario) -> None:
+    """It is an instant query, for which Loki rejects a query that returns lines."""
+    queries = [it.logql for it in of.symptoms if it.logql]
+    assert [text for text in queries if not re.search(r"_over_time\(|\brate\(", text)] == []
+
+
 def test_each_alert_is_fired_by_a_scenario() -> None:
     """An alert that cannot be tried may never fire, and a misspelled name would be waited for until the timeout."""
     assert {name for of in SCENARIOS for name in of.alerts} == set(alerts())

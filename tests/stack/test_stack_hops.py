@@ -1,11 +1,16 @@
 """The signals are connected: from hop to hop within a trace, and from each signal to the others."""
 
+import json
 import re
+import secrets
 from typing import Any
 
 import pytest
 
-from tests.stack.backends import Backends, eventually
+from tests.browser.conftest import Watched, browser, watched
+from tests.stack.backends import Backends, eventually, port
+
+__all__ = ["browser", "watched"]
 
 # Parent and child in TraceQL, for each hop of a request and of a message.
 HOPS = {
@@ -17,6 +22,10 @@ HOPS = {
         '{resource.service.name="mythical-server" && kind=server}',
         '{resource.service.name="mythical-server" && kind=client && span.db.name != nil}',
     ),
+    "frontend to server": (
+        '{resource.service.name="mythical-frontend" && kind=client}',
+        '{resource.service.name="mythical-server" && kind=server}',
+    ),
     "requester to recorder": (
         '{resource.service.name="mythical-requester" && name="publish_to_queue" && kind=producer}',
         '{resource.service.name="mythical-recorder" && name="process_message" && kind=consumer}',
@@ -26,6 +35,7 @@ HOPS = {
 EDGES = (
     ("mythical-requester", "mythical-server"),
     ("mythical-requester", "mythical-recorder"),
+    ("mythical-frontend", "mythical-server"),
     ("mythical-server", "mythical-database"),
 )
 # Span attributes that the original's queries use.
@@ -68,6 +78,41 @@ def test_a_trace_contains_requester_server_and_recorder(stack: Backends) -> None
     spans = eventually(complete, "trace of all three services")
     ids = {span["spanId"] for span in spans}
     assert [span["name"] for span in spans if span.get("parentSpanId") not in ids] == ["requester"]
+
+
+def test_a_click_is_one_trace_from_the_browser_to_the_database_and_the_recorder(
+    stack: Backends, watched: Watched
+) -> None:
+    """Each part has a log line of the trace, the session has a web vital, and the service map begins at the browser."""
+    page = watched.page
+    page.goto(f"http://localhost:{port('FRONTEND_PORT')}/#unicorn")
+    page.get_by_label("New name").fill(f"browser_{secrets.token_hex(4)}")
+    with page.expect_request(lambda request: request.method == "POST" and "/api/" in request.url) as sent:
+        page.get_by_role("button", name="Add", exact=True).click()
+    trace_id = sent.value.headers["traceparent"].split("-")[1]
+    session = json.loads(page.evaluate("sessionStorage.getItem('com.grafana.faro.session')"))["sessionId"]
+    services = {"mythical-browser", "mythical-frontend", "mythical-server", "mythical-recorder"}
+
+    def whole() -> list[dict[str, Any]]:
+        spans = stack.trace(trace_id)
+        return spans if services == {span["service"] for span in spans} else []
+
+    spans = eventually(whole, f"trace {trace_id} of four services")
+    ids = {span["spanId"] for span in spans}
+    assert [span["service"] for span in spans if span.get("parentSpanId") not in ids] == ["mythical-browser"]
+    assert "INSERT unicorn" in [span["name"] for span in spans]
+
+    def tellers() -> set[str]:
+        return {labels["service_name"] for labels, _ in stack.logql(f'{{service_name=~".+"}} | trace_id="{trace_id}"')}
+
+    eventually(lambda: services <= tellers(), f"log line of each service with trace {trace_id}")
+    vital = f'{{service_name="mythical-browser",kind="measurement"}} |= "web-vitals" |= "session_id={session}"'
+    eventually(lambda: stack.logql(vital), vital)
+    for query in (
+        'traces_service_graph_request_total{client="mythical-browser",server="mythical-frontend"} > 0',
+        'traces_spanmetrics_calls_total{service="mythical-browser"} > 0',
+    ):
+        eventually(lambda query=query: stack.promql(query), query)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("metric", ["mythical_request_times_bucket", "traces_spanmetrics_latency_bucket"])

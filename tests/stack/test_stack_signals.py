@@ -7,7 +7,7 @@ import pytest
 
 from tests.stack.backends import Backends, eventually
 
-SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
+SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder", "mythical-frontend")
 # Older data is from before the last wave of requests, so its service may have stopped.
 FRESH_S = 180
 
@@ -23,6 +23,7 @@ class Metric:
 
 METRICS = (
     Metric("mythical-server", "mythical_request_times_count", "beast"),
+    Metric("mythical-frontend", "http_server_request_duration_seconds_count", "http_route"),
     Metric("mythical-requester", "mythical_danger_level_30s"),
     Metric("mythical-recorder", "mythical_messages_recorded_total"),
 )
@@ -33,6 +34,7 @@ SPANS = (
     ("mythical-server", "POST /.*", "server"),
     ("mythical-server", "SELECT .*", "client"),
     ("mythical-recorder", "process_message", "consumer"),
+    ("mythical-frontend", "GET /api/.*", "server"),
 )
 # Targets other than the services: the label `service`, and a metric that only this target has.
 INFRASTRUCTURE = (

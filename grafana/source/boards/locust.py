@@ -106,7 +106,7 @@ def load() -> Row:
         (
             lines(
                 "Users by kind",
-                "Active keepers, browsers and breeders.",
+                "Active users of each kind: keepers, browsers, breeders, and persons.",
                 "short",
                 metric(f"sum by (user_kind) (locust_users{{{RUN}}})", "{{user_kind}}"),
                 width=8,

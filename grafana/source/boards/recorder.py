@@ -154,7 +154,7 @@ def broker() -> Row:
             ),
             lines(
                 "Connections and channels",
-                "Open connections. The requester and the recorder hold one each.",
+                "Open connections. The requester, the recorder, and the frontend hold one each.",
                 "short",
                 metric("rabbitmq_connections", "connections", every=SCRAPED),
                 metric("rabbitmq_channels", "channels", every=SCRAPED),
