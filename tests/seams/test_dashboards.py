@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from common.telemetry.profiles import PROFILE_ID
-from grafana.source.__main__ import FOLDER, stale
+from grafana.source.__main__ import FOLDER, generated
 from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
 from grafana.source.reading import PanelQuery, boards, panel_queries, panels, query_variables
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in, recorded, rules_ask
 from tests.seams.tree import ROOT
+from tools.generated import stale
 
 SOURCES = {source.uid: source.kind for source in (MIMIR, ALERTMANAGER, LOKI, TEMPO, PYROSCOPE, POSTGRES)}
 KEPT = {
@@ -43,7 +44,7 @@ def links(panel: Json) -> Iterator[str]:
 
 def test_the_files_are_what_the_source_makes() -> None:
     """A dashboard that was edited by hand loses the change when it is next written."""
-    assert stale(FOLDER) == []
+    assert stale(FOLDER, generated()) == []
 
 
 def test_the_dashboards_of_the_original_keep_their_addresses() -> None:
