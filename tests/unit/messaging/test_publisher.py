@@ -41,7 +41,7 @@ def test_a_broker_that_recovers_meanwhile_does_not_make_publish_raise() -> None:
 def test_the_callbacks_of_a_message_that_fails_later_run_in_the_context_of_the_caller() -> None:
     """Their log line has the trace of the request that the message is about."""
     publisher = Publisher(
-        NOBODY, tracer=NoOpTracerProvider().get_tracer("test"), meter=NoOpMeterProvider().get_meter("test")
+        NO_BROKER, tracer=NoOpTracerProvider().get_tracer("test"), meter=NoOpMeterProvider().get_meter("test")
     )
     seen: SimpleQueue[object] = SimpleQueue()
     token = context.attach(context.set_value("request", "seventh"))
