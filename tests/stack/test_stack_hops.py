@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Watched, browser, watched
+from tests.browser.conftest import WatchedPage, browser, watched
 from tests.stack.backends import Backends, eventually, port
 
 __all__ = ["browser", "watched"]
@@ -81,7 +81,7 @@ def test_a_trace_contains_requester_server_and_recorder(stack: Backends) -> None
 
 
 def test_a_click_is_one_trace_from_the_browser_to_the_database_and_the_recorder(
-    stack: Backends, watched: Watched
+    stack: Backends, watched: WatchedPage
 ) -> None:
     """Each part has a log line of the trace, the session has a web vital, and the service map begins at the browser."""
     page = watched.page
