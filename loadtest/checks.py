@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 # The server's response for the injected fault `null_name`; any other 500 is a real failure.
-PLANTED_STATUS, PLANTED_TEXT = 500, "Could not store the name."
-PLANTED = "injected fault null_name: the name was not stored (500)"
+INJECTED_STATUS, INJECTED_TEXT = 500, "Could not store the name."
+INJECTED = "injected fault null_name: the name was not stored (500)"
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ def are_names(body: bytes) -> bool:
     return isinstance(rows, list) and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows)
 
 
-def is_planted(method: str, answer: Answer) -> bool:
+def is_injected(method: str, answer: Answer) -> bool:
     """Return whether this is the fault that is injected into a tenth of the POSTs, and not a failure."""
-    if method != "POST" or answer.status != PLANTED_STATUS:
+    if method != "POST" or answer.status != INJECTED_STATUS:
         return False
     try:
         problem = json.loads(answer.body)
     except (ValueError, RecursionError):
         return False
-    return isinstance(problem, dict) and problem.get("detail") == PLANTED_TEXT
+    return isinstance(problem, dict) and problem.get("detail") == INJECTED_TEXT
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     errors: int = 0
-    planted: int = 0
+    injected: int = 0
 
     def record(self, verdicts: dict[str, str | None]) -> None:
         """Count one request by its checks. A slow response is not an error."""
@@ -89,10 +89,10 @@ class Tally:
             (self.failed if wrong else self.passed)[check] += 1
         self.errors += any(wrong and not check.endswith(" time") for check, wrong in verdicts.items())
 
-    def record_planted(self) -> None:
+    def record_injected(self) -> None:
         """Count one request with an injected fault, which does not count for the checks."""
         self.requests += 1
-        self.planted += 1
+        self.injected += 1
 
     def drain(self) -> dict[str, dict[str, int] | int]:
         """Return the counts as plain values for the message from a worker to its master, and reset them."""
@@ -101,29 +101,29 @@ class Tally:
             "failed": dict(self.failed),
             "requests": self.requests,
             "errors": self.errors,
-            "planted": self.planted,
+            "injected": self.injected,
         }
         self.clear()
         return drained
 
-    def add(self, passed: dict[str, int], failed: dict[str, int], requests: int, errors: int, planted: int) -> None:
+    def add(self, passed: dict[str, int], failed: dict[str, int], requests: int, errors: int, injected: int) -> None:
         """Add the counts that a worker drained."""
         self.passed.update(passed)
         self.failed.update(failed)
         self.requests += requests
         self.errors += errors
-        self.planted += planted
+        self.injected += injected
 
     def clear(self) -> None:
         """Reset all counts."""
         self.passed.clear()
         self.failed.clear()
-        self.requests = self.errors = self.planted = 0
+        self.requests = self.errors = self.injected = 0
 
     @property
     def error_share(self) -> float:
         """The share of requests with a wrong or missing response, without those with an injected fault."""
-        return self.errors / max(1, self.requests - self.planted)
+        return self.errors / max(1, self.requests - self.injected)
 
     @property
     def check_share(self) -> float:
@@ -132,6 +132,6 @@ class Tally:
         return self.passed.total() / total if total else 1.0
 
     @property
-    def planted_share(self) -> float:
+    def injected_share(self) -> float:
         """The share of all requests with an injected fault."""
-        return self.planted / max(1, self.requests)
+        return self.injected / max(1, self.requests)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from loadtest.checks import PLANTED, Answer, Expectation, Tally, is_planted
+from loadtest.checks import INJECTED, Answer, Expectation, Tally, is_injected
 from loadtest.settings import Settings
 from loadtest.telemetry import Call, Telemetry
 
@@ -29,10 +29,10 @@ class LoadRun:
 
     def judge(self, kind: str, call: Call, expected: Expectation, answer: Answer) -> str | None:
         """Count a response; return the failure text for Locust, or None if it is as expected."""
-        if is_planted(expected.method, answer):
-            self.tally.record_planted()
-            self.telemetry.record_planted(call, kind, PLANTED)
-            return None if self.settings.tolerate_planted else PLANTED
+        if is_injected(expected.method, answer):
+            self.tally.record_injected()
+            self.telemetry.record_injected(call, kind, INJECTED)
+            return None if self.settings.tolerate_injected else INJECTED
         verdicts = expected.judge(answer)
         self.tally.record(verdicts)
         self.telemetry.record_checks(call, kind, verdicts)

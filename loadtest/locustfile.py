@@ -99,7 +99,7 @@ class NamedShape(LoadTestShape):
 
     def _exceeded_limit(self, load: LoadRun) -> str | None:
         tally, settings = load.tally, load.settings
-        self._seen.append((tally.requests - tally.planted, tally.errors))
+        self._seen.append((tally.requests - tally.injected, tally.errors))
         requests, errors = (now - then for now, then in zip(self._seen[-1], self._seen[0], strict=True))
         if requests < MIN_REQUESTS:
             return None
@@ -154,7 +154,7 @@ def _begin(environment: Environment, **_: Any) -> None:
         data["tally"] = load.tally.drain()
 
     def receive(data: dict[str, Any], **_: Any) -> None:
-        load.tally.add(**data.get("tally", {"passed": {}, "failed": {}, "requests": 0, "errors": 0, "planted": 0}))
+        load.tally.add(**data.get("tally", {"passed": {}, "failed": {}, "requests": 0, "errors": 0, "injected": 0}))
 
     def close(**_: Any) -> None:
         load.telemetry.close()

@@ -35,7 +35,7 @@ class Settings:
     catalogue: EndpointSet
     beasts: tuple[str, ...]
     weights: dict[str, int]
-    tolerate_planted: bool
+    tolerate_injected: bool
     within_ms: float
     break_p95_ms: float
     break_error_share: float
@@ -68,7 +68,7 @@ def load(env: Env) -> Settings:
         catalogue=words,
         beasts=_beasts(env, words),
         weights=_weights(env, frontend),
-        tolerate_planted=env.choice("LOAD_PLANTED", "fail", ("fail", "tolerate")) == "tolerate",
+        tolerate_injected=env.choice("LOAD_PLANTED", "fail", ("fail", "tolerate")) == "tolerate",
         within_ms=env.number("LOAD_WITHIN", 300, 1, 600_000),
         break_p95_ms=env.number("LOAD_BREAK_P95", 500, 1, 600_000),
         break_error_share=env.number("LOAD_BREAK_ERRORS", 0.05, 0, 1),

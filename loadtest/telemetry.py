@@ -146,7 +146,7 @@ class Telemetry:
                 call.span.set_attribute("error.type", check)
                 call.span.set_status(Status(StatusCode.ERROR, wrong))
 
-    def record_planted(self, call: Call, kind: str, text: str) -> None:
+    def record_injected(self, call: Call, kind: str, text: str) -> None:
         """Count an injected fault, which is not a failed check."""
         self._failures.add(1, {**self._labels, "user_kind": kind, "check": "", "reason": "planted"})
         call.span.set_attribute("error.type", "planted")

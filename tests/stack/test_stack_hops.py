@@ -80,10 +80,8 @@ def test_a_trace_contains_requester_server_and_recorder(stack: Backends) -> None
     assert [span["name"] for span in spans if span.get("parentSpanId") not in ids] == ["requester"]
 
 
-def test_a_click_is_one_trace_from_the_browser_to_the_database_and_the_recorder(
-    stack: Backends, watched: WatchedPage
-) -> None:
-    """Each part has a log line of the trace, the session has a web vital, and the service map begins at the browser."""
+def test_a_click_is_one_trace_from_the_browser_to_the_recorder(stack: Backends, watched: WatchedPage) -> None:
+    """Each part has a log line of the trace, the session has a web vital, and the service map starts at the browser."""
     page = watched.page
     page.goto(f"http://localhost:{port('FRONTEND_PORT')}/#unicorn")
     page.get_by_label("New name").fill(f"browser_{secrets.token_hex(4)}")
@@ -93,19 +91,19 @@ def test_a_click_is_one_trace_from_the_browser_to_the_database_and_the_recorder(
     session = json.loads(page.evaluate("sessionStorage.getItem('com.grafana.faro.session')"))["sessionId"]
     services = {"mythical-browser", "mythical-frontend", "mythical-server", "mythical-recorder"}
 
-    def whole() -> list[dict[str, Any]]:
+    def complete() -> list[dict[str, Any]]:
         spans = stack.trace(trace_id)
         return spans if services == {span["service"] for span in spans} else []
 
-    spans = eventually(whole, f"trace {trace_id} of four services")
+    spans = eventually(complete, f"trace {trace_id} of four services")
     ids = {span["spanId"] for span in spans}
     assert [span["service"] for span in spans if span.get("parentSpanId") not in ids] == ["mythical-browser"]
     assert "INSERT unicorn" in [span["name"] for span in spans]
 
-    def tellers() -> set[str]:
+    def services_with_lines() -> set[str]:
         return {labels["service_name"] for labels, _ in stack.logql(f'{{service_name=~".+"}} | trace_id="{trace_id}"')}
 
-    eventually(lambda: services <= tellers(), f"log line of each service with trace {trace_id}")
+    eventually(lambda: services <= services_with_lines(), f"log line of each service with trace {trace_id}")
     vital = f'{{service_name="mythical-browser",kind="measurement"}} |= "web-vitals" |= "session_id={session}"'
     eventually(lambda: stack.logql(vital), vital)
     for query in (

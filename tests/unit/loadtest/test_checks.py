@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from loadtest.checks import PLANTED_TEXT, Answer, Expectation, Tally, is_planted
+from loadtest.checks import INJECTED_TEXT, Answer, Expectation, Tally, is_injected
 
 POST = Expectation("POST", 201, 300)
 GET = Expectation("GET", 200, 300, names=True)
-PLANTED = Answer(500, 5, json.dumps({"status": 500, "detail": PLANTED_TEXT}).encode())
+INJECTED = Answer(500, 5, json.dumps({"status": 500, "detail": INJECTED_TEXT}).encode())
 
 
 def test_an_expected_response_fails_no_check() -> None:
@@ -37,12 +37,12 @@ def test_a_response_that_is_not_a_list_of_names_fails_its_check(body: bytes) -> 
 
 def test_the_injected_fault_is_recognized_by_its_text() -> None:
     """Only a POST with status 500 and the sentence of the server counts."""
-    assert is_planted("POST", PLANTED)
-    assert not is_planted("GET", PLANTED)
-    assert not is_planted("POST", Answer(503, 5, PLANTED.body))
-    assert not is_planted("POST", Answer(500, 5, b'{"detail": "Something went wrong."}'))
-    assert not is_planted("POST", Answer(500, 5, b"<html>"))
-    assert not is_planted("POST", Answer(500, 5, b"[]"))
+    assert is_injected("POST", INJECTED)
+    assert not is_injected("GET", INJECTED)
+    assert not is_injected("POST", Answer(503, 5, INJECTED.body))
+    assert not is_injected("POST", Answer(500, 5, b'{"detail": "Something went wrong."}'))
+    assert not is_injected("POST", Answer(500, 5, b"<html>"))
+    assert not is_injected("POST", Answer(500, 5, b"[]"))
 
 
 def test_the_tally_distinguishes_errors_slow_responses_and_injected_faults() -> None:
@@ -51,16 +51,16 @@ def test_the_tally_distinguishes_errors_slow_responses_and_injected_faults() -> 
     tally.record(POST.judge(Answer(201, 1)))
     tally.record(POST.judge(Answer(201, 999)))
     tally.record(POST.judge(Answer(500, 1)))
-    tally.record_planted()
-    assert (tally.requests, tally.errors, tally.planted) == (4, 1, 1)
+    tally.record_injected()
+    assert (tally.requests, tally.errors, tally.injected) == (4, 1, 1)
     assert tally.error_share == pytest.approx(1 / 3)
     assert tally.check_share == pytest.approx(4 / 6)
-    assert tally.planted_share == 0.25
+    assert tally.injected_share == 0.25
 
 
 def test_a_tally_without_requests_has_no_failures() -> None:
     """It does not divide by zero."""
-    assert (Tally().error_share, Tally().check_share, Tally().planted_share) == (0, 1, 0)
+    assert (Tally().error_share, Tally().check_share, Tally().injected_share) == (0, 1, 0)
 
 
 def test_tallies_of_workers_add_up_in_the_master() -> None:
@@ -68,9 +68,9 @@ def test_tallies_of_workers_add_up_in_the_master() -> None:
     worker, master = Tally(), Tally()
     for _ in range(2):
         worker.record(POST.judge(Answer(201, 999)))
-        worker.record_planted()
+        worker.record_injected()
         master.add(**json.loads(json.dumps(worker.drain())))
-    assert (master.requests, master.errors, master.planted) == (4, 0, 2)
+    assert (master.requests, master.errors, master.injected) == (4, 0, 2)
     assert master.passed == {"POST status": 2}
     assert master.failed == {"POST time": 2}
     assert worker.requests == 0

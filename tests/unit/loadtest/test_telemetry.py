@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 from common.core.env import Env
-from loadtest.checks import PLANTED, Answer, Expectation
+from loadtest.checks import INJECTED, Answer, Expectation
 from loadtest.load import LoadRun
 from loadtest.settings import Settings, load
 from loadtest.telemetry import Telemetry, resource
@@ -79,7 +79,7 @@ def test_the_metrics_are_counted_by_run_kind_and_check() -> None:
     telemetry.count_users(lambda: {"keeper": 7})
     one_round(telemetry, Answer(409, 10))
     with telemetry.call("keeper", "POST", "/<beast>", "http://h/unicorn") as call:
-        telemetry.record_planted(call, "keeper", PLANTED)
+        telemetry.record_injected(call, "keeper", INJECTED)
     data = reader.get_metrics_data()
     assert data is not None
     points = {
