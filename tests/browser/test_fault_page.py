@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from common.faults import ALL_FAULTS
 from tests.browser.conftest import Suite, Watched, check_readable, restart
 from tests.failure.switch_page import switch_page
 from tests.integration.conftest import STOP_S, Service
@@ -44,6 +45,11 @@ def status_of_a_post(suite: Suite) -> int:
     return ask(
         suite.server.base_url, "/unicorn", "POST", body=f'{{"name": "{secrets.token_hex(8)}"}}', headers=JSON
     ).status
+
+
+def test_each_fault_of_each_service_has_a_switch(page: Page) -> None:
+    """Those of the frontend included."""
+    expect(page.get_by_role("switch")).to_have_count(len(ALL_FAULTS))
 
 
 def test_a_fault_strikes_while_it_is_switched_on(suite: Suite, page: Page) -> None:
