@@ -51,7 +51,7 @@ def _run(testbed: TestBed, port: int, seconds: float, *, telemetry: bool) -> tup
     results: Path = testbed.folder / "load"
     written = results / "load.json"
     written.unlink(missing_ok=True)  # of an earlier run: it would be read as the result of this one
-    told = {
+    settings = {
         "LOAD_HOST": f"http://{LOOPBACK}:{port}",
         "LOAD_COLLECTOR": f"http://{LOOPBACK}:{testbed.otlp_http}",
         "LOAD_USERS": str(USERS),
@@ -64,7 +64,7 @@ def _run(testbed: TestBed, port: int, seconds: float, *, telemetry: bool) -> tup
     }
     command = [str(PYTHON), "-m", "loadtest"]
     process = subprocess.Popen(  # noqa: S603 - our own program
-        command, cwd=CHECKOUT, env=os.environ | told, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=CHECKOUT, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # reaped above, with its usage

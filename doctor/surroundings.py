@@ -29,7 +29,7 @@ TAR_HEADER = 512  # bytes, before the content of the first file
 
 
 def check_shell(environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Report variables of the shell that have an effect, or none although someone might expect one, and low limits."""
+    """Report variables of the shell that have an effect, or none although a user might expect one, and low limits."""
     yield from _proxies(environ)
     ignored = [name for name in sorted(environ) if name.startswith(IGNORED) and not name.startswith(LIBPQ_SECURITY)]
     if ignored:

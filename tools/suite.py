@@ -7,7 +7,7 @@ class Service(NamedTuple):
     """One service: `short` is its module in services/, `port` where it serves HTTP by default.
 
     `input` is what it waits for, from the requester or from people, empty for the requester itself. One that is not
-    `busy` has no requests, and so no traces, until somebody opens its page.
+    `busy` has no requests, and so no traces, until a browser opens its page.
     """
 
     short: str

@@ -45,7 +45,7 @@ def basic(user: str, password: str) -> str:
 
 
 def is_trusted_host(host: str) -> bool:
-    """Return whether a Host header names this machine in a way that nobody else can make resolve to it.
+    """Return whether a Host header names this machine in a way that no other site can make resolve to it.
 
     That is an IP address, `localhost` or this machine's own host name, each with or without a port.
     """

@@ -286,7 +286,7 @@ class ReconnectingConnection:
             on_closed()
         elif connection.is_open and not self.blocked:
             connection.close()
-        elif not (connection.is_closing or self.abort()):  # a blocked broker does not read; in a handshake nobody waits
+        elif not (connection.is_closing or self.abort()):  # a blocked broker does not read; a handshake has no caller
             on_closed()  # no stream yet: the attempt ends with the loop
 
     def abort(self) -> bool:
@@ -294,7 +294,7 @@ class ReconnectingConnection:
         return self._io is not None and self._io.end_stream()
 
     def declare_again(self) -> None:
-        """Declare the queues without a new connection: creates those that someone deleted, and updates `depths`."""
+        """Declare the queues without a new connection: creates those that were deleted, and updates `depths`."""
         channel = self._declared_on
         if self._is_up and not self._undeclared and channel is not None and channel.is_open:
             self._declare(channel)

@@ -157,8 +157,8 @@ class ProfileLabelProcessor(SpanProcessor):
     """Labels the thread that starts a local root span, one without a parent in this process, until the span ends.
 
     Spans of servers, consumers, clients and internal work are used. A producer's span is not: it ends at the broker's
-    confirm, long after its thread continued with other work. Neither is a span that is not sampled, as nobody can look
-    for its profile. Child spans count into their root's profile. Within a nested root only the inner one is used.
+    confirm, long after its thread continued with other work. Neither is a span that is not sampled, because its profile
+    cannot be found. Child spans count into their root's profile. Within a nested root only the inner one is used.
 
     A span that ends on another thread leaves its labels on the first one until that starts or ends its next root: a
     thread can remove only its own labels.
@@ -185,13 +185,6 @@ class ProfileLabelProcessor(SpanProcessor):
         parent = span.parent
         if parent is None or parent.is_remote:
             self._of_thread.labels.end()
-
-    def shutdown(self) -> None:
-        """Nothing is held."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Nothing is held."""
-        return True
 
     def _bounded(self, name: str) -> str:
         if name not in self._names:

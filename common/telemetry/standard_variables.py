@@ -1,6 +1,6 @@
 """The variables of the OpenTelemetry specification that the SDK reads by itself, checked before the SDK starts.
 
-A value that the SDK can't use ends it with a traceback, or is ignored with a warning that nobody sees. Here each wrong
+A value that the SDK can't use ends it with a traceback, or is ignored with an unnoticed warning. Here each wrong
 value is a SettingsError that names the variable. What Python doesn't support is rejected with what to use instead.
 
 Source: OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".

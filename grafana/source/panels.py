@@ -327,7 +327,7 @@ def timeline(title: str, description: str, *queries: Query, colors: Json, width:
 
 
 def text(title: str, description: str, content: str) -> Text:
-    """Return a Markdown panel that is high enough for its text, so that nobody has to scroll while an alert fires."""
+    """Return a Markdown panel that is high enough for its text, so that no one has to scroll while an alert fires."""
     lines_of_it = content.splitlines()
     # An estimate of Grafana's layout: headings and table rows are higher than other lines.
     taller = sum(line.startswith(("## ", "|")) for line in lines_of_it)

@@ -32,7 +32,7 @@ POINTS: dict[str, type[Any]] = {
 
 
 def finite(number: float) -> float | str:
-    """`number`, or its name if it is one that JSON lacks: without this, browsers refuse the whole answer."""
+    """`number`, or its name if it is one that JSON lacks: without this, browsers cannot parse the response."""
     if math.isfinite(number):
         return number
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"

@@ -11,7 +11,7 @@ from common.telemetry.pprof.profile_pb2 import Profile
 from local.gateway.compression import decompress
 from local.gateway.http_error import HttpError
 
-# Deeper stacks lose their innermost frames: JSON cannot nest much further, and nobody reads a graph that deep.
+# Deeper stacks lose their innermost frames: JSON cannot nest much further, and a graph that deep is not readable.
 DEPTH = 200
 # A few bytes can refer to the same long text, or to all lines of a location, again and again: without these limits a
 # body of a few MB would need as many GB.

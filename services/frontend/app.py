@@ -1,9 +1,11 @@
 """The frontend's wiring: its parts, and the order in which they are closed."""
 
+import logging
 import random
 import threading
+from functools import partial
 
-from flask import Flask
+from flask import Flask, Response
 from opentelemetry import metrics
 
 from common.faults import Faults, register_fault_telemetry
@@ -13,11 +15,13 @@ from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter
 from common.web.problems import MAX_BODY_BYTES, register_error_handlers
+from common.web.request_telemetry import UNKNOWN, RequestState, RequestTelemetry, log_level, outcome
 from common.web.server import ServiceRuntime
 from services.frontend.api import Api
 from services.frontend.config import Config
 from services.frontend.pages import add_pages
-from services.frontend.request_telemetry import RequestTelemetry
+
+log = logging.getLogger(__name__)
 
 # Shutdown timeouts: unconfirmed messages, telemetry. With the requests in progress they stay below ten seconds.
 FLUSH_S, TELEMETRY_S = 1.0, 2.5
@@ -57,7 +61,13 @@ def create_app(config: Config, telemetry: Telemetry, api: Api, faults: Faults, *
     """Return the Flask application: the page, its files, and /api/<beast>."""
     app = Flask("frontend", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions, spans=config.telemetry.enabled)
+    requests = RequestTelemetry(
+        meter,
+        config.endpoints,
+        config.telemetry.conventions,
+        partial(_log_request, config.endpoints.tag),
+        spans=config.telemetry.enabled,
+    )
     if config.telemetry.enabled:
         (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)
@@ -65,3 +75,9 @@ def create_app(config: Config, telemetry: Telemetry, api: Api, faults: Faults, *
     add_pages(app, config, faults)
     api.add_routes(app)
     return app
+
+
+def _log_request(tag: str, state: RequestState, response: Response, _duration_s: float) -> None:
+    fields = {"http.method": state.method, "route": state.route, **outcome(state, response)}
+    tags = {} if state.beast == UNKNOWN else {tag: state.beast}
+    log.log(log_level(response), "page request served", extra={"fields": fields, "tags": tags})

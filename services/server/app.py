@@ -14,10 +14,11 @@ from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
 from common.web.concurrency_limit import ConcurrencyLimiter
 from common.web.problems import MAX_BODY_BYTES, register_error_handlers
+from common.web.request_telemetry import RequestTelemetry
 from common.web.server import ServiceRuntime
 from services.server.config import Config
 from services.server.faults import BackgroundFaults, register_label_faults
-from services.server.request_telemetry import RequestTelemetry
+from services.server.request_telemetry import RequestTimes
 from services.server.routes import add_routes
 from services.server.sql_telemetry import StatementTracer, observe_pool
 from services.server.store import ConnectionHealth, Store, make_pool
@@ -86,7 +87,13 @@ def create_app(
     """Return the Flask application."""
     app = Flask("server", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    requests = RequestTelemetry(meter, config.endpoints, config.telemetry.conventions, spans=config.telemetry.enabled)
+    requests = RequestTelemetry(
+        meter,
+        config.endpoints,
+        config.telemetry.conventions,
+        RequestTimes(meter, config.endpoints.tag).record,
+        spans=config.telemetry.enabled,
+    )
     if config.telemetry.enabled:
         (telemetry.instrument_flask or instrument_flask)(app, requests.start_attributes)
     requests.init_app(app)

@@ -1,4 +1,4 @@
-"""The suite as processes, and Chromium, which opens its pages as a person would."""
+"""The suite as processes, and Chromium, which opens its pages like a user."""
 
 import os
 import re
@@ -30,7 +30,7 @@ from tools.query import is_up
 __all__ = ["postgres", "rabbitmq", "servers_folder"]
 
 AXE = CHECKOUT / "tests/browser/node_modules/axe-core/axe.min.js"
-PICTURES = CHECKOUT / "var/browser"
+SCREENSHOTS = CHECKOUT / "var/browser"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # Without these flags, Chromium sends requests to its vendor.
 FLAGS = [
@@ -42,7 +42,7 @@ FLAGS = [
     "--no-first-run",
 ]
 WIDE, NARROW = (1280, 800), (360, 740)
-FOUND_BY_AXE = """async () => {
+RUN_AXE = """async () => {
   const { violations } = await axe.run(document, { resultTypes: ["violations"] });
   return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target} ${node.failureSummary}`));
 }"""
@@ -50,7 +50,7 @@ FOUND_BY_AXE = """async () => {
 
 @dataclass(frozen=True)
 class Suite:
-    """The gateway and the services, which send it all signals."""
+    """The gateway, and the services that send it all signals."""
 
     gateway: Gateway
     services: Fleet
@@ -60,16 +60,16 @@ class Suite:
 
 
 def restart(process: Process, url: str) -> None:
-    """Start a process again, on the same ports, and return once `url` answers."""
+    """Start a process on its ports, and wait until `url` answers."""
     process.launch()
     process.wait_ready(lambda: is_up(url), DEADLINE_S)
 
 
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, rabbitmq: RabbitMQ) -> Iterator[Suite]:
-    """Return the running suite; a test that stops a part of it starts that part again.
+    """The running suite; a test that stops a part of it must restart that part.
 
-    The ports are fixed, so that a part that starts again has the same ones.
+    The ports are fixed, so that a restarted part has the same ones.
     """
     folder = tmp_path_factory.mktemp("suite")
     page_port = free_port()
@@ -96,7 +96,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, rabbitmq
 
 @pytest.fixture(scope="module")
 def requester(suite: Suite) -> Iterator[Service]:
-    """Return a requester, which runs during the tests of a file."""
+    """A requester that runs during the tests of a file."""
     requester = suite.services.start("requester", **requests_to(suite.server), REQUESTER_START="0")
     yield requester
     assert requester.stop() == 0, requester.process.tail(30)
@@ -104,9 +104,9 @@ def requester(suite: Suite) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Return a running Chromium.
+    """A running Chromium.
 
-    One per file and not per session: Playwright runs an event loop in this thread, which other tests could not use.
+    It is per file and not per session, because Playwright runs an event loop in this thread, which blocks other tests.
     """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if not program or not AXE.exists():
@@ -116,56 +116,56 @@ def browser() -> Iterator[Browser]:
         running = playwright.chromium.launch(
             executable_path=program,
             args=FLAGS,
-            chromium_sandbox=os.geteuid() != 0,  # which root cannot have
+            chromium_sandbox=os.geteuid() != 0,  # not available to root
         )
         yield running
         running.close()
 
 
-class Watched:
-    """A page in the browser, and what went wrong in it: errors, lines on the console, requests that failed."""
+class WatchedPage:
+    """A page in the browser, and its faults: errors, console errors and warnings, failed requests."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self._faults: list[str] = []
         page.on("pageerror", lambda error: self._faults.append(f"error: {error}"))
         page.on("console", self._read_console)
-        page.on("requestfailed", self._note_failure)
-        page.on("response", self._note_status)
+        page.on("requestfailed", self._record_failure)
+        page.on("response", self._record_status)
 
     def _read_console(self, line: ConsoleMessage) -> None:
-        # Faro's answer to a second click while the requests of the first one run; it counts only the first.
+        # Faro logs this for a second click during the requests of the first one; it counts only the first.
         quick = "Attempted to create a new user action while one is already running" in line.text
         if line.type in ("error", "warning") and not quick:
             self._faults.append(f"console: {line.text} {line.location}")
 
-    def _note_failure(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # by the next load of the page
+    def _record_failure(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the next load of the page ends open requests
             self._faults.append(f"no response: {request.method} {request.url} {request.failure}")
 
-    def _note_status(self, response: Response) -> None:
+    def _record_status(self, response: Response) -> None:
         if response.status >= 400:
             self._faults.append(f"{response.status}: {response.request.method} {response.url}")
 
     @property
     def faults(self) -> list[str]:
-        """What went wrong up to now."""
+        """The faults so far."""
         self.page.evaluate("0")  # returns after all earlier events
         return self._faults
 
-    def forgive(self, pattern: str) -> None:
-        """Forget the faults that the test caused. Fail the test if there is none, or one that does not match."""
+    def expect_faults(self, pattern: str) -> None:
+        """Clear the faults that the test caused. Fail the test if there is none, or one that does not match."""
         assert self.faults
         assert [fault for fault in self.faults if not re.search(pattern, fault)] == []
         self.faults.clear()
 
 
 @pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    """Return a new page with its own cookies and cache; the test fails if anything went wrong in it."""
+def watched(browser: Browser) -> Iterator[WatchedPage]:
+    """A new page with its own cookies and cache; the test fails if the page has a fault."""
     context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]})
     context.set_default_timeout(DEADLINE_S * 1000)
-    watched = Watched(context.new_page())
+    watched = WatchedPage(context.new_page())
     yield watched
     faults = watched.faults
     context.close()
@@ -175,18 +175,18 @@ def watched(browser: Browser) -> Iterator[Watched]:
 def check_readable(page: Page, name: str) -> None:
     """Fail the test if axe-core finds a fault, such as low contrast or a missing label, or if a phone has to scroll.
 
-    The page is checked wide and light, and narrow and dark. Pictures for people are written to var/browser.
+    The page is checked wide and light, and narrow and dark. Screenshots are written to var/browser.
     """
-    PICTURES.mkdir(parents=True, exist_ok=True)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
     if not page.evaluate("'axe' in window"):
-        # Not as a script element, which the policies of the pages reject.
+        # Not as a script element, because the policies of the pages reject it.
         page.evaluate(AXE.read_text(encoding="utf-8"))
     for (width, height), scheme in ((NARROW, "dark"), (WIDE, "light")):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         page.set_viewport_size({"width": width, "height": height})
-        page.screenshot(path=PICTURES / f"{name}-{scheme}.png", full_page=True)
-        found += page.evaluate(FOUND_BY_AXE)
+        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
+        found += page.evaluate(RUN_AXE)
         if page.evaluate("document.documentElement.scrollWidth") > width:
             found.append(f"scrolls at {width} px")
     assert found == []

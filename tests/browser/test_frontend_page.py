@@ -1,4 +1,4 @@
-"""The frontend's page: what a person can do there, what happens in an outage, and what the browser sends about it."""
+"""The frontend's page: its functions, its behaviour in outages, and the browser's telemetry."""
 
 import json
 import secrets
@@ -8,14 +8,14 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Locator, Page, Route, expect
 
 from local.servers.postgres import Postgres
-from tests.browser.conftest import PICTURES, Suite, Watched, check_readable, restart
+from tests.browser.conftest import SCREENSHOTS, Suite, WatchedPage, check_readable, restart
 from tests.integration.conftest import STOP_S, eventually
 from tests.integration.service_support import JSON, ask, run, spans_of
 from tools.query import send
 
 KIND = "owlbear"
-LARGEST_LOAD_BYTES = 150_000
-UNDER_WAY = 5  # payloads that Faro sends at a time; of further ones, 25 wait
+MAX_LOAD_BYTES = 150_000
+IN_FLIGHT = 5  # payloads that Faro sends at a time; another 25 wait
 LOADS = 5
 # Bytes transferred, without the telemetry sent, and the largest contentful paint. Source: W3C, "Resource Timing" and
 # "Largest Contentful Paint".
@@ -36,8 +36,8 @@ def new_name() -> str:
 
 
 @pytest.fixture
-def page(suite: Suite, watched: Watched, postgres: Postgres) -> Page:
-    """Return the open page of a kind that has no names."""
+def page(suite: Suite, watched: WatchedPage, postgres: Postgres) -> Page:
+    """The open page of a kind without names."""
     run(postgres, f"TRUNCATE {KIND}")
     watched.page.goto(f"{suite.frontend.base_url}/#{KIND}")
     expect(watched.page.get_by_text("No names yet.")).to_be_visible()
@@ -45,7 +45,7 @@ def page(suite: Suite, watched: Watched, postgres: Postgres) -> Page:
 
 
 def add(page: Page, name: str) -> None:
-    """Add a name and wait until the button can be used again."""
+    """Add a name, and wait until the button is enabled again."""
     page.get_by_label("New name").fill(name)
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("button", name="Add", exact=True)).to_be_enabled()
@@ -57,12 +57,12 @@ def names(page: Page) -> Locator:
 
 
 def message(page: Page) -> Locator:
-    """Return the line that says what happened."""
+    """Return the page's status line."""
     return page.get_by_role("status")
 
 
 def test_names_are_added_listed_and_removed(suite: Suite, page: Page) -> None:
-    """Each kind has its own names; Refresh shows what others have added meanwhile."""
+    """Each kind has its own names; Refresh shows names that other clients added."""
     first, second = new_name(), new_name()
     add(page, first)
     expect(message(page)).to_have_text(f"Added {first}.")
@@ -78,7 +78,7 @@ def test_names_are_added_listed_and_removed(suite: Suite, page: Page) -> None:
     expect(names(page)).to_have_text([second])
 
 
-def test_each_rejection_is_shown_with_its_reason(suite: Suite, watched: Watched, page: Page) -> None:
+def test_each_rejection_is_shown_with_its_reason(suite: Suite, watched: WatchedPage, page: Page) -> None:
     """The name stays in the field, so that it can be corrected."""
     name = new_name()
     add(page, name)
@@ -100,18 +100,18 @@ def test_each_rejection_is_shown_with_its_reason(suite: Suite, watched: Watched,
         send(f"{suite.server.base_url}/faults", method="DELETE")
     check_readable(page, "frontend-rejected")
     expect(names(page)).to_have_text([name])
-    watched.forgive(r"\b(400|409|500)\b")
+    watched.expect_faults(r"\b(400|409|500)\b")
 
 
 def test_an_empty_name_is_not_sent(page: Page) -> None:
-    """The browser itself asks for it."""
+    """The browser's own validation rejects it."""
     add(page, "")
     assert page.get_by_label("New name").evaluate("field => field.validity.valueMissing")
     expect(message(page)).to_have_text("")
 
 
-def test_the_page_recovers_when_the_server_starts_again(suite: Suite, watched: Watched, page: Page) -> None:
-    """While the server is down, the page says so and asks again by itself."""
+def test_the_page_recovers_from_a_restart_of_the_server(suite: Suite, watched: WatchedPage, page: Page) -> None:
+    """While the server is down, the page reports it and retries by itself."""
     name = new_name()
     add(page, name)
     server = suite.server
@@ -123,11 +123,11 @@ def test_the_page_recovers_when_the_server_starts_again(suite: Suite, watched: W
         restart(server.process, f"{server.base_url}/readyz")
     expect(message(page)).to_have_text("The server is back.")
     expect(names(page)).to_have_text([name])
-    watched.forgive(r"\b50[23]\b")
+    watched.expect_faults(r"\b50[23]\b")
 
 
-def test_the_page_recovers_when_the_network_is_back(watched: Watched, page: Page) -> None:
-    """A browser that is offline cannot reach the page's server either."""
+def test_the_page_recovers_when_the_network_is_back(watched: WatchedPage, page: Page) -> None:
+    """An offline browser cannot reach the page's server."""
     add(page, name := new_name())
     page.context.set_offline(True)
     page.get_by_role("button", name="Refresh").click()
@@ -135,7 +135,7 @@ def test_the_page_recovers_when_the_network_is_back(watched: Watched, page: Page
     page.context.set_offline(False)
     expect(message(page)).to_have_text("The server is back.")
     expect(names(page)).to_have_text([name])
-    watched.forgive("net::ERR_INTERNET_DISCONNECTED|Failed sending payload")
+    watched.expect_faults("net::ERR_INTERNET_DISCONNECTED|Failed sending payload")
 
 
 def test_a_thousand_names_are_shown_page_by_page(page: Page, postgres: Postgres) -> None:
@@ -154,20 +154,20 @@ def test_a_thousand_names_are_shown_page_by_page(page: Page, postgres: Postgres)
     assert names(page).all_inner_texts() == [f"name {number}" for number in range(1000, 0, -1)]
 
 
-def test_names_of_the_greatest_length_fit_a_phone(page: Page) -> None:
-    """Also without a space, at which a line could break."""
+def test_the_longest_names_fit_a_phone(page: Page) -> None:
+    """They have no space at which a line could break."""
     for name in ("W" * 50, "ü" * 50):
         add(page, name)
         expect(names(page).first).to_have_text(name)
     check_readable(page, "frontend")
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
+def test_the_page_can_be_used_with_the_keyboard(page: Page) -> None:
     """Tab reaches each control in the order of the page; after a removal, the focus is on the next name."""
 
-    def press(key: str, then: Locator) -> None:
+    def press(key: str, focused: Locator) -> None:
         page.keyboard.press(key)
-        expect(then).to_be_focused()
+        expect(focused).to_be_focused()
 
     field, button = page.get_by_label("New name"), page.get_by_role("button", name="Add", exact=True)
     refresh = page.get_by_role("button", name="Refresh")
@@ -194,7 +194,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 
 @pytest.mark.parametrize("markup", ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "&lt;b&gt; {{7*7}}"])
 def test_a_name_with_markup_is_text(page: Page, suite: Suite, markup: str) -> None:
-    """In the list, in the message and in the label of the button; no script runs, and no element appears."""
+    """The list, the message and the label of the button show it as text; no script runs, and no element appears."""
     dialogs: list[Dialog] = []
 
     def dismiss(dialog: Dialog) -> None:
@@ -214,7 +214,7 @@ def test_a_name_with_markup_is_text(page: Page, suite: Suite, markup: str) -> No
 
 
 def test_a_click_is_one_trace_from_the_browser_to_the_recorder(suite: Suite, page: Page) -> None:
-    """The trace has the spans of each part and the SQL statement, and a log line of each part."""
+    """The trace has spans and log lines of each part, and a span of the SQL statement."""
     with page.expect_request(lambda request: request.method == "POST" and "/api/" in request.url) as sent:
         add(page, new_name())
     trace_id = sent.value.headers["traceparent"].split("-")[1]
@@ -236,13 +236,13 @@ def test_a_click_is_one_trace_from_the_browser_to_the_recorder(suite: Suite, pag
     eventually(lines, what=f"log lines of four services with trace {trace_id}")
 
 
-def test_the_browser_sends_what_it_measures(suite: Suite, watched: Watched, page: Page) -> None:
+def test_the_browser_sends_its_measurements(suite: Suite, watched: WatchedPage, page: Page) -> None:
     """Web vitals, loads, requests, clicks, rejections, and errors arrive with the session; no cookie is set."""
     add(page, name := new_name())
     add(page, name)  # is rejected
-    page.evaluate("setTimeout(() => { throw new Error('nobody handles this'); })")
+    page.evaluate("setTimeout(() => { throw new Error('unhandled in the test'); })")
     session = json.loads(page.evaluate("sessionStorage.getItem('com.grafana.faro.session')"))["sessionId"]
-    wanted = (
+    expected = (
         "kind=event event_name=session_start",
         "kind=event event_name=faro.performance.navigation",
         "kind=event event_name=faro.tracing.fetch",
@@ -251,21 +251,21 @@ def test_the_browser_sends_what_it_measures(suite: Suite, watched: Watched, page
         "kind=measurement type=web-vitals value_fcp=",
         "kind=measurement type=web-vitals value_lcp=",
         'kind=exception type=Error value="The name already exists. Choose another one."',
-        'kind=exception type=Error value="nobody handles this"',
+        'kind=exception type=Error value="unhandled in the test"',
     )
 
     def missing() -> set[str]:
         lines = [line["line"] for line in suite.gateway.get("logs", service="mythical-browser", limit=1000)]
-        mine = [line for line in lines if f"session_id={session}" in line]
-        return {part for part in wanted if not any(part in line for line in mine)}
+        of_session = [line for line in lines if f"session_id={session}" in line]
+        return {part for part in expected if not any(part in line for line in of_session)}
 
     eventually(lambda: not missing(), what=f"all of the browser's lines; missing: {missing()}")
     assert page.context.cookies() == []
-    watched.forgive("nobody handles this|409")
+    watched.expect_faults("unhandled in the test|409")
 
 
-def test_without_the_gateway_the_page_works(suite: Suite, watched: Watched, page: Page) -> None:
-    """Nothing listens where the browser sends its telemetry: names are listed, added and removed all the same."""
+def test_without_the_gateway_the_page_works(suite: Suite, watched: WatchedPage, page: Page) -> None:
+    """The receiver of the browser's telemetry is down: names can still be listed, added and removed."""
     gateway = suite.gateway.process
     try:
         assert gateway.stop(STOP_S) == 0
@@ -276,15 +276,15 @@ def test_without_the_gateway_the_page_works(suite: Suite, watched: Watched, page
         expect(page.get_by_text("No names yet.")).to_be_visible()
     finally:
         restart(gateway, f"{suite.gateway.page}/-/ready")
-    watched.forgive(f":{suite.gateway.ports['faro']}/collect|net::ERR_CONNECTION_REFUSED|Failed sending payload")
+    watched.expect_faults(f":{suite.gateway.ports['faro']}/collect|net::ERR_CONNECTION_REFUSED|Failed sending payload")
 
 
-def test_telemetry_that_is_not_accepted_is_dropped(suite: Suite, watched: Watched) -> None:
+def test_undelivered_telemetry_is_dropped(suite: Suite, watched: WatchedPage) -> None:
     """The receiver never responds: the page works, a few payloads wait, and further ones are dropped."""
-    held: list[Route] = []
+    pending: list[Route] = []
 
     def hold(route: Route) -> None:
-        held.append(route)
+        pending.append(route)
 
     page = watched.page
     page.clock.install()
@@ -295,18 +295,18 @@ def test_telemetry_that_is_not_accepted_is_dropped(suite: Suite, watched: Watche
         with page.expect_response("**/api/**"):
             refresh.click()
         page.clock.run_for(2000)
-    assert len(held) == UNDER_WAY
+    assert len(pending) == IN_FLIGHT
     add(page, name := new_name())
     expect(names(page).first).to_have_text(name)
     page.route("**/collect", lambda route: route.fulfill(status=202))
-    with page.expect_request("**/collect"):  # a payload that is answered makes room for one that waits
-        for route in held:
+    with page.expect_request("**/collect"):  # the next payload is sent when one is answered
+        for route in pending:
             route.fulfill(status=202)
-    watched.forgive("Task buffer full")
+    watched.expect_faults("Task buffer full")
 
 
 def first_load(browser: Browser, url: str, *, faro: bool) -> tuple[int, float]:
-    """Load the page with an empty cache, and return the bytes transferred and the largest contentful paint in ms."""
+    """Load the page with an empty cache; return the bytes transferred and the largest contentful paint in ms."""
     context = browser.new_context()
     page = context.new_page()
     if not faro:
@@ -319,16 +319,16 @@ def first_load(browser: Browser, url: str, *, faro: bool) -> tuple[int, float]:
 
 
 def test_the_first_load_is_small(suite: Suite, browser: Browser) -> None:
-    """Without Faro, less than 150 kB are transferred. The figures go to var/browser/first-load.json.
+    """Without Faro, less than 150 kB are transferred. The results are written to var/browser/first-load.json.
 
-    They belong in docs/benchmarks.md; nothing here depends on a duration.
+    They are copied to docs/benchmarks.md; no assertion depends on a duration.
     """
-    figures = {}
+    results = {}
     for faro in (False, True):
         loads = [first_load(browser, suite.frontend.base_url, faro=faro) for _ in range(LOADS)]
         transferred, paints = zip(*loads, strict=True)
-        figures["with Faro" if faro else "without Faro"] = {"bytes": transferred[0], "fastest_paint_ms": min(paints)}
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    (PICTURES / "first-load.json").write_text(json.dumps(figures, indent=2), encoding="utf-8")
-    assert 0 < figures["without Faro"]["bytes"] < LARGEST_LOAD_BYTES
-    assert figures["with Faro"]["bytes"] > figures["without Faro"]["bytes"]
+        results["with Faro" if faro else "without Faro"] = {"bytes": transferred[0], "fastest_paint_ms": min(paints)}
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    (SCREENSHOTS / "first-load.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
+    assert 0 < results["without Faro"]["bytes"] < MAX_LOAD_BYTES
+    assert results["with Faro"]["bytes"] > results["without Faro"]["bytes"]

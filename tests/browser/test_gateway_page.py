@@ -1,11 +1,11 @@
-"""The gateway's page: what the suite sends appears in each panel, and again after a restart of the gateway."""
+"""The gateway's page: each panel shows the suite's data, also after a restart of the gateway."""
 
 import re
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Suite, Watched, check_readable, restart
+from tests.browser.conftest import Suite, WatchedPage, check_readable, restart
 from tests.integration.conftest import STOP_S, eventually
 
 pytestmark = pytest.mark.usefixtures("requester")
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("requester")
 SERVICES = ("mythical-requester", "mythical-server", "mythical-recorder")
 
 # The name of the widest frame that is narrower than the root, and that no other frame has.
-WIDEST_PART = """() => {
+WIDEST_FRAME = """() => {
   const frames = [...document.querySelectorAll("#flame g.frame")].map((frame) => ({
     name: frame.querySelector("title").textContent.replace(/: [^:]*$/, ""),
     width: Number(frame.querySelector("rect").getAttribute("width")),
@@ -23,13 +23,13 @@ WIDEST_PART = """() => {
   return frames.filter(once).filter(({ width }) => width < 0.9 * most).sort((a, b) => b.width - a.width)[0]?.name;
 }"""
 
-# In one step, because a refresh could replace the row between two.
+# In one step, because a refresh could replace the row between two steps.
 FOCUS_TRACE = """() => [...document.querySelectorAll("#traces tbody tr")]
   .find((row) => row.textContent.includes("recorder")).querySelector("a").focus()"""
 
 
-def open_page(watched: Watched, suite: Suite, path: str = "/") -> Page:
-    """Open the page and return it once it has received data."""
+def open_page(watched: WatchedPage, suite: Suite, path: str = "/") -> Page:
+    """Open the page, and return it once it has received data."""
     watched.page.goto(f"{suite.gateway.page}{path}")
     expect(watched.page.get_by_role("status")).to_have_text("live")
     return watched.page
@@ -55,21 +55,21 @@ def expect_panels(page: Page) -> None:
     expect(page.locator("#flame rect").nth(5)).to_be_visible()
 
 
-def test_each_panel_fills(suite: Suite, watched: Watched) -> None:
+def test_each_panel_shows_data(suite: Suite, watched: WatchedPage) -> None:
     """Each panel shows data without a click: all signals of each service, calls, newest traces, a flame graph."""
     page = open_page(watched, suite)
     expect_panels(page)
     check_readable(page, "gateway")
 
 
-def test_a_trace_opens_with_its_spans_and_logs(suite: Suite, watched: Watched) -> None:
-    """The keyboard is enough: from the list to the spans of each service, the attributes of one, the logs, and back."""
+def test_a_trace_opens_with_its_spans_and_logs(suite: Suite, watched: WatchedPage) -> None:
+    """The keyboard opens the spans of each service, the attributes of one, the logs, and the list again."""
     page = open_page(watched, suite)
     expect(page.locator("#traces tbody tr").filter(has_text="recorder").first).to_be_visible()
     page.evaluate(FOCUS_TRACE)
     link = page.locator("#traces a:focus")
     with page.expect_response("**/api/traces?*"):
-        pass  # a refresh, which must not replace the link
+        pass  # wait for a refresh, which must not replace the link
     expect(link).to_have_count(1)
     page.keyboard.press("Enter")
     spans = page.get_by_role("region", name="spans")
@@ -89,11 +89,11 @@ def test_a_trace_opens_with_its_spans_and_logs(suite: Suite, watched: Watched) -
     expect(page.get_by_role("heading", name="Latest traces")).to_be_visible()
 
 
-def test_the_flame_graph_zooms(suite: Suite, watched: Watched) -> None:
-    """A click widens a frame to the whole width; a click on the root shows the whole graph again."""
+def test_the_flame_graph_zooms(suite: Suite, watched: WatchedPage) -> None:
+    """A click expands a frame to the whole width; a click on the root shows the whole graph again."""
     page = open_page(watched, suite)
     frames = page.locator("#flame g.frame")
-    name = eventually(lambda: page.evaluate(WIDEST_PART), what="a frame that is narrower than the root")
+    name = eventually(lambda: page.evaluate(WIDEST_FRAME), what="a frame that is narrower than the root")
     frame = frames.filter(has=page.locator("title", has_text=re.compile(f"^{re.escape(name)}: ")))
     width = page.locator("#flame svg").get_attribute("width")
     assert width
@@ -104,7 +104,7 @@ def test_the_flame_graph_zooms(suite: Suite, watched: Watched) -> None:
     expect(frame.locator("rect")).not_to_have_attribute("width", width)
 
 
-def test_the_page_recovers_from_a_restart_of_the_gateway(suite: Suite, watched: Watched) -> None:
+def test_the_page_recovers_from_a_restart_of_the_gateway(suite: Suite, watched: WatchedPage) -> None:
     """The page reports that the gateway is down; after the restart, it shows the new data in each panel."""
     page = open_page(watched, suite)
     expect_panels(page)
@@ -118,4 +118,4 @@ def test_the_page_recovers_from_a_restart_of_the_gateway(suite: Suite, watched: 
     expect(page.get_by_role("status")).to_have_text("live")
     expect(page.locator("#flame-details")).not_to_have_text(flame)
     expect_panels(page)
-    watched.forgive("net::ERR_")
+    watched.expect_faults("net::ERR_")

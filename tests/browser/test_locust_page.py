@@ -1,4 +1,4 @@
-"""Locust's page, as the load opens it: the load that runs can be stopped and started again."""
+"""Locust's page: the running load can be stopped and restarted."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from local.ports import LOOPBACK, free_port
 from local.processes.process import Process
-from tests.browser.conftest import Watched, restart
+from tests.browser.conftest import WatchedPage, restart
 from tests.integration.conftest import STOP_S, eventually
 from tests.integration.load_support import PYTHON, environment, needs_locust, stand_in
 
@@ -17,7 +17,7 @@ pytestmark = needs_locust
 
 @pytest.fixture
 def load(tmp_path: Path) -> Iterator[str]:
-    """Return the address of the page of a load with two users on a stand-in for the server."""
+    """The URL of the page of a load with two users on a stand-in for the server."""
     port = free_port()
     with stand_in() as host:
         process = Process(
@@ -34,9 +34,9 @@ def load(tmp_path: Path) -> Iterator[str]:
 
 
 def stop(page: Page) -> None:
-    """Click Stop and return once the page shows that the load has stopped.
+    """Click Stop, and wait until the page shows that the load has stopped.
 
-    Locust's page stops asking while the state is `cleanup`. Then it shows the next state only after a reload.
+    Locust's page stops polling while the state is `cleanup`. Then it shows the next state only after a reload.
     """
     page.get_by_role("button", name="Stop").click()
     eventually(
@@ -46,8 +46,8 @@ def stop(page: Page) -> None:
     expect(page.get_by_role("banner")).to_contain_text("stopped")
 
 
-def test_the_load_is_stopped_and_started(load: str, watched: Watched) -> None:
-    """The page shows that the load runs; Stop ends it, and New with another number of users starts it again."""
+def test_the_load_is_stopped_and_started(load: str, watched: WatchedPage) -> None:
+    """The page shows that the load runs; Stop stops it, and New with another number of users restarts it."""
     page = watched.page
     page.goto(load)
     banner = page.get_by_role("banner")

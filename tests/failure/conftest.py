@@ -1,4 +1,4 @@
-"""What the failure tests stand on: the servers of the integration tests, how often to kill, and a table of figures."""
+"""Fixtures of the failure tests: servers of the integration tests, counts and durations, and a table of results."""
 
 import os
 import sys
@@ -15,15 +15,15 @@ Measured = Callable[[str], None]
 KILLS = "FAILURE_KILLS"
 DEFAULT_KILLS = 20
 
-AWAY = "FAILURE_AWAY_MINUTES"
-DEFAULT_AWAY_MINUTES = 2
+OUTAGE = "FAILURE_OUTAGE_MINUTES"
+DEFAULT_OUTAGE_MINUTES = 2
 
-_FIGURES = pytest.StashKey[list[tuple[str, str]]]()
+_RESULTS = pytest.StashKey[list[tuple[str, str]]]()
 
 
 @pytest.fixture(scope="session")
 def kills() -> int:
-    """Give how often a part is killed: FAILURE_KILLS, 20 if it is not set."""
+    """Return how often a test kills a part: FAILURE_KILLS, by default 20."""
     text = os.environ.get(KILLS, str(DEFAULT_KILLS))
     if not text.isdecimal() or not int(text):
         pytest.exit(f"settings: {KILLS}={text!r} is not a whole number above 0", returncode=2)
@@ -31,25 +31,25 @@ def kills() -> int:
 
 
 @pytest.fixture(scope="session")
-def away_minutes() -> float:
-    """Give how long the collector is away in all: FAILURE_AWAY_MINUTES, 2 if it is not set."""
-    text = os.environ.get(AWAY, str(DEFAULT_AWAY_MINUTES))
+def outage_minutes() -> float:
+    """Return the total length of the collector's outages in minutes: FAILURE_OUTAGE_MINUTES, by default 2."""
+    text = os.environ.get(OUTAGE, str(DEFAULT_OUTAGE_MINUTES))
     if not text.replace(".", "", 1).isdecimal() or not float(text):
-        pytest.exit(f"settings: {AWAY}={text!r} is not a number of minutes above 0", returncode=2)
+        pytest.exit(f"settings: {OUTAGE}={text!r} is not a number of minutes above 0", returncode=2)
     return float(text)
 
 
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Measured:
-    """Give `measured(text)`: keep a figure of this test for the table at the end of the run."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-    return lambda text: figures.append((request.node.name, text))
+    """Return a function that adds a text about this test to the table of results at the end of the run."""
+    results = request.config.stash.setdefault(_RESULTS, [])
+    return lambda text: results.append((request.node.name, text))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Print what was measured, one line each: the source of the figures in docs/appendix/failure-tests.md."""
-    figures = config.stash.get(_FIGURES, [])
-    if figures:
+    """Print the results, one line each: the source of the figures in docs/appendix/failure-tests.md."""
+    results = config.stash.get(_RESULTS, [])
+    if results:
         terminalreporter.section(f"measured (Python {sys.version.split()[0]}, {os.cpu_count()} cores)")
-    for name, text in figures:
+    for name, text in results:
         terminalreporter.write_line(f"{name}\n    {text}")

@@ -1,4 +1,4 @@
-"""Requests that no honest caller sends: each template has parts that are made up anew every time it is sent."""
+"""Malformed and hostile requests, from templates with parts that are random in each request."""
 
 import secrets
 import socket
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
-# What gives away how a server is made: none of it may be in an answer.
+# Text that shows the implementation of a server: no response may contain it.
 INTERNALS = (
     "Traceback",
     "psycopg",
@@ -22,7 +22,7 @@ INTERNALS = (
 JSON = "Content-Type: application/json"
 FORGED = 'x\\nlevel=error beast=dragon msg=\\"forged\\" trace_id=1'
 
-# Head and body, a blank line between them; {r} is made up anew.
+# Head and body, a blank line between them; {r} is random in each request.
 TEMPLATES = (
     "GET /unicorn HTTP/1.1",
     "GET /{r} HTTP/1.1",
@@ -64,7 +64,7 @@ TEMPLATES = (
 
 
 def bodies(begin: str) -> tuple[str, ...]:
-    """Give the request that begins so with each body that a switch must not take."""
+    """Return a request with the head `begin` for each body that a fault API must reject."""
     return tuple(
         f"{begin}\r\n{JSON}\r\n\r\n{body}"
         for body in (
@@ -92,12 +92,12 @@ def bodies(begin: str) -> tuple[str, ...]:
 
 
 def requests(count: int) -> Iterator[bytes]:
-    """Give so many requests to the server's API."""
+    """Yield `count` requests to the server's API."""
     return filled(TEMPLATES, count)
 
 
-# To the pages for machines; FAULT stands for a fault of the service.
-MACHINES = (
+# To the admin endpoints; FAULT stands for a fault of the service.
+ADMIN_TEMPLATES = (
     *(
         f"GET /debug/pprof/{kind}?seconds={seconds} HTTP/1.1"
         for kind in ("profile", "heap")
@@ -129,8 +129,8 @@ MACHINES = (
     *bodies("PUT /faults/FAULT HTTP/1.1\r\nHost: localhost"),
 )
 
-# To the page of switches.
-SWITCHES = (
+# To the page of the injected faults.
+FAULT_PAGE_TEMPLATES = (
     "GET /{r} HTTP/1.1\r\nHost: localhost",
     "GET /../page.py HTTP/1.1\r\nHost: localhost",
     "GET /%2e%2e/page.{r} HTTP/1.1\r\nHost: localhost",
@@ -146,9 +146,9 @@ SWITCHES = (
 
 
 def filled(templates: Sequence[str], count: int) -> Iterator[bytes]:
-    """Give so many requests, one template after the other."""
+    """Yield `count` requests, from one template after the other."""
     for number in range(count):
-        filled = templates[number % len(templates)].format(
+        text = templates[number % len(templates)].format(
             r=f"x{secrets.token_hex(8)}",
             long="y" * 1500,
             digits="9" * 5000,
@@ -156,32 +156,32 @@ def filled(templates: Sequence[str], count: int) -> Iterator[bytes]:
             deep='{"name":' * 3000 + "1" + "}" * 3000,
             pairs=",".join(f"{secrets.token_hex(4)}={number}" for number in range(180)),
         )
-        head, _, body = filled.partition("\r\n\r\n")
+        head, _, body = text.partition("\r\n\r\n")
         host = "" if "\r\nHost: " in head else "\r\nHost: server"
         yield f"{head}{host}\r\nContent-Length: {len(body.encode())}\r\n\r\n".encode() + body.encode()
 
 
 class Attacker:
-    """Sends requests on one connection, anew when the server has closed it, and keeps what it was answered."""
+    """Sends requests on one connection, reopened when the server has closed it, and counts the responses."""
 
     def __init__(self, base_url: str) -> None:
-        where = urlsplit(base_url)
-        self._where = (where.hostname or "", where.port or 80)
+        url = urlsplit(base_url)
+        self._address = (url.hostname or "", url.port or 80)
         self._connection: socket.socket | None = None
         self.statuses: Counter[int] = Counter()
         self.unanswered: list[bytes] = []
-        self.given_away: list[tuple[bytes, bytes]] = []
+        self.leaked: list[tuple[bytes, bytes]] = []
 
     def send(self, request: bytes) -> None:
-        """Send one request and judge its answer."""
-        status, answer = self._ask(request)
-        if not status:  # the connection was closed after the last answer; once more on a new one
-            status, answer = self._ask(request)
+        """Send one request and check the response for internals."""
+        status, response = self._exchange(request)
+        if not status:  # the server closed the connection after the last response: retry on a new one
+            status, response = self._exchange(request)
         self.statuses[status] += 1
         if not status:
             self.unanswered.append(request)
-        if any(word.encode() in answer for word in INTERNALS):
-            self.given_away.append((request, answer))
+        if any(word.encode() in response for word in INTERNALS):
+            self.leaked.append((request, response))
 
     def close(self) -> None:
         """Close the connection."""
@@ -189,28 +189,28 @@ class Attacker:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, request: bytes) -> tuple[int, bytes]:
+    def _exchange(self, request: bytes) -> tuple[int, bytes]:
         try:
             if self._connection is None:
-                self._connection = socket.create_connection(self._where, timeout=20)
+                self._connection = socket.create_connection(self._address, timeout=20)
             self._connection.sendall(request)
-            status, answer, stays = _read(self._connection)
+            status, response, reusable = _read(self._connection)
         except OSError:
-            status, answer, stays = 0, b"", False
-        if not stays:
+            status, response, reusable = 0, b"", False
+        if not reusable:
             self.close()
-        return status, answer
+        return status, response
 
 
 def _read(connection: socket.socket) -> tuple[int, bytes, bool]:
-    """Give status, whole answer, and whether the connection can be used again; status 0 where none came."""
-    answer = b""
-    while b"\r\n\r\n" not in answer:
+    """Return the status (0 without a response), the whole response, and whether the connection can be used again."""
+    response = b""
+    while b"\r\n\r\n" not in response:
         more = connection.recv(65536)
         if not more:
-            return 0, answer, False
-        answer += more
-    head, _, body = answer.partition(b"\r\n\r\n")
+            return 0, response, False
+        response += more
+    head, _, body = response.partition(b"\r\n\r\n")
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
     status = int(head.split()[1])
     while len(body) < int(fields.get(b"content-length", b"0")):

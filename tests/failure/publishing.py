@@ -1,4 +1,4 @@
-"""Messages under load, known by their ids: what the broker confirmed, and what recorders wrote down."""
+"""A load of messages with ids: which ids the broker confirmed, and which ids recorders recorded."""
 
 import re
 import threading
@@ -18,8 +18,8 @@ from common.messaging.topology import Broker
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import wait_ready
 
-# A recorder's own line for each message, written to its log file before the message is acknowledged: it outlives the
-# process, as a counter in memory does not.
+# The recorder's log line for each message, written to its log file before the message is acknowledged. Unlike a counter
+# in memory, it remains when the process is killed.
 RECORDED = "message recorded"
 MESSAGE_ID = re.compile(r" message_id=(\S+)")
 
@@ -27,7 +27,7 @@ QUICK = {"FAULT_SLOW_PROCESSING": "0"}
 
 
 class Publishing:
-    """A thread that publishes with ids until it is stopped, and notes what became of each message."""
+    """A thread that publishes messages with ids until it is stopped, and records the result of each."""
 
     def __init__(self, publisher: Publisher, rate: float) -> None:
         self.confirmed: set[str] = set()
@@ -42,17 +42,17 @@ class Publishing:
         self._thread.start()
 
     @property
-    def faults(self) -> Counter[str]:
-        """How many failed, by the error's name."""
+    def errors(self) -> Counter[str]:
+        """The number of failed messages by error name."""
         return Counter(list(self.failed.values()))
 
     @property
-    def ended(self) -> int:
-        """How many are confirmed or have failed."""
+    def completed(self) -> int:
+        """The number of messages that are confirmed or have failed."""
         return len(self.confirmed) + len(self.failed)
 
     def stop(self) -> None:
-        """Publish no more, and wait until each message has its end."""
+        """Stop publishing, and wait until each message is confirmed or has failed."""
         self._stop.set()
         self._thread.join()
         self._publisher.close(15)
@@ -63,9 +63,9 @@ class Publishing:
             self.published += 1
             future = self._publisher.publish("GET /manticore", message_id=message_id)
             self.slowest_call_s = max(self.slowest_call_s, time.monotonic() - began)
-            future.add_done_callback(partial(self._note, message_id, began))
+            future.add_done_callback(partial(self._record, message_id, began))
 
-    def _note(self, message_id: str, began: float, future: "Future[None]") -> None:
+    def _record(self, message_id: str, began: float, future: "Future[None]") -> None:
         self.slowest_s = max(self.slowest_s, time.monotonic() - began)
         error = future.exception()
         if error is None:
@@ -76,7 +76,7 @@ class Publishing:
 
 @contextmanager
 def publishing(rabbitmq: RabbitMQ, *, rate: float, confirm_timeout_s: float = 10.0) -> Iterator[Publishing]:
-    """Give a load of `rate` messages per second on the suite's queue, and end it."""
+    """Publish `rate` messages per second to the suite's queue until the end of the context."""
     publisher = Publisher(
         Broker(rabbitmq.host, rabbitmq.port, rabbitmq.user, rabbitmq.password, connection_name="failure test"),
         tracer=NoOpTracerProvider().get_tracer("test"),
@@ -92,7 +92,7 @@ def publishing(rabbitmq: RabbitMQ, *, rate: float, confirm_timeout_s: float = 10
 
 
 def recorded(logs: Sequence[Path]) -> Counter[str]:
-    """How often each id was recorded, by the recorders' own log files."""
+    """Count the recordings of each id in the recorders' log files."""
     return Counter(
         found[1]
         for log in logs
@@ -102,10 +102,10 @@ def recorded(logs: Sequence[Path]) -> Counter[str]:
 
 
 def count_recorded(log: Path) -> int:
-    """How many a recorder has recorded so far; cheaper than `recorded`, for waiting."""
+    """Return how many messages a recorder has recorded so far; cheaper than `recorded`, for polling."""
     return log.read_bytes().count(RECORDED.encode())
 
 
 def duplicates(found: Counter[str]) -> int:
-    """How many recordings were of a message that had been recorded before."""
+    """Return the number of recordings of messages that had been recorded before."""
     return found.total() - len(found)

@@ -1,4 +1,4 @@
-"""Clients that announce a body and then do not send it, or a byte now and then."""
+"""Clients that announce a body and then send nothing of it, or a byte now and then."""
 
 import contextlib
 import socket
@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-ANSWER_S = 30.0
+RESPONSE_S = 30.0
 LENGTH = 21  # bytes announced, of which at most half are sent before `finish`
 
 
 class SlowBodies:
-    """So many connections on which a request begins and does not end; `kind` says how its body comes.
+    """`count` connections, each with a request that remains incomplete; `kinds` says how the bodies arrive.
 
-    `silent`: nothing of it. `dripping`: a byte every now and then. `chunked`: pieces without an announced length.
+    `silent`: not at all. `dripping`: a byte now and then. `chunked`: one chunk, without an announced length.
     """
 
     def __init__(self, port: int, path: str, count: int, *, method: str = "POST", kinds: tuple[str, ...] = ()) -> None:
@@ -31,7 +31,7 @@ class SlowBodies:
 
     def __enter__(self) -> Self:
         for number in range(self._count):
-            connection = socket.create_connection(("127.0.0.1", self._port), timeout=ANSWER_S)
+            connection = socket.create_connection(("127.0.0.1", self._port), timeout=RESPONSE_S)
             self._connections.append(connection)
             connection.sendall(self._head(self._kinds[number % len(self._kinds)]))
         self.began = time.monotonic()
@@ -47,21 +47,21 @@ class SlowBodies:
     def __len__(self) -> int:
         return len(self._connections)
 
-    def leave(self, count: int = 1) -> None:
-        """Close so many of the connections, the last ones."""
+    def disconnect(self, count: int = 1) -> None:
+        """Close the last `count` connections."""
         for _ in range(count):
             self._connections.pop().close()
 
     def finish(self) -> Counter[int]:
-        """Send the bodies at last, each with a name of its own; return the statuses of the responses, 0 for none.
+        """Send the bodies, each with another name; return the statuses of the responses, 0 for none.
 
-        For silent ones only.
+        For `silent` bodies only.
         """
         for number, connection in enumerate(self._connections):
             connection.sendall(f'{{"name": "slow-{number:04}"}}'.encode())
-        return self.endings()
+        return self.final_statuses()
 
-    def endings(self) -> Counter[int]:
+    def final_statuses(self) -> Counter[int]:
         """Wait until the server has closed each connection; return the statuses of its responses, 0 for none."""
         return Counter(_status(connection) for connection in self._connections)
 
@@ -81,20 +81,23 @@ class SlowBodies:
                         connection.sendall(b"a")
 
 
-def how_long(ask: Callable[[], int], times: int, wanted: int) -> list[float]:
-    """Ask so often, one after the other; give how long each took in seconds, in order. Fails on any other answer."""
-    took = []
+def durations(request: Callable[[], int], times: int, expected: int) -> list[float]:
+    """Make `times` requests, one after the other; return their durations in seconds, sorted.
+
+    Raise AssertionError on any other status than the expected one.
+    """
+    seconds = []
     for _ in range(times):
         began = time.monotonic()
-        status = ask()
-        took.append(time.monotonic() - began)
-        assert status == wanted, status
-    return sorted(took)
+        status = request()
+        seconds.append(time.monotonic() - began)
+        assert status == expected, status
+    return sorted(seconds)
 
 
 def _status(connection: socket.socket) -> int:
-    answer = b""
-    with contextlib.suppress(ConnectionError):  # cut, which is an ending too; a timeout is none, and fails
+    response = b""
+    with contextlib.suppress(ConnectionError):  # closed by a reset; a timeout makes the test fail
         while more := connection.recv(65536):
-            answer += more
-    return int(answer.split()[1]) if answer else 0
+            response += more
+    return int(response.split()[1]) if response else 0

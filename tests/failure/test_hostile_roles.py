@@ -1,4 +1,4 @@
-"""The roles by which Grafana reads and Alloy measures: made by compose's scripts on a real Postgres, then misused."""
+"""The database roles of Grafana and Alloy, created by compose's scripts on a real Postgres, and then misused."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ WRITES = [
     "SELECT lo_create(0)",
     "SELECT lo_from_bytea(0, 'mine')",
 ]
-CLOSED = [
+FORBIDDEN = [
     "SELECT * FROM elsewhere.other",
     "SELECT rolpassword FROM pg_authid",
     "SELECT pg_read_file('/etc/passwd')",
@@ -40,29 +40,29 @@ ROLES = pytest.mark.parametrize("role", list(PASSWORDS))
 
 @pytest.fixture(scope="module")
 def database(postgres: Postgres) -> Iterator[Roles]:
-    """Give a database with the roles, one table, and another in a schema of its own."""
-    with roles(postgres) as made:
-        run(postgres, "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.other (id int)", made.database)
-        made.make()  # the scripts may be run again at any time
-        yield made
+    """A database with the roles, one table, and another table in a separate schema."""
+    with roles(postgres) as created:
+        run(postgres, "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.other (id int)", created.database)
+        created.create()  # the scripts may run again at any time
+        yield created
 
 
-def test_grafana_reads_the_tables_and_those_made_later(database: Roles) -> None:
-    """The server wipes its tables and makes them anew each day."""
+def test_grafana_reads_tables_that_exist_and_tables_created_later(database: Roles) -> None:
+    """The server drops and recreates its tables each day."""
     run(database.postgres, "CREATE TABLE IF NOT EXISTS later (id int)", database.database)
     with database.connect("grafana") as connection:
         assert connection.execute("SELECT name FROM unicorn").fetchall() == [("amber",)]
         assert connection.execute("SELECT count(*) FROM later").fetchone() == (0,)
 
 
-def test_alloy_reads_the_statistics_of_others_and_no_table(database: Roles) -> None:
-    """What its exporter asks for: sessions, sizes, the write-ahead log. The values of statements are not in them."""
+def test_alloy_reads_statistics_of_other_sessions_but_no_table(database: Roles) -> None:
+    """Its exporter reads sessions, sizes, and the write-ahead log. They don't contain the values of statements."""
     with psycopg.connect(database.postgres.dsn, dbname=database.database) as other:
         other.execute("SELECT name FROM unicorn WHERE name = %s", ("a name of a beast",))
         with database.connect("alloy") as connection:
-            of = (other.info.backend_pid,)
-            seen = connection.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", of)
-            assert seen.fetchall() == [("SELECT name FROM unicorn WHERE name = $1",)]
+            pid = (other.info.backend_pid,)
+            queries = connection.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", pid)
+            assert queries.fetchall() == [("SELECT name FROM unicorn WHERE name = $1",)]
             assert connection.execute("SELECT sum(size) > 0 FROM pg_ls_waldir()").fetchone() == (True,)
             assert connection.execute("SELECT pg_database_size(current_database()) > 0").fetchone() == (True,)
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -71,10 +71,8 @@ def test_alloy_reads_the_statistics_of_others_and_no_table(database: Roles) -> N
 
 @ROLES
 @pytest.mark.parametrize("statement", WRITES)
-def test_they_cannot_write_even_once_they_have_left_their_read_only_mode(
-    statement: str, role: str, database: Roles
-) -> None:
-    """The mode is a default that any session may change: what stops a write has to be the rights."""
+def test_roles_cannot_write_after_leaving_read_only_mode(statement: str, role: str, database: Roles) -> None:
+    """Any session may change that default, so the privileges have to prevent writes."""
     with database.connect(role) as connection:
         connection.execute("SET TRANSACTION READ WRITE")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -82,9 +80,9 @@ def test_they_cannot_write_even_once_they_have_left_their_read_only_mode(
 
 
 @ROLES
-@pytest.mark.parametrize("statement", CLOSED)
-def test_they_cannot_read_or_reach_anything_else(statement: str, role: str, database: Roles) -> None:
-    """Nor other tables, nor files, nor the sessions and locks of the services."""
+@pytest.mark.parametrize("statement", FORBIDDEN)
+def test_roles_cannot_access_anything_else(statement: str, role: str, database: Roles) -> None:
+    """Other tables, files, and the sessions and locks of the services are denied."""
     with database.connect(role) as connection:
         connection.execute("SET TRANSACTION READ WRITE")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -92,8 +90,8 @@ def test_they_cannot_read_or_reach_anything_else(statement: str, role: str, data
 
 
 @pytest.mark.parametrize(("role", "after"), [("grafana", "5s"), ("alloy", "8s")])
-def test_a_query_that_takes_long_is_ended(role: str, after: str, database: Roles) -> None:
-    """After the seconds that the role was given, with no word of the client."""
+def test_a_long_query_is_cancelled(role: str, after: str, database: Roles) -> None:
+    """The role's own statement timeout applies, without a setting of the client."""
     with database.connect(role) as connection:
         assert connection.execute("SHOW statement_timeout").fetchone() == (after,)
         with pytest.raises(psycopg.errors.QueryCanceled):

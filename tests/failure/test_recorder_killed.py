@@ -1,4 +1,4 @@
-"""The recorder is killed with messages in its hands: every message is recorded by its successor."""
+"""The recorder is killed with unacknowledged messages: the next recorder records every message."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ from tests.integration.service_support import (
 pytestmark = pytest.mark.timeout(600)
 
 RATE = 300.0
-IN_HAND = 32  # a recorder's prefetch: twice its 16 workers
+PREFETCH = 32  # of a recorder: twice its 16 workers
 
 
 @pytest.fixture
@@ -32,48 +32,50 @@ def recorders(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> I
     clear_queues(rabbitmq)
 
 
-def assert_flows(recorder: Service, count: int = 60) -> None:
-    """Return when it has recorded that many: then it has messages in its hands, and others follow."""
+def wait_recorded(recorder: Service, count: int = 60) -> None:
+    """Wait until it has recorded more than `count` messages: then it has unacknowledged ones, and others follow."""
     eventually(lambda: count_recorded(recorder.process.log) > count)
 
 
-def test_a_recorder_killed_again_and_again_loses_nothing(
+def test_no_message_is_lost_when_the_recorder_is_killed_repeatedly(
     recorders: Fleet, rabbitmq: RabbitMQ, kills: int, measured: Measured
 ) -> None:
-    """By id: every confirmed message is recorded; those that were in its hands may be recorded twice, and no others."""
-    killed = [recorders.start("recorder")]
+    """Every confirmed id is recorded; only unacknowledged messages may be recorded twice."""
+    started = [recorders.start("recorder")]
     with publishing(rabbitmq, rate=RATE) as load:
         for _ in range(kills):
-            assert_flows(killed[-1])
-            killed[-1].kill()
-            killed.append(recorders.start("recorder"))
-        assert_flows(killed[-1])
-    logs = [each.process.log for each in killed]
+            wait_recorded(started[-1])
+            started[-1].kill()
+            started.append(recorders.start("recorder"))
+        wait_recorded(started[-1])
+    logs = [each.process.log for each in started]
     eventually(lambda: load.confirmed <= set(recorded(logs)), 60)
     eventually(lambda: ready_messages(rabbitmq, "messages") == 0)
     found = recorded(logs)
     measured(
         f"{kills} kills, {load.published} published, {len(load.confirmed)} confirmed, "
         f"{len(load.confirmed - set(found))} of them lost, {duplicates(found)} recorded twice "
-        f"(at most {IN_HAND} in hand at each kill)"
+        f"(at most {PREFETCH} unacknowledged at each kill)"
     )
     assert load.confirmed <= set(found)
     assert not load.failed
-    assert duplicates(found) <= kills * IN_HAND
+    assert duplicates(found) <= kills * PREFETCH
     assert not any(recorded([log]).total() - len(recorded([log])) for log in logs), "one process recorded one id twice"
     assert ready_messages(rabbitmq, "messages.dead") == 0
 
 
-def test_of_two_recorders_the_other_takes_over(recorders: Fleet, rabbitmq: RabbitMQ, measured: Measured) -> None:
-    """Work goes on while one is dead: what was in its hands goes to the other at once, without anyone's help."""
+def test_the_other_recorder_takes_over_when_one_is_killed(
+    recorders: Fleet, rabbitmq: RabbitMQ, measured: Measured
+) -> None:
+    """Messages are processed while one is dead, and its unacknowledged messages go to the other at once."""
     one, other = recorders.launch("recorder"), recorders.launch("recorder")
     recorders.ready()
     with publishing(rabbitmq, rate=RATE) as load:
-        assert_flows(one)
-        assert_flows(other)
+        wait_recorded(one)
+        wait_recorded(other)
         one.kill()
         before = count_recorded(other.process.log)
-        assert_flows(other, before + 200)
+        wait_recorded(other, before + 200)
     logs = [one.process.log, other.process.log]
     eventually(lambda: load.confirmed <= set(recorded(logs)), 60)
     found = recorded(logs)
@@ -81,4 +83,4 @@ def test_of_two_recorders_the_other_takes_over(recorders: Fleet, rabbitmq: Rabbi
         f"{len(load.confirmed)} confirmed, {len(load.confirmed - set(found))} lost, {duplicates(found)} recorded twice"
     )
     assert load.confirmed <= set(found)
-    assert duplicates(found) <= IN_HAND
+    assert duplicates(found) <= PREFETCH

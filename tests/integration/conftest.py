@@ -1,4 +1,4 @@
-"""Real servers and the gateway for the integration tests, and the services as processes of their own."""
+"""Fixtures of the integration tests: real servers, the gateway, and the services as separate processes."""
 
 import json
 import os
@@ -25,7 +25,7 @@ StartService = Callable[..., Service]
 
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:
-    """Give a folder that a server's own user can reach: pytest's tmp_path is closed to all but us."""
+    """A folder that the servers' users can access, unlike pytest's tmp_path."""
     folder = Path(tempfile.mkdtemp(prefix="mythical-beasts-tests-", dir="/var/tmp"))
     folder.chmod(0o711)
     yield folder
@@ -34,21 +34,21 @@ def servers_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[Postgres]:
-    """Give a running Postgres for the whole session; a test that stops it starts it again."""
+    """A running Postgres for the whole session; a test that stops it must restart it."""
     with Postgres(servers_folder / "postgres") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def rabbitmq(servers_folder: Path) -> Iterator[RabbitMQ]:
-    """Give a running RabbitMQ for the whole session; a test that stops it starts it again."""
+    """A running RabbitMQ for the whole session; a test that stops it must restart it."""
     with RabbitMQ(servers_folder / "rabbitmq") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Give a running gateway for the whole session; ask it for what only your test can have sent."""
+    """A running gateway for the whole session; query it only for data that no other test can have sent."""
     folder = tmp_path_factory.mktemp("gateway")
     flags = ("--otlp-grpc", "--otlp-http", "--loki", "--pyroscope", "--faro", "--page")
     process = module_process("gateway", "local.gateway", folder, [part for flag in flags for part in (flag, "0")], {})
@@ -57,35 +57,35 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     ready = re.search(r"^ready (\{.*\})$", process.tail(), re.MULTILINE)
     assert ready, process.tail()
     yield Gateway(process, json.loads(ready[1]))
-    assert process.stop(STOP_S) == 0, f"the gateway did not stop in good order:\n{process.tail(30)}"
+    assert process.stop(STOP_S) == 0, f"the gateway did not stop cleanly:\n{process.tail(30)}"
 
 
 @pytest.fixture
 def service(tmp_path: Path, postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway) -> Iterator[StartService]:
-    """Give `service(name, until="/readyz", **env)`: start services.<name> and return it once `until` answers.
+    """Return `service(name, until="/readyz", **env)`, which starts services.<name> and waits until `until` answers.
 
-    It is told of this session's Postgres, RabbitMQ and gateway; `env` overrides. At the end of the test each gets
-    SIGTERM and must exit with 0.
+    The service uses this session's Postgres, RabbitMQ and gateway unless `env` overrides them. At the end of the test
+    each service gets SIGTERM and must exit with 0.
     """
     started: list[Service] = []
     settings = gateway.settings | _server_settings(postgres, rabbitmq)
 
     def start(name: str, until: str = "/readyz", **env: str) -> Service:
-        told = settings | {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(free_port())} | env
-        base_url = f"http://{LOOPBACK}:{told['HTTP_PORT']}"
-        process = module_process(f"{name}-{len(started)}", f"services.{name}", tmp_path, [], told)
+        environment = settings | {"HTTP_HOST": LOOPBACK, "HTTP_PORT": str(free_port())} | env
+        base_url = f"http://{LOOPBACK}:{environment['HTTP_PORT']}"
+        process = module_process(f"{name}-{len(started)}", f"services.{name}", tmp_path, [], environment)
         process.launch()
         started.append(Service(process, base_url))
         process.wait_ready(lambda: is_up(base_url + until), DEADLINE_S)
         return started[-1]
 
     yield start
-    left = [each.process for each in started if not each.ended_by_test]
-    for process in left:
+    running = [each.process for each in started if not each.ended_by_test]
+    for process in running:
         process.ask_to_stop()
-    endings = {process.name: (process.stop(STOP_S), process.tail(30)) for process in left}
-    for name, (code, tail) in endings.items():
-        assert code == 0, f"{name} ended with {code} instead of 0:\n{tail}"
+    results = {process.name: (process.stop(STOP_S), process.tail(30)) for process in running}
+    for name, (code, tail) in results.items():
+        assert code == 0, f"{name} exited with {code} instead of 0:\n{tail}"
 
 
 def _server_settings(postgres: Postgres, rabbitmq: RabbitMQ) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The roles of Grafana and Alloy, made on a real Postgres by the scripts that compose's image runs."""
+"""The roles of Grafana and Alloy, created on a real Postgres by the scripts that compose's image runs."""
 
 import os
 import secrets
@@ -14,46 +14,46 @@ from local.state import CHECKOUT
 from tests.integration.service_support import own_database, run
 
 SCRIPTS = sorted((CHECKOUT / "postgres").glob("*.sql"))  # in the order of the image
-# Roles belong to the whole server, so these passwords are kept for the run.
+# Roles belong to the whole server, so the passwords are the same for the whole run.
 PASSWORDS = {"grafana": secrets.token_hex(8), "alloy": secrets.token_hex(8)}
 
 
 @dataclass(frozen=True)
 class Roles:
-    """A database that both roles can reach."""
+    """A database that both roles can access."""
 
     postgres: Postgres
     database: str
 
     @property
     def superuser(self) -> str:
-        """Where, and as whom, the scripts connect."""
+        """The connection string of the scripts."""
         return f"{self.postgres.dsn.rpartition('/')[0]}/{self.database}"
 
     def dsn(self, role: str) -> str:
-        """Where, and as whom, one of the roles connects."""
+        """Return the connection string of a role."""
         return f"postgresql://{role}:{PASSWORDS[role]}@{self.postgres.host}:{self.postgres.port}/{self.database}"
 
     def connect(self, role: str) -> psycopg.Connection:
-        """Connect as one of the roles."""
+        """Return a connection with a role."""
         return psycopg.connect(self.dsn(role))
 
-    def make(self) -> None:
-        """Run the scripts as the image does: by psql, as the superuser, with the passwords in the environment."""
-        told = {f"{role.upper()}_DATABASE_PASSWORD": password for role, password in PASSWORDS.items()}
+    def create(self) -> None:
+        """Run the scripts as the image does: with psql, as the superuser, with the passwords in the environment."""
+        passwords = {f"{role.upper()}_DATABASE_PASSWORD": password for role, password in PASSWORDS.items()}
         for script in SCRIPTS:
             command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-f", str(script), self.superuser]
-            done = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False)  # noqa: S603
-            assert done.returncode == 0, done.stderr
+            result = subprocess.run(command, env=os.environ | passwords, capture_output=True, text=True, check=False)  # noqa: S603
+            assert result.returncode == 0, result.stderr
 
 
 @contextmanager
 def roles(postgres: Postgres) -> Iterator[Roles]:
-    """Give a database of its own with the table unicorn and the roles; both are gone afterwards."""
+    """Create a database with the table unicorn and the roles; drop both at the end."""
     with own_database(postgres) as name:
         run(postgres, "CREATE TABLE unicorn (name text); INSERT INTO unicorn VALUES ('amber')", name)
-        made = Roles(postgres, name)
-        made.make()
-        yield made
+        created = Roles(postgres, name)
+        created.create()
+        yield created
         run(postgres, "DROP OWNED BY grafana, alloy", name)
     run(postgres, "DROP ROLE grafana, alloy")

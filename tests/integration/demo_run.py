@@ -1,4 +1,4 @@
-"""The run without Docker as a process of its own, on ports and in a folder of its own."""
+"""Run make demo as a separate process with its own ports and folder."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ STOPPED_S = 60.0
 
 
 class DemoRun:
-    """A demo on ports and in a folder of its own, its output in a file."""
+    """A demo with its own ports and folder, and with its output in a file."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -33,7 +33,7 @@ class DemoRun:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it and return the supervising process."""
+        """Start the demo and return the supervising process."""
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "local.demo"], env=self.environ, stdout=output, stderr=output
@@ -41,32 +41,32 @@ class DemoRun:
         return self._process
 
     def stop(self) -> None:
-        """End it in good order, so that nothing is left."""
+        """Stop the demo cleanly, so that no process is remaining."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(STOPPED_S)
 
     def close(self) -> None:
-        """End it, however the test went."""
+        """Kill the demo, whether the test passed or failed."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
-    def said(self) -> str:
-        """Return what it printed so far."""
+    def printed(self) -> str:
+        """Return the output so far."""
         return self.output.read_text()
 
     def wait_started(self) -> None:
-        """Wait until all seven are ready."""
+        """Wait until all seven processes are ready."""
         names = ("gateway", "requester", "server", "recorder", "frontend", "postgres", "rabbitmq")
         eventually(
-            lambda: all(f"\n{name} " in f"\n{self.said()}" for name in names),
+            lambda: all(f"\n{name} " in f"\n{self.printed()}" for name in names),
             STARTED_S,
-            f"not all ready: {self.said()}",
+            f"not all ready: {self.printed()}",
         )
 
-    def left(self) -> list[str]:
-        """Return the commands of all processes that were told of this run's folder and still run."""
+    def remaining(self) -> list[str]:
+        """Return the commands of all running processes with this run's folder in their environment."""
         return [
             " ".join(process.info["cmdline"] or [])
             for process in psutil.process_iter(["cmdline", "environ"])

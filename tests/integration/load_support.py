@@ -1,4 +1,4 @@
-"""Runs of the load as programs, and a stand-in for a server that is slow or broken."""
+"""Run the load as a program, with a stand-in for a slow or failing server."""
 
 import json
 import os
@@ -24,8 +24,8 @@ needs_locust = pytest.mark.skipif(not PYTHON.exists(), reason="Locust is not ins
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A run that ended: exit status, what it printed, and its results where it wrote any."""
+class LoadRun:
+    """A finished run: exit status, output, and results if it wrote any."""
 
     code: int
     output: str
@@ -33,21 +33,21 @@ class Ended:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What load.json holds."""
+        """The content of load.json."""
         found: dict[str, Any] = json.loads((self.folder / "load.json").read_text(encoding="utf-8"))
         return found
 
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
-    """The variables of a run; results go to a folder of the test's own."""
+    """Return the environment of a run that writes its results to the folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LOAD_", "OTEL_"))}
     quiet = {"OTEL_SDK_DISABLED": "true", "LOAD_HEADLESS": "true", "LOAD_RESULTS": str(folder)}
     return {**inherited, **quiet, **settings}
 
 
-def run_load(folder: Path, *arguments: str, **settings: str) -> Ended:
-    """Run the load until it ends; outputs and errors come together."""
-    ended = subprocess.run(  # noqa: S603 - our own program
+def run_load(folder: Path, *arguments: str, **settings: str) -> LoadRun:
+    """Run the load until it ends; the output includes standard error."""
+    finished = subprocess.run(  # noqa: S603 - a constant program
         [str(PYTHON), "-m", "loadtest", *arguments],
         env=environment(folder, **settings),
         cwd=CHECKOUT,
@@ -57,25 +57,25 @@ def run_load(folder: Path, *arguments: str, **settings: str) -> Ended:
         timeout=RUN_S,
         check=False,
     )
-    return Ended(ended.returncode, ended.stdout, folder)
+    return LoadRun(finished.returncode, finished.stdout, folder)
 
 
 @contextmanager
 def stand_in(
-    *, delay_s: float = 0.0, broken: bool = False, asked: list[tuple[str, str]] | None = None
+    *, delay_s: float = 0.0, broken: bool = False, posts: list[tuple[str, str]] | None = None
 ) -> Iterator[str]:
-    """Give the address of a server that answers as ours does, but `delay_s` late, or 503 to all but a first look.
+    """Yield the URL of a server that answers like ours but `delay_s` late, or 503 to all but the first check.
 
-    It appends path and name of each POST to `asked`.
+    It appends path and name of each POST to `posts`.
     """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def answer(self, status: int, body: bytes = b"") -> None:
+        def respond(self, status: int, body: bytes = b"") -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if asked is not None and self.command == "POST":
-                asked.append((self.path, json.loads(sent)["name"]))
+            if posts is not None and self.command == "POST":
+                posts.append((self.path, json.loads(sent)["name"]))
             time.sleep(delay_s)
             self.send_response(503 if broken and "limit=1" not in self.path.split("?")[-1].split("&") else status)
             self.send_header("Content-Length", str(len(body)))
@@ -83,16 +83,16 @@ def stand_in(
             self.wfile.write(body)
 
         def do_GET(self) -> None:
-            self.answer(200, b"[]")
+            self.respond(200, b"[]")
 
         def do_POST(self) -> None:
-            self.answer(201)
+            self.respond(201)
 
         def do_DELETE(self) -> None:
-            self.answer(204)
+            self.respond(204)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is the base class's
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""What the messaging tests share: publishers and consumers on queues of their own, and ways to look at them."""
+"""Helpers of the messaging tests: publishers and consumers on separate queues, and access to their telemetry."""
 
 import os
 import signal
@@ -32,23 +32,23 @@ from local.servers.rabbitmq import RabbitMQ
 READY_S = 30.0
 
 # RabbitMQ 3 keeps its registry of queues in Mnesia, whose log is written to the file up to two seconds late. A queue
-# that was declared less than that before a kill is forgotten, or, if it is a quorum queue, exists and answers nobody.
+# that was declared less than that before a kill is lost or, if it is a quorum queue, exists and doesn't answer.
 # Source: erlang/otp, lib/kernel/src/disk_log_1.erl, TIMEOUT.
 REGISTERED_S = 2.5
 
 Part = TypeVar("Part", Publisher, Consumer)
 
 
-def until(look: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """Return when `look` is true; fail the test after `timeout_s` seconds."""
+def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait until the condition is true; fail the test after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
-    while not look():
-        assert time.monotonic() < deadline, f"not so within {timeout_s} s"
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {timeout_s} s"
         time.sleep(0.01)
 
 
 def wait_ready(part: Publisher | Consumer, timeout_s: float) -> None:
-    """Return when it is ready; raise QueueMismatch at once, otherwise its last error after `timeout_s` seconds."""
+    """Wait until it is ready; raise QueueMismatch at once, and any other error after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while not part.ready:
         error = part.last_error
@@ -59,10 +59,10 @@ def wait_ready(part: Publisher | Consumer, timeout_s: float) -> None:
 
 
 def confirming(connection: pika.BlockingConnection) -> BlockingChannel:
-    """A channel whose basic_publish() returns when the broker has the message.
+    """Return a channel whose basic_publish() returns when the broker has the message.
 
-    Of two that are published unconfirmed to a quorum queue just before the connection ends, RabbitMQ 3.10 may lose the
-    second: it hears that the publisher is gone before it has taken it in.
+    RabbitMQ 3.10 may lose the second of two unconfirmed messages to a quorum queue if the connection ends just after
+    them: it processes the end of the connection before the message.
     """
     channel = connection.channel()
     channel.confirm_delivery()
@@ -70,18 +70,18 @@ def confirming(connection: pika.BlockingConnection) -> BlockingChannel:
 
 
 def wait_registered(declared_at: float) -> None:
-    """Return once the broker has noted a queue that was declared at that moment of the monotonic clock."""
+    """Wait until the broker has stored a queue that was declared at this time of the monotonic clock."""
     until(lambda: time.monotonic() > declared_at + REGISTERED_S)
 
 
 @contextmanager
 def stopped(rabbitmq: RabbitMQ) -> Iterator[None]:
-    """Let the broker hang: connections stand, but nobody answers."""
+    """Suspend the broker: connections stay open, but it doesn't answer."""
     pid = rabbitmq.process.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        # On a busy machine, some of its threads run on for a moment, and would confirm a message.
+        # On a busy machine, some of its threads continue for a moment and would confirm a message.
         stats = list(Path(f"/proc/{pid}/task").glob("*/stat"))
         until(lambda: all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in stats))
         yield
@@ -90,7 +90,7 @@ def stopped(rabbitmq: RabbitMQ) -> Iterator[None]:
 
 
 class Rig:
-    """A queue of its own with its publishers and consumers, and the spans and metrics they made."""
+    """A separate queue with publishers and consumers, and their spans and metrics."""
 
     def __init__(self, rabbitmq: RabbitMQ) -> None:
         self.rabbitmq = rabbitmq
@@ -106,20 +106,20 @@ class Rig:
         self._declared_at = 0.0
 
     def publisher(self, *, wait: bool = True, **more: Any) -> Publisher:
-        """A publisher on the queue, ready unless `wait` is false."""
-        made = Publisher(
+        """Return a publisher for the queue, ready unless `wait` is false."""
+        publisher = Publisher(
             more.pop("broker", self.broker),
             tracer=self.tracer,
             meter=self.meters.get_meter("publisher"),
             queue=self.queue,
             **more,
         )
-        return self._opened(made, wait)
+        return self._opened(publisher, wait)
 
     def consumer(self, handle: Callable[[Message], None], *, wait: bool = True, **more: Any) -> Consumer:
-        """A consumer of the queue, ready unless `wait` is false; retries soon unless told otherwise."""
+        """Return a consumer of the queue, ready unless `wait` is false; by default with a short retry delay."""
         settings = {"retry_delay_s": 0.2, "depth_interval_s": 0.1, **more}
-        made = Consumer(
+        consumer = Consumer(
             self.broker,
             handle,
             tracer=self.tracer,
@@ -127,19 +127,19 @@ class Rig:
             queue=self.queue,
             **settings,
         )
-        return self._opened(made, wait)
+        return self._opened(consumer, wait)
 
     def kill_broker(self) -> None:
-        """End the broker with SIGKILL, not before it has noted the youngest queue."""
+        """Kill the broker with SIGKILL, but not before it has stored the newest queue."""
         wait_registered(self._declared_at)
         self.rabbitmq.kill()
 
     def spans(self, name: str) -> Sequence[ReadableSpan]:
-        """The finished spans of that name."""
+        """Return the finished spans with this name."""
         return [span for span in self.exporter.get_finished_spans() if span.name == name]
 
     def points(self, name: str) -> list[Any]:
-        """The data points of a metric, collected now; collecting uses up the exemplars of all metrics."""
+        """Collect and return the data points of a metric; collecting clears the exemplars of all metrics."""
         data = self.reader.get_metrics_data()
         return [
             point
@@ -152,7 +152,7 @@ class Rig:
 
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
-        """A plain channel, for what the package itself would not do; what is published on it is confirmed."""
+        """Yield a plain channel, for operations that the package doesn't offer; publishing waits for the confirm."""
         connection = pika.BlockingConnection(connection_parameters(self.broker, "test"))
         try:
             yield confirming(connection)
@@ -161,15 +161,15 @@ class Rig:
                 connection.close()
 
     def dead(self) -> list[tuple[pika.BasicProperties, bytes]]:
-        """Take everything out of the dead-letter queue."""
-        taken = []
+        """Consume all messages of the dead-letter queue; return their properties and bodies."""
+        messages = []
         with self.channel() as channel:
             while (got := channel.basic_get(dead_name(self.queue), auto_ack=True))[0] is not None:
-                taken.append(got[1:])
-        return taken
+                messages.append(got[1:])
+        return messages
 
     def clear(self) -> None:
-        """Close what is open and delete the queues."""
+        """Close all publishers and consumers, and delete the queues."""
         for part in self._open:
             part.close(1)
         with self.channel() as channel:
@@ -185,7 +185,7 @@ class Rig:
 
 
 class Recorder:
-    """A handler that counts by text and does what it is told to."""
+    """A handler that stores messages and calls a function for each."""
 
     def __init__(self, work: Callable[[Message], None] = lambda _message: None) -> None:
         self.messages: list[Message] = []
@@ -193,38 +193,38 @@ class Recorder:
         self._lock = threading.Lock()
 
     def __call__(self, message: Message) -> None:
-        """Note the message, then work on it."""
+        """Store the message, then process it."""
         with self._lock:
             self.messages.append(message)
         self._work(message)
 
     @property
     def ids(self) -> Counter[str | None]:
-        """How often each message_id was handled."""
+        """The number of times that each message_id was handled."""
         with self._lock:
             return Counter(message.message_id for message in self.messages)
 
     @property
     def texts(self) -> list[str]:
-        """The texts in the order handled."""
+        """The texts in the order in which they were handled."""
         with self._lock:
             return [message.text for message in self.messages]
 
 
 class Gate:
-    """A handler that works until `open` is set."""
+    """A handler that blocks until `open` is set."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
 
     def __call__(self, _message: Message) -> None:
-        """Wait for it, at most 20 seconds."""
+        """Wait for the event, for at most 60 seconds."""
         self.open.wait(60)
 
 
 def rabbitmqctl(rabbitmq: RabbitMQ, *arguments: str) -> None:
-    """Run rabbitmqctl against this broker."""
+    """Run rabbitmqctl on this broker."""
     program = rabbitmq_binary().with_name("rabbitmqctl")
-    subprocess.run(  # noqa: S603 - our own arguments
+    subprocess.run(  # noqa: S603 - constant arguments
         [program, *arguments], env=rabbitmq.environ, check=True, capture_output=True, timeout=300
     )

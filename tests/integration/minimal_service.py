@@ -1,4 +1,4 @@
-"""A service of nothing but a WSGI application, to see what the web server does: python -m …minimal_service."""
+"""A service with only a WSGI application, to test the web server: python -m tests.integration.minimal_service."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def load(env: Env) -> Config:
 
 
 def start(_: Config, stop_event: threading.Event) -> ServiceRuntime:
-    """Start; with STOP_AT_START in the environment, the service receives the signal to stop meanwhile."""
+    """Start the application; with STOP_AT_START in the environment, the service receives SIGTERM meanwhile."""
     if "STOP_AT_START" in os.environ:
         received: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
@@ -41,23 +41,23 @@ def start(_: Config, stop_event: threading.Event) -> ServiceRuntime:
 
 
 def say(text: str) -> None:
-    """Write a line to standard output."""
+    """Print a line."""
     print(text, flush=True)  # noqa: T201 - the test reads it
 
 
 def fails() -> None:
-    """A hook that raises."""
+    """Raise an error, as a failing shutdown hook."""
     raise ValueError("injected")
 
 
 class App:
-    """Answers, slowly or with an exception, as the path says."""
+    """Answers at once, slowly or with an exception, depending on the path."""
 
     def __init__(self) -> None:
         self.answered = 0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer."""
+        """Respond to a request."""
         path = environ["PATH_INFO"]
         if path == "/raise":
             raise ValueError("injected")

@@ -1,4 +1,4 @@
-"""An OTLP receiver that is stricter than the gateway: it checks a header, and speaks TLS with a private authority."""
+"""An OTLP receiver that is stricter than the gateway: it checks a header, and uses TLS with a private CA."""
 
 import gzip
 import subprocess
@@ -13,7 +13,7 @@ from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
+import grpc  # type: ignore[import-untyped]  # its stubs are a separate package
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -34,7 +34,7 @@ HEADER = "authorization"
 
 @dataclass(frozen=True)
 class Certificate:
-    """The files of a server's certificate for this machine, and of the private authority that signed it."""
+    """The files of a server certificate for this machine, and of the private CA that signed it."""
 
     authority: Path
     certificate: Path
@@ -42,7 +42,7 @@ class Certificate:
 
 
 def make_certificate(folder: Path) -> Certificate:
-    """Make both with openssl; they are valid for two days."""
+    """Create both with openssl; they are valid for two days."""
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     authority, certificate = folder / "ca.pem", folder / "server.pem"
     _openssl(
@@ -75,7 +75,7 @@ def _openssl(*arguments: str) -> None:
 
 @dataclass
 class Arrived:
-    """What a receiver accepted, by service and signal: pushes, items (spans, points, records), and bytes."""
+    """The accepted data by service and signal: pushes, items (spans, points, records), and bytes."""
 
     pushes: Counter[tuple[str, str]] = field(default_factory=Counter)
     items: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -85,7 +85,7 @@ class Arrived:
     rejected: int = 0
 
     def add(self, signal: str, body: bytes) -> None:
-        """Count a push, by the service in its resource."""
+        """Count a push by the service in its resource."""
         push = REQUESTS[signal].FromString(body)
         for resource in _of(push, "resource_"):
             service = next(a.value.string_value for a in resource.resource.attributes if a.key == "service.name")
@@ -102,7 +102,7 @@ class Arrived:
 
 
 def _of(message: Any, prefix: str) -> Any:
-    """Return the repeated field of a message whose name begins so."""
+    """Return the repeated field of a message whose name starts with the prefix."""
     names = [name for name in message.DESCRIPTOR.fields_by_name if name.startswith(prefix) and name != "resource"]
     return getattr(message, names[0]) if names else []
 
@@ -117,16 +117,16 @@ def _points(service: str, metric: Any) -> Iterator[tuple[Any, ...]]:
 def http_receiver(
     token: str = "", status: int = 401, certificate: Certificate | None = None, host: str = LOOPBACK, port: int = 0
 ) -> Iterator[tuple[str, Arrived]]:
-    """Yield the URL of a receiver of OTLP over HTTP, with what it accepted.
+    """Yield the URL of a receiver of OTLP over HTTP, and its accepted data.
 
-    With a `token`, a push whose header authorization is different is answered with `status`.
+    With a `token`, a push with a different header authorization is answered with `status`.
     """
     arrived = Arrived()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # the name that http.server looks for
+        def do_POST(self) -> None:  # the name is defined by http.server
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if token and self.headers.get(HEADER) != token:
                 arrived.rejected += 1
@@ -141,7 +141,7 @@ def http_receiver(
             self.end_headers()
 
         def log_message(self, *_arguments: object) -> None:
-            """Write nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer((host, port), Handler) as server:
         server.daemon_threads = True
@@ -163,7 +163,7 @@ def http_receiver(
 def grpc_receiver(
     token: str = "", certificate: Certificate | None = None, address: str = f"{LOOPBACK}:0"
 ) -> Iterator[tuple[str, Arrived]]:
-    """Yield the URL of a receiver of OTLP over gRPC, with what it accepted; a wrong `token` is UNAUTHENTICATED."""
+    """Yield the URL of a receiver of OTLP over gRPC, and its accepted data; a wrong `token` is UNAUTHENTICATED."""
     arrived = Arrived()
 
     class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]  # it has no types

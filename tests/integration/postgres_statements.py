@@ -1,4 +1,4 @@
-"""Statements whose messages in Postgres's log contain a value, in each place where Postgres writes one."""
+"""Statements whose messages in Postgres's log contain a value, at each place where Postgres writes one."""
 
 from contextlib import suppress
 
@@ -7,7 +7,7 @@ import psycopg
 from local.servers.postgres import Postgres
 from tests.integration.service_support import own_database
 
-SECRET = "kept_from_everyone"
+SECRET = "secret_in_a_statement"
 TRACE_ID = "5a" * 16
 COMMENT = f"; /*application='test',traceparent='00-{TRACE_ID}-{'5b' * 8}-01'*/".encode()
 FAIL = (
@@ -27,12 +27,12 @@ SLOW = (
 
 
 def filled(statement: str) -> bytes:
-    """A statement with the secret in its places."""
+    """Return a statement with the secret inserted."""
     return statement.replace("SECRET", SECRET).encode()
 
 
-def say_it_all(postgres: Postgres) -> None:
-    """Have Postgres log errors, plans, statements, and a wait for a lock, with the secret in each."""
+def log_secrets(postgres: Postgres) -> None:
+    """Make Postgres log errors, plans, statements, and a wait for a lock, with the secret in each."""
     with (
         own_database(postgres) as name,
         psycopg.connect(postgres.dsn, dbname=name, autocommit=True) as one,

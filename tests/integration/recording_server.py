@@ -1,4 +1,4 @@
-"""A stand-in for the server that records what it is asked, in order, and answers as the server would."""
+"""A stand-in for the server that records the requests in order, and answers like the server."""
 
 import json
 import threading
@@ -11,14 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from local.ports import LOOPBACK
 
-# What GET finds: always the same, so that what is deleted after it depends on the requester's choices alone.
+# GET always finds the same name, so that only the requester's choices determine which name is deleted afterwards.
 FOUND = json.dumps([{"name": "found"}]).encode()
 STATUSES = {"GET": HTTPStatus.OK, "POST": HTTPStatus.CREATED, "DELETE": HTTPStatus.NO_CONTENT}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request: method, path, body, and when it came, in seconds of the monotonic clock."""
+class Request:
+    """A request: method, path, body, and time of arrival in seconds of the monotonic clock."""
 
     method: str
     path: str
@@ -27,16 +27,16 @@ class Asked:
 
 
 class RecordingServer(ThreadingHTTPServer):
-    """Records requests while it serves."""
+    """A server that records its requests."""
 
     def __init__(self) -> None:
         super().__init__((LOOPBACK, 0), _Handler)
-        self.asked: list[Asked] = []
+        self.requests: list[Request] = []
         self.connections = 0
 
     @property
     def settings(self) -> dict[str, str]:
-        """The environment that leads a requester here."""
+        """The environment of a requester that uses this server."""
         return {"MYTHICAL_SERVER_HOST_PORT": f"{LOOPBACK}:{self.server_address[1]}"}
 
 
@@ -51,7 +51,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append(Asked(self.command, self.path, body.decode(), time.monotonic()))
+        self.server.requests.append(Request(self.command, self.path, body.decode(), time.monotonic()))
         found = FOUND if self.command == "GET" else b""
         self.send_response(STATUSES[self.command])
         if self.command != "DELETE":
@@ -62,12 +62,12 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the names that http.server looks for
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def recording_server() -> Iterator[RecordingServer]:
-    """Give a running one, and end it."""
+    """Run the server, and stop it at the end."""
     server = RecordingServer()
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()

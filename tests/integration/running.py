@@ -1,4 +1,4 @@
-"""The gateway and the services as processes of their own, for the integration tests."""
+"""The gateway and the services as separate processes, for the integration tests."""
 
 import json
 import time
@@ -13,25 +13,25 @@ from local.ports import LOOPBACK
 from local.processes.process import Process
 
 DEADLINE_S = 60.0
-# A service has five seconds to drain and flush; the rest is for a busy machine. What is not bounded takes longer still:
+# A service has five seconds to drain and flush; the rest is for a busy machine. Unbounded work would exceed it:
 # exporters, for example, retry for a minute.
 STOP_S = 30.0
 
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found], deadline_s: float = DEADLINE_S, what: str = "") -> Found:
-    """Return the first truthy answer of `look`; fail the test if there is none within `deadline_s`."""
+def eventually(poll: Callable[[], Found], deadline_s: float = DEADLINE_S, what: str = "") -> Found:
+    """Return the first truthy result of `poll`; fail the test if there is none within `deadline_s`."""
     end = time.monotonic() + deadline_s
-    while not (found := look()):
+    while not (found := poll()):
         if time.monotonic() > end:
-            pytest.fail(f"{what or 'nothing'} within {deadline_s:.0f} s; last answer: {found!r}")
+            pytest.fail(f"{what or 'nothing'} within {deadline_s:.0f} s; last result: {found!r}")
         time.sleep(0.05)
     return found
 
 
 class Gateway:
-    """The gateway as a process, and the questions that tests ask it."""
+    """The gateway as a process, and its query API."""
 
     def __init__(self, process: Process, ports: dict[str, int]) -> None:
         self.process = process
@@ -40,7 +40,7 @@ class Gateway:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The environment that makes a service send all four signals here, and soon."""
+        """The environment of a service that sends all four signals to this gateway, with short intervals."""
         return {
             "TRACING_COLLECTOR_HOST": LOOPBACK,
             "TRACING_COLLECTOR_PORT": str(self.ports["otlp_grpc"]),
@@ -52,14 +52,14 @@ class Gateway:
         }
 
     def get(self, path: str, **query: object) -> Any:
-        """Return the JSON that GET /api/`path` answers."""
-        asked = f"?{urlencode(query)}" if query else ""
-        with urllib.request.urlopen(f"{self.page}/api/{path}{asked}", timeout=60) as answer:  # noqa: S310 - our own gateway
-            return json.load(answer)
+        """Return the JSON of the response to GET /api/`path`."""
+        parameters = f"?{urlencode(query)}" if query else ""
+        with urllib.request.urlopen(f"{self.page}/api/{path}{parameters}", timeout=60) as response:  # noqa: S310 - a local gateway
+            return json.load(response)
 
     def poll(self, look: Callable[["Gateway"], Found], deadline: float = DEADLINE_S) -> Found:
-        """Return the first truthy answer of `look(gateway)`; fail the test if there is none within `deadline` s."""
-        return eventually(lambda: look(self), deadline, "the gateway did not get what was asked for")
+        """Return the first truthy result of `look(gateway)`; fail the test if there is none within `deadline` s."""
+        return eventually(lambda: look(self), deadline, "the gateway did not receive the expected data")
 
 
 class Service:
@@ -72,15 +72,15 @@ class Service:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port of the service."""
         return urlsplit(self.base_url).port or 80
 
     def stop(self) -> int | None:
-        """Send SIGTERM and return the exit code; how it ended is then the test's to judge."""
+        """Send SIGTERM and return the exit code, which the test then has to check."""
         self.ended_by_test = True
         return self.process.stop(STOP_S)
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
+        """Kill it with SIGKILL, like a crash."""
         self.ended_by_test = True
         self.process.kill()

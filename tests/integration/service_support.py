@@ -1,4 +1,4 @@
-"""What the tests of running services have in common: starting several at once, asking them, reading what they send."""
+"""Helpers of tests with running services: start several at once, send requests, and read their telemetry."""
 
 import http.client
 import os
@@ -28,8 +28,8 @@ QUEUES = ("messages", "messages.retry", "messages.dead")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a service answered."""
+class Response:
+    """The response of a service."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -49,27 +49,27 @@ def ask(
     body: str | bytes | None = None,
     headers: Mapping[str, str] | None = None,
     timeout_s: float = 60.0,
-) -> Answer:
-    """Make one request on a connection of its own; raises OSError when there is no answer."""
+) -> Response:
+    """Make one request on a separate connection; raise OSError without a response."""
     connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=timeout_s)
     try:
         connection.request(method, path, body.encode() if isinstance(body, str) else body, dict(headers or {}))
-        answer = connection.getresponse()
-        return Answer(answer.status, answer.headers, answer.read())
+        response = connection.getresponse()
+        return Response(response.status, response.headers, response.read())
     finally:
         connection.close()
 
 
 def traceparent() -> tuple[str, dict[str, str]]:
-    """A new trace id, and the header that makes a request part of that trace (W3C Trace Context)."""
+    """Return a new trace id, and the header that makes a request part of that trace (W3C Trace Context)."""
     trace_id = secrets.token_hex(16)
     return trace_id, {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"}
 
 
 class Fleet:
-    """Services as processes, started side by side; each ends at the end with exit code 0 or the test fails.
+    """Services as processes, started concurrently; each must exit with code 0 at the end.
 
-    Whatever they send bears `namespace`, which no other fleet has: so a test tells its own telemetry from the rest.
+    Their telemetry has a unique `namespace`, by which a test selects it.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
@@ -103,31 +103,31 @@ class Fleet:
 
     @property
     def running(self) -> list[Service]:
-        """Those that the test has not ended."""
+        """The services that the test has not stopped."""
         return [service for service, _ in self._started if not service.ended_by_test]
 
     def ready(self) -> None:
-        """Return when all that were launched and still run are ready."""
+        """Wait until all running services are ready."""
         for service, until in self._started:
             if not service.ended_by_test:
                 url = service.base_url + until
                 service.process.wait_ready(lambda url=url: is_up(url), DEADLINE_S)  # type: ignore[misc]
 
     def close(self) -> None:
-        """Stop all, side by side."""
-        left = [service.process for service in self.running]
-        for process in left:
+        """Stop all services concurrently."""
+        running = [service.process for service in self.running]
+        for process in running:
             process.ask_to_stop()
-        endings = {process.name: (process.stop(STOP_S), process.tail(30)) for process in left}
+        results = {process.name: (process.stop(STOP_S), process.tail(30)) for process in running}
         for service, _ in self._started:
-            service.process.kill()  # whatever a test that failed left
-        for name, (code, tail) in endings.items():
-            assert code == 0, f"{name} ended with {code} instead of 0:\n{tail}"
+            service.process.kill()  # a failed test may have left it running
+        for name, (code, tail) in results.items():
+            assert code == 0, f"{name} exited with {code} instead of 0:\n{tail}"
 
 
 @contextmanager
 def fleet(folder: Path, *settings: Mapping[str, str]) -> Iterator[Fleet]:
-    """Give a fleet with these settings, the later ones first in importance, and end it."""
+    """Yield a fleet with these settings, of which later ones take precedence; stop it at the end."""
     started = Fleet(folder, {key: value for each in settings for key, value in each.items()})
     try:
         yield started
@@ -136,7 +136,7 @@ def fleet(folder: Path, *settings: Mapping[str, str]) -> Iterator[Fleet]:
 
 
 def database_settings(postgres: Postgres, name: str | None = None) -> dict[str, str]:
-    """The environment that leads a server to that Postgres."""
+    """Return the environment of a server that uses this Postgres."""
     return {
         "MYTHICAL_DATABASE_HOST": postgres.host,
         "MYTHICAL_DATABASE_HOST_PORT": str(postgres.port),
@@ -147,7 +147,7 @@ def database_settings(postgres: Postgres, name: str | None = None) -> dict[str, 
 
 
 def broker_settings(rabbitmq: RabbitMQ) -> dict[str, str]:
-    """The environment that leads a requester or recorder to that broker."""
+    """Return the environment of a service that uses this broker."""
     return {
         "MYTHICAL_QUEUE_HOST": rabbitmq.host,
         "MYTHICAL_QUEUE_HOST_PORT": str(rabbitmq.port),
@@ -157,11 +157,11 @@ def broker_settings(rabbitmq: RabbitMQ) -> dict[str, str]:
 
 
 def requests_to(server: Service) -> dict[str, str]:
-    """The environment that leads a requester to that server."""
+    """Return the environment of a requester or frontend that uses this server."""
     return {"MYTHICAL_SERVER_HOST_PORT": urlsplit(server.base_url).netloc}
 
 
-# No collector: nothing listens there, the exporters are off and log lines go to the service's own log file.
+# Without a collector: the exporters are disabled, and log lines go to the service's log file.
 SILENT = {
     "OTEL_TRACES_EXPORTER": "none",
     "OTEL_METRICS_EXPORTER": "none",
@@ -173,7 +173,7 @@ SILENT = {
 
 @contextmanager
 def own_database(postgres: Postgres) -> Iterator[str]:
-    """Give the name of a new database on the server, and drop it at the end whoever still uses it."""
+    """Create a database and yield its name; drop it at the end, also if it has connections."""
     name = f"test_{secrets.token_hex(4)}"
     run(postgres, f"CREATE DATABASE {name}")
     yield name
@@ -181,7 +181,7 @@ def own_database(postgres: Postgres) -> Iterator[str]:
 
 
 def run(postgres: Postgres, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
-    """Run a statement of the test's own and give its rows."""
+    """Run a statement and return its rows."""
     with psycopg.connect(postgres.dsn, dbname=database or postgres.database, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
@@ -189,7 +189,7 @@ def run(postgres: Postgres, statement: str, database: str | None = None) -> list
 
 @contextmanager
 def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
-    """A plain channel to the broker; what is published on it is confirmed."""
+    """Yield a plain channel to the broker; publishing on it waits for the confirm."""
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq.url))
     try:
         yield confirming(connection)
@@ -199,14 +199,14 @@ def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
 
 
 def clear_queues(rabbitmq: RabbitMQ) -> None:
-    """Delete the suite's queues with all that is in them: the next service declares them anew."""
+    """Delete the suite's queues with their messages; the next service declares them again."""
     with channel(rabbitmq) as on:
         for queue in QUEUES:
             on.queue_delete(queue)
 
 
 def ready_messages(rabbitmq: RabbitMQ, queue: str) -> int:
-    """How many messages wait in a queue; 0 if there is no such queue."""
+    """Return the number of ready messages in a queue; 0 if the queue doesn't exist."""
     try:
         with channel(rabbitmq) as on:
             return int(on.queue_declare(queue, passive=True).method.message_count)
@@ -215,26 +215,26 @@ def ready_messages(rabbitmq: RabbitMQ, queue: str) -> int:
 
 
 @contextmanager
-def black_hole() -> Iterator[int]:
-    """Give the port of a server that takes connections and never answers."""
+def silent_server() -> Iterator[int]:
+    """Yield the port of a server that accepts connections and never answers."""
     with socket.create_server((LOOPBACK, 0), backlog=128) as listener:
         yield listener.getsockname()[1]
 
 
 def spans_of(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:
-    """The spans of a trace as the gateway holds them now, none if it has none."""
+    """Return the spans of a trace that the gateway has so far."""
     spans: list[dict[str, Any]] = []
     try:
         spans = gateway.get(f"traces/{trace_id}")
-    except OSError as none:
-        if getattr(none, "code", None) != http.client.NOT_FOUND:
+    except OSError as error:
+        if getattr(error, "code", None) != http.client.NOT_FOUND:
             raise
-        none.close()  # type: ignore[attr-defined]
+        error.close()  # type: ignore[attr-defined]
     return spans
 
 
 def own(found: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
-    """Of spans, metrics, lines or profiles those that bear the namespace."""
+    """Return the spans, metrics, lines or profiles that have the namespace."""
     return [
         each
         for each in found

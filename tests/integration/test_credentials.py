@@ -1,4 +1,4 @@
-"""Credentials in an address setting give access and are shown nowhere: no output, no page, no signal as received."""
+"""Credentials in URLs are used and never shown: not in output, at an endpoint, or in a received signal."""
 
 import json
 import os
@@ -35,15 +35,15 @@ SECRET = f"s3cret{secrets.token_hex(8)}"
 USER = f"user:{SECRET}@"
 SIGNALS = ("spans", "logs", "metrics", "profiles")
 PATHS = ("/metrics", "/readyz", "/healthz", "/faults")
-NOBODY = f"{USER}{LOOPBACK}:9"
-PROXIES = {f"{name}_proxy": f"http://{NOBODY}" for name in ("http", "https", "all", "grpc")}
+UNREACHABLE = f"{USER}{LOOPBACK}:9"
+PROXIES = {f"{name}_proxy": f"http://{UNREACHABLE}" for name in ("http", "https", "all", "grpc")}
 
 
 @pytest.fixture(scope="module")
 def running(
     postgres: Postgres, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Fleet, dict[str, Service]]]:
-    """Servers with credentials in each address: two whose collector is there, and one whose collector is not."""
+    """Servers with credentials in each URL: two with a collector, and one whose collector is unreachable."""
     grpc, http, loki = (f"http://{USER}{LOOPBACK}:{gateway.ports[name]}" for name in ("otlp_grpc", "otlp_http", "loki"))
     each = {f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT": f"{http}/v1/{signal.lower()}" for signal in ("TRACES", "METRICS")}
     variants = {
@@ -61,9 +61,9 @@ def running(
             "OTEL_LOGS_EXPORTER": "otlp",
             "INSTRUMENTATION": "stock",
         },
-        "nobody": {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{NOBODY}",
-            "LOGS_TARGET": f"http://{NOBODY}/loki/api/v1/push",
+        "unreachable": {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{UNREACHABLE}",
+            "LOGS_TARGET": f"http://{UNREACHABLE}/loki/api/v1/push",
             "OTEL_LOGS_EXPORTER": "console",
             "PROFILE_COLLECTOR_PORT": "9",
         },
@@ -83,10 +83,8 @@ def running(
         yield started, services
 
 
-def test_the_signals_arrive_and_none_has_a_credential(
-    running: tuple[Fleet, dict[str, Service]], gateway: Gateway
-) -> None:
-    """Over gRPC, which knows no credentials in an address, over HTTP, from the stock layer, to Loki and Pyroscope."""
+def test_signals_arrive_without_credentials(running: tuple[Fleet, dict[str, Service]], gateway: Gateway) -> None:
+    """Over gRPC, which has no credentials in URLs, over HTTP, from the stock layer, to Loki and Pyroscope."""
     started, services = running
     for service in services.values():
         assert ask(service.base_url, "/unicorn").status == 200
@@ -103,11 +101,13 @@ def test_the_signals_arrive_and_none_has_a_credential(
         assert SECRET not in json.dumps(gateway.get(signal, limit=5000)), signal
 
 
-def test_no_page_and_no_output_has_a_credential(running: tuple[Fleet, dict[str, Service]]) -> None:
-    """Each library logs at its lowest level, and one service finds nobody at its addresses."""
+def test_endpoints_and_output_show_no_credentials(running: tuple[Fleet, dict[str, Service]]) -> None:
+    """Each library logs at its lowest level, and the collector of one service is unreachable."""
     _, services = running
-    nobody = services["nobody"]
-    eventually(lambda: "export" in nobody.process.log.read_text(encoding="utf-8"), 60, "no failed export is reported")
+    unreachable = services["unreachable"]
+    eventually(
+        lambda: "export" in unreachable.process.log.read_text(encoding="utf-8"), 60, "no failed export in the log"
+    )
     for name, service in services.items():
         for path in PATHS:
             assert SECRET not in ask(service.base_url, path).text, (name, path)
@@ -154,8 +154,8 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize(("program", "name", "value"), WRONG, ids=lambda text: text.replace(SECRET, "s3cret"))
-def test_the_error_about_a_wrong_address_shows_no_credential(program: str, name: str, value: str) -> None:
-    """It is one line that names the variable, and shows what is left of the value."""
+def test_the_error_about_a_wrong_url_shows_no_credentials(program: str, name: str, value: str) -> None:
+    """It is one line with the variable and the rest of the value."""
     with pytest.raises(SettingsError) as error:
         LOADS[program](Env({name: value}))
     assert name in str(error.value)
@@ -165,7 +165,7 @@ def test_the_error_about_a_wrong_address_shows_no_credential(program: str, name:
 
 def run(module: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a program of the suite until it ends."""
-    return subprocess.run(  # noqa: S603 - our own program
+    return subprocess.run(  # noqa: S603 - a constant program
         [sys.executable, "-m", module, *arguments],
         env={**os.environ, **settings},
         cwd=CHECKOUT,
@@ -178,42 +178,42 @@ def run(module: str, *arguments: str, **settings: str) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize(("module", "name", "value"), PROGRAMS, ids=lambda text: text.replace(SECRET, "s3cret"))
-def test_a_program_ends_with_one_line_without_the_credentials(
+def test_a_program_exits_with_one_line_without_the_credentials(
     module: str, name: str, value: str, tmp_path: Path
 ) -> None:
-    """And with status 2."""
-    ended = run(module, **{"MYTHICAL_STATE": str(tmp_path), name: value})
-    (line,) = ended.stdout.splitlines()
-    assert ended.returncode == 2
+    """The exit status is 2."""
+    result = run(module, **{"MYTHICAL_STATE": str(tmp_path), name: value})
+    (line,) = result.stdout.splitlines()
+    assert result.returncode == 2
     assert name in line
     assert SECRET not in line
 
 
 @pytest.mark.parametrize("arguments", [("fault", "list"), (), ("scenario", "run", "slow-query", "--for", "10s")])
-def test_the_workshop_shows_no_credential(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Of a service, a gateway and a back end that do not answer."""
+def test_the_workshop_shows_no_credentials(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """It shows none of a service, a gateway and a backend that don't answer."""
     names = ("SERVER", "REQUESTER", "RECORDER", "GATEWAY", "MIMIR", "LOKI", "TEMPO", "PYROSCOPE")
-    settings = {f"WORKSHOP_{name}": f"http://{NOBODY}" for name in names}
-    ended = run("workshop", *arguments, MYTHICAL_STATE=str(tmp_path), **settings)
-    assert SECRET not in ended.stdout
-    assert ended.stdout
+    settings = {f"WORKSHOP_{name}": f"http://{UNREACHABLE}" for name in names}
+    result = run("workshop", *arguments, MYTHICAL_STATE=str(tmp_path), **settings)
+    assert SECRET not in result.stdout
+    assert result.stdout
 
 
-def test_the_doctor_shows_no_credential(tmp_path: Path) -> None:
-    """With a credential in each address that a shell can hold."""
-    settings = dict.fromkeys([*(name for _, name, _ in WRONG), *PROXIES], f"http://{NOBODY}")
+def test_the_doctor_shows_no_credentials(tmp_path: Path) -> None:
+    """Each URL in the environment has credentials."""
+    settings = dict.fromkeys([*(name for _, name, _ in WRONG), *PROXIES], f"http://{UNREACHABLE}")
     for arguments in ("start", "local"):
-        ended = run("doctor", arguments, MYTHICAL_STATE=str(tmp_path), **settings)
-        assert "Traceback" not in ended.stdout
-        assert SECRET not in ended.stdout
+        result = run("doctor", arguments, MYTHICAL_STATE=str(tmp_path), **settings)
+        assert "Traceback" not in result.stdout
+        assert SECRET not in result.stdout
 
 
 @needs_locust
-def test_the_load_shows_no_credential(gateway: Gateway, tmp_path: Path) -> None:
-    """Neither in its output and its results, nor in its spans, whose url.full is the address."""
-    asked: list[tuple[str, str]] = []
-    with stand_in(asked=asked) as host:
-        there = {
+def test_the_load_shows_no_credentials(gateway: Gateway, tmp_path: Path) -> None:
+    """None is in its output, its results, or its spans, whose url.full is the URL."""
+    posts: list[tuple[str, str]] = []
+    with stand_in(posts=posts) as host:
+        environment = {
             "LOAD_HOST": host.replace("//", f"//{USER}"),
             "LOAD_COLLECTOR": f"http://{USER}{LOOPBACK}:{gateway.ports['otlp_http']}",
             "OTEL_SDK_DISABLED": "false",
@@ -221,13 +221,13 @@ def test_the_load_shows_no_credential(gateway: Gateway, tmp_path: Path) -> None:
             "LOAD_KINDS": "keeper=1",
             "LOAD_RUN_ID": tmp_path.name,
         }
-        ended = run_load(tmp_path, **there)
-    assert ended.code == 0, ended.output
-    assert asked
+        result = run_load(tmp_path, **environment)
+    assert result.code == 0, result.output
+    assert posts
     spans = eventually(lambda: [each for each in gateway.get("spans", limit=5000) if tmp_path.name in json.dumps(each)])
     assert SECRET not in json.dumps(spans)
     assert SECRET not in json.dumps(gateway.get("metrics", limit=5000))
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or SECRET not in file.read_text(encoding="utf-8"), file
-    assert SECRET not in ended.output
-    assert SECRET not in run_load(tmp_path, LOAD_HOST=f"http://{NOBODY}").output
+    assert SECRET not in result.output
+    assert SECRET not in run_load(tmp_path, LOAD_HOST=f"http://{UNREACHABLE}").output

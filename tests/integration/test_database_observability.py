@@ -1,4 +1,4 @@
-"""From a request to its statement in Postgres: the comment, the statistics, the plan, the lock, and the log."""
+"""A request is connected with its statement in Postgres: comment, statistics, plan, lock, and log."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from local.servers import postgres as local_postgres
 from local.servers.binaries import postgres_binary
 from local.servers.postgres import OBSERVED, SETTING, Postgres, observed
 from tests.integration.conftest import Gateway, Service, StartService, eventually
-from tests.integration.postgres_statements import SECRET, TRACE_ID, say_it_all
+from tests.integration.postgres_statements import SECRET, TRACE_ID, log_secrets
 from tests.integration.service_support import JSON, ask, own_database, run, spans_of, traceparent
 
 SIGNALS = ("traces", "spans", "logs", "metrics", "profiles")
@@ -23,14 +23,14 @@ SIGNALS = ("traces", "spans", "logs", "metrics", "profiles")
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
-    """Give the name of a database of the test's own."""
+    """The name of a separate database."""
     with own_database(postgres) as name:
         yield name
 
 
 @pytest.fixture
 def server(service: StartService, database: str, gateway: Gateway, postgres: Postgres) -> Iterator[Service]:
-    """Give a server whose statements have comments, and send Postgres's log to the gateway."""
+    """A server whose statements have comments, with Postgres's log sent to the gateway."""
     with PostgresLog(postgres.process.log, f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push"):
         yield service(
             "server",
@@ -49,12 +49,14 @@ def add(server: Service, name: str, headers: dict[str, str] | None = None) -> in
 
 def inject(server: Service, fault: str) -> None:
     """Set a fault of the server to 1."""
-    answer = ask(server.base_url, f"/faults/{fault}", method="PUT", body='{"strength": 1, "seconds": 60}', headers=JSON)
-    assert answer.status < 300, answer.text
+    response = ask(
+        server.base_url, f"/faults/{fault}", method="PUT", body='{"strength": 1, "seconds": 60}', headers=JSON
+    )
+    assert response.status < 300, response.text
 
 
 def lines_of(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:
-    """The lines of Postgres about a trace."""
+    """Return Postgres's log lines of a trace."""
     found: list[dict[str, Any]] = gateway.get("logs", service="postgres", trace_id=trace_id)
     return found
 
@@ -62,15 +64,17 @@ def lines_of(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:
 def test_a_session_shows_the_trace_of_its_statement(
     server: Service, postgres: Postgres, database: str, gateway: Gateway
 ) -> None:
-    """In pg_stat_activity: application, route and trace; the span has the process ID of that session."""
+    """pg_stat_activity has application, route and trace; the span has the session's process ID."""
     trace_id, header = traceparent()
-    seen = "SELECT pid, query FROM pg_stat_activity WHERE query LIKE 'SELECT id, name%{}%' AND pid <> pg_backend_pid()"
+    sessions = (
+        "SELECT pid, query FROM pg_stat_activity WHERE query LIKE 'SELECT id, name%{}%' AND pid <> pg_backend_pid()"
+    )
 
-    def look() -> list[tuple[int, str]]:
-        ask(server.base_url, "/unicorn", headers=header)  # each time: the session may have run another one since
-        return run(postgres, seen.format(trace_id), database)
+    def poll() -> list[tuple[int, str]]:
+        ask(server.base_url, "/unicorn", headers=header)  # the session may have run another statement since
+        return run(postgres, sessions.format(trace_id), database)
 
-    pid, query = eventually(look)[0]
+    pid, query = eventually(poll)[0]
     assert "; /*application='mythical-server',route='%2F%3Cbeast%3E',traceparent='00-" in query
     spans = gateway.poll(lambda _: [one for one in spans_of(gateway, trace_id) if one["name"] == "SELECT unicorn"])
     assert str(pid) in {str(one["attributes"]["db.postgresql.backend_pid"]) for one in spans}
@@ -79,17 +83,17 @@ def test_a_session_shows_the_trace_of_its_statement(
 def test_statistics_group_statements_that_differ_in_their_comments(
     server: Service, postgres: Postgres, database: str
 ) -> None:
-    """One row with all calls, whose text has no comment: a trace ID there would be that of some old request."""
+    """One row has all calls, and its text has no comment: a trace ID there would be that of an old request."""
     for _ in range(8):
         assert ask(server.base_url, "/unicorn").status == 200
-    seen = """SELECT calls, query FROM pg_stat_statements WHERE query LIKE 'SELECT id, name FROM "unicorn"%'
+    statistics = """SELECT calls, query FROM pg_stat_statements WHERE query LIKE 'SELECT id, name FROM "unicorn"%'
         AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-    rows = run(postgres, seen, database)
+    rows = run(postgres, statistics, database)
     assert rows == [(8, 'SELECT id, name FROM "unicorn" ORDER BY id DESC LIMIT $1')]
 
 
-def test_without_comments_statements_stay_prepared(postgres: Postgres, service: StartService, database: str) -> None:
-    """Off by default: psycopg prepares what it runs often, and no text has a comment."""
+def test_statements_without_comments_stay_prepared(postgres: Postgres, service: StartService, database: str) -> None:
+    """Comments are off by default: psycopg prepares frequent statements, and no text has a comment."""
     server = service("server", MYTHICAL_DATABASE_NAME=database, MYTHICAL_DATABASE_CONNECTIONS="1")
     for _ in range(10):
         ask(server.base_url, "/unicorn")
@@ -98,10 +102,10 @@ def test_without_comments_statements_stay_prepared(postgres: Postgres, service: 
         assert not [query for (query,) in rows if "/*" in query]
 
 
-def test_a_slow_request_leads_to_its_plan_in_the_log(
+def test_the_log_has_the_plan_of_a_slow_request(
     server: Service, postgres: Postgres, database: str, gateway: Gateway
 ) -> None:
-    """The trace finds the line of Postgres, with level, duration and statement; the statistics have that statement."""
+    """The trace id finds Postgres's line with level, duration and statement; the statistics have the statement."""
     inject(server, "slow_query")
     assert add(server, "one") == 201  # Postgres does not sleep for an empty table
     trace_id, header = traceparent()
@@ -116,12 +120,12 @@ def test_a_slow_request_leads_to_its_plan_in_the_log(
     assert all("pg_sleep" in query for (query,) in rows)
 
 
-def test_a_waiting_request_leads_to_the_trace_that_holds_the_lock(server: Service, gateway: Gateway) -> None:
-    """Its line names the session that holds the lock; a span of another trace has that session's process ID."""
+def test_a_blocked_request_leads_to_the_trace_that_holds_the_lock(server: Service, gateway: Gateway) -> None:
+    """Its line has the session that holds the lock; a span of another trace has that session's process ID."""
     inject(server, "lock_contention")
     added: list[str] = []
 
-    def look() -> list[dict[str, Any]]:
+    def poll() -> list[dict[str, Any]]:
         """Return the lines about one of the requests so far: a line arrives a second or two after its request."""
         trace_id, header = traceparent()
         add(server, f"one_{trace_id[:8]}", header)
@@ -129,7 +133,7 @@ def test_a_waiting_request_leads_to_the_trace_that_holds_the_lock(server: Servic
         waiting = ([line for line in lines_of(gateway, each) if "still waiting for" in line["line"]] for each in added)
         return next(filter(None, waiting), [])
 
-    (line,) = eventually(look)
+    (line,) = eventually(poll)
     held = re.search(r"holding the lock: (\d+)\.", line["line"])
     assert held, line
     spans = gateway.poll(
@@ -143,12 +147,12 @@ def test_a_waiting_request_leads_to_the_trace_that_holds_the_lock(server: Servic
 
 
 def test_no_signal_has_a_value_of_a_statement(server: Service, postgres: Postgres, gateway: Gateway) -> None:
-    """A name that is added, twice, too long, and in plans and errors of Postgres, is in nothing that was received."""
+    """No signal has a name that was added, added twice, too long, or in Postgres's plans and errors."""
     inject(server, "slow_query")
     assert [add(server, SECRET), add(server, SECRET)] == [201, 409]
     assert ask(server.base_url, "/unicorn").text.count(SECRET) == 1
     assert add(server, SECRET * 9) >= 400
-    say_it_all(postgres)
+    log_secrets(postgres)
     gateway.poll(lambda _: lines_of(gateway, TRACE_ID))
     gateway.poll(lambda _: gateway.get("metrics", service="mythical-server", name="db.client.operation.duration"))
     assert SECRET in postgres.process.log.read_text(encoding="utf-8")
@@ -156,10 +160,10 @@ def test_no_signal_has_a_value_of_a_statement(server: Service, postgres: Postgre
         assert SECRET not in json.dumps(gateway.get(signal, limit=10_000)), signal
 
 
-def test_a_postgres_without_the_libraries_starts_and_the_server_says_so(
+def test_the_server_reports_a_postgres_without_the_libraries(
     service: StartService, monkeypatch: pytest.MonkeyPatch, servers_folder: Path
 ) -> None:
-    """Some distributions have them in another package: one line of the server names what is missing."""
+    """Some distributions have them in another package: Postgres starts, and a log line of the server reports it."""
     monkeypatch.setattr(local_postgres, "LIBRARIES", "log_timezone")
     settings = observed(postgres_binary("postgres"))
     assert "log_timezone" not in settings
@@ -174,7 +178,7 @@ def test_a_postgres_without_the_libraries_starts_and_the_server_says_so(
 
 
 def test_the_settings_of_the_file_are_in_effect(postgres: Postgres, database: str) -> None:
-    """Of the file that Compose mounts: each setting that this version of Postgres has."""
+    """Each setting of the file that Compose mounts applies, if this version of Postgres has it."""
     for name, value in SETTING.findall(OBSERVED.read_text(encoding="utf-8")):
         rows = run(postgres, f"SELECT current_setting('{name}', true)", database)
         if name != "include_if_exists":
@@ -182,7 +186,7 @@ def test_the_settings_of_the_file_are_in_effect(postgres: Postgres, database: st
 
 
 def test_the_file_includes_the_settings_of_the_image(servers_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were made with the data are in effect too, as are the rules for passwords: it can be queried."""
+    """Settings and password rules created with the data are in effect too: Postgres can be queried."""
     folder = servers_folder / "included"
     with Postgres(folder):
         (data,) = folder.glob("data-*")
@@ -197,6 +201,6 @@ def test_the_file_includes_the_settings_of_the_image(servers_folder: Path, monke
     assert files["track_io_timing"] == files["shared_preload_libraries"] == str(whole)
 
 
-def test_an_entry_that_is_cut_or_foreign_is_left_out() -> None:
-    """A log that starts in the middle of a message, or is not one of Postgres, makes no line."""
+def test_truncated_and_foreign_log_entries_are_skipped() -> None:
+    """A log that starts in the middle of a message, or isn't from Postgres, has no entries."""
     assert [*entries("\tFilter: (name = 'x')\nhello")] == []

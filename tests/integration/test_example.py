@@ -1,4 +1,4 @@
-"""What docs/instrument-your-own-service.md says is true: of the example, and of the zero-code agent beside it."""
+"""The statements of docs/instrument-your-own-service.md are true, about the example and the zero-code agent."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ from tools.query import is_up
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = CHECKOUT / "examples/instrumented_flask.py"
-LONGEST_LINES = 120
+MAX_LINES = 120
 
 PLAIN = """
     import logging
@@ -35,7 +35,7 @@ PLAIN = """
 
 @contextmanager
 def started(folder: Path, command: list[str], path: str, port: int, gateway: Gateway, **env: str) -> Iterator[Process]:
-    """Run an application until `path` answers, all its signals sent to the gateway; stop it at the end."""
+    """Run an application that sends all its signals to the gateway; yield it when `path` answers."""
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{gateway.ports['otlp_http']}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
@@ -61,9 +61,9 @@ def started(folder: Path, command: list[str], path: str, port: int, gateway: Gat
         process.stop(STOP_S)
 
 
-def test_the_example_emits_four_signals_that_lead_to_each_other(tmp_path: Path, gateway: Gateway) -> None:
-    """One request is found in its trace, its log line, an exemplar and a profile of its span."""
-    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= LONGEST_LINES
+def test_the_example_emits_four_connected_signals(tmp_path: Path, gateway: Gateway) -> None:
+    """One request has a trace, a log line, an exemplar and a profile of its span."""
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
     port, name = free_port(), "example-of-four-signals"
     trace_id, headers = traceparent()
 
@@ -74,7 +74,7 @@ def test_the_example_emits_four_signals_that_lead_to_each_other(tmp_path: Path, 
         tmp_path, [sys.executable, str(EXAMPLE)], "/primes/10", port, gateway, PORT=str(port), OTEL_SERVICE_NAME=name
     ) as process:
         assert ask(f"http://{LOOPBACK}:{port}", "/primes/50000", headers=headers).status == 200
-        # Each collection takes the exemplars with it: this one is looked for first.
+        # Each collection clears the exemplars, so the exemplar is checked first.
         received("metrics", lambda metrics: trace_id in str(metrics) and "primes.found" in str(metrics))
         server, sieve = sorted(
             eventually(lambda: found if len(found := spans_of(gateway, trace_id)) == 2 else []),
@@ -88,21 +88,21 @@ def test_the_example_emits_four_signals_that_lead_to_each_other(tmp_path: Path, 
     assert line["line"] == f'msg="primes found" traceID={trace_id}'
     assert line["labels"] == {"service_name": name, "job": name, "level": "info", "logger": "__main__"}
     assert server["attributes"]["pyroscope.profile.id"] == server["span_id"]
-    # A profile is pushed every ten seconds and at the end, which has come.
-    profiled = gateway.get(f"profiles/{name}/spans")
-    assert server["span_id"] in {span["span_id"] for span in profiled}
+    # A profile is pushed every ten seconds and at the end.
+    profiled_spans = gateway.get(f"profiles/{name}/spans")
+    assert server["span_id"] in {span["span_id"] for span in profiled_spans}
 
 
-def test_zero_code_gives_spans_and_http_metrics_and_nothing_else(tmp_path: Path, gateway: Gateway) -> None:
-    """As the first step of the page says: no logs, no profiles, no spans or metrics of the application's subject."""
+def test_zero_code_emits_only_spans_and_http_metrics(tmp_path: Path, gateway: Gateway) -> None:
+    """As the page's first step says, there are no logs, no profiles, and no spans or metrics of the application."""
     (tmp_path / "plain.py").write_text(textwrap.dedent(PLAIN), encoding="utf-8")
     port, name = free_port(), "example-zero-code"
     trace_id, headers = traceparent()
     agent = Path(sys.executable).with_name("opentelemetry-instrument")
     flask = Path(sys.executable).with_name("flask")
     command = [str(agent), str(flask), "--app", str(tmp_path / "plain.py"), "run", "--port", str(port)]
-    page_lacks = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "logging"}  # which is installed here
-    with started(tmp_path, command, "/primes/10", port, gateway, OTEL_SERVICE_NAME=name, **page_lacks):
+    disabled = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "logging"}  # installed here, but not by the page
+    with started(tmp_path, command, "/primes/10", port, gateway, OTEL_SERVICE_NAME=name, **disabled):
         assert ask(f"http://{LOOPBACK}:{port}", "/primes/11", headers=headers).status == 200
         (span,) = eventually(lambda: spans_of(gateway, trace_id))
         metrics = eventually(lambda: gateway.get("metrics", service=name))

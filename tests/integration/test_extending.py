@@ -1,4 +1,4 @@
-"""The example service of docs/extending.md is complete: written as the page says, it runs and has all four signals."""
+"""The example service of docs/extending.md is complete: it runs and emits all four signals."""
 
 import os
 import re
@@ -18,7 +18,7 @@ NAME = "mythical-greeter"
 
 
 def test_the_service_of_the_page_has_all_four_signals(tmp_path: Path, gateway: Gateway) -> None:
-    """With its files next to those of the other services, one request is found in each signal; SIGTERM stops it."""
+    """With its files next to the other services, each signal has one request; SIGTERM stops the service."""
     for folder in ("common", "services"):
         shutil.copytree(CHECKOUT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     files = FILE.findall((CHECKOUT / "docs/extending.md").read_text(encoding="utf-8"))
@@ -41,9 +41,9 @@ def test_the_service_of_the_page_has_all_four_signals(tmp_path: Path, gateway: G
     try:
         process.wait_ready(lambda: is_up(f"http://{LOOPBACK}:{port}/readyz"), DEADLINE_S)
         trace_id, headers = traceparent()
-        answer = ask(f"http://{LOOPBACK}:{port}", "/greetings/Ash", headers=headers)
-        assert answer.status == 200
-        assert "Hello, Ash" in answer.text
+        response = ask(f"http://{LOOPBACK}:{port}", "/greetings/Ash", headers=headers)
+        assert response.status == 200
+        assert "Hello, Ash" in response.text
         assert eventually(lambda: spans_of(gateway, trace_id))[0]["name"] == "GET /greetings/<name>"
         eventually(lambda: trace_id in str(gateway.get("logs", service=NAME)), what="log line")
         eventually(lambda: "mythical.greetings" in str(gateway.get("metrics", service=NAME)), what="metric")

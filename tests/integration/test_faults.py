@@ -1,4 +1,4 @@
-"""The injected faults at 0 and at 1, as a learner sees them: in responses, in spans and in the pace of requests.
+"""The injected faults at 0 and at 1, as a learner sees them: in responses, in spans and in the rate of requests.
 
 test_table_maintenance.py covers the recreation of the tables.
 """
@@ -32,16 +32,16 @@ from tests.integration.service_support import (
 )
 
 Json = dict[str, Any]
-SLOW_S = 0.5  # what a slow beast's message takes longer at least, of publishing as of recording
+SLOW_S = 0.5  # the least additional time of a slow beast's message, when published and when recorded
 
-ENOUGH = 5
+MIN_COUNT = 5
 
 
 @pytest.fixture(scope="module")
 def started(
     postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
-    """A fleet that sends spans to the gateway, and nothing that these tests do not look at."""
+    """A fleet that sends only the signals that these tests use to the gateway."""
     clear_queues(rabbitmq)
     quiet = {"PROFILE_COLLECTOR_HOST": "", "REQUESTER_START": "0", "REQUESTER_LOOPS": "1", "REQUESTER_SEED": "1"}
     with (
@@ -59,13 +59,13 @@ def started(
 
 @pytest.fixture(scope="module")
 def servers(started: Fleet) -> dict[str, Service]:
-    """Servers that lose names in different shares."""
+    """Servers with different values of the fault."""
     servers = {
         "0": started.launch("server", FAULT_NULL_NAME="0"),
         "0.5": started.launch("server", FAULT_NULL_NAME="0.5"),
         "1": started.launch("server", FAULT_NULL_NAME="1"),
-        "by default": started.launch("server"),
-        "1 but off": started.launch("server", FAULT_NULL_NAME="1", ALWAYS_SUCCEED="true"),
+        "default": started.launch("server"),
+        "1, disabled": started.launch("server", FAULT_NULL_NAME="1", ALWAYS_SUCCEED="true"),
     }
     started.ready()
     return servers
@@ -73,10 +73,10 @@ def servers(started: Fleet) -> dict[str, Service]:
 
 @pytest.mark.parametrize(
     ("strength", "least", "most"),
-    [("0", 0, 0), ("0.5", 60, 140), ("1", 200, 200), ("by default", 4, 45), ("1 but off", 0, 0)],
+    [("0", 0, 0), ("0.5", 60, 140), ("1", 200, 200), ("default", 4, 45), ("1, disabled", 0, 0)],
 )
 def test_null_name(strength: str, least: int, most: int, servers: dict[str, Service]) -> None:
-    """The share of POSTs that fail with 500 is the fault's strength, and nothing else fails."""
+    """The share of POSTs that fail with 500 is the fault's value, and nothing else fails."""
     statuses = Counter[int]()
     for number in range(200):
         body = json.dumps({"name": f"{strength} {number}"})
@@ -86,7 +86,7 @@ def test_null_name(strength: str, least: int, most: int, servers: dict[str, Serv
 
 
 def spans(gateway: Gateway, namespace: str, name: str, count: int) -> list[Json]:
-    """So many spans of one variant, once they are there."""
+    """Return at least `count` spans of a namespace once they have arrived."""
 
     def found() -> list[Json]:
         spans = own(gateway.get("spans", name=name, limit=2000), namespace)
@@ -96,30 +96,30 @@ def spans(gateway: Gateway, namespace: str, name: str, count: int) -> list[Json]
 
 
 def seconds(span: Json) -> float:
-    """How long the span lasted."""
+    """Return the duration of a span in seconds."""
     return float(span["end_unix_nano"] - span["start_unix_nano"]) / 1e9
 
 
 def publish_seconds(gateway: Gateway, namespace: str) -> dict[bool, list[float]]:
-    """How long messages took to be published, by whether they are of the slow beasts: at least five of either kind.
+    """Return the publishing times of messages by whether they are of the slow beasts: at least five of each kind.
 
-    Slow ones end late, so the first spans to arrive may all be of the others.
+    Slow spans end late, so the first spans to arrive may all be of other beasts.
     """
 
     def found() -> dict[bool, list[float]]:
         requests = {span["span_id"]: span for span in spans(gateway, namespace, "requester", 10)}
-        took: dict[bool, list[float]] = {True: [], False: []}
+        durations: dict[bool, list[float]] = {True: [], False: []}
         for span in spans(gateway, namespace, "publish_to_queue", 10):
             request = requests.get(span["parent_span_id"])
             if request:
-                took[request["attributes"]["beast"] in SLOW_BEASTS].append(seconds(span))
-        return took if min(map(len, took.values())) >= ENOUGH else {}
+                durations[request["attributes"]["beast"] in SLOW_BEASTS].append(seconds(span))
+        return durations if min(map(len, durations.values())) >= MIN_COUNT else {}
 
     return eventually(found)
 
 
 def test_slow_publish(started: Fleet, servers: dict[str, Service], gateway: Gateway) -> None:
-    """Messages of the slow beasts reach the broker late, seen in the spans of publishing; at 0 none does."""
+    """The spans show that messages of the slow beasts reach the broker late; at 0 none does."""
     settings = {"REQUESTER_RATE": "4", **requests_to(servers["0"])}
     requesters = [
         started.launch("requester", **settings, FAULT_SLOW_PUBLISH=strength, NAMESPACE=f"slow-publish-{strength}")
@@ -136,7 +136,7 @@ def test_slow_publish(started: Fleet, servers: dict[str, Service], gateway: Gate
 
 
 def test_slow_processing(started: Fleet, rabbitmq: RabbitMQ, gateway: Gateway) -> None:
-    """Messages of the slow beasts take longer to record, seen in the spans of processing; at 0 none does."""
+    """The spans show that messages of the slow beasts are processed more slowly; at 0 none is."""
     clear_queues(rabbitmq)
     recorders = [
         started.launch("recorder", FAULT_SLOW_PROCESSING=strength, NAMESPACE=f"slow-processing-{strength}")
@@ -154,19 +154,19 @@ def test_slow_processing(started: Fleet, rabbitmq: RabbitMQ, gateway: Gateway) -
         by = {strength: own(found, namespace) for strength, namespace in both.items()}
         return by if sum(map(len, by.values())) == len(beasts) else {}
 
-    took: dict[tuple[str, bool], list[float]] = {}
+    durations: dict[tuple[str, bool], list[float]] = {}
     for strength, found in eventually(processed).items():
         for span in found:
             slow = span["attributes"]["beast"] in SLOW_BEASTS
-            took.setdefault((strength, slow), []).append(seconds(span))
+            durations.setdefault((strength, slow), []).append(seconds(span))
     assert [recorder.stop() for recorder in recorders] == [0, 0]
-    assert min(took["1", True]) > SLOW_S
-    for others in (took["1", False], took["0", True], took["0", False]):
+    assert min(durations["1", True]) > SLOW_S
+    for others in (durations["1", False], durations["0", True], durations["0", False]):
         assert sorted(others)[len(others) // 2] < SLOW_S
 
 
 def test_new_version_fails(started: Fleet, servers: dict[str, Service], gateway: Gateway) -> None:
-    """The share of failing requests that claim the new version: all at 1; at 0 as many as of the old one."""
+    """The share of failing requests with the new version: all at 1; at 0 as many as with the old one."""
     settings = {"REQUESTER_RATE": "10", "REQUESTER_ERROR_ODDS": "1", **requests_to(servers["0"])}
     strengths = ("0", "0.7", "1")
     requesters = [
@@ -187,19 +187,19 @@ def test_new_version_fails(started: Fleet, servers: dict[str, Service], gateway:
 
 
 def test_request_waves(started: Fleet) -> None:
-    """At 1 requests begin with a burst, at 0 they are even from the start: the same number takes longer."""
+    """At 1 requests start with a burst; at 0 their rate is constant, so the same number takes longer."""
     with recording_server() as even, recording_server() as waves:
         requesters = [
             started.launch("requester", **server.settings, REQUESTER_RATE="0.25", FAULT_REQUEST_WAVES=strength)
             for server, strength in ((even, "0"), (waves, "1"))
         ]
-        took = {}
+        durations = {}
         for server in (even, waves):
-            eventually(lambda server=server: len(server.asked) >= 8)  # type: ignore[misc]
-            took[server] = server.asked[7].at - server.asked[0].at
+            eventually(lambda server=server: len(server.requests) >= 8)  # type: ignore[misc]
+            durations[server] = server.requests[7].at - server.requests[0].at
         assert [requester.stop() for requester in requesters] == [0, 0]
     # With this seed the pauses add up to 6.3 s and to 0.7 s; the rest is for a busy machine.
-    assert took[even] - took[waves] > 2
+    assert durations[even] - durations[waves] > 2
 
 
 @pytest.fixture(scope="module")
@@ -217,22 +217,22 @@ def frontends(started: Fleet, servers: dict[str, Service]) -> dict[str, Service]
     return frontends
 
 
-def loads_of_the_page(frontend: Service, count: int) -> list[Json]:
-    """What the page knows at its start, in so many loads."""
+def page_loads(frontend: Service, count: int) -> list[Json]:
+    """Load the page `count` times, and return the data embedded in each."""
     pages = [ask(frontend.base_url, "/").text for _ in range(count)]
     return [json.loads(page.partition('id="known">')[2].partition("</script>")[0]) for page in pages]
 
 
 def test_slow_page(frontends: dict[str, Service]) -> None:
-    """The page is served at once, and keeps the browser busy for 2 to 3 s times the value; at 0 it does not."""
+    """The page is served at once, and blocks the browser for 2 to 3 s times the value; at 0 it does not."""
     for value, frontend in frontends.items():
-        for load in loads_of_the_page(frontend, 5):
+        for load in page_loads(frontend, 5):
             assert 2000 * float(value) <= load["busy_ms"] <= 3000 * float(value)
 
 
 @pytest.mark.parametrize(("value", "least", "most"), [("0", 0, 0), ("0.5", 15, 85), ("1", 100, 100)])
 def test_failing_fetch(value: str, least: int, most: int, frontends: dict[str, Service]) -> None:
-    """The share of the page's requests that fail with 500; the page itself does not."""
+    """The value is the share of the page's requests that fail with 500; the page itself does not fail."""
     statuses = Counter(ask(frontends[value].base_url, "/api/unicorn").status for _ in range(100))
     assert set(statuses) <= {200, 500}
     assert least <= statuses[500] <= most
@@ -241,5 +241,5 @@ def test_failing_fetch(value: str, least: int, most: int, frontends: dict[str, S
 
 @pytest.mark.parametrize(("value", "least", "most"), [("0", 0, 0), ("0.5", 15, 85), ("1", 100, 100)])
 def test_script_error(value: str, least: int, most: int, frontends: dict[str, Service]) -> None:
-    """The share of loads of the page whose script fails."""
-    assert least <= sum(load["breaks"] for load in loads_of_the_page(frontends[value], 100)) <= most
+    """The value is the share of page loads whose script fails."""
+    assert least <= sum(load["breaks"] for load in page_loads(frontends[value], 100)) <= most

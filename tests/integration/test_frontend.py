@@ -1,4 +1,4 @@
-"""The frontend: its page and files, /api/<beast> within one trace up to the recorder, and what it does in an outage."""
+"""The frontend: page and files, /api/<beast> in one trace with the recorder, and its behaviour in an outage."""
 
 import json
 import re
@@ -20,23 +20,23 @@ from tests.integration.conftest import Gateway, Service, eventually
 from tests.integration.service_support import (
     JSON,
     SILENT,
-    Answer,
     Fleet,
+    Response,
     ask,
-    black_hole,
     broker_settings,
     database_settings,
     fleet,
     own,
     own_database,
     requests_to,
+    silent_server,
     spans_of,
     traceparent,
 )
 from tests.integration.test_telemetry_labels import HOSTILE, send
 
 FARO = "http://127.0.0.1:12350/collect"
-ORIGIN = "http://127.0.0.1:4005"  # the first that the gateway allows by default
+ORIGIN = "http://127.0.0.1:4005"  # the first one that the gateway allows by default
 SETTINGS = {"FAULT_NULL_NAME": "0", "FAULT_SLOW_PROCESSING": "0", "FARO_URL": FARO}
 PROBLEM = "application/problem+json"
 
@@ -48,8 +48,8 @@ class Suite:
     services: Fleet
     frontend: Service
 
-    def ask(self, path: str, method: str = "GET", name: object = None, **headers: str) -> Answer:
-        """Send the frontend what its page sends."""
+    def ask(self, path: str, method: str = "GET", name: object = None, **headers: str) -> Response:
+        """Send the frontend a request of its page."""
         body = None if name is None else json.dumps({"name": name})
         return ask(self.frontend.base_url, path, method, body=body, headers=(JSON if body else {}) | headers)
 
@@ -75,25 +75,25 @@ def new_name() -> str:
 
 
 def complete(gateway: Gateway, trace_id: str, size: int) -> list[dict[str, Any]]:
-    """Return the spans of a trace once it has as many as it should, else none."""
+    """Return the spans of a trace if it has at least `size` spans, else an empty list."""
     spans = spans_of(gateway, trace_id)
     return spans if len(spans) >= size else []
 
 
-def known(page: Answer) -> dict[str, Any]:
-    """What the page knows when it starts."""
+def embedded_data(page: Response) -> dict[str, Any]:
+    """Return the data embedded in the page."""
     found = re.search(r'<script type="application/json" id="known">(.*?)</script>', page.text)
     assert found
     content: dict[str, Any] = json.loads(found[1])
     return content
 
 
-def test_the_page_names_the_beasts_and_its_receiver_and_every_file_that_it_loads_is_there(suite: Suite) -> None:
-    """Nothing is loaded from elsewhere, and the Content-Security-Policy forbids it."""
+def test_the_page_has_beasts_and_receiver_and_its_files_exist(suite: Suite) -> None:
+    """Nothing is loaded from another site, and the Content-Security-Policy forbids it."""
     page = suite.ask("/")
     assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert known(page)["endpoints"] == list(MYTHICAL.names)
-    faro = known(page)["faro"]
+    assert embedded_data(page)["endpoints"] == list(MYTHICAL.names)
+    faro = embedded_data(page)["faro"]
     assert (faro["url"], faro["app"]["name"]) == (FARO, "mythical-browser")
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'self'; connect-src 'self' http://127.0.0.1:12350;" in policy
@@ -106,22 +106,20 @@ def test_the_page_names_the_beasts_and_its_receiver_and_every_file_that_it_loads
     assert "://" not in page.text.replace(FARO, "")
 
 
-def test_the_load_of_the_page_is_in_the_trace_that_its_response_names(suite: Suite, gateway: Gateway) -> None:
-    """By Server-Timing, with which a browser connects the load of the page with the span of the frontend."""
-    answer = suite.ask("/")
-    found = re.fullmatch(r'traceparent;desc="00-(\w{32})-(\w{16})-\d\d"', answer.headers["Server-Timing"])
-    assert found, answer.headers["Server-Timing"]
+def test_server_timing_has_the_trace_of_the_page_load(suite: Suite, gateway: Gateway) -> None:
+    """With this header, a browser connects the page load with the frontend's span."""
+    response = suite.ask("/")
+    found = re.fullmatch(r'traceparent;desc="00-(\w{32})-(\w{16})-\d\d"', response.headers["Server-Timing"])
+    assert found, response.headers["Server-Timing"]
     [span] = eventually(lambda: spans_of(gateway, found[1]))
     assert (span["name"], span["span_id"]) == ("GET /", found[2])
 
 
-def test_one_trace_leads_from_the_browser_over_the_frontend_to_the_database_and_the_recorder(
-    suite: Suite, gateway: Gateway
-) -> None:
-    """Each span under the one that called: of a POST, as the browser sends it with its traceparent."""
+def test_one_trace_contains_frontend_server_database_and_recorder(suite: Suite, gateway: Gateway) -> None:
+    """Each span of a POST, sent like a browser with a traceparent, has its caller as parent."""
     trace_id, headers = traceparent()
-    answer = suite.ask("/api/unicorn", "POST", new_name(), **headers)
-    assert answer.status == 201
+    response = suite.ask("/api/unicorn", "POST", new_name(), **headers)
+    assert response.status == 201
     spans = eventually(lambda: complete(gateway, trace_id, 6))
     by_id = {span["span_id"]: span for span in spans}
     path = {
@@ -140,7 +138,7 @@ def test_one_trace_leads_from_the_browser_over_the_frontend_to_the_database_and_
 
 
 def test_names_are_added_listed_and_removed(suite: Suite) -> None:
-    """With the status and the body of the server, and links that lead over the frontend."""
+    """Status and body are the server's; links lead to the frontend."""
     name = new_name()
     assert suite.ask("/api/owlbear", "POST", name).status == 201
     assert suite.ask("/api/owlbear", "POST", f"{name}_b").status == 201
@@ -153,34 +151,32 @@ def test_names_are_added_listed_and_removed(suite: Suite) -> None:
     assert name not in [row["name"] for row in json.loads(suite.ask("/api/owlbear").text)]
 
 
-def test_what_the_server_rejects_reaches_the_page_with_its_reason(suite: Suite) -> None:
-    """As a problem (RFC 9457), whose detail the page shows."""
+def test_the_page_gets_the_servers_reason_for_a_rejection(suite: Suite) -> None:
+    """The response is a problem (RFC 9457), whose detail the page shows."""
     name = new_name()
     suite.ask("/api/manticore", "POST", name)
-    for status, answer in {
+    for status, response in {
         409: suite.ask("/api/manticore", "POST", name),
         400: suite.ask("/api/manticore", "POST", 7),
         404: suite.ask("/api/dragonfly"),
         405: suite.ask("/api/manticore", "PUT", name),
         413: suite.ask("/api/manticore", "POST", "x" * 20_000),
     }.items():
-        assert (answer.status, answer.headers["Content-Type"]) == (status, PROBLEM)
-        assert json.loads(answer.text)["detail"]
+        assert (response.status, response.headers["Content-Type"]) == (status, PROBLEM)
+        assert json.loads(response.text)["detail"]
 
 
-def test_without_the_server_a_request_is_rejected_and_works_again_once_the_server_is_back(
-    postgres: Postgres, tmp_path: Path
-) -> None:
-    """With a status that invites to try again; the page itself is served all the time."""
+def test_requests_are_rejected_while_the_server_is_unavailable(postgres: Postgres, tmp_path: Path) -> None:
+    """The response has Retry-After; the page itself is always served, and requests work after the outage."""
     with own_database(postgres) as name, fleet(tmp_path, SILENT, database_settings(postgres, name)) as services:
         server = services.start("server")
-        services.start("frontend", "/healthz", **requests_to(server), **broker_nowhere())
+        services.start("frontend", "/healthz", **requests_to(server), **unreachable_broker())
         frontend = Suite(services, services.running[-1])
         assert frontend.ask("/api/unicorn").status == 200
         server.stop()
-        answer = frontend.ask("/api/unicorn")
-        assert (answer.status, answer.headers["Retry-After"]) == (502, "1")
-        assert "cannot be reached" in json.loads(answer.text)["detail"]
+        response = frontend.ask("/api/unicorn")
+        assert (response.status, response.headers["Retry-After"]) == (502, "1")
+        assert "cannot be reached" in json.loads(response.text)["detail"]
         assert frontend.ask("/").status == 200
         ready = frontend.ask("/readyz")
         assert (ready.status, "cannot be reached" in ready.text) == (503, True)
@@ -188,14 +184,14 @@ def test_without_the_server_a_request_is_rejected_and_works_again_once_the_serve
         eventually(lambda: frontend.ask("/api/unicorn").status == 200)
 
 
-def broker_nowhere() -> dict[str, str]:
-    """The environment that leads a service to a broker that doesn't exist: the page works without one."""
+def unreachable_broker() -> dict[str, str]:
+    """Return the environment of a service without a broker, which the page doesn't need."""
     return {"MYTHICAL_QUEUE_HOST": "127.0.0.1", "MYTHICAL_QUEUE_HOST_PORT": "1"}
 
 
-def test_a_server_that_never_answers_is_waited_for_a_few_seconds_only(tmp_path: Path) -> None:
-    """Then the page says so; its readiness is known sooner."""
-    with black_hole() as port, fleet(tmp_path, SILENT, broker_nowhere()) as services:
+def test_a_request_to_a_silent_server_times_out_within_seconds(tmp_path: Path) -> None:
+    """The page gets 502; readiness fails sooner."""
+    with silent_server() as port, fleet(tmp_path, SILENT, unreachable_broker()) as services:
         services.start("frontend", "/healthz", MYTHICAL_SERVER_HOST_PORT=f"127.0.0.1:{port}")
         frontend = Suite(services, services.running[-1])
         start = time.monotonic()
@@ -204,8 +200,8 @@ def test_a_server_that_never_answers_is_waited_for_a_few_seconds_only(tmp_path: 
         assert time.monotonic() - start < 60  # 6 s, on a machine that is not busy
 
 
-def test_hostile_requests_make_no_new_series_and_no_new_span_names(suite: Suite, gateway: Gateway) -> None:
-    """Paths and methods that callers make up are in no label, no span's name and no stream."""
+def test_hostile_requests_add_no_series_and_no_span_names(suite: Suite, gateway: Gateway) -> None:
+    """Callers' paths and methods are in no label, no span name and no stream."""
     tokens = []
     for template in HOSTILE:
         for prefix in ("/", "/api/", "/static/"):
@@ -228,8 +224,8 @@ def test_hostile_requests_make_no_new_series_and_no_new_span_names(suite: Suite,
     assert not [text for text in seen if any(token in text for token in tokens)]
 
 
-def test_what_a_browser_sends_is_found_at_the_gateway_under_its_trace(suite: Suite, gateway: Gateway) -> None:
-    """Its span is the parent of the frontend's; its error is a log line of the trace."""
+def test_the_gateway_receives_a_browsers_signals_in_their_trace(suite: Suite, gateway: Gateway) -> None:
+    """The browser's span is the parent of the frontend's; its error is a log line of the trace."""
     trace_id, headers = traceparent()
     span_id = headers["traceparent"].split("-")[2]
     name = new_name()
@@ -269,7 +265,7 @@ def test_what_a_browser_sends_is_found_at_the_gateway_under_its_trace(suite: Sui
 
 
 def test_bad_payloads_are_rejected_and_counted_and_affect_nothing_else(suite: Suite, gateway: Gateway) -> None:
-    """Huge ones, malformed ones, those of other pages, and a flood: other signals arrive all the while."""
+    """Other signals arrive during payloads that are too large, malformed, from other pages, or too many."""
 
     def send_faro(body: bytes, **headers: str) -> int:
         url = f"http://127.0.0.1:{gateway.ports['faro']}"
@@ -290,6 +286,6 @@ def test_bad_payloads_are_rejected_and_counted_and_affect_nothing_else(suite: Su
     assert statuses <= {202, 429}
     assert suite.ask("/api/unicorn", **headers).status == 200
     assert eventually(lambda: spans_of(gateway, trace_id))
-    counted = {status: count - before.get(status, 0) for status, count in rejected().items()}
-    assert (counted["413"], counted["400"], counted["403"]) == (1, 1, 1)
-    assert statuses == {202} or counted["429"] > 0
+    rejected_now = {status: count - before.get(status, 0) for status, count in rejected().items()}
+    assert (rejected_now["413"], rejected_now["400"], rejected_now["403"]) == (1, 1, 1)
+    assert statuses == {202} or rejected_now["429"] > 0

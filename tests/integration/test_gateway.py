@@ -1,4 +1,4 @@
-"""The gateway as a process, with the real exporters sending to it over the wire."""
+"""The gateway as a process, with the real exporters sending to it."""
 
 import gzip
 import http.client
@@ -48,7 +48,7 @@ def name() -> str:
 
 
 def span_exporter(gateway: Gateway, protocol: str) -> SpanExporter:
-    """The SDK's own exporter for the gateway."""
+    """Return the SDK's exporter for the gateway."""
     if protocol == "grpc":
         return GrpcSpans(endpoint=f"{LOOPBACK}:{gateway.ports['otlp_grpc']}", insecure=True)
     url = f"http://{LOOPBACK}:{gateway.ports['otlp_http']}/v1/traces"
@@ -56,33 +56,33 @@ def span_exporter(gateway: Gateway, protocol: str) -> SpanExporter:
 
 
 def metric_exporter(gateway: Gateway, protocol: str) -> MetricExporter:
-    """The SDK's own exporter for the gateway."""
+    """Return the SDK's exporter for the gateway."""
     if protocol == "grpc":
         return GrpcMetrics(endpoint=f"{LOOPBACK}:{gateway.ports['otlp_grpc']}", insecure=True)
     return HttpMetrics(endpoint=f"http://{LOOPBACK}:{gateway.ports['otlp_http']}/v1/metrics")
 
 
 def tracers(gateway: Gateway, service: str, protocol: str = "http") -> TracerProvider:
-    """A provider that sends each span as it ends."""
+    """Return a provider that sends each span when it ends."""
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
     provider.add_span_processor(SimpleSpanProcessor(span_exporter(gateway, protocol)))
     return provider
 
 
 def send(port: int, body: bytes, path: str, content_type: str, **headers: str) -> tuple[int, str]:
-    """Status and text of a POST."""
+    """Send a POST; return status and text of the response."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request("POST", path, body, {"Content-Type": content_type} | named)
-    answer = connection.getresponse()
-    text = answer.read().decode()
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("POST", path, body, {"Content-Type": content_type} | fields)
+    response = connection.getresponse()
+    text = response.read().decode()
     connection.close()
-    return answer.status, text
+    return response.status, text
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http", "http gzip"])
-def test_spans_arrive_by_each_protocol(gateway: Gateway, name: str, protocol: str) -> None:
-    """What the SDK exports is answered in full, with links, events, status and resource."""
+def test_spans_arrive_over_each_protocol(gateway: Gateway, name: str, protocol: str) -> None:
+    """The API returns everything that the SDK exports, with links, events, status and resource."""
     provider = tracers(gateway, name, protocol)
     tracer = provider.get_tracer("test")
     with tracer.start_as_current_span("first", kind=SpanKind.SERVER) as first:
@@ -90,11 +90,11 @@ def test_spans_arrive_by_each_protocol(gateway: Gateway, name: str, protocol: st
     with tracer.start_as_current_span("second", attributes={"beast": "unicorn"}) as second:
         second.add_link(first.get_span_context())
         second.add_event("fault", {"n": 1})
-        second.set_status(Status(StatusCode.ERROR, "planted"))
+        second.set_status(Status(StatusCode.ERROR, "injected"))
     provider.shutdown()
     later, earlier = gateway.get("spans", service=name)
     assert (earlier["name"], earlier["kind"], later["name"]) == ("first", "SERVER", "second")
-    assert later["status"] == {"code": "ERROR", "message": "planted"}
+    assert later["status"] == {"code": "ERROR", "message": "injected"}
     assert later["attributes"] == {"beast": "unicorn"}
     assert later["links"][0]["span_id"] == earlier["span_id"]
     assert (later["events"][0]["name"], later["events"][0]["attributes"]) == ("fault", {"n": 1})
@@ -156,7 +156,7 @@ def test_metrics_arrive_with_their_exemplars(gateway: Gateway, name: str, protoc
 
 
 def test_lines_of_python_logging_loki_arrive(gateway: Gateway, name: str) -> None:
-    """The stock handler's push is taken, and the line is found by the trace id in it."""
+    """The stock handler's push is accepted, and a query for the trace id finds the line."""
     trace_id = secrets.token_hex(16)
     handler = logging_loki.LokiHandler(
         url=f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push", tags={"service_name": name}, version="1"
@@ -171,7 +171,7 @@ def test_lines_of_python_logging_loki_arrive(gateway: Gateway, name: str) -> Non
 
 
 def test_a_gzipped_push_with_structured_metadata_arrives(gateway: Gateway, name: str) -> None:
-    """What a batching sender makes of it."""
+    """Batching senders use this format."""
     trace_id = secrets.token_hex(16)
     values = [[str(number), f"line {number}", {"traceID": trace_id}] for number in range(1, 501)]
     body = gzip.compress(json.dumps({"streams": [{"stream": {"service_name": name}, "values": values}]}).encode())
@@ -195,10 +195,10 @@ pyroscope.shutdown()
 """
 
 
-def test_profiles_of_pyroscope_io_arrive_and_lead_to_a_span(gateway: Gateway, name: str) -> None:
-    """The real profiler's push becomes a flame graph with the busy function, and that of one span."""
+def test_profiles_of_pyroscope_io_arrive_with_their_span(gateway: Gateway, name: str) -> None:
+    """The real profiler's push becomes a flame graph with the busy function, also for a single span."""
     address = f"http://{LOOPBACK}:{gateway.ports['pyroscope']}"
-    subprocess.run([sys.executable, "-c", PROFILED, name, address], check=True, timeout=60)  # noqa: S603 - our own text
+    subprocess.run([sys.executable, "-c", PROFILED, name, address], check=True, timeout=60)  # noqa: S603 - a constant program
     [profile, *_] = gateway.poll(lambda it: it.get("profiles", service=name))
     assert profile["type"] == "process_cpu:cpu:nanoseconds:cpu:nanoseconds"
     assert profile["labels"]["namespace"] == "production"
@@ -211,7 +211,7 @@ def test_profiles_of_pyroscope_io_arrive_and_lead_to_a_span(gateway: Gateway, na
 
 
 def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
-    """Count, rate and age per service and signal are those of what was sent."""
+    """Count, rate and age per service and signal match the sent data."""
     provider = tracers(gateway, name)
     for _ in range(3):
         provider.get_tracer("test").start_span("x").end()
@@ -223,7 +223,7 @@ def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("port", "path", "content_type", "body", "status", "says"),
+    ("port", "path", "content_type", "body", "status", "expected"),
     [
         ("loki", "/loki/api/v1/push", "application/x-protobuf", b"\x00snappy", 400, "snappy content"),
         ("loki", "/loki/api/v1/push", "text/plain", b'{"streams":[]}', 415, "application/json"),
@@ -239,18 +239,18 @@ def test_the_summary_counts_each_signal(gateway: Gateway, name: str) -> None:
         ("page", "/api/summary", "application/json", b"{}", 405, "accepts GET"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_in_one_line(  # noqa: PLR0917 - a table
-    gateway: Gateway, port: str, path: str, content_type: str, body: bytes, status: int, says: str
+def test_invalid_data_is_rejected_in_one_line(  # noqa: PLR0917 - a table
+    gateway: Gateway, port: str, path: str, content_type: str, body: bytes, status: int, expected: str
 ) -> None:
-    """The answer says what was wrong and what would do."""
-    answered, text = send(gateway.ports[port], body, path, content_type)
-    assert answered == status
-    assert says in text
+    """The response has the problem and the accepted format."""
+    actual, text = send(gateway.ports[port], body, path, content_type)
+    assert actual == status
+    assert expected in text
     assert text.count("\n") == 1
 
 
-def test_a_body_too_large_is_refused_by_its_length(gateway: Gateway) -> None:
-    """Packed or not, more than the limit is a 413, and the client gets to read it."""
+def test_a_too_large_body_is_rejected(gateway: Gateway) -> None:
+    """Compressed or not, a body above the limit gets 413, and the client can read the response."""
     port = gateway.ports["loki"]
     for body, headers in (
         (bytes(17 << 20), {}),
@@ -270,31 +270,31 @@ def test_a_body_too_large_is_refused_by_its_length(gateway: Gateway) -> None:
         ("pyroscope", "/push.v1.PusherService/Push", "application/proto", b"", 200),
     ],
 )
-def test_each_port_takes_bodies_in_chunks(  # noqa: PLR0917 - a table
+def test_each_port_accepts_chunked_bodies(  # noqa: PLR0917 - a table
     gateway: Gateway, port: str, path: str, content_type: str, body: bytes, status: int
 ) -> None:
-    """The exporters of the Node SDK, and others that stream, do not know the length of what they send."""
+    """The exporters of the Node SDK, and others that stream, don't know the length in advance."""
     connection = http.client.HTTPConnection(LOOPBACK, gateway.ports[port], timeout=60)
     pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
     for _ in range(2):  # on one connection
         connection.request("POST", path, iter(pieces), {"Content-Type": content_type}, encode_chunked=True)
-        answer = connection.getresponse()
-        assert (answer.status, answer.will_close) == (status, False)
-        answer.read()
+        response = connection.getresponse()
+        assert (response.status, response.will_close) == (status, False)
+        response.read()
     connection.close()
 
 
-def test_lines_arrive_on_all_paths_of_alloy_and_in_its_own_format(gateway: Gateway, name: str) -> None:
+def test_lines_arrive_on_all_paths_and_in_all_formats_of_alloy(gateway: Gateway, name: str) -> None:
     """Alloy's loki.write, Promtail and most client libraries send protobuf in Snappy; a script sends plain text."""
     port = gateway.ports["loki"]
     push = LokiPushRequest()
     push.streams.add(labels=f'{{service_name="{name}"}}').entries.add(line=b"from protobuf").timestamp.GetCurrentTime()
     body = push.SerializeToString()
     assert len(body) < 128
-    packed = bytes([len(body), 60 << 2, len(body) - 1]) + body  # a block of Snappy that is one literal
+    compressed = bytes([len(body), 60 << 2, len(body) - 1]) + body  # a Snappy block with one literal
     for path in ("/loki/api/v1/push", "/api/v1/push"):
         for headers in ({}, {"Content_Encoding": "snappy"}):
-            assert send(port, packed, path, "application/x-protobuf", **headers) == (204, "")
+            assert send(port, compressed, path, "application/x-protobuf", **headers) == (204, "")
     for path in ("/loki/api/v1/raw", "/api/v1/raw"):
         assert send(port, f"{name} one\r\n\n{name} two".encode(), path, "text/plain") == (204, "")
     assert len(gateway.get("logs", service=name)) == 4
@@ -306,7 +306,7 @@ def test_lines_arrive_on_all_paths_of_alloy_and_in_its_own_format(gateway: Gatew
 def test_otlp_arrives_with_each_content_encoding(gateway: Gateway, name: str, coding: str) -> None:
     """The Collector's HTTP exporters have a setting for it."""
     body = json.dumps({"resourceLogs": [{"resource": named(name), "scopeLogs": [{"logRecords": [{}]}]}]}).encode()
-    packers = {
+    compressors = {
         "deflate": zlib.compress,
         "zlib": zlib.compress,
         "snappy": lambda content: (
@@ -315,9 +315,9 @@ def test_otlp_arrives_with_each_content_encoding(gateway: Gateway, name: str, co
         "GZIP": gzip.compress,
     }
     assert 127 < len(body) < 257
-    packed = packers[coding](body)
+    compressed = compressors[coding](body)
     status, _ = send(
-        gateway.ports["otlp_http"], packed, "/v1/logs", "Application/JSON;charset=UTF-8", Content_Encoding=coding
+        gateway.ports["otlp_http"], compressed, "/v1/logs", "Application/JSON;charset=UTF-8", Content_Encoding=coding
     )
     assert status == 200
     assert len(gateway.get("logs", service=name)) == 1
@@ -329,13 +329,13 @@ def named(service: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("port", "path"), [("loki", "/ready"), ("pyroscope", "/ready"), ("page", "/-/ready")])
-def test_a_port_answers_when_asked_whether_it_is_ready(gateway: Gateway, port: str, path: str) -> None:
-    """Scripts wait for the collector that way before they start what sends to it."""
-    with urllib.request.urlopen(f"http://{LOOPBACK}:{gateway.ports[port]}{path}", timeout=10) as answer:
-        assert (answer.status, answer.read()) == (200, b"ready\n")
+def test_each_port_has_a_readiness_endpoint(gateway: Gateway, port: str, path: str) -> None:
+    """Scripts use it to wait for the collector before they start its senders."""
+    with urllib.request.urlopen(f"http://{LOOPBACK}:{gateway.ports[port]}{path}", timeout=10) as response:
+        assert (response.status, response.read()) == (200, b"ready\n")
 
 
-def test_requests_in_one_packet_are_answered_in_their_order(gateway: Gateway) -> None:
+def test_pipelined_requests_are_answered_in_order(gateway: Gateway) -> None:
     """HTTP 1.1 allows a client to send the next request before the response (RFC 9112, 9.3.2)."""
     requests = b"".join(
         b"%b /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n%b\r\n{}" % each
@@ -348,22 +348,22 @@ def test_requests_in_one_packet_are_answered_in_their_order(gateway: Gateway) ->
     )
     with socket.create_connection((LOOPBACK, gateway.ports["otlp_http"]), timeout=10) as client:
         client.sendall(requests)
-        answers = b"".join(iter(lambda: client.recv(65536), b""))
-    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"405", b"405", b"200"]
+        responses = b"".join(iter(lambda: client.recv(65536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", responses) == [b"200", b"405", b"405", b"200"]
 
 
-def test_a_damaged_grpc_request_is_an_invalid_argument(gateway: Gateway) -> None:
-    """The sender hears that sending it again is of no use."""
+def test_a_malformed_grpc_request_is_an_invalid_argument(gateway: Gateway) -> None:
+    """The status makes the sender not retry."""
     with grpc.insecure_channel(f"{LOOPBACK}:{gateway.ports['otlp_grpc']}") as channel:
         export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
-        with pytest.raises(grpc.RpcError) as refusal:
+        with pytest.raises(grpc.RpcError) as error:
             export(b"\x0a\xff", timeout=60)
-    assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "ExportTraceServiceRequest" in refusal.value.details()
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "ExportTraceServiceRequest" in error.value.details()
 
 
-def test_noise_on_a_port_is_answered_and_forgotten(gateway: Gateway) -> None:
-    """What is no HTTP gets a line, and the port goes on to serve."""
+def test_invalid_requests_are_answered_and_the_port_continues_to_serve(gateway: Gateway) -> None:
+    """Data that isn't HTTP gets a response, and the next request is served."""
     for noise in (
         b"\x16\x03\x01\x02\x00\r\n\r\n",
         b"GET\r\n\r\n",
@@ -375,12 +375,12 @@ def test_noise_on_a_port_is_answered_and_forgotten(gateway: Gateway) -> None:
     assert send(gateway.ports["otlp_http"], b"", "/v1/traces", "application/x-protobuf")[0] == 200
 
 
-def test_the_page_is_for_this_machine_alone(gateway: Gateway) -> None:
-    """Another Host header is refused, and what is served forbids scripts and styles from elsewhere."""
+def test_the_page_serves_only_this_machine(gateway: Gateway) -> None:
+    """Another Host header is rejected, and the page's policy forbids scripts and styles of other sites."""
     connection = http.client.HTTPConnection(LOOPBACK, gateway.ports["page"], timeout=60)
     connection.request("GET", "/api/summary", headers={"Host": "evil.example"})
-    refused = connection.getresponse()
-    assert (refused.status, refused.read()) == (
+    rejected = connection.getresponse()
+    assert (rejected.status, rejected.read()) == (
         403,
         b"use localhost, an IP address or the name of this machine\n",
     )
@@ -392,17 +392,17 @@ def test_the_page_is_for_this_machine_alone(gateway: Gateway) -> None:
 
 
 class Viewer(ThreadingHTTPServer):
-    """Stands for the Aspire dashboard: takes OTLP over HTTP, or answers with the status it is told to."""
+    """A stand-in for the Aspire dashboard: accepts OTLP over HTTP, or answers with `status`."""
 
     def __init__(self, port: int = 0) -> None:
-        super().__init__((LOOPBACK, port), _Answer)
+        super().__init__((LOOPBACK, port), _ViewerHandler)
         self.status = 200
-        self.taken: list[tuple[str, bytes]] = []
+        self.accepted: list[tuple[str, bytes]] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def records(self) -> list[Any]:
-        """The log records taken so far, each with its resource."""
-        requests = [ExportLogsServiceRequest.FromString(body) for path, body in self.taken if path == "/v1/logs"]
+        """Return the log records accepted so far, each with its resource."""
+        requests = [ExportLogsServiceRequest.FromString(body) for path, body in self.accepted if path == "/v1/logs"]
         return [
             (of_resource.resource, record)
             for request in requests
@@ -412,32 +412,32 @@ class Viewer(ThreadingHTTPServer):
         ]
 
     def spans(self) -> list[str]:
-        """The names of the spans taken so far."""
-        requests = [ExportTraceServiceRequest.FromString(body) for path, body in self.taken if path == "/v1/traces"]
+        """Return the names of the spans accepted so far."""
+        requests = [ExportTraceServiceRequest.FromString(body) for path, body in self.accepted if path == "/v1/traces"]
         return [request.resource_spans[0].scope_spans[0].spans[0].name for request in requests]
 
 
-class _Answer(BaseHTTPRequestHandler):
+class _ViewerHandler(BaseHTTPRequestHandler):
     server: Viewer
 
     def do_POST(self) -> None:
-        """Take the body if the status allows."""
+        """Accept the body if the status is 200."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.server.status == 200:
-            self.server.taken.append((self.path, body))
+            self.server.accepted.append((self.path, body))
         self.send_response(self.server.status)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's signature
-        """Keep the output of the tests clean."""
+        """Log nothing."""
 
 
-class OwnGateway:
-    """A gateway of one test, with flags of its own."""
+class SeparateGateway:
+    """A gateway for one test, with additional flags."""
 
     def __init__(self, *flags: str) -> None:
         any_port = [part for flag in FLAGS for part in (flag, "0")]
-        self.process = subprocess.Popen(  # noqa: S603 - our own module
+        self.process = subprocess.Popen(  # noqa: S603 - a constant module
             [sys.executable, "-m", "local.gateway", *any_port, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -447,10 +447,10 @@ class OwnGateway:
         assert self.process.stdout
         ready = re.fullmatch(r"ready (\{.*\})\n", self.process.stdout.readline())
         assert ready
-        self.gateway = Gateway(self.process, json.loads(ready[1]))  # type: ignore[arg-type]  # asked, not stopped by it
+        self.gateway = Gateway(self.process, json.loads(ready[1]))  # type: ignore[arg-type]  # only for queries
 
     def stop(self) -> tuple[int, str]:
-        """Exit code, and what it wrote to standard error. Fail if it does not end by itself after SIGTERM."""
+        """Send SIGTERM; return the exit code and standard error. Fail if the process does not exit by itself."""
         self.process.terminate()
         _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors
@@ -473,11 +473,11 @@ def push_line(gateway: Gateway, service: str, text: str) -> None:
 
 
 def test_traces_and_lines_are_forwarded_under_one_resource(viewer: Viewer) -> None:
-    """A line that came before its service's first span waits for it: else the viewer shows the service twice."""
-    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}")
+    """A line waits for its service's first span, because otherwise the viewer shows the service twice."""
+    separate = SeparateGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}")
     trace_id = secrets.token_hex(16)
-    push_line(own.gateway, "mythical-server", f"traceID={trace_id} x=1")
-    provider = tracers(own.gateway, "mythical-server")
+    push_line(separate.gateway, "mythical-server", f"traceID={trace_id} x=1")
+    provider = tracers(separate.gateway, "mythical-server")
     provider.get_tracer("test").start_span("request").end()
     provider.shutdown()
     eventually(lambda: viewer.records() and viewer.spans(), what="a line and a span at the viewer")
@@ -485,66 +485,66 @@ def test_traces_and_lines_are_forwarded_under_one_resource(viewer: Viewer) -> No
     assert {pair.key for pair in resource.attributes} >= {"service.name", "service.instance.id"}
     assert (record.trace_id.hex(), record.severity_number) == (trace_id, 9)
     assert viewer.spans() == ["request"]
-    eventually(lambda: own.gateway.get("summary")["forward"]["sent"] == 2, what="two items counted as sent")
-    assert own.stop() == (0, "")
+    eventually(lambda: separate.gateway.get("summary")["forward"]["sent"] == 2, what="two items counted as sent")
+    assert separate.stop() == (0, "")
 
 
-def test_a_viewer_that_is_away_costs_the_senders_nothing(viewer: Viewer) -> None:
-    """While it refuses, pushes are answered at once and the oldest are dropped and counted; then the rest arrives."""
+def test_an_unavailable_viewer_does_not_delay_senders(viewer: Viewer) -> None:
+    """While it rejects data, pushes are answered at once, and the oldest items are dropped and counted."""
     viewer.status = 503
-    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}", "--max-forward-items", "10")
-    provider = tracers(own.gateway, "mythical-server")
+    separate = SeparateGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}", "--max-forward-items", "10")
+    provider = tracers(separate.gateway, "mythical-server")
     for number in range(30):
         provider.get_tracer("test").start_span(f"span {number}").end()
     provider.shutdown()
-    figures = own.gateway.get("summary")["forward"]
-    assert figures["dropped"] in {19, 20}  # one of them may already be in the sender's hands
-    assert figures["waiting"] == 10
+    counts = separate.gateway.get("summary")["forward"]
+    assert counts["dropped"] in {19, 20}  # one of them may be in flight
+    assert counts["waiting"] == 10
     viewer.status = 200
-    eventually(lambda: own.gateway.get("summary")["forward"]["waiting"] == 0, what="an empty queue")
+    eventually(lambda: separate.gateway.get("summary")["forward"]["waiting"] == 0, what="an empty queue")
     eventually(lambda: viewer.spans()[-1:] == ["span 29"], what="the newest span at the viewer")
     assert viewer.spans()[-10:] == [f"span {number}" for number in range(20, 30)]
-    assert own.stop() == (0, "")
+    assert separate.stop() == (0, "")
 
 
-def test_what_the_viewer_refuses_for_good_is_not_sent_again(viewer: Viewer) -> None:
-    """A 400 is counted as failed and the next goes on."""
+def test_permanently_rejected_data_is_not_retried(viewer: Viewer) -> None:
+    """A 400 is counted as failed, and the next item is sent."""
     viewer.status = 400
-    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}")
-    provider = tracers(own.gateway, "mythical-server")
-    provider.get_tracer("test").start_span("refused").end()
-    eventually(lambda: own.gateway.get("summary")["forward"]["failed"] == 1, what="a failed item")
+    separate = SeparateGateway("--forward-otlp", f"http://{LOOPBACK}:{viewer.server_port}")
+    provider = tracers(separate.gateway, "mythical-server")
+    provider.get_tracer("test").start_span("rejected").end()
+    eventually(lambda: separate.gateway.get("summary")["forward"]["failed"] == 1, what="a failed item")
     viewer.status = 200
-    provider.get_tracer("test").start_span("taken").end()
-    eventually(lambda: viewer.spans() == ["taken"], what="the next span")
+    provider.get_tracer("test").start_span("accepted").end()
+    eventually(lambda: viewer.spans() == ["accepted"], what="the next span")
     provider.shutdown()
-    assert own.stop() == (0, "")
+    assert separate.stop() == (0, "")
 
 
-def test_it_stops_while_the_viewer_is_gone() -> None:
-    """Neither a refused connection nor idle clients hold it up, and there is no stack trace."""
-    own = OwnGateway("--forward-otlp", f"http://{LOOPBACK}:1")
-    provider = tracers(own.gateway, "mythical-server", "grpc")
+def test_the_gateway_stops_while_the_viewer_is_unreachable() -> None:
+    """A refused connection or idle clients don't delay the exit, and there is no stack trace."""
+    separate = SeparateGateway("--forward-otlp", f"http://{LOOPBACK}:1")
+    provider = tracers(separate.gateway, "mythical-server", "grpc")
     provider.get_tracer("test").start_span("lost").end()
-    with socket.create_connection((LOOPBACK, own.gateway.ports["loki"])):
-        assert own.stop() == (0, "")
+    with socket.create_connection((LOOPBACK, separate.gateway.ports["loki"])):
+        assert separate.stop() == (0, "")
     provider.shutdown()
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_a_taken_port_is_named_with_its_remedy(flag: str) -> None:
-    """One line, no stack trace, exit code 1."""
+def test_a_port_in_use_is_reported_with_a_remedy(flag: str) -> None:
+    """The gateway prints one line without a stack trace and exits with code 1."""
     with socket.create_server((LOOPBACK, 0)) as holder:
         port = holder.getsockname()[1]
         others = [part for other in FLAGS if other != flag for part in (other, "0")]
-        ended = subprocess.run(  # noqa: S603 - our own module
+        result = subprocess.run(  # noqa: S603 - a constant module
             [sys.executable, "-m", "local.gateway", *others, flag, str(port)],
             capture_output=True,
             text=True,
             check=False,
             timeout=60,
         )
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert f"{LOOPBACK}:{port}" in ended.stderr
-    assert flag in ended.stderr
-    assert ended.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"{LOOPBACK}:{port}" in result.stderr
+    assert flag in result.stderr
+    assert result.stderr.count("\n") == 1

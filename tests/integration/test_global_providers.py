@@ -1,4 +1,4 @@
-"""Providers are registered globally: an instrumentation library that is added to a service is not silent."""
+"""Providers are registered globally, so an additional instrumentation library records its telemetry."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import pytest
 from local.processes.process import Process
 from tests.integration.conftest import DEADLINE_S, Gateway, eventually
 
-# What a service does at its start, and a module of somebody else's that knows nothing of our set-up.
+# The startup of a service, and a third-party module that doesn't know our setup.
 PROGRAM = """
 import os, sys
 import urllib3
@@ -37,7 +37,7 @@ telemetry.close()
 def test_a_stock_instrumentation_library_records_within_our_traces(
     layer: str, tmp_path: Path, gateway: Gateway
 ) -> None:
-    """Its span is a child of the current one; a tracer and a meter from before the start record as well."""
+    """Its span is a child of the current one; a tracer and a meter from before the start of telemetry record too."""
     process = Process(
         "with-library",
         [sys.executable, "-c", PROGRAM, f"{gateway.page}/api/summary"],

@@ -1,4 +1,4 @@
-"""What each rung of INSTRUMENTATION sends, as received by the gateway, is what docs/instrumentation-ladder.md says."""
+"""The gateway receives from each rung of INSTRUMENTATION what docs/instrumentation-ladder.md documents."""
 
 import itertools
 import os
@@ -34,16 +34,16 @@ Json = dict[str, Any]
 REQUESTER, SERVER, RECORDER = "mythical-requester", "mythical-server", "mythical-recorder"
 RUNGS = ("off", "zero-code", "stock", "fast")
 PAGE = dict(sections((ROOT / "docs/instrumentation-ladder.md").read_text(encoding="utf-8")))
-GIVES = {row["What arrives"]: row for row in rows(PAGE["Telemetry by rung"])}
-MIXTURES = [tuple(row.values()) for row in rows(PAGE["Traces across rungs"])]
+DOCUMENTED = {row["What arrives"]: row for row in rows(PAGE["Telemetry by rung"])}
+COMBINATIONS = [tuple(row.values()) for row in rows(PAGE["Traces across rungs"])]
 
-ENOUGH = 30
-CHOSEN = "chosen.by.the.caller:80"
+MIN_COUNT = 30
+HOST_OF_CALLER = "chosen.by.the.caller:80"
 
 
 @dataclass
 class Received:
-    """Everything that the gateway has of a fleet, after it has stopped, and the page /metrics of its server."""
+    """All telemetry of a fleet at the gateway after the fleet has stopped, and the /metrics of its server."""
 
     spans: list[Json] = field(default_factory=list)
     metrics: list[Json] = field(default_factory=list)
@@ -52,9 +52,9 @@ class Received:
     exemplars: set[str] = field(default_factory=set)
     page: str = ""
 
-    def some(self, service: str, kind: str = "", **attributes: object) -> list[Json]:
-        """The spans of a service of a kind with these attributes; `__` stands for a dot, None for any value."""
-        wanted = {name.replace("__", "."): value for name, value in attributes.items()}
+    def spans_with(self, service: str, kind: str = "", **attributes: object) -> list[Json]:
+        """Return the spans of a service and kind with these attributes; `__` stands for a dot, None for any value."""
+        expected = {name.replace("__", "."): value for name, value in attributes.items()}
         return [
             span
             for span in self.spans
@@ -62,23 +62,23 @@ class Received:
             and span["kind"] == (kind or span["kind"])
             and all(
                 name in span["attributes"] and value in (None, span["attributes"][name])
-                for name, value in wanted.items()
+                for name, value in expected.items()
             )
         ]
 
     def traces(self) -> list[list[Json]]:
-        """The traces."""
+        """Return the spans grouped by trace."""
         found = defaultdict(list)
         for span in self.spans:
             found[span["trace_id"]].append(span)
         return list(found.values())
 
     def shapes(self) -> Counter[str]:
-        """How many traces there are of each shape."""
+        """Count the traces by shape."""
         return Counter(shape(trace) for trace in self.traces())
 
     def labels(self, name: str, service: str = SERVER) -> set[str]:
-        """The labels of a metric; empty if the metric did not arrive."""
+        """Return the labels of a metric; empty if the metric did not arrive."""
         return {
             label
             for metric in self.metrics
@@ -87,46 +87,46 @@ class Received:
             for label in ["", *point["attributes"]]
         }
 
-    def of(self, text: str) -> list[Json]:
-        """The log lines of an event."""
+    def lines_with(self, text: str) -> list[Json]:
+        """Return the log lines of an event."""
         return [line for line in self.lines if text in line["line"]]
 
-    def child(self, child: list[Json], parent: list[Json]) -> bool:
-        """Whether one of the spans is a child of one of the others, in the same trace."""
+    def has_child(self, child: list[Json], parent: list[Json]) -> bool:
+        """Return whether a span of `child` has a parent in `parent`, in the same trace."""
         parents = {(span["trace_id"], span["span_id"]) for span in parent}
         return any((span["trace_id"], span["parent_span_id"]) in parents for span in child)
 
 
 def shape(trace: list[Json]) -> str:
-    """A trace as the services and kinds of its spans, such as `requester CLIENT`, in alphabetical order."""
+    """Return the services and kinds of a trace's spans, such as `requester CLIENT`, in alphabetical order."""
     return ", ".join(sorted(f"{span['service'].removeprefix('mythical-')} {span['kind']}" for span in trace))
 
 
 def statements(got: Received) -> list[Json]:
-    """The spans of SQL statements."""
-    return got.some(SERVER, "CLIENT", db__statement=None)
+    """Return the spans of SQL statements."""
+    return got.spans_with(SERVER, "CLIENT", db__statement=None)
 
 
 def failed(got: Received) -> list[Json]:
-    """Those that failed."""
+    """Return the spans of failed SQL statements."""
     return [span for span in statements(got) if span["status"]["code"] == "ERROR"]
 
 
-def of_a_request(got: Received) -> int:
-    """The number of spans in the largest trace that begins with a request that succeeded."""
-    begun = {span["trace_id"] for span in got.some(REQUESTER, "CLIENT") if not span["parent_span_id"]}
-    return max((len(trace) for trace in got.traces() if trace[0]["trace_id"] in begun), default=0)
+def request_span_count(got: Received) -> int:
+    """Return the number of spans in the largest trace that starts with a request."""
+    started_traces = {span["trace_id"] for span in got.spans_with(REQUESTER, "CLIENT") if not span["parent_span_id"]}
+    return max((len(trace) for trace in got.traces() if trace[0]["trace_id"] in started_traces), default=0)
 
 
 def with_ids(got: Received, text: str) -> bool:
-    """Whether all lines of an event have the id of a trace."""
-    return bool(got.of(text)) and all(line["metadata"].get("trace_id") for line in got.of(text))
+    """Return whether all log lines of an event have a trace id."""
+    return bool(got.lines_with(text)) and all(line["metadata"].get("trace_id") for line in got.lines_with(text))
 
 
-# What the page calls it, and how it is seen. True is `yes` there, False is `no`.
-SEEN: dict[str, Callable[[Received], object]] = {
-    "HTTP spans of client and server in one trace": lambda got: got.child(
-        got.some(SERVER, "SERVER"), got.some(REQUESTER, "CLIENT")
+# The name in the page's table, and the check. True is `yes` in the table, False is `no`.
+CHECKS: dict[str, Callable[[Received], object]] = {
+    "HTTP spans of client and server in one trace": lambda got: got.has_child(
+        got.spans_with(SERVER, "SERVER"), got.spans_with(REQUESTER, "CLIENT")
     ),
     "`CLIENT` spans of one request": lambda got: max(
         (
@@ -137,20 +137,20 @@ SEEN: dict[str, Callable[[Received], object]] = {
         default=0,
     ),
     "a span's name is the route, not the path": lambda got: any(
-        span["name"] == "POST /<beast>" for span in got.some(SERVER, "SERVER")
+        span["name"] == "POST /<beast>" for span in got.spans_with(SERVER, "SERVER")
     ),
     "a response of 500 is an error of the span": lambda got: any(
-        span["status"]["code"] == "ERROR" for span in got.some(SERVER, "SERVER", http__status_code=500)
+        span["status"]["code"] == "ERROR" for span in got.spans_with(SERVER, "SERVER", http__status_code=500)
     ),
-    "`beast`": lambda got: bool(got.some(SERVER, "SERVER", beast=None)),
+    "`beast`": lambda got: bool(got.spans_with(SERVER, "SERVER", beast=None)),
     "`http.target` without the caller's text": lambda got: bool(
-        got.some(SERVER, "SERVER", http__target="/unknown", http__status_code=404)
+        got.spans_with(SERVER, "SERVER", http__target="/unknown", http__status_code=404)
     ),
-    "`http.url`, as the caller sent it": lambda got: bool(got.some(SERVER, "SERVER", http__url=None)),
-    "`peer.service`": lambda got: bool(got.some(REQUESTER, "CLIENT", peer__service=SERVER)),
-    "a link to the request before": lambda got: any(span["links"] for span in got.some(REQUESTER)),
-    "spans of statements in the trace of the request": lambda got: got.child(
-        statements(got), got.some(SERVER, "SERVER")
+    "`http.url`, as the caller sent it": lambda got: bool(got.spans_with(SERVER, "SERVER", http__url=None)),
+    "`peer.service`": lambda got: bool(got.spans_with(REQUESTER, "CLIENT", peer__service=SERVER)),
+    "a link to the request before": lambda got: any(span["links"] for span in got.spans_with(REQUESTER)),
+    "spans of statements in the trace of the request": lambda got: got.has_child(
+        statements(got), got.spans_with(SERVER, "SERVER")
     ),
     "a statement's name has operation and table": lambda got: any(
         span["name"] == "INSERT unicorn" for span in statements(got)
@@ -165,14 +165,16 @@ SEEN: dict[str, Callable[[Received], object]] = {
     "statements outside a request, each a trace": lambda got: any(
         not span["parent_span_id"] for span in statements(got)
     ),
-    "spans of published messages": lambda got: bool(got.some(REQUESTER, "PRODUCER")),
-    "… in the trace of the request": lambda got: got.child(
-        got.some(REQUESTER, "PRODUCER"), got.some(REQUESTER, "CLIENT")
+    "spans of published messages": lambda got: bool(got.spans_with(REQUESTER, "PRODUCER")),
+    "… in the trace of the request": lambda got: got.has_child(
+        got.spans_with(REQUESTER, "PRODUCER"), got.spans_with(REQUESTER, "CLIENT")
     ),
-    "spans of processed messages": lambda got: bool(got.some(RECORDER, "CONSUMER")),
-    "context over the queue": lambda got: got.child(got.some(RECORDER, "CONSUMER"), got.some(REQUESTER, "PRODUCER")),
+    "spans of processed messages": lambda got: bool(got.spans_with(RECORDER, "CONSUMER")),
+    "context over the queue": lambda got: got.has_child(
+        got.spans_with(RECORDER, "CONSUMER"), got.spans_with(REQUESTER, "PRODUCER")
+    ),
     "spans of health checks": lambda got: any("/readyz" in span["name"] for span in got.spans),
-    "spans in the trace of a request": of_a_request,
+    "spans in the trace of a request": request_span_count,
     "`http.client.request.duration`": lambda got: bool(got.labels("http.client.request.duration", REQUESTER)),
     "`http.server.request.duration` by route": lambda got: "http.route" in got.labels("http.server.request.duration"),
     "exemplars on it": lambda got: "http.server.request.duration" in got.exemplars,
@@ -184,31 +186,31 @@ SEEN: dict[str, Callable[[Received], object]] = {
     "`process.*`, of the process": lambda got: bool(got.labels("process.memory.usage")),
     "losses of the exporter": lambda got: bool(got.labels("otel.sdk.exporter.span.exported")),
     "**a label from the caller**: the `Host` header": lambda got: any(
-        point["attributes"].get("http.host") == CHOSEN for metric in got.metrics for point in metric["points"]
+        point["attributes"].get("http.host") == HOST_OF_CALLER for metric in got.metrics for point in metric["points"]
     ),
     "metrics at `/metrics`": lambda got: "target_info" in got.page,
-    "log lines": lambda got: bool(got.of("request served") and got.of("message recorded")),
+    "log lines": lambda got: bool(got.lines_with("request served") and got.lines_with("message recorded")),
     "ids of the trace on the server's lines": lambda got: with_ids(got, "request served"),
     "… on the requester's and the recorder's": lambda got: (
         with_ids(got, "request made") and with_ids(got, "message recorded")
     ),
-    "fields in the line": lambda got: bool(got.of("endpoint=unicorn")),
+    "fields in the line": lambda got: bool(got.lines_with("endpoint=unicorn")),
     "label `beast`": lambda got: any("beast" in line["labels"] for line in got.lines),
     "profiles": lambda got: bool(got.profiles),
-    "the profile of a span": lambda got: bool(got.some(SERVER, "SERVER", pyroscope__profile__id=None)),
+    "the profile of a span": lambda got: bool(got.spans_with(SERVER, "SERVER", pyroscope__profile__id=None)),
     "`service.namespace`": lambda got: any(span["resource"].get("service.namespace") for span in got.spans),
     "host and process": lambda got: any({"host.name", "process.pid"} <= span["resource"].keys() for span in got.spans),
 }
 
 
 class Run:
-    """Starts the three services on their rungs, waits until enough has happened, stops them, and reads the gateway."""
+    """Starts the three services on their rungs, waits for enough telemetry, stops them, and queries the gateway."""
 
     def __init__(self, gateway: Gateway, postgres: Postgres, rabbitmq: RabbitMQ, folder: Path) -> None:
         self._gateway, self._postgres, self._rabbitmq, self._folder = gateway, postgres, rabbitmq, folder
 
     def __call__(self, requester: str, server: str, recorder: str) -> Received:
-        """Return what was received."""
+        """Return the received telemetry."""
         clear_queues(self._rabbitmq)
         got = Received()
         rungs = {
@@ -227,7 +229,7 @@ class Run:
                     "requester", **requests_to(services["server"]), REQUESTER_START="0", FAULT_SLOW_PUBLISH="0"
                 )
                 started.ready()
-                ask(services["server"].base_url, "/made/up", headers={"Host": CHOSEN})
+                ask(services["server"].base_url, "/made/up", headers={"Host": HOST_OF_CALLER})
                 eventually(lambda: self._enough(started, got, recorder, server), what="enough requests")
                 got.page = ask(services["server"].base_url, "/metrics").text
             got.spans, got.metrics, got.lines, got.profiles = (
@@ -237,50 +239,50 @@ class Run:
         return got
 
     def _enough(self, started: Fleet, got: Received, recorder: str, server: str) -> bool:
-        """Whether enough messages are recorded, and what comes late is there if the server sends it."""
+        """Return whether enough messages are recorded, and exemplars, which arrive late, are received."""
         metrics = own(self._gateway.get("metrics", service=SERVER), started.namespace)
         got.exemplars |= {m["name"] for m in metrics for point in m["points"] if point.get("exemplars")}
         if server not in ("off", "ebpf") and "http.server.request.duration" not in got.exemplars:
             return False
         if recorder == "off":
             logs = (each.process.log.read_text(encoding="utf-8") for each in started.running)
-            return any(text.count("message recorded") >= ENOUGH for text in logs)
+            return any(text.count("message recorded") >= MIN_COUNT for text in logs)
         lines = own(self._gateway.get("logs", service=RECORDER, limit=2000), started.namespace)
-        return sum("message recorded" in line["line"] for line in lines) >= ENOUGH
+        return sum("message recorded" in line["line"] for line in lines) >= MIN_COUNT
 
 
 @pytest.fixture(scope="module")
 def run(gateway: Gateway, postgres: Postgres, rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run services on rungs."""
+    """A function that runs services on rungs."""
     return Run(gateway, postgres, rabbitmq, tmp_path_factory.mktemp("services"))
 
 
 @pytest.fixture(scope="module", params=RUNGS)
 def rung(request: pytest.FixtureRequest, run: Run) -> tuple[str, Received]:
-    """A rung, and what was received of the three services on it."""
+    """A rung, and the telemetry received from the three services on it."""
     return request.param, run(request.param, request.param, request.param)
 
 
-def test_the_page_has_what_is_seen_here() -> None:
-    """No line of the table without a test, and no test without its line."""
-    assert list(GIVES) == list(SEEN)
+def test_the_pages_table_has_the_same_rows_as_the_checks() -> None:
+    """Each row of the table has a check, and each check has a row."""
+    assert list(DOCUMENTED) == list(CHECKS)
 
 
-@pytest.mark.parametrize("what", SEEN)
-def test_a_rung_gives_what_the_page_says(what: str, rung: tuple[str, Received]) -> None:
-    """Both ways: what is said to arrive arrives, and what is said not to arrive does not."""
+@pytest.mark.parametrize("what", CHECKS)
+def test_a_rung_sends_what_the_page_documents(what: str, rung: tuple[str, Received]) -> None:
+    """Telemetry with `yes` arrives, and telemetry with `no` doesn't."""
     name, got = rung
-    seen = SEEN[what](got)
-    assert ({True: "yes", False: "no"}[seen] if isinstance(seen, bool) else str(seen)) == GIVES[what][name]
+    result = CHECKS[what](got)
+    assert ({True: "yes", False: "no"}[result] if isinstance(result, bool) else str(result)) == DOCUMENTED[what][name]
 
 
-def test_without_beyla_ebpf_sends_what_off_sends(run: Run) -> None:
-    """Nothing: the service leaves it to Beyla."""
+def test_ebpf_without_beyla_sends_nothing(run: Run) -> None:
+    """The service leaves instrumentation to Beyla."""
     got = run("ebpf", "ebpf", "off")
     assert [got.spans, got.metrics, got.lines, got.profiles] == [[], [], [], []]
 
 
-# The start of telemetry, after the settings of the environment; the argument is the packages that are found.
+# Start telemetry with the settings of the environment; the arguments are the packages that are found.
 START = """
 import os, sys
 from common.core.env import Env
@@ -294,8 +296,8 @@ start_telemetry(telemetry_settings(Env(os.environ), "mythical-server"), job="tes
 
 
 def started(*found: str, **environ: str) -> list[str]:
-    """Start telemetry in a process, and return its lines without their times."""
-    done = subprocess.run(  # noqa: S603 - our own arguments
+    """Start telemetry in a process; return its log lines without their times."""
+    result = subprocess.run(  # noqa: S603 - constant arguments
         [sys.executable, "-c", START, *found],
         cwd=ROOT,
         env=os.environ | SILENT | environ,
@@ -304,32 +306,32 @@ def started(*found: str, **environ: str) -> list[str]:
         check=True,
         timeout=60,
     )
-    return [line.partition(" ")[2] for line in done.stdout.splitlines()]
+    return [line.partition(" ")[2] for line in result.stdout.splitlines()]
 
 
-def test_without_its_packages_zero_code_is_off_and_one_line_says_so() -> None:
-    """A copy that has not installed them goes on."""
-    missing, begun = started(SERVER_INSTRUMENTATION="zero-code")
+def test_zero_code_without_its_packages_is_off_and_logged() -> None:
+    """The service starts without them."""
+    missing, started_traces = started(SERVER_INSTRUMENTATION="zero-code")
     assert missing.startswith("level=warn reason=")
     assert missing.endswith('msg="zero-code instrumentation not available"')
-    assert begun == 'level=info instrumentation=off msg="telemetry started"'
+    assert started_traces == 'level=info instrumentation=off msg="telemetry started"'
 
 
-def test_the_former_name_of_the_setting_is_understood_and_one_line_says_what_to_use() -> None:
-    """TELEMETRY_LAYER, which INSTRUMENTATION overrides."""
-    deprecated, begun = started(TELEMETRY_LAYER="stock")
+def test_the_deprecated_setting_works_and_logs_its_replacement() -> None:
+    """The deprecated setting is TELEMETRY_LAYER; INSTRUMENTATION takes precedence."""
+    deprecated, started_traces = started(TELEMETRY_LAYER="stock")
     assert deprecated == 'level=warn msg="TELEMETRY_LAYER is deprecated, set INSTRUMENTATION instead"'
-    assert "instrumentation=stock" in begun
+    assert "instrumentation=stock" in started_traces
     assert "instrumentation=fast" in started(TELEMETRY_LAYER="stock", INSTRUMENTATION="fast")[1]
 
 
-@pytest.mark.parametrize("mixture", MIXTURES, ids=lambda mixture: "-".join(mixture[:3]))
-def test_traces_across_rungs(mixture: tuple[str, ...], run: Run) -> None:
-    """The services on different rungs: the traces have the shapes that the page says, whole or broken."""
-    requester, server, recorder, said, _ = mixture
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda combination: "-".join(combination[:3]))
+def test_traces_across_rungs(combination: tuple[str, ...], run: Run) -> None:
+    """With services on different rungs, traces have the shapes that the page documents, complete or broken."""
+    requester, server, recorder, documented, _ = combination
     shapes = run(requester, server, recorder).shapes()
-    for expected in said.split("; "):
-        assert shapes[expected.strip("`")] >= ENOUGH / 3, shapes
-    # Larger traces would be less broken than the page says.
-    most = max(len(each.split(", ")) for each in said.split("; "))
+    for expected in documented.split("; "):
+        assert shapes[expected.strip("`")] >= MIN_COUNT / 3, shapes
+    # Larger traces would be more complete than the page documents.
+    most = max(len(each.split(", ")) for each in documented.split("; "))
     assert all(len(each.split(", ")) <= most for each in itertools.islice(shapes, 1000)), shapes

@@ -1,4 +1,4 @@
-"""The load as a program: the gate, the shape that finds where it breaks, and what is refused."""
+"""The load as a program: the gate, the shape that finds the breaking point, and rejected settings."""
 
 import csv
 import socket
@@ -13,7 +13,7 @@ from tests.integration.load_support import needs_locust, run_load, stand_in
 
 pytestmark = needs_locust
 
-# A busy machine may be slow; what is proved here is the way, not the speed.
+# The limits allow for a busy machine, because this test is not about speed.
 LENIENT = """
 [run]
 users = 8
@@ -28,14 +28,14 @@ requests = 5
 """
 
 
-def test_the_gate_passes_with_the_real_server_and_its_traces_join(
+def test_the_gate_passes_with_the_real_server_and_traces_are_connected(
     tmp_path: Path, service: StartService, gateway: Gateway
 ) -> None:
-    """A trace begins at a keeper and ends in Postgres; the run's figures arrive; table, JSON and CSV agree."""
+    """A trace starts at a keeper and ends in Postgres; metrics arrive; table, JSON and CSV have the same numbers."""
     file = tmp_path / "gate.toml"
     file.write_text(LENIENT)
     server = service("server")
-    ended = run_load(
+    run = run_load(
         tmp_path,
         "gate",
         LOAD_HOST=server.base_url,
@@ -45,55 +45,57 @@ def test_the_gate_passes_with_the_real_server_and_its_traces_join(
         LOAD_WITHIN="5000",
         OTEL_SDK_DISABLED="false",
     )
-    assert ended.code == 0, ended.output
-    assert all(line["holds"] for line in ended.results["gate"])
+    assert run.code == 0, run.output
+    assert all(line["holds"] for line in run.results["gate"])
     with (tmp_path / "load.csv").open(encoding="utf-8") as rows:
         counted = {row["request"]: int(row["requests"]) for row in csv.DictReader(rows)}
-    assert counted["all"] == ended.results["figures"]["requests"] == sum(counted.values()) - counted["all"]
+    assert counted["all"] == run.results["figures"]["requests"] == sum(counted.values()) - counted["all"]
     assert set(counted) <= {f"{m} /<beast>" for m in ("GET", "POST", "DELETE")} | {"GET /<beast>?before=<id>", "all"}
 
-    spans = gateway.poll(lambda g: g.get("spans", service="mythical-loadtest", name="keeper round", limit=1))
-    trace = gateway.poll(lambda g: _whole(g.get(f"traces/{spans[0]['trace_id']}")))
+    spans = gateway.poll(lambda g: g.get("spans", service="mythical-loadtest", name="keeper round"))
+    # The end of the run may interrupt an iteration, so not every keeper added a name.
+    trace = gateway.poll(lambda g: next((found for span in spans if (found := _complete(g, span["trace_id"]))), []))
     services = {span["service"] for span in trace}
     assert services == {"mythical-loadtest", "mythical-server"}
     assert spans[0]["attributes"]["user_agent.synthetic.type"] == "test"
     figures = gateway.poll(lambda g: g.get("metrics", name="locust.requests", service="mythical-loadtest"))
     assert sum(point["value"] for point in figures[0]["points"]) == counted["all"]
     assert {point["attributes"]["run_id"] for point in figures[0]["points"]} == {"integration"}
-    asked = next(span for span in trace if span["service"] == "mythical-server" and span["kind"] == "SERVER")
-    assert asked["attributes"]["user_agent.synthetic.type"] == "test"
-    assert asked["attributes"]["loadtest.user.kind"] == "keeper"
+    request = next(span for span in trace if span["service"] == "mythical-server" and span["kind"] == "SERVER")
+    assert request["attributes"]["user_agent.synthetic.type"] == "test"
+    assert request["attributes"]["loadtest.user.kind"] == "keeper"
 
 
-def _whole(trace: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _complete(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:
+    trace: list[dict[str, Any]] = gateway.get(f"traces/{trace_id}")
     return trace if any(span["name"].startswith("INSERT") for span in trace) else []
 
 
 def test_the_gate_fails_with_a_slow_server(tmp_path: Path) -> None:
-    """All answers are right, and 400 ms late: p95 and the checks of time cross the lines that are kept."""
+    """All responses are correct, but 400 ms late: p95 and the time checks exceed their limits."""
     with stand_in(delay_s=0.4) as host:
-        ended = run_load(tmp_path, "gate", LOAD_HOST=host, LOAD_TIME="8")
-    assert ended.code == 1, ended.output
-    crossed = {line["figure"] for line in ended.results["gate"] if not line["holds"]}
-    assert {"p95_ms", "check_share"} <= crossed
-    assert "error_share" not in crossed
-    assert "EXCEEDED" in ended.output
-    assert "expected a response within 300 ms" in ended.output
+        run = run_load(tmp_path, "gate", LOAD_HOST=host, LOAD_TIME="8")
+    assert run.code == 1, run.output
+    exceeded = {line["figure"] for line in run.results["gate"] if not line["holds"]}
+    assert {"p95_ms", "check_share"} <= exceeded
+    assert "error_share" not in exceeded
+    assert "EXCEEDED" in run.output
+    assert "expected a response within 300 ms" in run.output
 
 
-def test_break_says_at_how_many_users_a_line_was_crossed(tmp_path: Path) -> None:
-    """With a server that answers 503 it is soon, and long before the time is over."""
+def test_break_reports_the_number_of_users_at_the_limit(tmp_path: Path) -> None:
+    """With a server that answers 503, the limit is exceeded long before the end of the run."""
     with stand_in(broken=True) as host:
-        ended = run_load(
+        run = run_load(
             tmp_path, LOAD_HOST=host, LOAD_SHAPE="break", LOAD_USERS="60", LOAD_TIME="60", LOAD_KINDS="breeder=1"
         )
-    assert ended.code == 0, ended.output
-    assert "broke at" in ended.results["broke"]
-    assert "100.0% of requests fail, above 5.0%" in ended.output
+    assert run.code == 0, run.output
+    assert "broke at" in run.results["broke"]
+    assert "100.0% of requests fail, above 5.0%" in run.output
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"LOAD_SHAPE": "wave"}, "LOAD_SHAPE='wave' is not one of steady"),
         ({"LOAD_BEASTS": "phoenix"}, "phoenix is not one of unicorn"),
@@ -106,42 +108,42 @@ def test_break_says_at_how_many_users_a_line_was_crossed(tmp_path: Path) -> None
         ({"LOAD_GATE": "nowhere.toml"}, "nowhere.toml: No such file"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_status_2(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+def test_a_wrong_setting_is_one_line_and_exit_status_2(tmp_path: Path, settings: dict[str, str], expected: str) -> None:
     """Unknown shape or beast, a host without scheme, no users, a host that does not answer, a folder, a file."""
-    nobody = f"http://{LOOPBACK}:{free_port()}"
-    ended = run_load(tmp_path, *(["gate"] if "LOAD_GATE" in settings else []), **{"LOAD_HOST": nobody, **settings})
-    assert ended.code == 2
-    (line,) = ended.output.splitlines()
-    assert said in line
+    unreachable = f"http://{LOOPBACK}:{free_port()}"
+    run = run_load(tmp_path, *(["gate"] if "LOAD_GATE" in settings else []), **{"LOAD_HOST": unreachable, **settings})
+    assert run.code == 2
+    (line,) = run.output.splitlines()
+    assert expected in line
 
 
-def test_a_taken_port_of_the_page_is_told_with_a_remedy(tmp_path: Path) -> None:
-    """Before anything starts."""
-    with socket.create_server((LOOPBACK, 0)) as taken:
-        port = taken.getsockname()[1]
-        ended = run_load(tmp_path, LOAD_HEADLESS="false", LOAD_PORT=str(port))
-    assert ended.code == 2
-    (line,) = ended.output.splitlines()
+def test_a_port_in_use_is_reported_with_a_remedy(tmp_path: Path) -> None:
+    """The error comes before anything starts."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        port = listener.getsockname()[1]
+        run = run_load(tmp_path, LOAD_HEADLESS="false", LOAD_PORT=str(port))
+    assert run.code == 2
+    (line,) = run.output.splitlines()
     assert f"LOAD_PORT={port}" in line
     assert "choose another" in line
 
 
-def test_a_seed_makes_the_same_names_again_in_a_run_of_its_own(tmp_path: Path) -> None:
-    """Three keepers begin with the same names for the same beasts, in whatever order; only the ends of names differ."""
-    begun: list[set[tuple[str, str]]] = []
-    for run in ("first", "other"):
-        asked: list[tuple[str, str]] = []
-        with stand_in(asked=asked) as host:
+def test_runs_with_the_same_seed_use_the_same_names(tmp_path: Path) -> None:
+    """Three keepers start with the same names for the same beasts, in any order; only the suffixes differ."""
+    first_names: list[set[tuple[str, str]]] = []
+    for run_id in ("first", "other"):
+        posts: list[tuple[str, str]] = []
+        with stand_in(posts=posts) as host:
             run_load(
                 tmp_path,
                 LOAD_HOST=host,
                 LOAD_SEED="42",
-                LOAD_RUN_ID=run,
+                LOAD_RUN_ID=run_id,
                 LOAD_USERS="3",
                 LOAD_RATE="3",
                 LOAD_TIME="6",
                 LOAD_KINDS="keeper=1",
             )
-        assert all(name.endswith(run) for _, name in asked)
-        begun.append({(path, name.removesuffix(run)) for path, name in asked})
-    assert len(begun[0] & begun[1]) >= 3
+        assert all(name.endswith(run_id) for _, name in posts)
+        first_names.append({(path, name.removesuffix(run_id)) for path, name in posts})
+    assert len(first_names[0] & first_names[1]) >= 3

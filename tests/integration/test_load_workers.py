@@ -1,4 +1,4 @@
-"""A master and its workers: one run under one name, shared out among all, those that come late too."""
+"""A master and its workers: one run with one name, distributed among all workers, including late ones."""
 
 import json
 import subprocess
@@ -17,20 +17,20 @@ pytestmark = needs_locust
 
 
 @contextmanager
-def part(folder: Path, role: str, **told: str) -> Iterator[Path]:
-    """Run a master or a worker; give the file of what it says, and end it."""
-    said = folder / f"{role}-{free_port()}.log"
-    with said.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own program
+def part(folder: Path, role: str, **settings: str) -> Iterator[Path]:
+    """Run a master or a worker; yield its log file, and stop it at the end."""
+    log_file = folder / f"{role}-{free_port()}.log"
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - a constant program
             [PYTHON, "-m", "loadtest"],
-            env=environment(folder, LOAD_ROLE=role, **told),
+            env=environment(folder, LOAD_ROLE=role, **settings),
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
     try:
-        yield said
+        yield log_file
     finally:
         process.terminate()
         try:
@@ -39,32 +39,37 @@ def part(folder: Path, role: str, **told: str) -> Iterator[Path]:
             process.kill()
 
 
-def test_a_worker_that_comes_late_takes_its_share_of_the_same_run(tmp_path: Path) -> None:
-    """Its users draw names of their own, which end with the run that the master named."""
-    asked: list[tuple[str, str]] = []
+def test_a_late_worker_gets_a_share_of_the_same_run(tmp_path: Path) -> None:
+    """Its users have other names, which end with the master's run id."""
+    posts: list[tuple[str, str]] = []
     page = free_port()
 
     def shares() -> list[int]:
         try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{page}/stats/requests", timeout=60) as answer:
-                told: dict[str, Any] = json.load(answer)
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{page}/stats/requests", timeout=60) as response:
+                stats: dict[str, Any] = json.load(response)
         except OSError:
             return []
-        return sorted(worker["user_count"] for worker in told.get("workers", []))
+        return sorted(worker["user_count"] for worker in stats.get("workers", []))
 
     with ExitStack() as running:
-        host = running.enter_context(stand_in(asked=asked))
-        told = {"LOAD_HOST": host, "LOAD_MASTER_PORT": str(free_port()), "LOAD_KINDS": "breeder=1", "LOAD_USERS": "4"}
+        host = running.enter_context(stand_in(posts=posts))
+        settings = {
+            "LOAD_HOST": host,
+            "LOAD_MASTER_PORT": str(free_port()),
+            "LOAD_KINDS": "breeder=1",
+            "LOAD_USERS": "4",
+        }
         running.enter_context(
-            part(tmp_path, "master", **told, LOAD_HEADLESS="false", LOAD_PORT=str(page), LOAD_RUN_ID="of-master")
+            part(tmp_path, "master", **settings, LOAD_HEADLESS="false", LOAD_PORT=str(page), LOAD_RUN_ID="of-master")
         )
-        logs = [running.enter_context(part(tmp_path, "worker", **told))]
+        logs = [running.enter_context(part(tmp_path, "worker", **settings))]
         eventually(lambda: shares() == [4], what="four users of one worker")
-        logs.append(running.enter_context(part(tmp_path, "worker", **told)))
+        logs.append(running.enter_context(part(tmp_path, "worker", **settings)))
         eventually(lambda: shares() == [2, 2], what="two users of each worker")
-        before = len(asked)
-        eventually(lambda: len(asked) > before + 20, what="names from both")
-    names = [name for _, name in asked]
+        before = len(posts)
+        eventually(lambda: len(posts) > before + 20, what="names from both")
+    names = [name for _, name in posts]
     assert all(name.endswith("of-master") for name in names)
     assert len(set(names)) == len(names)
     assert not any("Traceback" in log.read_text() for log in logs)

@@ -21,28 +21,28 @@ class FarFuture(pika.BasicProperties):  # type: ignore[misc]  # pika ships no py
     """Properties with one header, a timestamp in the year 292 billion, which pika cannot read."""
 
     def encode(self) -> list[bytes]:
-        """Flag "headers", then a table of one entry (AMQP 0-9-1, 4.2.6.1 and 4.2.5.5)."""
+        """Encode the flag "headers", then a table of one entry (AMQP 0-9-1, 4.2.6.1 and 4.2.5.5)."""
         entry = b"\x01aT" + struct.pack(">Q", 2**63 - 1)
         return [struct.pack(">HI", self.FLAG_HEADERS, len(entry)), entry]
 
 
 @pytest.fixture
 def rig(rabbitmq: RabbitMQ) -> Iterator[Rig]:
-    """A queue of its own on the session's broker."""
-    made = Rig(rabbitmq)
-    yield made
-    made.clear()
+    """A separate queue on the session's broker."""
+    created = Rig(rabbitmq)
+    yield created
+    created.clear()
 
 
 def ready_messages(rig: Rig, name: str) -> int:
-    """How many messages wait in a queue, by asking the broker."""
+    """Return the broker's number of ready messages in a queue."""
     with rig.channel() as channel:
         count: int = channel.queue_declare(name, passive=True).method.message_count
     return count
 
 
 def test_the_consumer_span_is_a_child_of_the_producers_in_the_same_trace(rig: Rig) -> None:
-    """caller → publish_to_queue → process_message, across the broker."""
+    """The trace is caller → publish_to_queue → process_message, across the broker."""
     publisher, recorder = rig.publisher(), Recorder()
     rig.consumer(recorder)
     with rig.tracer.start_as_current_span("caller"):
@@ -58,8 +58,8 @@ def test_the_consumer_span_is_a_child_of_the_producers_in_the_same_trace(rig: Ri
     assert (consumed.value, duration.count) == (1, 1)
 
 
-def test_a_message_is_acknowledged_after_the_work_and_not_before(rig: Rig) -> None:
-    """While the handler works the broker still holds the message; without the consumer it delivers it again."""
+def test_a_message_is_acknowledged_only_after_processing(rig: Rig) -> None:
+    """During processing the broker still has the message; when the consumer is gone, it redelivers it."""
     gate = Gate()
     first = Recorder(gate)
     publisher = rig.publisher()
@@ -74,8 +74,8 @@ def test_a_message_is_acknowledged_after_the_work_and_not_before(rig: Rig) -> No
     assert (second.messages[0].message_id, second.messages[0].redelivered) == ("m1", True)
 
 
-def test_close_finishes_the_work_in_hand_and_takes_no_more(rig: Rig) -> None:
-    """What was taken is done and acknowledged; the rest stays in the queue for others: nothing twice, nothing lost."""
+def test_close_finishes_started_messages_and_starts_no_more(rig: Rig) -> None:
+    """Started messages are processed and acknowledged; the rest stays in the queue: nothing twice, nothing lost."""
     publisher, recorder = rig.publisher(), Recorder(lambda _message: time.sleep(0.2))  # five seconds in all
     for future in [publisher.publish(str(n), message_id=str(n)) for n in range(100)]:
         future.result(60)
@@ -91,8 +91,8 @@ def test_close_finishes_the_work_in_hand_and_takes_no_more(rig: Rig) -> None:
     assert recorder.ids + rest.ids == Counter({str(n): 1 for n in range(100)})
 
 
-def test_messages_are_worked_on_side_by_side_and_no_more_are_taken_than_prefetch(rig: Rig) -> None:
-    """Four at a time here; the rest waits at the broker, where others could have it."""
+def test_messages_are_processed_concurrently_within_the_prefetch(rig: Rig) -> None:
+    """Four are processed at a time; the rest stays at the broker for other consumers."""
     gate = Gate()
     busy = Recorder(gate)
     publisher = rig.publisher()
@@ -106,13 +106,13 @@ def test_messages_are_worked_on_side_by_side_and_no_more_are_taken_than_prefetch
     until(lambda: len(busy.messages) == 20)
 
 
-def test_a_failure_is_tried_again_after_the_delay_and_then_dead_lettered(rig: Rig) -> None:
-    """Three attempts, each half a second after the one before, then the dead-letter queue with count and reason."""
+def test_a_failure_is_retried_after_the_delay_and_then_dead_lettered(rig: Rig) -> None:
+    """After three attempts, half a second apart, it is in the dead-letter queue with count and reason."""
     times: list[float] = []
 
     def fail(_message: Message) -> None:
         times.append(time.monotonic())
-        raise ValueError("planted")
+        raise ValueError("injected")
 
     recorder = Recorder(fail)
     publisher = rig.publisher()
@@ -123,7 +123,7 @@ def test_a_failure_is_tried_again_after_the_delay_and_then_dead_lettered(rig: Ri
     assert all(later - earlier >= 0.5 for earlier, later in pairwise(times))
     ((properties, body),) = rig.dead()
     assert (body, properties.message_id) == (b"bad", "m1")
-    assert (properties.headers["x-attempts"], properties.headers["x-reason"]) == (3, "ValueError: planted")
+    assert (properties.headers["x-attempts"], properties.headers["x-reason"]) == (3, "ValueError: injected")
     spans = rig.spans("process_message")
     assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3
     assert len({span.context.trace_id for span in spans if span.context}) == 1, "the attempts are not in one trace"
@@ -133,12 +133,12 @@ def test_a_failure_is_tried_again_after_the_delay_and_then_dead_lettered(rig: Ri
     assert ready_messages(rig, retry_name(rig.queue)) == 0
 
 
-def test_a_failure_that_passes_is_forgotten(rig: Rig) -> None:
-    """The second attempt succeeds: nothing is dead-lettered, nothing left anywhere."""
+def test_a_successful_retry_leaves_no_message(rig: Rig) -> None:
+    """The second attempt succeeds: nothing is dead-lettered, and the queues are empty."""
 
     def fail_once(message: Message) -> None:
         if message.attempt == 1:
-            raise OSError("planted")
+            raise OSError("injected")
 
     recorder = Recorder(fail_once)
     consumer = rig.consumer(recorder)
@@ -149,14 +149,14 @@ def test_a_failure_that_passes_is_forgotten(rig: Rig) -> None:
     assert ready_messages(rig, rig.queue) == 0
 
 
-def test_poison_does_not_hold_up_the_rest(rig: Rig) -> None:
-    """One in ten is poison, on a single thread: the others are handled, the poison is dead at the first attempt."""
+def test_poison_messages_do_not_block_the_others(rig: Rig) -> None:
+    """One in ten is poison, on a single thread: the others are handled, poison is dead-lettered at once."""
 
-    def refuse(message: Message) -> None:
+    def reject(message: Message) -> None:
         if message.text.startswith("poison"):
             raise PoisonMessage("not about a beast")
 
-    recorder = Recorder(refuse)
+    recorder = Recorder(reject)
     consumer = rig.consumer(recorder, concurrency=1)
     publisher = rig.publisher()
     for n in range(100):
@@ -176,7 +176,7 @@ def test_poison_does_not_hold_up_the_rest(rig: Rig) -> None:
     ],
     ids=["not UTF-8", "too large", "unreadable headers"],
 )
-def test_what_cannot_be_read_goes_to_the_dead_letter_queue(
+def test_an_unreadable_message_is_dead_lettered(
     rig: Rig, body: bytes, properties: pika.BasicProperties, reason: str
 ) -> None:
     """It never reaches the handler, and the next message does."""
@@ -200,16 +200,16 @@ def test_what_cannot_be_read_goes_to_the_dead_letter_queue(
         pika.BasicProperties(headers={"CC": ["elsewhere"], "big": "x" * 100_000}),
         pika.BasicProperties(reply_to="a", type="b", app_id="c", correlation_id="d", content_encoding="utf-16"),
     ],
-    ids=["no headers", "hostile headers", "orders to the broker", "large headers", "foreign properties"],
+    ids=["no headers", "hostile headers", "broker options", "large headers", "foreign properties"],
 )
-def test_foreign_messages_are_handled_and_can_be_retried_and_given_up(
+def test_foreign_messages_are_handled_retried_and_dead_lettered(
     rig: Rig, properties: pika.BasicProperties | None
 ) -> None:
-    """Whatever the properties, the message takes the whole way and the channel lives."""
+    """A message with any properties passes through all queues, and the channel stays open."""
 
     def fail(message: Message) -> None:
         if message.text == "bad":
-            raise ValueError("planted")
+            raise ValueError("injected")
 
     recorder = Recorder(fail)
     consumer = rig.consumer(recorder, attempts=2)
@@ -222,14 +222,14 @@ def test_foreign_messages_are_handled_and_can_be_retried_and_given_up(
 
 
 def test_a_message_that_kills_its_consumers_ends_in_the_dead_letter_queue(rig: Rig) -> None:
-    """Never acknowledged, delivered again and again: counted in its copies, dead-lettered, and not lost."""
+    """It is never acknowledged and is redelivered; its copies count this, and it is dead-lettered, not lost."""
     rig.publisher().publish("killer", message_id="m1").result(60)
     gate, seen = Gate(), []
     for _ in range(3):
-        dying = Recorder(gate)
-        consumer = rig.consumer(dying, max_redeliveries=2)
-        until(lambda dying=dying: dying.messages)  # type: ignore[misc]
-        seen += dying.messages
+        killed = Recorder(gate)
+        consumer = rig.consumer(killed, max_redeliveries=2)
+        until(lambda killed=killed: killed.messages)  # type: ignore[misc]
+        seen += killed.messages
         assert consumer.close(0.1) == 1
     last = Recorder()
     consumer = rig.consumer(last, max_redeliveries=2)
@@ -243,7 +243,7 @@ def test_a_message_that_kills_its_consumers_ends_in_the_dead_letter_queue(rig: R
 
 
 def test_a_redelivered_message_is_handled_uncounted_while_copies_cannot_be_sent(rig: Rig) -> None:
-    """The queue has to drain while the broker's alarm blocks publishers; otherwise the alarm would never end."""
+    """The queue must drain while the broker's alarm blocks publishers; otherwise the alarm would never end."""
     rig.publisher().publish("drained", message_id="m1").result(60)
     gate = Gate()
     first = Recorder(gate)
@@ -258,7 +258,7 @@ def test_a_redelivered_message_is_handled_uncounted_while_copies_cannot_be_sent(
 
 
 def test_a_deleted_queue_is_declared_again_and_consumed(rig: Rig) -> None:
-    """The broker cancels the consumer; it comes back by itself."""
+    """The broker cancels the consumer, which reconnects by itself."""
     recorder = Recorder()
     consumer = rig.consumer(recorder)
     with rig.channel() as channel:
@@ -269,23 +269,23 @@ def test_a_deleted_queue_is_declared_again_and_consumed(rig: Rig) -> None:
     until(lambda: recorder.texts == ["after"])
 
 
-def test_a_deleted_retry_queue_loses_nothing(rig: Rig) -> None:
+def test_no_message_is_lost_when_the_retry_queue_is_deleted(rig: Rig) -> None:
     """The move fails, the queue is declared again, the move is repeated; only then is the original acknowledged."""
 
     def fail_once(message: Message) -> None:
         if message.attempt == 1:
-            raise ValueError("planted")
+            raise ValueError("injected")
 
     recorder = Recorder(fail_once)
-    rig.consumer(recorder, depth_interval_s=60)  # asking for the depth declares it as well
+    rig.consumer(recorder, depth_interval_s=60)  # reading the depth also declares the queue
     with rig.channel() as channel:
         channel.queue_delete(retry_name(rig.queue))
     rig.publisher().publish("bad").result(60)
     until(lambda: [message.attempt for message in recorder.messages] == [1, 2])
 
 
-def test_a_retry_queue_with_another_delay_is_named_in_one_line(rig: Rig) -> None:
-    """Here the retry queue with another delay; the messages themselves are consumed all the same."""
+def test_a_retry_queue_with_another_delay_is_reported(rig: Rig) -> None:
+    """The consumer isn't ready and the error has the fix; messages are still consumed."""
     first = rig.consumer(Recorder(), retry_delay_s=1.0)
     first.close(5)
     recorder = Recorder()
@@ -298,7 +298,7 @@ def test_a_retry_queue_with_another_delay_is_named_in_one_line(rig: Rig) -> None
 
 
 def test_depths_are_reported_for_each_queue(rig: Rig) -> None:
-    """The gauge has the ready messages of the three queues, labelled by queue name alone."""
+    """The gauge has the ready messages of the three queues, with the queue name as the only label."""
     gate = Gate()
     recorder = Recorder(gate)
     consumer = rig.consumer(recorder, concurrency=1, prefetch=1)
@@ -312,11 +312,11 @@ def test_depths_are_reported_for_each_queue(rig: Rig) -> None:
 
 
 def test_an_alarm_does_not_stop_the_consumer(rig: Rig) -> None:
-    """Publishers are held back, the queue is drained all the same: that is how an alarm ends. Retries wait."""
+    """Publishers are blocked, but the queue is drained, which ends the alarm. Retries wait."""
 
     def fail(message: Message) -> None:
         if message.text == "bad":
-            raise ValueError("planted")
+            raise ValueError("injected")
 
     recorder = Recorder(fail)
     publisher = rig.publisher()

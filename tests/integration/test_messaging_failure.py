@@ -1,4 +1,4 @@
-"""The broker is killed under load: what was confirmed is not lost, and everybody comes back."""
+"""The broker is killed under load: no confirmed message is lost, and all clients reconnect."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ CONFIRM_TIMEOUT_S = 8.0
 
 
 class Load:
-    """A thread that publishes about 500 messages a second with ids 0, 1, 2, … and notes what became of each."""
+    """A thread that publishes about 500 messages a second with ids 0, 1, 2, … and records the result of each."""
 
     def __init__(self, publisher: Publisher) -> None:
         self.confirmed: set[str] = set()
@@ -33,7 +33,7 @@ class Load:
         self._thread.start()
 
     def stop(self) -> None:
-        """Publish no more and wait until each message has its end."""
+        """Stop publishing, and wait until each message is confirmed or has failed."""
         self._stop.set()
         self._thread.join()
         until(lambda: len(self.confirmed) + self.failed.total() == self.count)
@@ -43,9 +43,9 @@ class Load:
             message_id, started = str(self.count), time.monotonic()
             self.count += 1
             future = self._publisher.publish("GET /unicorn", message_id=message_id)
-            future.add_done_callback(partial(self._ended, message_id, started))
+            future.add_done_callback(partial(self._record, message_id, started))
 
-    def _ended(self, message_id: str, started: float, future: "Future[None]") -> None:
+    def _record(self, message_id: str, started: float, future: "Future[None]") -> None:
         self.slowest_s = max(self.slowest_s, time.monotonic() - started)
         error = future.exception()
         if error is None:
@@ -56,20 +56,20 @@ class Load:
 
 @pytest.fixture
 def rig(rabbitmq: RabbitMQ) -> Iterator[Rig]:
-    """A queue of its own on the session's broker, which is running again at the end."""
-    made = Rig(rabbitmq)
-    yield made
+    """A separate queue on the session's broker, which is running again at the end."""
+    created = Rig(rabbitmq)
+    yield created
     if not rabbitmq.process.running:
         rabbitmq.start()
-    made.clear()
+    created.clear()
 
 
-def test_what_was_confirmed_outlives_a_kill_of_the_broker_under_load(
+def test_no_confirmed_message_is_lost_when_the_broker_is_killed_under_load(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SIGKILL and restart: nothing confirmed is lost, both sides recover by themselves, publishes end within bounds.
+    """After SIGKILL and a restart, both sides recover by themselves, and each publish ends within its limit.
 
-    Messages that failed may have arrived all the same (NotConfirmed), and some arrive twice: at least once.
+    Failed messages may have arrived (NotConfirmed), and some arrive twice: delivery is at least once.
     """
     publisher = rig.publisher(confirm_timeout_s=CONFIRM_TIMEOUT_S)
     recorder = Recorder(lambda _message: time.sleep(0.005))
@@ -96,7 +96,7 @@ def test_what_was_confirmed_outlives_a_kill_of_the_broker_under_load(
 
 
 def test_messages_published_during_a_short_outage_arrive_afterwards(rig: Rig) -> None:
-    """With patience enough nothing fails: what is in hand is sent again over the next connection."""
+    """With a long timeout nothing fails: messages in flight are sent again over the next connection."""
     publisher, recorder = rig.publisher(confirm_timeout_s=300.0), Recorder()
     rig.consumer(recorder)
     rig.kill_broker()
@@ -108,15 +108,15 @@ def test_messages_published_during_a_short_outage_arrive_afterwards(rig: Rig) ->
     until(lambda: set(recorder.ids) == {str(n) for n in range(200)})
 
 
-def test_failed_messages_outlive_a_kill_of_the_broker_on_their_way_to_retry(rig: Rig) -> None:
-    """Each fails once; the broker dies among the moves; each is handled successfully in the end."""
+def test_no_failed_message_is_lost_when_the_broker_is_killed_during_retries(rig: Rig) -> None:
+    """Each message fails once; the broker is killed during the moves; each is handled successfully in the end."""
     succeeded: set[str | None] = set()
     lock = threading.Lock()
 
     def fail_first(message: object) -> None:
         attempt, name = getattr(message, "attempt", 0), getattr(message, "message_id", None)
         if attempt == 1:
-            raise ValueError("planted")
+            raise ValueError("injected")
         with lock:
             succeeded.add(name)
 
@@ -133,8 +133,8 @@ def test_failed_messages_outlive_a_kill_of_the_broker_on_their_way_to_retry(rig:
     assert rig.dead() == []
 
 
-def test_an_orderly_restart_of_the_broker_is_survived_too(rig: Rig) -> None:
-    """SIGTERM: the broker says goodbye (CONNECTION_FORCED) instead of vanishing."""
+def test_no_message_is_lost_in_a_clean_restart_of_the_broker(rig: Rig) -> None:
+    """After SIGTERM, the broker closes its connections (CONNECTION_FORCED)."""
     publisher, recorder = rig.publisher(confirm_timeout_s=300.0), Recorder()
     consumer = rig.consumer(recorder)
     publisher.publish("before", message_id="before").result(60)
@@ -146,25 +146,25 @@ def test_an_orderly_restart_of_the_broker_is_survived_too(rig: Rig) -> None:
     until(lambda: {"before", "meanwhile"} <= set(recorder.ids))
 
 
-def test_a_broker_that_hangs_is_noticed_by_its_silence(rig: Rig) -> None:
-    """SIGSTOP: the connection stands but nobody answers. Messages fail in time, heartbeats tell, and it all resumes."""
-    impatient = replace(rig.broker, heartbeat_s=1)  # pika looks every heartbeat + 5 s
-    publisher = rig.publisher(broker=impatient, confirm_timeout_s=1.0)
+def test_a_suspended_broker_is_detected_by_heartbeats(rig: Rig) -> None:
+    """After SIGSTOP the connection stays open without answers: messages time out, and after SIGCONT all resumes."""
+    short_heartbeat = replace(rig.broker, heartbeat_s=1)  # pika checks every heartbeat + 5 s
+    publisher = rig.publisher(broker=short_heartbeat, confirm_timeout_s=1.0)
     with stopped(rig.rabbitmq):
-        assert isinstance(publisher.publish("into the void").exception(60), NotConfirmed)
+        assert isinstance(publisher.publish("unanswered").exception(60), NotConfirmed)
         until(lambda: not publisher.ready)
         assert isinstance(publisher.publish("held").exception(60), BrokerUnavailable)
     until(lambda: publisher.ready)
     until(lambda: publisher.publish("again").exception(60) is None)
 
 
-def test_closing_while_the_broker_hangs_takes_no_longer_than_allowed(rig: Rig) -> None:
-    """Neither side waits for a farewell that does not come, and no socket is left behind."""
+def test_close_keeps_its_time_limit_while_the_broker_hangs(rig: Rig) -> None:
+    """Neither client waits for the broker's close, and no socket stays open."""
     publisher = rig.publisher()
     consumer = rig.consumer(Recorder())
     with stopped(rig.rabbitmq):
         started = time.monotonic()
-        future = publisher.publish("into the void")
+        future = publisher.publish("unanswered")
         assert (publisher.close(0.5), consumer.close(0.5)) == (1, 0)
         assert time.monotonic() - started < 15
         assert isinstance(future.exception(0), NotConfirmed)

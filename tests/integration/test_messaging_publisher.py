@@ -27,22 +27,22 @@ from tests.integration.messaging_support import Recorder, Rig, rabbitmqctl, stop
 
 @pytest.fixture
 def rig(rabbitmq: RabbitMQ) -> Iterator[Rig]:
-    """A queue of its own on the session's broker."""
-    made = Rig(rabbitmq)
-    yield made
-    made.clear()
+    """A separate queue on the session's broker."""
+    created = Rig(rabbitmq)
+    yield created
+    created.clear()
 
 
 @pytest.fixture
-def nowhere() -> Iterator[Broker]:
-    """A port where nothing listens, and nothing will: it is bound, so no other program can take it."""
+def closed_port() -> Iterator[Broker]:
+    """A broker at a closed port, which is bound so that no other program can listen on it."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield Broker("127.0.0.1", bound.getsockname()[1])
 
 
-def test_what_is_confirmed_is_delivered_exactly_once_in_peace(rig: Rig) -> None:
-    """2,000 messages from 8 threads: each confirmed, each handled, none twice."""
+def test_confirmed_messages_are_delivered_once_without_failures(rig: Rig) -> None:
+    """Of 2,000 messages from 8 threads, each is confirmed and handled, and none twice."""
     publisher, recorder = rig.publisher(), Recorder()
     rig.consumer(recorder)
     with ThreadPoolExecutor(8) as threads:
@@ -54,7 +54,7 @@ def test_what_is_confirmed_is_delivered_exactly_once_in_peace(rig: Rig) -> None:
 
 
 def test_a_message_survives_without_a_consumer_and_is_persistent(rig: Rig) -> None:
-    """Published first, consumed later; the properties say text, UTF-8, persistent, with id and trace context."""
+    """It is consumed later; its properties are text, UTF-8, persistent, with id and trace context."""
     rig.publisher().publish("POST /unicorn é", message_id="m1").result(60)
     with rig.channel() as channel:
         _method, properties, body = channel.basic_get(rig.queue, auto_ack=True)
@@ -65,7 +65,7 @@ def test_a_message_survives_without_a_consumer_and_is_persistent(rig: Rig) -> No
 
 
 def test_one_producer_span_per_message_in_the_callers_trace(rig: Rig) -> None:
-    """It ends with the confirm and carries the conventions' attributes."""
+    """It ends with the confirm and has the attributes of the semantic conventions."""
     publisher = rig.publisher()
     with rig.tracer.start_as_current_span("caller") as caller:
         future = publisher.publish("GET /unicorn", message_id="m1")
@@ -87,8 +87,8 @@ def test_one_producer_span_per_message_in_the_callers_trace(rig: Rig) -> None:
     }
 
 
-def test_baggage_crosses_the_queue_and_what_is_on_the_list_becomes_an_attribute(rig: Rig) -> None:
-    """Both context headers are those of the global propagator; any other member would let callers create labels."""
+def test_baggage_crosses_the_queue_and_allowed_members_become_attributes(rig: Rig) -> None:
+    """The global propagator writes both context headers; other members could let callers create labels."""
     seen: list[Mapping[str, object]] = []
     rig.consumer(lambda _message: seen.append(baggage.get_all()))
     members = {"user_agent.synthetic.type": "test", "loadtest.shape": "spike", "customer": "secret"}
@@ -106,7 +106,7 @@ def test_baggage_crosses_the_queue_and_what_is_on_the_list_becomes_an_attribute(
 
 
 def test_publishing_is_counted_and_timed_with_exemplars(rig: Rig) -> None:
-    """One point per outcome; the labels are the queue's, never the message's; the histogram points at a trace."""
+    """There is one point per outcome, with labels of the queue and not of the message; exemplars have the trace."""
     publisher = rig.publisher()
     publisher.publish("GET /unicorn").result(60)
     labels = {
@@ -125,8 +125,8 @@ def test_publishing_is_counted_and_timed_with_exemplars(rig: Rig) -> None:
     assert in_flight.value == 0
 
 
-def test_a_delayed_message_is_handed_over_that_much_later(rig: Rig) -> None:
-    """The planted fault: the span takes as long, publish() does not, and others overtake."""
+def test_a_delayed_message_is_published_after_the_delay(rig: Rig) -> None:
+    """With the injected fault, the span includes the delay, publish() does not, and others overtake."""
     publisher, recorder = rig.publisher(), Recorder()
     rig.consumer(recorder)
     started = time.monotonic()
@@ -138,8 +138,8 @@ def test_a_delayed_message_is_handed_over_that_much_later(rig: Rig) -> None:
     until(lambda: recorder.texts == ["quick", "slow"])
 
 
-def test_close_flushes_what_is_on_its_way_and_what_is_delayed(rig: Rig) -> None:
-    """None of 500 is left, none of them waits for its planted delay, and none can be added afterwards."""
+def test_close_flushes_messages_in_flight_and_delayed_ones(rig: Rig) -> None:
+    """All of 500 are sent, none waits for its injected delay, and none can be added afterwards."""
     publisher = rig.publisher()
     futures = [publisher.publish(str(n), delay_s=60 if n % 10 == 0 else 0) for n in range(500)]
     assert publisher.close(10) == 0
@@ -147,14 +147,14 @@ def test_close_flushes_what_is_on_its_way_and_what_is_delayed(rig: Rig) -> None:
     assert isinstance(publisher.publish("late").exception(0), PublisherClosed)
 
 
-def test_messages_wait_for_the_broker_within_a_bound(rig: Rig, nowhere: Broker) -> None:
-    """Nothing listens: a message fails after its time, one too many at once; both as BrokerUnavailable."""
-    publisher = rig.publisher(broker=nowhere, wait=False, max_in_flight=3, confirm_timeout_s=0.5)
+def test_messages_wait_for_the_broker_within_limits(rig: Rig, closed_port: Broker) -> None:
+    """With a closed port, messages fail with BrokerUnavailable: after the timeout, or at once above the limit."""
+    publisher = rig.publisher(broker=closed_port, wait=False, max_in_flight=3, confirm_timeout_s=0.5)
     started = time.monotonic()
     futures = [publisher.publish(str(n)) for n in range(4)]
     assert futures[3].done()
     assert wait(futures, 60).not_done == set()
-    assert 0.4 < time.monotonic() - started < 10  # the usual time
+    assert 0.4 < time.monotonic() - started < 10  # the limit is for a busy machine
     assert {type(future.exception()) for future in futures} == {BrokerUnavailable}
     until(lambda: "connection refused" in str(publisher.last_error))
     assert (publisher.ready, publisher.blocked) == (False, False)
@@ -165,9 +165,9 @@ def test_messages_wait_for_the_broker_within_a_bound(rig: Rig, nowhere: Broker) 
     assert (sent.attributes["error.type"], sent.value) == ("BrokerUnavailable", 4)
 
 
-def test_close_says_how_many_messages_were_not_confirmed(rig: Rig, nowhere: Broker) -> None:
-    """With the broker away there is nothing to flush to; it takes as long as was allowed, and the futures end."""
-    publisher = rig.publisher(broker=nowhere, wait=False)
+def test_close_returns_the_number_of_unconfirmed_messages(rig: Rig, closed_port: Broker) -> None:
+    """Without a broker, it waits for its whole timeout, and the futures then end."""
+    publisher = rig.publisher(broker=closed_port, wait=False)
     futures = [publisher.publish(str(n)) for n in range(3)]
     started = time.monotonic()
     assert publisher.close(0.3) == 3
@@ -175,42 +175,40 @@ def test_close_says_how_many_messages_were_not_confirmed(rig: Rig, nowhere: Brok
     assert {type(future.exception(60)) for future in futures} == {BrokerUnavailable}
 
 
-def test_a_server_that_says_nothing_holds_nobody_up(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """It takes the connection and never speaks AMQP: messages fail in time and close() does not wait for it."""
+def test_a_silent_server_does_not_block_the_publisher(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """It accepts the connection and sends no AMQP: messages time out, and close() does not wait for it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         publisher = rig.publisher(
             broker=Broker("127.0.0.1", silent.getsockname()[1]), wait=False, confirm_timeout_s=0.5
         )
-        assert isinstance(publisher.publish("anybody there?").exception(60), BrokerUnavailable)
+        assert isinstance(publisher.publish("unanswered").exception(60), BrokerUnavailable)
         started = time.monotonic()
         assert publisher.close(60) == 0
         assert time.monotonic() - started < 60
     assert [record.message for record in caplog.records if record.exc_info] == []
 
 
-def test_a_broker_that_is_away_is_one_line_in_the_log(
-    rig: Rig, nowhere: Broker, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No traceback, not one line per attempt, and nothing of pika's."""
+def test_an_unavailable_broker_is_one_log_line(rig: Rig, closed_port: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has no traceback, no line per attempt, and no lines of pika."""
     with caplog.at_level(logging.INFO):
-        publisher = rig.publisher(broker=nowhere, wait=False)
+        publisher = rig.publisher(broker=closed_port, wait=False)
         with pytest.raises(BrokerUnavailable, match="connection refused"):
             wait_ready(publisher, 1.5)
     (record,) = caplog.records
     assert (record.message, record.levelname, record.exc_info) == ("broker unavailable", "WARNING", None)
-    assert record.__dict__["fields"]["reason"] == f"{nowhere.address}: connection refused, nothing listens there"
+    assert record.__dict__["fields"]["reason"] == f"{closed_port.address}: connection refused, nothing listens there"
 
 
-def test_a_wrong_password_is_told_and_not_shown(rig: Rig) -> None:
-    """The line names the user and what to check."""
-    stranger = Broker(rig.broker.host, rig.broker.port, "guest", "s3cret")
-    publisher = rig.publisher(broker=stranger, wait=False)
+def test_a_wrong_password_is_reported_and_not_shown(rig: Rig) -> None:
+    """The error has the user, and not the password."""
+    wrong = Broker(rig.broker.host, rig.broker.port, "guest", "s3cret")
+    publisher = rig.publisher(broker=wrong, wait=False)
     until(lambda: "access refused for user 'guest'" in str(publisher.last_error))
     assert "s3cret" not in str(publisher.last_error)
 
 
-def test_too_many_in_flight_are_refused_at_once(rig: Rig) -> None:
-    """A caller that is faster than the broker is told, and its messages do not pile up in memory."""
+def test_too_many_messages_in_flight_are_rejected_at_once(rig: Rig) -> None:
+    """A caller that is faster than the broker gets an error, and its messages don't accumulate in memory."""
     publisher = rig.publisher(max_in_flight=10)
     futures = [publisher.publish(str(n), delay_s=0.5) for n in range(12)]
     assert [type(future.exception(0)) for future in futures[10:]] == [TooManyInFlight] * 2
@@ -218,8 +216,8 @@ def test_too_many_in_flight_are_refused_at_once(rig: Rig) -> None:
     assert publisher.publish("room again").exception(60) is None
 
 
-def test_a_deleted_queue_is_told_and_declared_again(rig: Rig) -> None:
-    """The message that met no queue fails as Unroutable, soon after the next arrives."""
+def test_a_deleted_queue_is_reported_and_declared_again(rig: Rig) -> None:
+    """The message without a queue fails as Unroutable; soon afterwards, the next one arrives."""
     publisher = rig.publisher()
     with rig.channel() as channel:
         channel.queue_delete(rig.queue)
@@ -228,8 +226,8 @@ def test_a_deleted_queue_is_told_and_declared_again(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
-def test_any_client_shares_the_queue_whichever_declares_it_first(rig: Rig, ours_first: bool) -> None:
-    """amqplib's assertQueue('messages') and every other client declare it durable and without arguments."""
+def test_other_clients_can_declare_the_same_queue(rig: Rig, ours_first: bool) -> None:
+    """amqplib's assertQueue('messages') and other clients declare it durable and without arguments, first or second."""
     publisher = rig.publisher() if ours_first else None
     with rig.channel() as channel:
         channel.queue_declare(rig.queue, durable=True)
@@ -239,7 +237,7 @@ def test_any_client_shares_the_queue_whichever_declares_it_first(rig: Rig, ours_
     assert body == b"shared"
 
 
-# How earlier versions of this package declared the queue.
+# The arguments with which earlier versions of this package declared the queue.
 OLD_ARGUMENTS = {
     "x-queue-type": "quorum",
     "x-delivery-limit": 100,
@@ -250,8 +248,8 @@ OLD_ARGUMENTS = {
 }
 
 
-def test_a_queue_with_the_old_arguments_is_named_with_the_remedy(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """Which queue, what differs, what to do; logged once though it is tried again; it works once the queue is gone."""
+def test_a_queue_with_the_old_arguments_is_reported_with_the_fix(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The error has queue, difference and fix, and is logged once; publishing works once the queue is deleted."""
     with rig.channel() as channel:
         channel.queue_declare(rig.queue, durable=True, arguments=OLD_ARGUMENTS)
     with caplog.at_level(logging.WARNING):
@@ -268,8 +266,8 @@ def test_a_queue_with_the_old_arguments_is_named_with_the_remedy(rig: Rig, caplo
     assert publisher.publish("yes").exception(60) is None
 
 
-def test_a_queue_that_is_full_refuses_and_the_caller_hears(rig: Rig) -> None:
-    """An operator's policy bounds the queue and rejects what is too much: Basic.Nack becomes NotConfirmed at once."""
+def test_a_full_queue_rejects_a_message_with_an_error(rig: Rig) -> None:
+    """An operator's policy limits the queue's length: Basic.Nack becomes NotConfirmed at once."""
     publisher = rig.publisher()
     bound = '{"max-length": 5, "overflow": "reject-publish"}'
     rabbitmqctl(rig.rabbitmq, "set_policy", rig.queue, f"^{rig.queue}$", bound, "--apply-to", "queues")
@@ -279,8 +277,8 @@ def test_a_queue_that_is_full_refuses_and_the_caller_hears(rig: Rig) -> None:
         rabbitmqctl(rig.rabbitmq, "clear_policy", rig.queue)
 
 
-def test_the_brokers_alarm_is_visible_and_passes(rig: Rig) -> None:
-    """Out of memory: the publisher says blocked and stays connected, messages fail in time; later they go again."""
+def test_the_brokers_memory_alarm_blocks_the_publisher(rig: Rig) -> None:
+    """The publisher is blocked and stays connected, and messages time out; after the alarm they are sent again."""
     publisher = rig.publisher(confirm_timeout_s=1.0)
     rabbitmqctl(rig.rabbitmq, "set_vm_memory_high_watermark", "0")
     try:
@@ -295,8 +293,8 @@ def test_the_brokers_alarm_is_visible_and_passes(rig: Rig) -> None:
     until(lambda: publisher.publish("again").exception(60) is None)
 
 
-def test_a_full_disk_is_visible_as_well(rig: Rig) -> None:
-    """The other alarm: free space below the limit."""
+def test_the_brokers_disk_alarm_blocks_the_publisher(rig: Rig) -> None:
+    """Free disk space is below the limit."""
     publisher = rig.publisher(confirm_timeout_s=1.0)
     rabbitmqctl(rig.rabbitmq, "set_disk_free_limit", "900000GB")
     try:
@@ -307,9 +305,9 @@ def test_a_full_disk_is_visible_as_well(rig: Rig) -> None:
     until(lambda: not publisher.blocked)
 
 
-def test_the_callers_thread_never_waits(rig: Rig, nowhere: Broker) -> None:
-    """publish() returns while the message waits, for a broker that hangs as for one that is not there."""
+def test_the_callers_thread_never_waits(rig: Rig, closed_port: Broker) -> None:
+    """publish() returns while the message waits, for a suspended broker and for an unavailable one."""
     hanging = rig.publisher()
     with stopped(rig.rabbitmq):
-        for publisher in (hanging, rig.publisher(broker=nowhere, wait=False)):
+        for publisher in (hanging, rig.publisher(broker=closed_port, wait=False)):
             assert not any(future.done() for future in [publisher.publish("GET /unicorn") for _ in range(500)])

@@ -1,4 +1,4 @@
-"""A broker that keeps the connection and does not answer: the client reconnects, and the reason is logged."""
+"""With a broker that keeps the connection open but doesn't reply, clients reconnect and log the reason."""
 
 import logging
 import socket
@@ -15,7 +15,7 @@ from local.ports import LOOPBACK
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.messaging_support import Recorder, Rig, until
 
-# AMQP 0-9-1: class and method of the broker's answers.
+# AMQP 0-9-1: class and method of the broker's replies.
 CHANNEL_OPEN_OK, DECLARE_OK, CONFIRM_SELECT_OK, CONSUME_OK = (20, 11), (50, 11), (85, 11), (60, 21)
 
 _FRAME = struct.Struct(">BHL")  # type, channel, payload size; one byte follows the payload
@@ -23,13 +23,13 @@ _METHOD = struct.Struct(">HH")  # class, method
 METHOD_FRAME = 1
 
 
-class Withholding:
-    """Stands between a client and the broker, and keeps one kind of answer back, of the first connection only."""
+class ReplyFilter:
+    """A proxy before the broker that drops one kind of reply, on the first connection only."""
 
-    def __init__(self, port: int, answer: tuple[int, int]) -> None:
-        self.kept_back = 0
+    def __init__(self, port: int, reply: tuple[int, int]) -> None:
+        self.dropped = 0
         self._port = port
-        self._answer = answer
+        self._reply = reply
         self._sockets: list[socket.socket] = []
         self._listening = socket.create_server((LOOPBACK, 0))
         self.port: int = self._listening.getsockname()[1]
@@ -37,7 +37,7 @@ class Withholding:
         self._threads[0].start()
 
     def close(self) -> None:
-        """End all connections, and wait for the threads."""
+        """Close all connections, and wait for the threads."""
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._threads[0].join()
@@ -56,82 +56,82 @@ class Withholding:
                 client, _ = self._listening.accept()
                 broker = socket.create_connection((LOOPBACK, self._port))
                 self._sockets += (client, broker)
-                for pump in ((self._there, (client, broker)), (self._back, (broker, client, first))):
+                for pump in ((self._forward, (client, broker)), (self._filter, (broker, client, first))):
                     self._threads.append(threading.Thread(target=pump[0], args=pump[1]))
                     self._threads[-1].start()
                 first = False
 
-    def _there(self, client: socket.socket, broker: socket.socket) -> None:
+    def _forward(self, client: socket.socket, broker: socket.socket) -> None:
         with suppress(OSError):
             while piece := client.recv(65536):
                 broker.sendall(piece)
         with suppress(OSError):
             broker.shutdown(socket.SHUT_RDWR)
 
-    def _back(self, broker: socket.socket, client: socket.socket, withhold: bool) -> None:
+    def _filter(self, broker: socket.socket, client: socket.socket, drop: bool) -> None:
         with suppress(OSError), broker.makefile("rb") as frames:
             while head := frames.read(_FRAME.size):
                 kind, _channel, size = _FRAME.unpack(head)
                 rest = frames.read(size + 1)
-                if withhold and kind == METHOD_FRAME and _METHOD.unpack_from(rest) == self._answer:
-                    self.kept_back += 1
+                if drop and kind == METHOD_FRAME and _METHOD.unpack_from(rest) == self._reply:
+                    self.dropped += 1
                 else:
                     client.sendall(head + rest)
 
 
-Between = Callable[[tuple[int, int]], Withholding]
+StartFilter = Callable[[tuple[int, int]], ReplyFilter]
 
 
 @pytest.fixture
-def between(rabbitmq: RabbitMQ) -> Iterator[Between]:
-    """Give what stands before the session's broker and keeps an answer back."""
-    made: list[Withholding] = []
+def start_filter(rabbitmq: RabbitMQ) -> Iterator[StartFilter]:
+    """A function that starts a proxy before the session's broker that drops a reply."""
+    created: list[ReplyFilter] = []
 
-    def stand(answer: tuple[int, int]) -> Withholding:
-        made.append(Withholding(rabbitmq.port, answer))
-        return made[-1]
+    def start(reply: tuple[int, int]) -> ReplyFilter:
+        created.append(ReplyFilter(rabbitmq.port, reply))
+        return created[-1]
 
-    yield stand
-    for each in made:
+    yield start
+    for each in created:
         each.close()
 
 
 @pytest.fixture
-def rig(rabbitmq: RabbitMQ, between: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:  # noqa: ARG001 - to be closed before that
-    """A queue of its own on the session's broker, and little patience."""
+def rig(rabbitmq: RabbitMQ, start_filter: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:  # noqa: ARG001 - closed before the filters
+    """A separate queue on the session's broker, with a short timeout."""
     monkeypatch.setattr(connection, "SET_UP_S", 0.5)
-    made = Rig(rabbitmq)
-    yield made
-    made.clear()
+    created = Rig(rabbitmq)
+    yield created
+    created.clear()
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
         pytest.param(CHANNEL_OPEN_OK, id="channel"),
         pytest.param(DECLARE_OK, id="declaration"),
         pytest.param(CONFIRM_SELECT_OK, id="confirms"),
     ],
 )
-def test_a_publisher_that_gets_no_answer_reconnects(
-    rig: Rig, between: Between, answer: tuple[int, int], caplog: pytest.LogCaptureFixture
+def test_a_publisher_without_a_reply_reconnects(
+    rig: Rig, start_filter: StartFilter, reply: tuple[int, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Heartbeats alone would keep it waiting forever."""
-    broker = between(answer)
+    """With heartbeats alone it would wait forever."""
+    broker = start_filter(reply)
     with caplog.at_level(logging.INFO, "common.messaging"):
         publisher = rig.publisher(broker=replace(rig.broker, port=broker.port), wait=False)
         publisher.publish("GET /unicorn").result(60)
-    assert broker.kept_back == 1
+    assert broker.dropped == 1
     reasons = [record.fields["reason"] for record in caplog.records if record.msg == "broker unavailable"]  # type: ignore[attr-defined]
     assert [f"no answer about '{rig.queue}' within 0.5 s" in reason for reason in reasons] == [True]
 
 
-def test_a_consumer_that_gets_no_answer_reconnects(rig: Rig, between: Between) -> None:
-    """What waits in the queue is handled after all."""
+def test_a_consumer_without_a_reply_reconnects(rig: Rig, start_filter: StartFilter) -> None:
+    """The waiting message is then handled."""
     rig.publisher().publish("GET /unicorn", message_id="kept").result(60)
-    broker = between(CONSUME_OK)
+    broker = start_filter(CONSUME_OK)
     rig.broker = replace(rig.broker, port=broker.port)
     recorder = Recorder()
     consumer = rig.consumer(recorder, wait=False)
     until(lambda: consumer.ready and "kept" in recorder.ids)
-    assert broker.kept_back == 1
+    assert broker.dropped == 1

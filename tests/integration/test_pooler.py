@@ -21,7 +21,7 @@ from tests.integration.service_support import JSON, SILENT, ask, own_database
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed")
 
-# Fewer sessions than the server has connections, so that connections have to share them.
+# Fewer sessions than the server has connections, so that connections must share them.
 CONFIGURATION = """
 [databases]
 * = host={postgres.host} port={postgres.port}
@@ -41,7 +41,7 @@ Pooler = Callable[[str], dict[str, str]]
 
 @pytest.fixture
 def pooler(servers_folder: Path, postgres: Postgres) -> Iterator[Pooler]:
-    """Give `pooler(ignored)`: start PgBouncer with these ignored parameters, return the settings that lead to it."""
+    """Return `pooler(ignored)`, which starts PgBouncer and returns a server's environment for it."""
     with ExitStack() as end, own_database(postgres) as database:
 
         def start(ignored: str) -> dict[str, str]:
@@ -73,8 +73,8 @@ def pooler(servers_folder: Path, postgres: Postgres) -> Iterator[Pooler]:
         yield start
 
 
-def test_one_setting_makes_it_work(pooler: Pooler, postgres: Postgres, service: StartService) -> None:
-    """Every request is answered in its own session, and the timeouts limit each statement."""
+def test_the_server_works_with_one_setting(pooler: Pooler, postgres: Postgres, service: StartService) -> None:
+    """Every request is answered, and the timeouts limit each statement."""
     settings = pooler("")
     server = service("server", **settings, MYTHICAL_DATABASE_POOLER="true")
 
@@ -96,7 +96,7 @@ def test_one_setting_makes_it_work(pooler: Pooler, postgres: Postgres, service: 
 
 
 @pytest.mark.parametrize("ignored", ["", "options"])
-def test_without_the_setting_the_log_names_it(pooler: Pooler, service: StartService, ignored: str) -> None:
+def test_without_the_setting_the_log_recommends_it(pooler: Pooler, service: StartService, ignored: str) -> None:
     """Whether PgBouncer rejects the session's timeouts or discards them, no request runs without them."""
     server = service("server", until="/healthz", **pooler(ignored))
     eventually(lambda: "set MYTHICAL_DATABASE_POOLER=true" in server.process.tail(50), what="the setting in the log")

@@ -17,27 +17,27 @@ from tests.integration.running import STOP_S
 
 @pytest.fixture
 def folder(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """Give a folder of this test's own."""
+    """A separate folder."""
     return servers_folder / str(request.node.name)
 
 
-def put(server: Postgres, text: str) -> None:
-    """Write a row, committed."""
+def insert(server: Postgres, text: str) -> None:
+    """Insert and commit a row."""
     with psycopg.connect(server.dsn) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS kept (text text)")
         connection.execute("INSERT INTO kept VALUES (%s)", (text,))
 
 
 def rows(server: Postgres) -> list[str]:
-    """Read all rows."""
+    """Return all rows."""
     with psycopg.connect(server.dsn) as connection:
         return [row[0] for row in connection.execute("SELECT text FROM kept")]
 
 
 def test_a_stopped_server_starts_again_with_its_data(folder: Path) -> None:
-    """Stop is in good order: exit code 0, nothing listening, nothing lost."""
+    """After a clean stop, the exit code is 0, the port is closed, and no data is lost."""
     server = Postgres(folder).start()
-    put(server, "before the stop")
+    insert(server, "before the stop")
     server.stop(STOP_S)
     assert server.process.exit_code == 0
     assert not answers(server.port)
@@ -46,11 +46,11 @@ def test_a_stopped_server_starts_again_with_its_data(folder: Path) -> None:
 
 
 def test_a_killed_server_keeps_what_was_committed(folder: Path) -> None:
-    """SIGKILL of the whole server is a power cut: on the same port, the committed row is there."""
+    """After SIGKILL of the whole server, like a power cut, the committed row is there on the same port."""
     server = Postgres(folder).start()
-    put(server, "before the crash")
+    insert(server, "before the crash")
     port = server.port
-    with psycopg.connect(server.dsn):  # an open session, whose process must die as well
+    with psycopg.connect(server.dsn):  # an open session, whose process must be killed too
         server.kill()
     assert not answers(port)
     with server:
@@ -58,10 +58,10 @@ def test_a_killed_server_keeps_what_was_committed(folder: Path) -> None:
         assert rows(server) == ["before the crash"]
 
 
-def test_a_server_whose_postmaster_alone_was_killed_starts_again(folder: Path) -> None:
-    """Its other processes linger for a moment with the shared memory; the next start waits for them."""
+def test_a_server_restarts_after_only_its_postmaster_was_killed(folder: Path) -> None:
+    """Its other processes use the shared memory for another moment; the next start waits for them."""
     server = Postgres(folder).start()
-    put(server, "kept")
+    insert(server, "kept")
     assert server.process.pid is not None
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait(60)
@@ -70,19 +70,19 @@ def test_a_server_whose_postmaster_alone_was_killed_starts_again(folder: Path) -
 
 
 def test_the_orphan_of_a_crashed_run_is_replaced(folder: Path) -> None:
-    """The next run with the same folder ends the server that the crashed one left, and takes its data over."""
-    lost = Postgres(folder).start()
-    put(lost, "from the crashed run")
-    pid = lost.process.pid
+    """The next run with the same folder stops the crashed run's server, and uses its data."""
+    orphan = Postgres(folder).start()
+    insert(orphan, "from the crashed run")
+    pid = orphan.process.pid
     assert pid is not None
     with Postgres(folder) as server:
-        assert lost.process.wait(60)
+        assert orphan.process.wait(60)
         assert not psutil.pid_exists(pid)
         assert rows(server) == ["from the crashed run"]
 
 
-def test_a_stale_pid_file_does_not_hinder(folder: Path) -> None:
-    """After a power cut, the number in postmaster.pid may be somebody else's: here it is ours."""
+def test_the_server_starts_with_a_stale_pid_file(folder: Path) -> None:
+    """After a power cut, postmaster.pid may have another process's number: here the test's."""
     server = Postgres(folder).start()
     server.stop()
     (data,) = folder.glob("data-*")
@@ -92,26 +92,26 @@ def test_a_stale_pid_file_does_not_hinder(folder: Path) -> None:
         assert server.is_ready()
 
 
-def test_a_stale_pid_file_that_names_a_stranger_does_not_hinder(folder: Path) -> None:
-    """Numbers are used again: one that was the server's may be another process of the same user by now."""
+def test_the_server_starts_with_the_pid_file_of_another_server(folder: Path) -> None:
+    """Process numbers are reused: the server's former number may now be another process of the same user."""
     server = Postgres(folder).start()
     server.kill()
     lock = next(folder.glob("data-*")) / "postmaster.pid"
-    with Postgres(folder.with_name("stranger")) as stranger:
+    with Postgres(folder.with_name("other")) as other:
         lines = lock.read_text().splitlines()
-        lock.write_text("\n".join([str(stranger.process.pid), *lines[1:], ""]))
+        lock.write_text("\n".join([str(other.process.pid), *lines[1:], ""]))
         with server:
             assert server.is_ready()
 
 
-def test_nobody_enters_without_the_password(postgres: Postgres) -> None:
-    """A port of the loopback address is open to every user of the machine."""
+def test_a_wrong_password_is_rejected(postgres: Postgres) -> None:
+    """Every user of the machine can connect to a port of the loopback address."""
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(postgres.dsn.replace(postgres.password, "wrong"))
 
 
-def test_it_listens_on_the_loopback_address_alone(postgres: Postgres) -> None:
-    """No unix socket, no other address."""
+def test_the_server_listens_only_on_the_loopback_address(postgres: Postgres) -> None:
+    """There is no Unix socket and no other address."""
     with psycopg.connect(postgres.dsn) as connection:
         show = {name: connection.execute(f"SHOW {name}").fetchone() for name in ("listen_addresses", "fsync")}
         sockets = connection.execute("SHOW unix_socket_directories").fetchone()
@@ -120,8 +120,8 @@ def test_it_listens_on_the_loopback_address_alone(postgres: Postgres) -> None:
     assert sockets == ("",)
 
 
-def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
-    """The error is one line that names the log, and the log's end tells the cause."""
+def test_a_failed_start_is_reported_with_its_cause(folder: Path) -> None:
+    """The error is one line, and its detail has the end of the log with the cause."""
     server = Postgres(folder).start()
     server.stop()
     (data,) = folder.glob("data-*")
@@ -132,7 +132,7 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     assert "no_such_setting" in caught.value.detail
 
 
-def test_a_taken_port_is_not_mistaken_for_a_ready_server(folder: Path, postgres: Postgres) -> None:
-    """Another Postgres with the same password answers there; ours has not started and says so."""
+def test_another_server_on_the_port_does_not_count_as_ready(folder: Path, postgres: Postgres) -> None:
+    """Another Postgres with the same password answers there; the start fails."""
     with pytest.raises(LocalError, match=f"port {postgres.port} of postgres is in use"):
         Postgres(folder, port=postgres.port).start()

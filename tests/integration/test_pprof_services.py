@@ -1,4 +1,4 @@
-"""Profiles of the running services: pushed to the gateway, tied to spans, and pulled in the pprof format."""
+"""Profiles of the running services: pushed to the gateway, connected with spans, and pulled in the pprof format."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,19 +13,19 @@ from tests.integration.service_support import Fleet, ask, broker_settings, datab
 from tests.unit.telemetry.pprof_reader import ReadProfile
 
 NAMES = ("server", "requester", "recorder")
-# Two intervals of pushing and some for a busy machine: a service with work shows up in one of them.
-SEEN_S = 60.0
+# Several push intervals, for a busy machine: a service with work has a profile in one of them.
+DEADLINE_S = 60.0
 REQUESTS = 20
 
 
 class Suite:
-    """The three services at work, by name."""
+    """The three running services by name."""
 
     def __init__(self, running: Fleet) -> None:
         self.namespace = running.namespace
         server = running.start("server")
-        told = {"MYTHICAL_SERVER_HOST_PORT": urlsplit(server.base_url).netloc, "REQUESTER_START": "0"}
-        requester = running.launch("requester", **told)
+        settings = {"MYTHICAL_SERVER_HOST_PORT": urlsplit(server.base_url).netloc, "REQUESTER_START": "0"}
+        requester = running.launch("requester", **settings)
         recorder = running.start("recorder")
         self.services: dict[str, Service] = {"server": server, "requester": requester, "recorder": recorder}
 
@@ -34,7 +34,7 @@ class Suite:
 def suite(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway
 ) -> Iterator[Suite]:
-    """Give the services, in the requester's own rhythm."""
+    """The services, with the requester's default rate."""
     folder = tmp_path_factory.mktemp("profiled")
     with fleet(folder, gateway.settings, database_settings(postgres), broker_settings(rabbitmq)) as running:
         yield Suite(running)
@@ -42,18 +42,18 @@ def suite(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_service_pushes_its_profiles(suite: Suite, gateway: Gateway, name: str) -> None:
-    """CPU profiles come by themselves, under the service's name."""
+    """CPU profiles arrive with the service's name."""
 
     def pushed() -> list[dict[str, Any]]:
         return own(gateway.get("profiles", service=f"mythical-{name}"), suite.namespace)
 
-    found = eventually(pushed, SEEN_S, f"profile of the {name}")
+    found = eventually(pushed, DEADLINE_S, f"profile of the {name}")
     assert found[0]["type"].startswith("process_cpu")
     assert found[0]["samples"] > 0
 
 
-def test_a_server_span_leads_to_its_flame_graph(suite: Suite, gateway: Gateway) -> None:
-    """A span that names a profile finds the samples taken while it ran, and they show the server's work."""
+def test_a_server_span_has_a_flame_graph(suite: Suite, gateway: Gateway) -> None:
+    """A span with a profile id has samples, and they show the server's functions."""
 
     def profiled_roots() -> list[dict[str, Any]]:
         spans = own(gateway.get("spans", service="mythical-server", limit=500), suite.namespace)
@@ -64,14 +64,14 @@ def test_a_server_span_leads_to_its_flame_graph(suite: Suite, gateway: Gateway) 
         flame: dict[str, Any] = gateway.get("profiles/mythical-server/flame", span_id=span["span_id"])
         return flame
 
-    def shown_at_work() -> bool:
-        # A request takes a tenth of the time between two samples: many are needed for some to be caught.
+    def shows_application() -> bool:
+        # A request lasts a tenth of the sampling interval, so only a part of many requests has a sample.
         for _ in range(REQUESTS):
             ask(suite.services["server"].base_url, "/unicorn")
-        # One sample can catch a stack half taken, without its outer frames; so one span of several is enough.
+        # A sample can have an incomplete stack without the outer frames, so one span of several is enough.
         return any("wsgi_app" in str(flame_of(span)) for span in profiled_roots()[:20])
 
-    assert eventually(shown_at_work, SEEN_S, "span whose samples reach down to the WSGI application")
+    assert eventually(shows_application, DEADLINE_S, "span whose samples reach down to the WSGI application")
     for span in profiled_roots():
         assert span["kind"] == "SERVER"
         assert span["attributes"]["pyroscope.profile.id"] == span["span_id"]
@@ -80,11 +80,11 @@ def test_a_server_span_leads_to_its_flame_graph(suite: Suite, gateway: Gateway) 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_service_answers_with_a_cpu_profile(suite: Suite, name: str) -> None:
-    """The pull endpoint that Alloy scrapes: gzipped pprof over the time asked for."""
-    answer = ask(suite.services[name].base_url, "/debug/pprof/profile?seconds=0.5")
+    """The endpoint that Alloy scrapes returns gzipped pprof for the requested duration."""
+    response = ask(suite.services[name].base_url, "/debug/pprof/profile?seconds=0.5")
 
-    assert answer.status == 200
-    profile = ReadProfile(answer.body)
+    assert response.status == 200
+    profile = ReadProfile(response.body)
     assert profile.types == [("samples", "count"), ("cpu", "nanoseconds"), ("wall", "nanoseconds")]
     assert 0.5e9 <= profile.message.duration_nanos < 10e9
     assert profile.total("wall") > 0
@@ -92,8 +92,8 @@ def test_each_service_answers_with_a_cpu_profile(suite: Suite, name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_service_answers_with_a_heap_profile(suite: Suite, name: str) -> None:
-    """Without a length as well, for scrapers give none."""
-    answer = ask(suite.services[name].base_url, "/debug/pprof/heap")
+    """It does so without a duration, which scrapers don't send."""
+    response = ask(suite.services[name].base_url, "/debug/pprof/heap")
 
-    assert answer.status == 200
-    assert ReadProfile(answer.body).types == [("inuse_objects", "count"), ("inuse_space", "bytes")]
+    assert response.status == 200
+    assert ReadProfile(response.body).types == [("inuse_objects", "count"), ("inuse_space", "bytes")]

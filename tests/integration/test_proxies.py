@@ -48,10 +48,10 @@ class Proxy:
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """A proxy that loses everything."""
-    made = Proxy()
-    yield made
-    made.close()
+    """A proxy that closes every connection."""
+    created = Proxy()
+    yield created
+    created.close()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -59,7 +59,7 @@ def proxy() -> Iterator[Proxy]:
 def test_no_signal_goes_through_the_proxy(
     service: StartService, gateway: Gateway, proxy: Proxy, kind: str, protocol: str
 ) -> None:
-    """A proxy would look for 127.0.0.1 on its own machine: all four signals were lost silently."""
+    """A proxy would look for 127.0.0.1 on its own machine, and all four signals would be lost without an error."""
     namespace = f"proxy-{kind}-{protocol.partition('/')[0]}"
     variables: dict[str, Any] = {name: f"{scheme}://{LOOPBACK}:{proxy.port}" for name, scheme in KINDS[kind].items()}
     otlp = "otlp_grpc" if protocol == "grpc" else "otlp_http"
@@ -74,7 +74,7 @@ def test_no_signal_goes_through_the_proxy(
     )
 
     def arrived(what: str) -> bool:
-        ask(server.base_url, "/unicorn")  # profiles are only pushed of a process that works
+        ask(server.base_url, "/unicorn")  # only a busy process pushes profiles
         return bool(own(gateway.get(what), namespace))
 
     for what in ("spans", "metrics", "logs", "profiles"):

@@ -1,4 +1,4 @@
-"""The recorder on a real broker: what it counts, what it dead-letters, what happens to messages when a part ends."""
+"""The recorder on a real broker: counted and dead-lettered messages, and no losses when a part stops."""
 
 import shutil
 import time
@@ -17,13 +17,13 @@ from tests.integration.recording_server import recording_server
 from tests.integration.service_support import (
     Fleet,
     ask,
-    black_hole,
     broker_settings,
     channel,
     clear_queues,
     fleet,
     own,
     ready_messages,
+    silent_server,
 )
 from tests.seams.test_copied_parts import brought
 from tests.seams.tree import ROOT
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 @pytest.fixture
 def started(rabbitmq: RabbitMQ, gateway: Gateway, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet whose queues are empty and whose messages take 20 to 50 ms."""
+    """A fleet with empty queues, whose messages are processed in 20 to 50 ms."""
     clear_queues(rabbitmq)
     quiet = {"PROFILE_COLLECTOR_HOST": "", "FAULT_SLOW_PROCESSING": "0", "FAULT_SLOW_PUBLISH": "0"}
     with fleet(tmp_path, gateway.settings, broker_settings(rabbitmq), quiet) as services:
@@ -41,20 +41,20 @@ def started(rabbitmq: RabbitMQ, gateway: Gateway, tmp_path: Path) -> Iterator[Fl
 
 
 def publish(rabbitmq: RabbitMQ, *bodies: bytes, **properties: Any) -> None:
-    """Put messages into the queue, confirmed."""
+    """Publish messages to the queue, and wait for the confirms."""
     with channel(rabbitmq) as on:
         for body in bodies:
             on.basic_publish("", "messages", body, pika.BasicProperties(delivery_mode=2, **properties))
 
 
 def total(gateway: Gateway, started: Fleet, name: str) -> float:
-    """The sum of a counter over all its points and processes."""
+    """Return the sum of a counter over all its points and processes."""
     metrics: list[Json] = own(gateway.get("metrics", name=name), started.namespace)
     return float(sum(point["value"] for metric in metrics for point in metric["points"]))
 
 
 def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """The three forms, whatever the name in them, and also without any headers."""
+    """All three formats are recorded, with any name and without headers."""
     started.start("recorder")
     bodies = (
         b"GET /unicorn",
@@ -70,7 +70,7 @@ def test_messages_of_the_interface_are_recorded(started: Fleet, gateway: Gateway
 
 
 def test_the_age_of_a_message_is_measured(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """From the timestamp that its sender gave it, whatever it waited for; one without a timestamp does not count."""
+    """The age counts from the sender's timestamp; a message without a timestamp is not measured."""
     started.start("recorder")
     publish(rabbitmq, b"GET /unicorn", timestamp=int(time.time()) - 40)
     publish(rabbitmq, b"GET /unicorn")
@@ -81,13 +81,15 @@ def test_the_age_of_a_message_is_measured(started: Fleet, gateway: Gateway, rabb
     assert 40 <= point["sum"] < 40 + DEADLINE_S
 
 
-def test_poison_is_dead_lettered_while_the_rest_flows(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """What no retry can fix goes to the dead-letter queue at once, counted and logged; the others are recorded."""
+def test_poison_is_dead_lettered_and_other_messages_are_recorded(
+    started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ
+) -> None:
+    """Messages that no retry can fix are dead-lettered at once, counted and logged; the others are recorded."""
     started.start("recorder", RECORDER_CONCURRENCY="2")
     poison = (b"nonsense", b"GET /dragon", b"\xff\xfe", b"", b"GET unicorn", b"x" * 2_000_000)
-    good = [b"GET /unicorn"] * 40
-    publish(rabbitmq, *good[:20], *poison, *good[20:], headers={"traceparent": "nonsense", "x": 2**40})
-    eventually(lambda: total(gateway, started, "mythical_messages_recorded") == len(good))
+    valid = [b"GET /unicorn"] * 40
+    publish(rabbitmq, *valid[:20], *poison, *valid[20:], headers={"traceparent": "nonsense", "x": 2**40})
+    eventually(lambda: total(gateway, started, "mythical_messages_recorded") == len(valid))
     eventually(lambda: ready_messages(rabbitmq, "messages.dead") == len(poison))
     assert ready_messages(rabbitmq, "messages") == ready_messages(rabbitmq, "messages.retry") == 0
     eventually(lambda: total(gateway, started, "mythical_messages_dead_lettered") == len(poison))
@@ -99,11 +101,9 @@ def test_poison_is_dead_lettered_while_the_rest_flows(started: Fleet, gateway: G
     assert {span["attributes"]["error.type"] for span in failed} == {"PoisonMessage"}
 
 
-def test_a_stop_in_the_middle_of_the_work_loses_no_message(
-    started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ
-) -> None:
-    """SIGTERM with messages in hand: these are finished, the others are in the queue, and none is recorded twice."""
-    # Slow enough that the first cannot be through with all before it is stopped, however busy the machine is.
+def test_no_message_is_lost_when_the_recorder_stops(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
+    """After SIGTERM, started messages are finished, the others stay in the queue, and none is recorded twice."""
+    # Slow enough that the first recorder can't process all messages before it is stopped, on any machine.
     first = started.start("recorder", RECORDER_CONCURRENCY="4", FAULT_SLOW_PROCESSING="0.2")
     publish(rabbitmq, *[b"GET /beholder"] * 200)
     eventually(lambda: ready_messages(rabbitmq, "messages") < 190)
@@ -117,28 +117,28 @@ def test_a_stop_in_the_middle_of_the_work_loses_no_message(
     assert total(gateway, started, "mythical_messages_recorded") == 200
 
 
-def test_a_recorder_that_dies_loses_no_message(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """SIGKILL with messages in hand: acknowledged is only what was recorded, so the next one gets all others."""
-    publish_to_nobody = started.start(
+def test_no_message_is_lost_when_the_recorder_is_killed(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
+    """After SIGKILL, only recorded messages are acknowledged, so the next recorder gets all others."""
+    killed = started.start(
         "recorder", RECORDER_CONCURRENCY="4", OTEL_METRICS_EXPORTER="none", FAULT_SLOW_PROCESSING="1"
     )
-    # Those of unicorns, which are slow, keep it busy for half a minute: it dies with some of them in hand.
+    # Unicorns are slow and keep it busy for half a minute, so it is killed with unacknowledged messages.
     bodies = [f"GET /{beast} {number}".encode() for beast in ("owlbear", "unicorn") for number in range(50)]
     publish(rabbitmq, *bodies)
     eventually(lambda: ready_messages(rabbitmq, "messages") < 50)
-    publish_to_nobody.kill()
-    # What the dead one held comes back when the broker notices that its connection is gone.
-    left = eventually(lambda: ready_messages(rabbitmq, "messages"))
+    killed.kill()
+    # The broker requeues its messages when it detects that the connection is closed.
+    remaining = eventually(lambda: ready_messages(rabbitmq, "messages"))
     started.start("recorder")
     eventually(lambda: ready_messages(rabbitmq, "messages") == 0)
-    eventually(lambda: total(gateway, started, "mythical_messages_recorded") >= left)
+    eventually(lambda: total(gateway, started, "mythical_messages_recorded") >= remaining)
     assert ready_messages(rabbitmq, "messages.dead") == 0
 
 
-def test_requester_and_recorder_go_on_after_the_broker_was_killed(
+def test_requester_and_recorder_recover_after_the_broker_was_killed(
     started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ
 ) -> None:
-    """Meanwhile both say that they are not ready; afterwards messages flow, and what was confirmed is recorded."""
+    """Neither is ready during the outage; afterwards every confirmed message is recorded."""
     with recording_server() as server:
         recorder = started.launch("recorder")
         requester = started.launch(
@@ -152,11 +152,11 @@ def test_requester_and_recorder_go_on_after_the_broker_was_killed(
         for service in (requester, recorder):
             eventually(lambda service=service: ask(service.base_url, "/readyz").status == 503)  # type: ignore[misc]
             assert ask(service.base_url, "/healthz").status == 200
-        asked = len(server.asked)
-        eventually(lambda: len(server.asked) > asked + 5)
+        requests = len(server.requests)
+        eventually(lambda: len(server.requests) > requests + 5)
         rabbitmq.start()
         for name, service in (("requester", requester), ("recorder", recorder)):
-            # A broker that was killed may take long to bring its queues back on a busy machine.
+            # On a busy machine, a killed broker may need long to recover its queues.
             ready = f"readiness of the {name}"
             eventually(lambda service=service: ask(service.base_url, "/readyz").status == 200, 60, ready)  # type: ignore[misc]
         before = total(gateway, started, "mythical_messages_recorded")
@@ -176,9 +176,9 @@ def test_requester_and_recorder_go_on_after_the_broker_was_killed(
     eventually(lambda: set(confirmed) <= recorded())
 
 
-def test_a_recorder_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None:
-    """A broker and a collector that take connections and never answer: SIGTERM ends it, with exit code 0."""
-    with black_hole() as silent, fleet(tmp_path, {"MYTHICAL_QUEUE_HOST": LOOPBACK}) as services:
+def test_a_recorder_stops_in_time_when_broker_and_collector_hang(tmp_path: Path) -> None:
+    """Broker and collector accept connections and never answer: after SIGTERM the recorder exits with code 0."""
+    with silent_server() as silent, fleet(tmp_path, {"MYTHICAL_QUEUE_HOST": LOOPBACK}) as services:
         recorder = services.start(
             "recorder",
             until="/healthz",
@@ -194,7 +194,7 @@ def test_a_recorder_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None
 def test_a_copy_of_the_recorder_and_its_imports_records_messages(
     started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
-    """The files that the guide counts are complete; only the optional fast layer is left out."""
+    """The files in the guide are complete; only the optional fast layer is missing."""
     copy = tmp_path / "copy"
     for path in brought("services/recorder"):
         target = copy / path.relative_to(ROOT)

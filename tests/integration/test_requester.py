@@ -1,4 +1,4 @@
-"""The requester: its sequence and its pace, and what it does while the server or the broker is unavailable."""
+"""The requester: its sequence and rate, and its behaviour while the server or the broker is unavailable."""
 
 import re
 import time
@@ -15,11 +15,10 @@ from local.ports import free_port
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from tests.integration.conftest import Gateway, eventually
-from tests.integration.recording_server import Asked, recording_server
+from tests.integration.recording_server import Request, recording_server
 from tests.integration.service_support import (
     SILENT,
     Fleet,
-    black_hole,
     broker_settings,
     channel,
     clear_queues,
@@ -28,36 +27,37 @@ from tests.integration.service_support import (
     own,
     own_database,
     ready_messages,
+    silent_server,
 )
 
 AT_ONCE = {"REQUESTER_START": "0", "REQUESTER_LOOPS": "1", "FAULT_SLOW_PUBLISH": "0"}
 Json = dict[str, Any]
 
 
-EVEN = {"FAULT_REQUEST_WAVES": "0", "REQUESTER_SEED": "1"}
+CONSTANT_RATE = {"FAULT_REQUEST_WAVES": "0", "REQUESTER_SEED": "1"}
 
-# Requesters that run side by side, each against a separate server: their settings, and how many requests are awaited.
+# Requesters that run concurrently, each with a separate server: settings, and number of expected requests.
 RUNS: dict[str, tuple[dict[str, str], int]] = {
     "seed 7": ({"REQUESTER_SEED": "7", "REQUESTER_RATE": "10"}, 200),
     "seed 7 again": ({"REQUESTER_SEED": "7", "REQUESTER_RATE": "10"}, 200),
     "seed 8": ({"REQUESTER_SEED": "8", "REQUESTER_RATE": "10"}, 200),
     "boring": ({"ENDPOINT_TYPE": "BORING", "REQUESTER_RATE": "10"}, 100),
-    "rate 0.25": ({**EVEN, "REQUESTER_RATE": "0.25"}, 8),
-    "rate 100": ({**EVEN, "REQUESTER_RATE": "100"}, 8),
+    "rate 0.25": ({**CONSTANT_RATE, "REQUESTER_RATE": "0.25"}, 8),
+    "rate 100": ({**CONSTANT_RATE, "REQUESTER_RATE": "100"}, 8),
 }
 
 
 @dataclass(frozen=True)
 class Runs:
-    """What each requester asked for, how many connections it took, and the messages that all of them published."""
+    """The requests and connections of each requester, and the messages that all of them published."""
 
-    asked: dict[str, list[Asked]]
+    requests: dict[str, list[Request]]
     connections: dict[str, int]
     messages: list[str]
 
-    def first(self, run: str) -> list[Asked]:
-        """The requests of a run that were awaited: more came before it was stopped."""
-        return self.asked[run][: RUNS[run][1]]
+    def first(self, run: str) -> list[Request]:
+        """Return the expected requests of a run, without those made just before it was stopped."""
+        return self.requests[run][: RUNS[run][1]]
 
 
 @pytest.fixture(scope="module")
@@ -72,44 +72,44 @@ def runs(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Runs:
             started.launch("requester", **servers[run].settings, **settings)
         started.ready()
         for run, (_, count) in RUNS.items():
-            eventually(lambda run=run, count=count: len(servers[run].asked) >= count)  # type: ignore[misc]
+            eventually(lambda run=run, count=count: len(servers[run].requests) >= count)  # type: ignore[misc]
         started.close()
         with channel(rabbitmq) as on:
-            taken = iter(lambda: on.basic_get("messages", auto_ack=True), (None, None, None))
-            messages = [body.decode() for _, _, body in taken]
+            deliveries = iter(lambda: on.basic_get("messages", auto_ack=True), (None, None, None))
+            messages = [body.decode() for _, _, body in deliveries]
         return Runs(
-            {run: server.asked for run, server in servers.items()},
+            {run: server.requests for run, server in servers.items()},
             {run: server.connections for run, server in servers.items()},
             messages,
         )
 
 
-def test_a_seed_decides_what_is_asked(runs: Runs) -> None:
+def test_the_seed_determines_the_requests(runs: Runs) -> None:
     """The same seed produces the same methods, beasts and names in the same order; another seed produces others."""
     assert runs.first("seed 7") == runs.first("seed 7 again")
     assert runs.first("seed 7") != runs.first("seed 8")
 
 
-def test_requests_are_those_of_the_interface(runs: Runs) -> None:
+def test_requests_match_the_api(runs: Runs) -> None:
     """GET and POST in even shares and some DELETE, of all beasts; no unicorn is deleted."""
-    asked = runs.first("seed 7")
-    assert {each.method for each in asked} == {"GET", "POST", "DELETE"}
-    assert {each.path for each in asked} == {f"/{beast}" for beast in MYTHICAL.names}
-    assert 60 < sum(each.method == "GET" for each in asked) < 120
-    assert {each.body for each in asked if each.method == "GET"} == {""}
-    assert {each.body for each in asked if each.method == "DELETE"} == {'{"name": "found"}'}
-    assert all(re.fullmatch(r'\{"name": "[a-z_]{5,50}"\}', each.body) for each in asked if each.method == "POST")
-    assert "/unicorn" not in {each.path for each in asked if each.method == "DELETE"}
+    requests = runs.first("seed 7")
+    assert {each.method for each in requests} == {"GET", "POST", "DELETE"}
+    assert {each.path for each in requests} == {f"/{beast}" for beast in MYTHICAL.names}
+    assert 60 < sum(each.method == "GET" for each in requests) < 120
+    assert {each.body for each in requests if each.method == "GET"} == {""}
+    assert {each.body for each in requests if each.method == "DELETE"} == {'{"name": "found"}'}
+    assert all(re.fullmatch(r'\{"name": "[a-z_]{5,50}"\}', each.body) for each in requests if each.method == "POST")
+    assert "/unicorn" not in {each.path for each in requests if each.method == "DELETE"}
 
 
 def test_one_message_is_published_for_each_request(runs: Runs) -> None:
     """None is lost when the requester is stopped, and none is sent twice."""
 
-    def text(asked: Asked) -> str:
-        said = {"GET": "", "POST": f" {asked.body}", "DELETE": " found"}[asked.method]
-        return f"{asked.method} {asked.path}{said}"
+    def text(request: Request) -> str:
+        rest = {"GET": "", "POST": f" {request.body}", "DELETE": " found"}[request.method]
+        return f"{request.method} {request.path}{rest}"
 
-    assert sorted(runs.messages) == sorted(text(each) for asked in runs.asked.values() for each in asked)
+    assert sorted(runs.messages) == sorted(text(each) for requests in runs.requests.values() for each in requests)
 
 
 def test_the_rate_divides_the_pauses(runs: Runs) -> None:
@@ -120,19 +120,19 @@ def test_the_rate_divides_the_pauses(runs: Runs) -> None:
     assert (slow[-1].at - slow[0].at) - (quick[-1].at - quick[0].at) > 2
 
 
-def test_the_boring_endpoints_are_requested_in_the_same_way(runs: Runs) -> None:
-    """ENDPOINT_TYPE=BORING: the endpoints of a shop."""
+def test_the_boring_endpoints_are_requested(runs: Runs) -> None:
+    """ENDPOINT_TYPE=BORING selects the endpoints of a shop."""
     assert {each.path for each in runs.first("boring")} == {f"/{endpoint}" for endpoint in BORING.names}
 
 
 def test_connections_are_kept(runs: Runs) -> None:
-    """Many requests, one connection for each loop: the second request does not pay for a handshake."""
+    """Each loop uses one connection for many requests, without a handshake per request."""
     assert set(runs.connections.values()) == {1}
 
 
 @pytest.fixture
-def telling(gateway: Gateway, rabbitmq: RabbitMQ, postgres: Postgres, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet that sends to the gateway, and can have a real server."""
+def exporting(gateway: Gateway, rabbitmq: RabbitMQ, postgres: Postgres, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet that exports to the gateway, and can have a real server."""
     clear_queues(rabbitmq)
     with (
         own_database(postgres) as name,
@@ -149,7 +149,7 @@ def telling(gateway: Gateway, rabbitmq: RabbitMQ, postgres: Postgres, tmp_path: 
 
 
 def newest(gateway: Gateway, fleet: Fleet, name: str) -> list[Json]:
-    """The newest spans of that name."""
+    """Return the newest spans with this name."""
     return own(gateway.get("spans", service="mythical-requester", name=name, limit=200), fleet.namespace)
 
 
@@ -158,58 +158,62 @@ def failed(span: Json) -> bool:
     return bool(span["status"]["code"] == "ERROR")
 
 
-def test_a_server_that_is_away_is_seen_and_survived(telling: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """Requests go on and fail visibly, as spans, lines and a metric; with the server there they succeed again."""
+def test_requests_fail_visibly_while_the_server_is_unavailable(
+    exporting: Fleet, gateway: Gateway, rabbitmq: RabbitMQ
+) -> None:
+    """Failures are spans, log lines and a metric; with a server, requests succeed again."""
     port = str(free_port())
-    requester = telling.start("requester", MYTHICAL_SERVER_HOST_PORT=f"127.0.0.1:{port}", REQUESTER_RATE="2")
-    away = eventually(lambda: [span for span in newest(gateway, telling, "requester") if failed(span)])
-    assert away[0]["attributes"]["error.type"] == "NewConnectionError"
-    assert "cannot be reached" in away[0]["status"]["message"]
-    lines = eventually(lambda: own(gateway.get("logs", contains="cannot be reached"), telling.namespace))
+    requester = exporting.start("requester", MYTHICAL_SERVER_HOST_PORT=f"127.0.0.1:{port}", REQUESTER_RATE="2")
+    failures = eventually(lambda: [span for span in newest(gateway, exporting, "requester") if failed(span)])
+    assert failures[0]["attributes"]["error.type"] == "NewConnectionError"
+    assert "cannot be reached" in failures[0]["status"]["message"]
+    lines = eventually(lambda: own(gateway.get("logs", contains="cannot be reached"), exporting.namespace))
     assert lines[0]["labels"]["level"] == "error"
     assert "status=FAILURE" in lines[0]["line"]
 
     def counted() -> list[Json]:
-        metrics = own(gateway.get("metrics", name="http.client.request.duration"), telling.namespace)
+        metrics = own(gateway.get("metrics", name="http.client.request.duration"), exporting.namespace)
         points = [point for metric in metrics for point in metric["points"]]
         return [point for point in points if point["attributes"].get("error.type") == "NewConnectionError"]
 
     assert eventually(counted)
     assert ready_messages(rabbitmq, "messages") == 0
 
-    server = telling.start("server", HTTP_PORT=port)
-    eventually(lambda: [span for span in newest(gateway, telling, "requester") if not failed(span)])
+    server = exporting.start("server", HTTP_PORT=port)
+    eventually(lambda: [span for span in newest(gateway, exporting, "requester") if not failed(span)])
     server.kill()
     since = time.time_ns()
     later = eventually(
         lambda: [
-            span for span in newest(gateway, telling, "requester") if failed(span) and span["start_unix_nano"] > since
+            span for span in newest(gateway, exporting, "requester") if failed(span) and span["start_unix_nano"] > since
         ]
     )
     assert later
     assert requester.process.running
 
 
-def test_a_broker_that_is_away_does_not_stop_the_requests(gateway: Gateway, telling: Fleet) -> None:
-    """Requests go on, and each message fails visibly."""
+def test_requests_continue_while_the_broker_is_unavailable(gateway: Gateway, exporting: Fleet) -> None:
+    """Each message fails visibly, as a span and a log line."""
     with recording_server() as server:
         settings = {**server.settings, "MYTHICAL_QUEUE_HOST_PORT": str(free_port()), "REQUESTER_RATE": "20"}
-        requester = telling.start("requester", until="/healthz", **settings)
-        eventually(lambda: len(server.asked) >= 30)
-        # A message is held for 10 s before it is given up, or until the end.
+        requester = exporting.start("requester", until="/healthz", **settings)
+        eventually(lambda: len(server.requests) >= 30)
+        # A message is kept for 10 s before it fails, or until the end.
         assert requester.stop() == 0
-    spans = eventually(lambda: newest(gateway, telling, "publish_to_queue"))
+    spans = eventually(lambda: newest(gateway, exporting, "publish_to_queue"))
     assert all(failed(span) for span in spans)
     assert {span["attributes"]["error.type"] for span in spans} <= {"BrokerUnavailable", "PublisherClosed"}
-    lines = own(gateway.get("logs", contains="message not published", limit=500), telling.namespace)
+    lines = own(gateway.get("logs", contains="message not published", limit=500), exporting.namespace)
     assert lines
     assert all(line["labels"]["level"] == "error" for line in lines)
-    assert any("broker unavailable" in line["line"] for line in own(gateway.get("logs", limit=500), telling.namespace))
+    assert any(
+        "broker unavailable" in line["line"] for line in own(gateway.get("logs", limit=500), exporting.namespace)
+    )
 
 
-def test_a_requester_whose_partners_all_hang_ends_in_time(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
-    """A server, a broker and a collector that take connections and never answer: SIGTERM ends it, with exit code 0."""
-    with black_hole() as silent, fleet(tmp_path, broker_settings(rabbitmq), AT_ONCE) as services:
+def test_a_requester_stops_in_time_when_its_dependencies_hang(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    """Server, broker and collector accept connections and never answer: after SIGTERM it exits with code 0."""
+    with silent_server() as silent, fleet(tmp_path, broker_settings(rabbitmq), AT_ONCE) as services:
         port = str(silent)
         requester = services.start(
             "requester",

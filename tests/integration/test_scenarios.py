@@ -1,4 +1,4 @@
-"""Each scenario on real services: its symptoms come true while it runs, and clear when it is over."""
+"""Each scenario on real services: its symptoms appear while it runs, and disappear afterwards."""
 
 import threading
 from collections.abc import Iterator
@@ -30,13 +30,13 @@ from workshop import scenario
 from workshop.fault_client import FaultClient
 from workshop.runner import Runner
 
-# What a symptom may take to come, and to go: a profile is pushed each ten seconds and has to be out of sight again. The
-# rest is for a busy machine.
-COMES_S, GOES_S = 120.0, 120.0
+# The longest time until a symptom appears and disappears: a profile is pushed every ten seconds, and must leave the
+# window again. The rest is for a busy machine.
+APPEARS_S, DISAPPEARS_S = 120.0, 120.0
 WINDOW_S = 4.0
 
-# Even load, and no fault of the original's: what is seen then is the scenario's.
-CALM = {
+# A constant load without the default faults, so that every symptom is the scenario's.
+CONSTANT_LOAD = {
     "REQUESTER_START": "0",
     "REQUESTER_RATE": "3",
     "FAULT_REQUEST_WAVES": "0",
@@ -49,18 +49,18 @@ ROWS = "INSERT INTO {} (name) SELECT 'row ' || i FROM generate_series(1, 300) AS
 
 @dataclass(frozen=True)
 class Suite:
-    """The services at work, by their switches, and what looks at their signals."""
+    """The running services with a client for their faults and a client for their signals."""
 
-    switches: FaultClient
+    fault_client: FaultClient
     gateway: looks.Gateway
-    addresses: dict[str, str]
+    urls: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def suite(
     postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Suite]:
-    """All four, with some names in the tables, and with persons who open the page if Locust is installed."""
+    """All four services, with names in the tables, and with simulated users of the page if Locust is installed."""
     clear_queues(rabbitmq)
     folder = tmp_path_factory.mktemp("services")
     with (
@@ -70,7 +70,7 @@ def suite(
             gateway.settings,
             database_settings(postgres, name),
             broker_settings(rabbitmq),
-            CALM,
+            CONSTANT_LOAD,
         ) as services,
         PostgresLog(postgres.process.log, f"http://{LOOPBACK}:{gateway.ports['loki']}/loki/api/v1/push"),
     ):
@@ -82,18 +82,18 @@ def suite(
         frontend = services.launch("frontend", **requests_to(server), **faro)
         services.ready()
         running = {"server": server, "recorder": recorder, "requester": requester, "frontend": frontend}
-        addresses = {name: service.base_url for name, service in running.items()}
-        with persons(folder, addresses):
-            yield Suite(FaultClient(addresses), looks.Gateway(gateway.page, WINDOW_S), addresses)
+        urls = {name: service.base_url for name, service in running.items()}
+        with page_users(folder, urls):
+            yield Suite(FaultClient(urls), looks.Gateway(gateway.page, WINDOW_S), urls)
 
 
 @contextmanager
-def persons(folder: Path, addresses: dict[str, str]) -> Iterator[None]:
-    """Let four persons open the page until the end of the block."""
+def page_users(folder: Path, urls: dict[str, str]) -> Iterator[None]:
+    """Simulate four users of the page until the end of the context."""
     settings = environment(
         folder,
-        LOAD_HOST=addresses["server"],
-        LOAD_FRONTEND=addresses["frontend"],
+        LOAD_HOST=urls["server"],
+        LOAD_FRONTEND=urls["frontend"],
         LOAD_KINDS="person=1",
         LOAD_USERS="4",
         LOAD_MASTER_PORT=str(free_port()),
@@ -114,25 +114,29 @@ def persons(folder: Path, addresses: dict[str, str]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", scenario.names())
-def test_the_symptoms_of_a_scenario_come_and_go(name: str, suite: Suite) -> None:
-    """While it runs, each shows itself to the question that its file has; when it is over, none does any more."""
-    of, said = scenario.read(name), list[str]()
-    if not PYTHON.exists() and any(fault.service == "frontend" for fault in of.faults):
+def test_a_scenarios_symptoms_appear_and_disappear(name: str, suite: Suite) -> None:
+    """While it runs, the query of each symptom returns a result; afterwards none does."""
+    current, output = scenario.read(name), list[str]()
+    if not PYTHON.exists() and any(fault.service == "frontend" for fault in current.faults):
         pytest.skip("Locust is not installed; scripts/setup load installs it")
-    for symptom in of.symptoms:
-        look = symptom.gateway
-        before = suite.gateway.value(look)  # what it is like before, for those that tell a growth
-        if look.figure == "p75_times" and not before:
-            eventually(lambda look=look: suite.gateway.value(look), COMES_S, "something to compare with")  # type: ignore[misc]
-    runner = Runner(of, suite.switches, said.append)
-    thread = threading.Thread(target=runner.run, args=(0.0, COMES_S))
+    for symptom in current.symptoms:
+        query = symptom.gateway
+        before = suite.gateway.value(query)  # the value before, for symptoms that are an increase
+        if query.figure == "p75_times" and not before:
+            eventually(lambda query=query: suite.gateway.value(query), APPEARS_S, "something to compare with")  # type: ignore[misc]
+    runner = Runner(current, suite.fault_client, output.append)
+    thread = threading.Thread(target=runner.run, args=(0.0, APPEARS_S))
     thread.start()
     try:
-        for symptom in of.symptoms:
-            eventually(lambda symptom=symptom: suite.gateway.shows(symptom.gateway), COMES_S, symptom.sentence)  # type: ignore[misc]
+        for symptom in current.symptoms:
+            eventually(lambda symptom=symptom: suite.gateway.shows(symptom.gateway), APPEARS_S, symptom.sentence)  # type: ignore[misc]
     finally:
         runner.stop()
         thread.join()
-    assert [state for state in suite.switches.states() if state.seconds_left is not None] == []
-    for symptom in of.symptoms:
-        eventually(lambda symptom=symptom: not suite.gateway.shows(symptom.gateway), GOES_S, f"end: {symptom.sentence}")  # type: ignore[misc]
+    assert [state for state in suite.fault_client.states() if state.seconds_left is not None] == []
+    for symptom in current.symptoms:
+        eventually(
+            lambda symptom=symptom: not suite.gateway.shows(symptom.gateway),  # type: ignore[misc]
+            DISAPPEARS_S,
+            f"end: {symptom.sentence}",
+        )

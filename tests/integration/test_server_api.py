@@ -1,4 +1,4 @@
-"""What the server does with names, on a real Postgres."""
+"""The server's API for names, on a real Postgres."""
 
 import json
 import re
@@ -19,8 +19,8 @@ from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,
     SILENT,
-    Answer,
     Fleet,
+    Response,
     ask,
     database_settings,
     fleet,
@@ -28,7 +28,7 @@ from tests.integration.service_support import (
     run,
 )
 
-# What must never be in an answer: words of the database, of Python and of the frameworks, and the password.
+# No response may contain these: words of the database, of Python and of the frameworks, and the password.
 INTERNALS = re.compile(
     r"psycopg|postgres|sqlstate|traceback|constraint|null value|column|relation|insert into|werkzeug|flask|granian"
     r"|errno|\.py\b|mythical\b|line \d",
@@ -38,7 +38,7 @@ INTERNALS = re.compile(
 
 @pytest.fixture(scope="module")
 def database(postgres: Postgres) -> Iterator[str]:
-    """A database of this module's own."""
+    """A separate database."""
     with own_database(postgres) as name:
         yield name
 
@@ -52,69 +52,69 @@ def started(postgres: Postgres, database: str, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def server(started: Fleet) -> Service:
-    """A server whose injected fault is off."""
+    """A server with its injected fault disabled."""
     return started.start("server", FAULT_NULL_NAME="0")
 
 
 @pytest.fixture
 def beast(postgres: Postgres, database: str, server: Service) -> str:
-    """A beast of which there are none."""
+    """A beast without names."""
     assert ask(server.base_url, "/readyz").status == 200
     run(postgres, "TRUNCATE manticore RESTART IDENTITY", database)
     return "manticore"
 
 
-def add(server: Service, beast: str, name: object) -> Answer:
-    """POST a name."""
+def add(server: Service, beast: str, name: object) -> Response:
+    """Add a name with POST."""
     return ask(server.base_url, f"/{beast}", "POST", body=json.dumps({"name": name}), headers=JSON)
 
 
-def remove(server: Service, beast: str, name: object) -> Answer:
-    """DELETE a name."""
+def remove(server: Service, beast: str, name: object) -> Response:
+    """Remove a name with DELETE."""
     return ask(server.base_url, f"/{beast}", "DELETE", body=json.dumps({"name": name}), headers=JSON)
 
 
-def names(server: Service, address: str) -> list[str]:
-    """GET names."""
-    answer = ask(server.base_url, address)
-    assert answer.status == 200, answer.text
-    return [row["name"] for row in json.loads(answer.body)]
+def names(server: Service, path: str) -> list[str]:
+    """Return the names at a path."""
+    response = ask(server.base_url, path)
+    assert response.status == 200, response.text
+    return [row["name"] for row in json.loads(response.body)]
 
 
-def next_page(answer: Answer) -> str | None:
-    """Where the Link of a page leads."""
-    found = re.fullmatch(r'<([^>]+)>; rel="next"', answer.headers["Link"] or "")
+def next_page(response: Response) -> str | None:
+    """Return the path in the Link of a page, None without a Link."""
+    found = re.fullmatch(r'<([^>]+)>; rel="next"', response.headers["Link"] or "")
     return found[1] if found else None
 
 
 def test_names_are_read_newest_first(server: Service, beast: str) -> None:
-    """Who adds a name and looks sees it at the top."""
+    """A client that adds a name sees it first."""
     for name in ("first", "second", "third"):
         assert add(server, beast, name).status == 201
     assert names(server, f"/{beast}") == ["third", "second", "first"]
     assert names(server, f"/{beast}?limit=2") == ["third", "second"]
 
 
-def test_a_page_is_bounded_without_being_asked_for(server: Service, postgres: Postgres, database: str) -> None:
-    """A table of any size is answered in pages of 100, and of 1,000 at most."""
+def test_the_size_of_a_page_is_limited(server: Service, postgres: Postgres, database: str) -> None:
+    """A table of any size is served in pages of 100 names, or at most 1,000."""
     run(postgres, "INSERT INTO illithid (name) SELECT 'many ' || i FROM generate_series(1, 1100) AS i", database)
     assert len(names(server, "/illithid")) == 100
     assert len(names(server, "/illithid?limit=1000")) == 1000
     assert ask(server.base_url, "/illithid?limit=1001").status == 400
 
 
-def test_links_lead_through_every_name_once_while_names_are_added(server: Service, beast: str) -> None:
-    """A page starts after an id: what is added meanwhile shifts nothing, so none is seen twice and none is missed."""
+def test_links_list_every_name_once_while_names_are_added(server: Service, beast: str) -> None:
+    """A page starts after an id, so that names added meanwhile don't shift it: none is repeated or missed."""
     old = [f"old {number}" for number in range(25)]
     for name in old:
         assert add(server, beast, name).status == 201
     seen: list[str] = []
-    where: str | None = f"/{beast}?limit=10"
-    while where:
-        page = ask(server.base_url, where)
+    path: str | None = f"/{beast}?limit=10"
+    while path:
+        page = ask(server.base_url, path)
         seen += [row["name"] for row in json.loads(page.body)]
-        assert add(server, beast, f"new {where}"[:50]).status == 201
-        where = next_page(page)
+        assert add(server, beast, f"new {path}"[:50]).status == 201
+        path = next_page(page)
     assert seen == old[::-1]
 
 
@@ -129,24 +129,24 @@ def test_the_last_page_has_no_link(server: Service, beast: str) -> None:
 
 
 def test_a_name_exists_once(server: Service, beast: str) -> None:
-    """The second of the same name is refused, and so is each of many at once but one."""
+    """A second POST of a name is rejected; of many concurrent ones, only one succeeds."""
     assert add(server, beast, "twin").status == 201
     assert add(server, beast, "twin").status == 409
     with ThreadPoolExecutor(8) as callers:
-        answers = [answer.status for answer in callers.map(lambda _: add(server, beast, "octuplet"), range(8))]
-    assert sorted(answers) == [201] + 7 * [409]
+        statuses = [response.status for response in callers.map(lambda _: add(server, beast, "octuplet"), range(8))]
+    assert sorted(statuses) == [201] + 7 * [409]
     assert names(server, f"/{beast}") == ["octuplet", "twin"]
 
 
-def test_each_beast_has_names_of_its_own(server: Service, beast: str) -> None:
-    """A name of one beast is free for another."""
+def test_two_beasts_can_have_the_same_name(server: Service, beast: str) -> None:
+    """A name is unique only within its beast."""
     assert add(server, beast, "shared").status == 201
     assert add(server, "owlbear", "shared").status == 201
     assert names(server, "/owlbear?limit=1") == ["shared"]
 
 
 def test_delete_is_idempotent(server: Service, beast: str) -> None:
-    """Deleting what is not there succeeds: a client that repeats a request after losing the response gets no error."""
+    """Deleting a missing name succeeds: a client that retries after losing the response gets no error."""
     assert add(server, beast, "gone soon").status == 201
     assert [remove(server, beast, "gone soon").status for _ in range(2)] == [204, 204]
     assert names(server, f"/{beast}") == []
@@ -158,7 +158,7 @@ def test_delete_is_idempotent(server: Service, beast: str) -> None:
         "Ünïcörn",
         "独角兽",
         "🦄👩‍🚀",
-        "نیم‌فاصله",  # with a zero-width non-joiner, as Persian is written
+        "نیم‌فاصله",  # with a zero-width non-joiner, which is used in Persian
         "e\u0301",  # not the same as é
         " leading and trailing ",
         "a  b",
@@ -175,8 +175,8 @@ def test_delete_is_idempotent(server: Service, beast: str) -> None:
         "${jndi:ldap://x}",
     ],
 )
-def test_a_name_is_kept_exactly(name: str, server: Service, beast: str) -> None:
-    """What came is what is given back and what can be deleted; to SQL it is a value, whatever it looks like."""
+def test_a_name_is_stored_unchanged(name: str, server: Service, beast: str) -> None:
+    """A name is returned and can be deleted as it was sent; in SQL it is always a value."""
     assert add(server, beast, name).status == 201
     assert names(server, f"/{beast}") == [name]
     assert add(server, beast, name).status == 409
@@ -185,7 +185,7 @@ def test_a_name_is_kept_exactly(name: str, server: Service, beast: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ("", "not valid JSON"),
         ("name=x", "not valid JSON"),
@@ -214,13 +214,13 @@ def test_a_name_is_kept_exactly(name: str, server: Service, beast: str) -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_a_body_without_a_usable_name_is_refused(
-    method: str, body: str | bytes, said: str, server: Service, beast: str
+def test_a_body_without_a_usable_name_is_rejected(
+    method: str, body: str | bytes, expected: str, server: Service, beast: str
 ) -> None:
-    """400, with a sentence that says what is wrong, and nothing is kept or deleted."""
-    answer = ask(server.base_url, f"/{beast}", method, body=body, headers=JSON)
-    assert answer.status == 400
-    assert said in json.loads(answer.body)["detail"]
+    """The response is 400 with the reason, and nothing is stored or deleted."""
+    response = ask(server.base_url, f"/{beast}", method, body=body, headers=JSON)
+    assert response.status == 400
+    assert expected in json.loads(response.body)["detail"]
     assert names(server, f"/{beast}") == []
 
 
@@ -232,62 +232,62 @@ def test_a_body_without_a_usable_name_is_refused(
         *("limit=10;DROP%20TABLE%20manticore", "before=1%20OR%201=1", "limit=0x10", "limit=%00"),
     ],
 )
-def test_a_page_that_does_not_exist_is_refused(query: str, server: Service, beast: str) -> None:
-    """400, with the range that would be right."""
-    answer = ask(server.base_url, f"/{beast}?{query}")
-    assert answer.status == 400
-    assert "must be a whole number from 1 to" in json.loads(answer.body)["detail"]
+def test_invalid_page_parameters_are_rejected(query: str, server: Service, beast: str) -> None:
+    """The response is 400 with the allowed range."""
+    response = ask(server.base_url, f"/{beast}?{query}")
+    assert response.status == 400
+    assert "must be a whole number from 1 to" in json.loads(response.body)["detail"]
 
 
 @pytest.mark.parametrize("path", ["/", "/hydra", "/Unicorn", "/unicorn/", "/unicorn/1", "/mythical_wipes", "/%00"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_what_is_not_a_beast_is_not_found(method: str, path: str, server: Service) -> None:
-    """No other table can be reached."""
+def test_a_path_without_a_beast_is_not_found(method: str, path: str, server: Service) -> None:
+    """No other table can be accessed."""
     assert ask(server.base_url, path, method, body='{"name": "x"}', headers=JSON).status == 404
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
-def test_a_body_of_another_type_is_refused(content_type: str, server: Service, beast: str) -> None:
-    """415, as the body is not read at all."""
+def test_a_body_of_another_type_is_rejected(content_type: str, server: Service, beast: str) -> None:
+    """The response is 415, and the body is not parsed."""
     headers = {"Content-Type": content_type} if content_type else {}
     assert ask(server.base_url, f"/{beast}", "POST", body='{"name": "x"}', headers=headers).status == 415
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/merge-patch+json"])
-def test_json_under_its_other_names_is_taken(content_type: str, server: Service, beast: str) -> None:
-    """A charset changes nothing, and neither does a type that is built on JSON."""
+def test_other_content_types_of_json_are_accepted(content_type: str, server: Service, beast: str) -> None:
+    """A charset and a type that is based on JSON are accepted."""
     headers = {"Content-Type": content_type}
     assert ask(server.base_url, f"/{beast}", "POST", body='{"name": "x"}', headers=headers).status == 201
 
 
-def test_a_body_that_nobody_wants_does_not_cost_the_connection(server: Service, beast: str) -> None:
-    """Refused before its body is read, a caller that is still writing would find the connection cut, and no answer."""
+def test_a_rejected_body_does_not_close_the_connection(server: Service, beast: str) -> None:
+    """A response before the body is read would close the connection, and a client that still sends would not get it."""
     caller = HTTPConnection(urlsplit(server.base_url).netloc, timeout=60)
     caller.connect()
-    kept = caller.sock
+    connection = caller.sock
     for path, status in (("/phoenix", 404), (f"/{beast}", 415), ("/", 404), (f"/{beast}", 415)):
         caller.putrequest("POST", path)
         caller.putheader("Content-Type", "text/plain")
         caller.putheader("Content-Length", "500")
         caller.endheaders()
-        early, _, _ = select.select([kept], [], [], 0.3)
-        assert not early, "it was answered before the body was there"
+        readable, _, _ = select.select([connection], [], [], 0.3)
+        assert not readable, "the response was sent before the body was received"
         caller.send(b"x" * 500)
-        answer = caller.getresponse()
-        assert (answer.status, len(answer.read()) > 0) == (status, True)
-        assert caller.sock is kept
+        response = caller.getresponse()
+        assert (response.status, len(response.read()) > 0) == (status, True)
+        assert caller.sock is connection
     caller.close()
 
 
 def test_a_body_is_read_up_to_its_limit(server: Service, beast: str) -> None:
-    """16 KiB exactly is taken, one byte more is not."""
+    """A body of 16 KiB is accepted, and one byte more is rejected."""
     name = '{"name": "x"}'
     assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(MAX_BODY_BYTES), headers=JSON).status == 201
     assert ask(server.base_url, f"/{beast}", "POST", body=name.ljust(MAX_BODY_BYTES + 1), headers=JSON).status == 413
 
 
-def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> None:
-    """Sent in chunks, a body says nowhere how long it is."""
+def test_a_body_without_a_length_is_limited_too(server: Service, beast: str) -> None:
+    """A chunked body has no length in its header."""
     status = chunked(server, f"/{beast}", [b'{"name": ', b'"in chunks"}'])
     assert status == 201
     assert names(server, f"/{beast}") == ["in chunks"]
@@ -295,7 +295,7 @@ def test_a_body_without_a_length_is_bounded_too(server: Service, beast: str) -> 
 
 
 def test_head_is_get_without_the_body(server: Service, beast: str) -> None:
-    """The same status and headers."""
+    """HEAD has the same status and headers."""
     assert add(server, beast, "x").status == 201
     head, get = (ask(server.base_url, f"/{beast}?limit=1", method) for method in ("HEAD", "GET"))
     assert head.body == b""
@@ -303,32 +303,32 @@ def test_head_is_get_without_the_body(server: Service, beast: str) -> None:
         assert head.headers[name] == get.headers[name]
 
 
-def test_no_answer_shows_what_is_inside(started: Fleet, server: Service, beast: str) -> None:
-    """A rejection says what to do, and nothing about the implementation or the database."""
+def test_no_response_shows_internals(started: Fleet, server: Service, beast: str) -> None:
+    """A rejection has a remedy, and nothing about the implementation or the database."""
     faulty = started.launch("server", FAULT_NULL_NAME="1")
-    stranded = started.launch("server", until="/healthz", MYTHICAL_DATABASE_HOST_PORT=str(free_port()))
+    disconnected = started.launch("server", until="/healthz", MYTHICAL_DATABASE_HOST_PORT=str(free_port()))
     started.ready()
     assert add(server, beast, "there").status == 201
-    refusals = [
+    rejections = [
         add(server, beast, "there"),
         add(server, "hydra", "there"),
         add(faulty, beast, "lost"),
-        add(stranded, beast, "late"),
-        ask(stranded.base_url, f"/{beast}"),
-        ask(stranded.base_url, "/readyz"),
+        add(disconnected, beast, "late"),
+        ask(disconnected.base_url, f"/{beast}"),
+        ask(disconnected.base_url, "/readyz"),
         ask(server.base_url, f"/{beast}", "POST", body="{", headers=JSON),
         ask(server.base_url, f"/{beast}?limit='"),
         ask(server.base_url, f"/{beast}", "PUT"),
         ask(server.base_url, "/debug/pprof/profile?seconds=x"),
     ]
-    assert [answer.status for answer in refusals] == [409, 404, 500, 503, 503, 503, 400, 400, 405, 400]
-    for answer in refusals:
-        assert not INTERNALS.search(answer.text), answer.text
-        assert "python" not in (answer.headers["Server"] or "").lower()
+    assert [response.status for response in rejections] == [409, 404, 500, 503, 503, 503, 400, 400, 405, 400]
+    for response in rejections:
+        assert not INTERNALS.search(response.text), response.text
+        assert "python" not in (response.headers["Server"] or "").lower()
 
 
-def test_the_boring_endpoints_are_served_in_the_same_way(started: Fleet, postgres: Postgres) -> None:
-    """With ENDPOINT_TYPE=BORING the tables are those of a shop, and there are no beasts."""
+def test_the_boring_endpoints_are_served(started: Fleet, postgres: Postgres) -> None:
+    """ENDPOINT_TYPE=BORING serves the tables of a shop, and no beasts."""
     with own_database(postgres) as name:
         shop = started.start("server", MYTHICAL_DATABASE_NAME=name, ENDPOINT_TYPE="BORING", FAULT_NULL_NAME="0")
         for endpoint in BORING.names:
@@ -338,12 +338,12 @@ def test_the_boring_endpoints_are_served_in_the_same_way(started: Fleet, postgre
         assert shop.stop() == 0
 
 
-def test_a_slow_caller_does_not_hold_up_the_others(server: Service, beast: str) -> None:
-    """Many callers that never finish their request take no place among those that are processed: others are served."""
-    where = urlsplit(server.base_url)
-    assert where.hostname
-    assert where.port
-    slow = [socket.create_connection((where.hostname, where.port)) for _ in range(50)]
+def test_slow_callers_do_not_block_others(server: Service, beast: str) -> None:
+    """Many callers that never finish their request occupy no thread, so that others are served."""
+    url = urlsplit(server.base_url)
+    assert url.hostname
+    assert url.port
+    slow = [socket.create_connection((url.hostname, url.port)) for _ in range(50)]
     try:
         for each in slow:
             head = (
@@ -357,15 +357,15 @@ def test_a_slow_caller_does_not_hold_up_the_others(server: Service, beast: str) 
 
 
 def chunked(server: Service, path: str, chunks: list[bytes]) -> int:
-    """POST a body in chunks and return the status."""
-    where = urlsplit(server.base_url)
-    assert where.hostname
-    with socket.create_connection((where.hostname, where.port or 80), timeout=60) as connection:
+    """Send a chunked body with POST, and return the status."""
+    url = urlsplit(server.base_url)
+    assert url.hostname
+    with socket.create_connection((url.hostname, url.port or 80), timeout=60) as connection:
         head = (
             f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        # In one piece: a server that has read enough answers and closes, and what is sent after that breaks the pipe.
+        # In one piece, because a server that rejects the body closes the connection, and sending the rest would fail.
         body = b"".join(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in [*chunks, b""])
         connection.sendall(head.encode() + body)
-        with connection.makefile("rb") as answer:
-            return int(answer.readline().split()[1])
+        with connection.makefile("rb") as response:
+            return int(response.readline().split()[1])

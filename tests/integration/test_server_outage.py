@@ -1,4 +1,4 @@
-"""What the server does while its database is unavailable, busy or broken, and afterwards, on a separate Postgres."""
+"""The server during and after outages, locks and crashes of its database, on a separate Postgres."""
 
 import json
 import time
@@ -19,23 +19,23 @@ from tests.integration.conftest import Service, eventually
 from tests.integration.service_support import (
     JSON,
     SILENT,
-    Answer,
     Fleet,
+    Response,
     ask,
-    black_hole,
     database_settings,
     fleet,
     run,
+    silent_server,
 )
 
-STATEMENT_S = 0.6  # the servers' statement timeout; a lock is waited for half as long
-BACK_S = 60.0  # after the database is back, requests are served again within this time
-BOUND_S = CHECKOUT_S + STATEMENT_S + 10.0  # the longest that a request may take; the rest is for a busy machine
+STATEMENT_S = 0.6  # the servers' statement timeout; the lock timeout is half as long
+RECOVERY_S = 60.0  # the longest time until requests are served after the database has started
+MAX_RESPONSE_S = CHECKOUT_S + STATEMENT_S + 10.0  # the margin is for a busy machine
 
 
 @pytest.fixture(scope="module")
 def database(servers_folder: Path) -> Iterator[Postgres]:
-    """A Postgres that may be stopped and killed. It does not run yet."""
+    """A Postgres that tests may stop and kill. It is not started."""
     server = Postgres(servers_folder / "outage")
     yield server
     server.stop()
@@ -59,7 +59,7 @@ def server(started: Fleet, database: Postgres) -> Service:
 
 @pytest.fixture
 def ready(server: Service, database: Postgres) -> Service:
-    """The same server, with its database there."""
+    """The same server, with a running database."""
     if not database.process.running:
         start(database)
     eventually(lambda: ask(server.base_url, "/readyz").status == 200)
@@ -67,15 +67,15 @@ def ready(server: Service, database: Postgres) -> Service:
 
 
 def start(database: Postgres) -> None:
-    """Start the database; if it does not start, show what it says itself."""
+    """Start the database; if it does not start, fail with its log."""
     try:
         database.start()
-    except LocalError as fault:
-        pytest.fail(f"{fault}\n{fault.detail}")
+    except LocalError as error:
+        pytest.fail(f"{error}\n{error.detail}")
 
 
-def requests(server: Service) -> list[Answer]:
-    """One request of each kind."""
+def requests(server: Service) -> list[Response]:
+    """Send a request of each method; return the responses."""
     body = json.dumps({"name": "while down"})
     return [
         ask(server.base_url, "/unicorn"),
@@ -84,54 +84,54 @@ def requests(server: Service) -> list[Answer]:
     ]
 
 
-def assert_away(server: Service) -> None:
-    """Each request is refused in time with 503 and Retry-After; the process lives, and says that it is not ready."""
+def assert_unavailable(server: Service) -> None:
+    """Each request gets 503 with Retry-After in time; the process runs and is not ready."""
     before = time.monotonic()
-    for answer in requests(server):
-        assert answer.status == 503
-        assert int(answer.headers["Retry-After"]) >= 1
-    assert time.monotonic() - before < 3 * BOUND_S
+    for response in requests(server):
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) >= 1
+    assert time.monotonic() - before < 3 * MAX_RESPONSE_S
     assert ask(server.base_url, "/healthz").status == 200
-    eventually(lambda: ask(server.base_url, "/readyz").status == 503, BACK_S)
+    eventually(lambda: ask(server.base_url, "/readyz").status == 503, RECOVERY_S)
 
 
-def assert_refused_at_once(server: Service) -> None:
-    """Once the pool has found that it cannot connect, no request waits for a connection: many arrive at once."""
+def assert_rejected_at_once(server: Service) -> None:
+    """When the pool cannot connect, requests are rejected without waiting for a connection."""
     eventually(lambda: b"The database is unavailable. Retry after 1 second." in ask(server.base_url, "/unicorn").body)
     before = time.monotonic()
-    answers = [ask(server.base_url, "/unicorn") for _ in range(20)]
-    assert {answer.status for answer in answers} == {503}
+    responses = [ask(server.base_url, "/unicorn") for _ in range(20)]
+    assert {response.status for response in responses} == {503}
     assert time.monotonic() - before < 20 * CHECKOUT_S / 2
 
 
-def assert_back(server: Service, since: float) -> None:
-    """Soon each request is served again, by the same process."""
-    eventually(lambda: ask(server.base_url, "/readyz").status == 200, BACK_S)
-    eventually(lambda: [answer.status for answer in requests(server)] == [200, 201, 204], BACK_S)
-    assert time.monotonic() - since < BACK_S
+def assert_recovers(server: Service, since: float) -> None:
+    """Wait until each request is served again by the same process."""
+    eventually(lambda: ask(server.base_url, "/readyz").status == 200, RECOVERY_S)
+    eventually(lambda: [response.status for response in requests(server)] == [200, 201, 204], RECOVERY_S)
+    assert time.monotonic() - since < RECOVERY_S
     assert server.process.running
 
 
-def test_the_server_starts_while_the_database_is_away_and_becomes_ready(server: Service, database: Postgres) -> None:
-    """The order of starting does not matter."""
-    assert_away(server)
+def test_the_server_starts_without_a_database_and_becomes_ready(server: Service, database: Postgres) -> None:
+    """The start order does not matter."""
+    assert_unavailable(server)
     start(database)
-    assert_back(server, time.monotonic())
+    assert_recovers(server, time.monotonic())
 
 
-def test_a_stop_of_the_database_is_survived(ready: Service, database: Postgres) -> None:
-    """Stopped in good order, as for an update: 503 meanwhile, then as before."""
+def test_the_server_recovers_from_a_restart_of_the_database(ready: Service, database: Postgres) -> None:
+    """During a clean stop, as for an update, requests get 503; afterwards they are served."""
     assert ask(ready.base_url, "/owlbear", "POST", body='{"name": "kept"}', headers=JSON).status in (201, 409)
     database.stop()
-    assert_away(ready)
-    assert_refused_at_once(ready)
+    assert_unavailable(ready)
+    assert_rejected_at_once(ready)
     start(database)
-    assert_back(ready, time.monotonic())
+    assert_recovers(ready, time.monotonic())
     assert b"kept" in ask(ready.base_url, "/owlbear").body
 
 
-def test_a_crash_of_the_database_under_load_loses_nothing_acknowledged(ready: Service, database: Postgres) -> None:
-    """SIGKILL while eight callers add names: each sees 201 or 503, and every 201 is there after."""
+def test_no_acknowledged_write_is_lost_when_the_database_crashes_under_load(ready: Service, database: Postgres) -> None:
+    """After SIGKILL while eight callers add names, each gets 201 or 503, and every name with 201 is stored."""
 
     def add(number: int) -> tuple[str, int]:
         name = f"crash {number}"
@@ -144,60 +144,60 @@ def test_a_crash_of_the_database_under_load_loses_nothing_acknowledged(ready: Se
         adding += [callers.submit(add, number) for number in range(150, 170)]
         results = [each.result() for each in adding]
     start(database)
-    assert_back(ready, time.monotonic())
+    assert_recovers(ready, time.monotonic())
     assert {status for _, status in results} == {201, 503}
     kept = {name for (name,) in run(database, "SELECT name FROM illithid")}
     assert {name for name, status in results if status == 201} <= kept
 
 
-def test_connections_that_were_cut_are_replaced(ready: Service, database: Postgres) -> None:
-    """Every session ended by the administrator: at worst, a request with a dead connection gets 503."""
+def test_terminated_connections_are_replaced(ready: Service, database: Postgres) -> None:
+    """An administrator terminates every session: at worst, a request with a closed connection gets 503."""
     run(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mythical-server'")
-    statuses = {answer.status for answer in requests(ready)}
+    statuses = {response.status for response in requests(ready)}
     assert statuses <= {200, 201, 204, 503}
-    assert_back(ready, time.monotonic())
+    assert_recovers(ready, time.monotonic())
 
 
-def test_a_lock_held_by_someone_else_is_not_waited_for_without_end(ready: Service, database: Postgres) -> None:
-    """The statement is ended by the database itself, the caller gets 503, and other tables are served meanwhile."""
+def test_a_request_on_a_locked_table_times_out(ready: Service, database: Postgres) -> None:
+    """The database cancels the statement, the caller gets 503, and other tables are served meanwhile."""
     with psycopg.connect(database.dsn) as other:
         other.execute("LOCK TABLE beholder IN ACCESS EXCLUSIVE MODE")
         before = time.monotonic()
-        answer = ask(ready.base_url, "/beholder")
-        took_s = time.monotonic() - before
-        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-        assert took_s < BOUND_S
+        response = ask(ready.base_url, "/beholder")
+        duration_s = time.monotonic() - before
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert duration_s < MAX_RESPONSE_S
         assert ask(ready.base_url, "/owlbear").status == 200
-    eventually(lambda: ask(ready.base_url, "/beholder").status == 200, BACK_S)
+    eventually(lambda: ask(ready.base_url, "/beholder").status == 200, RECOVERY_S)
 
 
-def test_a_pool_that_is_exhausted_refuses_quickly(ready: Service, database: Postgres) -> None:
-    """Many callers at once on a locked table: all are answered in bounded time, and afterwards nothing is leaked."""
+def test_an_exhausted_pool_rejects_requests_quickly(ready: Service, database: Postgres) -> None:
+    """Many concurrent callers on a locked table are answered in bounded time, and no connection leaks."""
     with psycopg.connect(database.dsn) as other:
         other.execute("LOCK TABLE beholder IN ACCESS EXCLUSIVE MODE")
         with ThreadPoolExecutor(24) as callers:
             before = time.monotonic()
-            answers = list(callers.map(lambda _: ask(ready.base_url, "/beholder", timeout_s=60), range(48)))
-            took_s = time.monotonic() - before
-        assert {answer.status for answer in answers} == {503}
-        # Four threads, each of which waits for the lock or a connection: 48 requests are 12 rounds of that at most.
-        assert took_s < 12 * (CHECKOUT_S + STATEMENT_S) + 15
-    assert_back(ready, time.monotonic())
+            responses = list(callers.map(lambda _: ask(ready.base_url, "/beholder", timeout_s=60), range(48)))
+            duration_s = time.monotonic() - before
+        assert {response.status for response in responses} == {503}
+        # Four threads, each of which waits for the lock or a connection: 48 requests need at most 12 rounds.
+        assert duration_s < 12 * (CHECKOUT_S + STATEMENT_S) + 15
+    assert_recovers(ready, time.monotonic())
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mythical-server' AND state <> 'idle'"
-    eventually(lambda: run(database, count) == [(0,)], BACK_S)
+    eventually(lambda: run(database, count) == [(0,)], RECOVERY_S)
 
 
-def test_a_server_in_the_middle_of_an_outage_stops_in_good_order(started: Fleet, database: Postgres) -> None:
-    """With neither database nor collector there, SIGTERM still ends it in time with exit code 0."""
+def test_a_server_stops_cleanly_during_an_outage(started: Fleet, database: Postgres) -> None:
+    """Without database and collector, it exits in time with code 0 after SIGTERM."""
     database.stop()
-    stranded = started.start("server", until="/healthz")
-    assert ask(stranded.base_url, "/unicorn").status == 503
-    assert stranded.stop() == 0
+    disconnected = started.start("server", until="/healthz")
+    assert ask(disconnected.base_url, "/unicorn").status == 503
+    assert disconnected.stop() == 0
 
 
-def test_a_server_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None:
-    """A database and a collector that take connections and never answer: SIGTERM ends it, with exit code 0."""
-    with black_hole() as silent, fleet(tmp_path, {"MYTHICAL_DATABASE_HOST": LOOPBACK}) as services:
+def test_a_server_stops_in_time_when_database_and_collector_hang(tmp_path: Path) -> None:
+    """Database and collector accept connections and never response: after SIGTERM it exits with code 0."""
+    with silent_server() as silent, fleet(tmp_path, {"MYTHICAL_DATABASE_HOST": LOOPBACK}) as services:
         hanging = services.start(
             "server",
             until="/healthz",
@@ -210,16 +210,16 @@ def test_a_server_whose_partners_all_hang_ends_in_time(tmp_path: Path) -> None:
         assert hanging.stop() == 0
 
 
-def test_tables_that_someone_dropped_are_made_anew(ready: Service, database: Postgres) -> None:
-    """Without a restart: a request without tables gets 503, and soon one is served."""
+def test_dropped_tables_are_recreated(ready: Service, database: Postgres) -> None:
+    """It needs no restart: a request without tables gets 503, and soon requests are served."""
     run(database, "DROP TABLE unicorn, owlbear")
     assert ask(ready.base_url, "/owlbear").status == 503
-    assert_back(ready, time.monotonic())
+    assert_recovers(ready, time.monotonic())
     assert ask(ready.base_url, "/owlbear").status == 200
 
 
-def test_callers_that_waited_in_vain_do_not_shut_the_pool(database: Postgres) -> None:
-    """After an outage longer than its patience, with more callers than may wait, the pool connects again by itself."""
+def test_the_pool_reconnects_after_callers_timed_out(database: Postgres) -> None:
+    """After an outage longer than its timeout, with more callers than may wait, the pool reconnects by itself."""
     database.stop()
     settings = Database(database.host, database.port, database.user, database.password, database.database, 1, 1000)
     with make_pool(settings, ConnectionHealth()) as pool:
@@ -234,4 +234,4 @@ def test_callers_that_waited_in_vain_do_not_shut_the_pool(database: Postgres) ->
 
         eventually(lambda: not any(reads() for _ in range(8)) and pool.get_stats()["connections_errors"] > 4)
         start(database)
-        eventually(reads, BACK_S)
+        eventually(reads, RECOVERY_S)

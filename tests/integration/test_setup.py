@@ -1,4 +1,4 @@
-"""The set-up of a checkout: after an interrupted one, and whatever variables the user's shell has."""
+"""The setup of a checkout: after an interrupted setup, and with any variables of the user's shell."""
 
 import subprocess
 import sys
@@ -10,15 +10,15 @@ import pytest
 from local.state import CHECKOUT
 
 
-def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_path: Path) -> None:
-    """Ctrl-C leaves a Python without pip: the next set-up must not take that for an environment."""
+def test_an_incomplete_environment_is_recreated(tmp_path: Path) -> None:
+    """Ctrl-C leaves a Python without pip: the next setup must not use it as an environment."""
     checkout = tmp_path / "checkout"
     for name in ("scripts", "requirements"):
         (checkout / name).mkdir(parents=True)
     (checkout / "scripts/setup").write_bytes((CHECKOUT / "scripts/setup").read_bytes())
-    (checkout / "requirements/dev.txt").touch()  # no package: nothing has to be fetched
+    (checkout / "requirements/dev.txt").touch()  # no package, so that nothing is downloaded
     venv.create(checkout / ".venv", with_pip=False)
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "scripts/setup", "python"],  # noqa: S607
         cwd=checkout,
         env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable},
@@ -27,15 +27,15 @@ def test_an_environment_that_was_interrupted_while_it_was_made_is_made_anew(tmp_
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert result.returncode == 0, result.stdout
     subprocess.run([checkout / ".venv/bin/python", "-m", "pip", "--version"], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
 @pytest.mark.parametrize(
     "script", ["scripts/setup", "scripts/audit", "scripts/lock", "scripts/generate-proto", ".ci/run"]
 )
-def test_scripts_work_in_their_own_checkout_whatever_cdpath_names(tmp_path: Path, script: str) -> None:
-    """`cd scripts/..` searches CDPATH: with a folder of that name there, the environment was made in that one."""
+def test_scripts_work_in_their_checkout_with_cdpath_set(tmp_path: Path, script: str) -> None:
+    """`cd scripts/..` searches CDPATH: with a folder of that name there, the environment was created in it."""
     checkout, elsewhere, tools = tmp_path / "checkout", tmp_path / "elsewhere", tmp_path / "tools"
     for folder in (checkout, elsewhere):
         (folder / script).parent.mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_scripts_work_in_their_own_checkout_whatever_cdpath_names(tmp_path: Path
         (tools / name).write_text('#!/bin/sh\npwd >>"$SEEN"\nexit 1\n')
         (tools / name).chmod(0o755)
     seen = tmp_path / "seen"
-    subprocess.run(  # noqa: S603 - a script of ours
+    subprocess.run(  # noqa: S603 - a script of this checkout
         ["bash", script],  # noqa: S607
         cwd=checkout,
         env={
@@ -62,13 +62,13 @@ def test_scripts_work_in_their_own_checkout_whatever_cdpath_names(tmp_path: Path
     assert [path.name for path in elsewhere.iterdir()] == [Path(script).parts[0]]
 
 
-def test_make_finds_the_modules_of_its_checkout_whatever_python_variables_say(tmp_path: Path) -> None:
+def test_make_finds_its_modules_with_any_python_variables(tmp_path: Path) -> None:
     """With PYTHONSAFEPATH set, `python -m` does not search the checkout; a wrong PYTHONHASHSEED ends Python."""
     (tmp_path / "Makefile").write_bytes((CHECKOUT / "Makefile").read_bytes())
     (tmp_path / "doctor").mkdir()
     variables = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONHASHSEED", "PYTHONINSPECT", "CDPATH")
     (tmp_path / "doctor/__main__.py").write_text(f"import os; print([v for v in {variables} if v in os.environ])")
-    done = subprocess.run(
+    result = subprocess.run(
         ["make", "doctor"],  # noqa: S607
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **dict.fromkeys(variables, "/elsewhere")},
@@ -77,4 +77,4 @@ def test_make_finds_the_modules_of_its_checkout_whatever_python_variables_say(tm
         text=True,
         check=False,
     )
-    assert done.stdout == "[]\n"
+    assert result.stdout == "[]\n"

@@ -1,6 +1,6 @@
-"""The commands of the Makefile in the surroundings of real users' shells and machines: one table, a row for each.
+"""The commands of the Makefile in environments of real users' shells and machines: a table with a row for each.
 
-In each row every command works, or ends with a line that names cause and remedy. Nothing is left running.
+In each row every command works, or exits with a line that has cause and remedy. No process is left running.
 """
 
 import fcntl
@@ -228,7 +228,7 @@ class Surrounding:
 def test_each_command_works_or_names_cause_and_remedy(
     row: Row, demo: DemoRun, tmp_path: Path, postgres: Postgres, rabbitmq: RabbitMQ
 ) -> None:
-    """And everything is stopped."""
+    """Afterwards everything is stopped."""
     if os.getuid() and row.root:
         pytest.skip("only root can change owners and networks")
     if not row.own:
@@ -257,17 +257,17 @@ def test_each_command_works_or_names_cause_and_remedy(
                 os.killpg(here.process.pid, signal.SIGKILL)
             here.process.wait()
     assert "Traceback" not in said(demo)
-    eventually(lambda: demo.left() == [], what=f"an end of {demo.left()}")
+    eventually(lambda: demo.remaining() == [], what=f"an end of {demo.remaining()}")
 
 
 def said(demo: DemoRun) -> str:
-    """Return the output, in whatever encoding the row has."""
+    """Return the output, which is in the row's encoding."""
     return demo.output.read_text(encoding="ascii", errors="replace")
 
 
 @contextmanager
 def terminal(columns: int, output: IO[bytes]) -> Iterator[int]:
-    """Give the descriptor of a terminal of this width, which is copied to the output; without a width, the output."""
+    """Yield the descriptor of a terminal of this width, which is copied to the output; without a width, the output."""
     if not columns:
         yield output.fileno()
         return
@@ -275,7 +275,7 @@ def terminal(columns: int, output: IO[bytes]) -> Iterator[int]:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def copy() -> None:
-        with suppress(OSError):  # at the end of the last process that has it
+        with suppress(OSError):  # when the last process with this terminal exits
             while content := os.read(ours, 10_000):
                 output.write(content)
                 output.flush()

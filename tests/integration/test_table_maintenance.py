@@ -1,4 +1,4 @@
-"""How the server maintains its tables: they stay small, and are dropped and recreated once per period, under load."""
+"""The server's table maintenance: tables stay small, and are dropped and recreated once per period, under load."""
 
 import itertools
 import json
@@ -34,17 +34,17 @@ LAST = f"SELECT last FROM {WIPES}"  # noqa: S608 - a constant
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
-    """A database of this test's own."""
+    """A separate database."""
     with own_database(postgres) as name:
         yield name
 
 
-NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
+NO_FAULTS = Faults({}, random.Random(1))  # noqa: S311 - not for secrets
 
 
 @contextmanager
 def running_maintenance(postgres: Postgres, database: str, rows: int) -> Iterator[TableMaintenance]:
-    """TableMaintenance that trims as often as it can, with all its parts but the service around it."""
+    """Run TableMaintenance with continuous trimming, without a service."""
     settings = Database(postgres.host, postgres.port, postgres.user, postgres.password, database, 1, 2000)
     health = ConnectionHealth()
     with make_pool(settings, health) as pool:
@@ -60,8 +60,8 @@ def running_maintenance(postgres: Postgres, database: str, rows: int) -> Iterato
             maintenance.close()
 
 
-def test_tables_keep_their_newest_rows_alone(postgres: Postgres, database: str) -> None:
-    """However much is added, a table comes back to its bound, and what is lost is the oldest."""
+def test_tables_keep_only_their_newest_rows(postgres: Postgres, database: str) -> None:
+    """A table is trimmed to its limit, and the oldest rows are deleted."""
     with running_maintenance(postgres, database, rows=10) as maintenance:
         eventually(lambda: maintenance.ready)
         for beast in ("unicorn", "beholder"):
@@ -74,7 +74,7 @@ def test_tables_keep_their_newest_rows_alone(postgres: Postgres, database: str) 
 
 
 class Load:
-    """Callers of a server that add, read and delete without pause until stopped, and the statuses they get."""
+    """Callers of a server that add, read and delete continuously until stopped, and the statuses they get."""
 
     def __init__(self, servers: list[Service]) -> None:
         self.statuses: Counter[int] = Counter()
@@ -106,8 +106,8 @@ class Load:
             self.statuses[ask(server.base_url, path, "DELETE", body=body, headers=JSON).status] += 1
 
 
-def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres, database: str, tmp_path: Path) -> None:
-    """Under load: one wipe per period in total; each caller is served or gets 503; all rows go."""
+def test_two_replicas_wipe_once_per_period_without_errors(postgres: Postgres, database: str, tmp_path: Path) -> None:
+    """Under load there is one wipe per period in total, each caller is served or gets 503, and all rows are deleted."""
     settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": f"{PERIOD_S * 1000:.0f}"}
     with fleet(tmp_path, SILENT, database_settings(postgres, database), settings) as started:
         replicas = [started.launch("server"), started.launch("server")]
@@ -126,14 +126,14 @@ def test_two_replicas_wipe_once_per_period_and_break_nothing(postgres: Postgres,
             assert run(postgres, f"SELECT name FROM {beast} WHERE name = 'from before'", database) == []  # noqa: S608
     wipes += run(postgres, LAST, database)
     recreated = sum(replica.process.log.read_text().count("tables recreated") for replica in replicas)
-    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes[:-1])]
-    assert min(gaps) >= timedelta(seconds=PERIOD_S)
-    # More may have come between two looks, and while the load ended.
+    intervals = [later[0] - earlier[0] for earlier, later in itertools.pairwise(wipes[:-1])]
+    assert min(intervals) >= timedelta(seconds=PERIOD_S)
+    # More may have happened between two polls, and while the load ended.
     assert WIPE_COUNT <= recreated <= (wipes[-1][0] - wipes[0][0]) / timedelta(seconds=PERIOD_S)
 
 
 def test_without_the_fault_nothing_is_wiped(postgres: Postgres, database: str, tmp_path: Path) -> None:
-    """FAULT_DAILY_WIPE=0: however short the period, rows stay; with it, the same rows go at once."""
+    """With FAULT_DAILY_WIPE=0 and a short period, rows stay; with the fault, the same rows are deleted at once."""
     settings = {"FAULT_NULL_NAME": "0", "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": "50"}
     kept = "SELECT name FROM unicorn WHERE name = 'kept'"
     with fleet(tmp_path, SILENT, database_settings(postgres, database), settings) as started:

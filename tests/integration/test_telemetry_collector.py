@@ -1,4 +1,4 @@
-"""The collector is away, hangs or comes back: requests go on, data flows again, and a stop loses nothing."""
+"""With an unavailable, hanging or restarted collector, requests continue, export resumes, and a stop loses nothing."""
 
 import os
 import re
@@ -18,12 +18,11 @@ from local.ports import LOOPBACK, free_port
 from local.processes.process import Process
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
-from tests.failure.refusers import refusing_grpc, refusing_http
+from tests.failure.rejecting_collectors import rejecting_grpc, rejecting_http
 from tests.integration.conftest import DEADLINE_S, STOP_S, Gateway, Service, eventually
 from tests.integration.service_support import (
     Fleet,
     ask,
-    black_hole,
     broker_settings,
     channel,
     clear_queues,
@@ -33,20 +32,21 @@ from tests.integration.service_support import (
     own_database,
     ready_messages,
     requests_to,
+    silent_server,
     spans_of,
     traceparent,
 )
 from tools.query import is_up
 
-SLOW_S = 8.0  # an export that is waited for takes ten seconds to fail; the rest is for a busy machine
+SLOW_S = 8.0  # a request that waits for a failing export takes ten seconds; the rest is for a busy machine
 
-# Long enough that nothing leaves before the end, unless it is flushed.
+# Long enough that nothing is exported before the stop_all without a flush.
 NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_METRIC_EXPORT_INTERVAL": "60000"}
 
 
 @pytest.fixture
 def started(postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet with a database and queues of its own, whose services send to the session's gateway."""
+    """A fleet with a separate database and empty queues, whose services send to the session's gateway."""
     clear_queues(rabbitmq)
     with (
         own_database(postgres) as name,
@@ -61,14 +61,14 @@ def started(postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path: 
         yield services
 
 
-class Restartable(Gateway):
-    """A gateway on ports of its own, which can be killed and started again."""
+class RestartableGateway(Gateway):
+    """A gateway on fixed ports, which can be killed and restarted."""
 
     def __init__(self, folder: Path) -> None:
         ports = {name: free_port() for name in ("otlp_grpc", "otlp_http", "loki", "pyroscope", "faro", "page")}
         flags = [part for name, port in ports.items() for part in (f"--{name.replace('_', '-')}", str(port))]
         process = Process(
-            "own-gateway",
+            "restartable-gateway",
             [sys.executable, "-m", "local.gateway", *flags],
             log=folder / "gateway.log",
             record=folder / "gateway.pid",
@@ -78,22 +78,22 @@ class Restartable(Gateway):
         super().__init__(process, ports)
 
     def start(self) -> None:
-        """Start it, empty."""
+        """Start the gateway without data."""
         self.process.launch()
         self.process.wait_ready(lambda: is_up(f"{self.page}/api/summary"), DEADLINE_S)
 
 
 @pytest.fixture
-def own_gateway(tmp_path: Path) -> Iterator[Restartable]:
+def restartable(tmp_path: Path) -> Iterator[RestartableGateway]:
     """A gateway that the test may kill."""
-    gateway = Restartable(tmp_path)
+    gateway = RestartableGateway(tmp_path)
     gateway.start()
     yield gateway
     gateway.process.stop(STOP_S)
 
 
-def serve(server: Service) -> str:
-    """Have one request served; give the id of its trace."""
+def send_request(server: Service) -> str:
+    """Send a request; return the id of its trace."""
     trace_id, header = traceparent()
     before = time.monotonic()
     assert ask(server.base_url, "/unicorn", headers=header).status == 200
@@ -101,34 +101,34 @@ def serve(server: Service) -> str:
     return trace_id
 
 
-def test_requests_go_on_while_the_collector_is_away_and_data_flows_again(
-    started: Fleet, own_gateway: Restartable
+def test_requests_continue_without_a_collector_and_export_resumes(
+    started: Fleet, restartable: RestartableGateway
 ) -> None:
-    """Killed and started again on the same ports: nothing is slowed, and all four signals come back by themselves."""
-    server = started.start("server", **own_gateway.settings)
-    first = serve(server)
-    own_gateway.poll(lambda gateway: spans_of(gateway, first))
-    own_gateway.process.kill()
-    missed = [serve(server) for _ in range(100)]
-    own_gateway.start()
-    later = serve(server)
-    own_gateway.poll(lambda gateway: spans_of(gateway, later))
-    own_gateway.poll(lambda gateway: gateway.get("logs", trace_id=later))
-    # Lines wait for the collector in a queue of their own, so those of the time without it come as well.
-    own_gateway.poll(lambda gateway: gateway.get("logs", trace_id=missed[-1]))
+    """After a kill and a restart on the same ports, no request was slow, and all four signals arrive again."""
+    server = started.start("server", **restartable.settings)
+    first = send_request(server)
+    restartable.poll(lambda gateway: spans_of(gateway, first))
+    restartable.process.kill()
+    missed = [send_request(server) for _ in range(100)]
+    restartable.start()
+    later = send_request(server)
+    restartable.poll(lambda gateway: spans_of(gateway, later))
+    restartable.poll(lambda gateway: gateway.get("logs", trace_id=later))
+    # Log lines wait for the collector in a separate queue, so the lines of the outage arrive too.
+    restartable.poll(lambda gateway: gateway.get("logs", trace_id=missed[-1]))
 
     def counted(gateway: Gateway) -> bool:
         metrics = gateway.get("metrics", name="mythical_request_times")
         return bool(sum(point["count"] for metric in metrics for point in metric["points"]) >= 102)
 
-    own_gateway.poll(counted)
+    restartable.poll(counted)
 
 
-def test_a_server_that_is_told_to_stop_sends_its_last_request(started: Fleet, gateway: Gateway) -> None:
-    """One request, SIGTERM at once: its spans, its count with exemplar and its line all arrive."""
+def test_server_flushes_its_last_request_on_sigterm(started: Fleet, gateway: Gateway) -> None:
+    """After a request and an immediate SIGTERM, its spans, its count with exemplar and its line arrive."""
     server = started.start("server", **NEVER)
-    trace_id = serve(server)
-    assert end(server) == 0
+    trace_id = send_request(server)
+    assert stop_all(server) == 0
     assert [span["name"] for span in spans_of(gateway, trace_id)] == ["GET /<beast>", "SELECT unicorn"]
     (line,) = gateway.get("logs", trace_id=trace_id)
     assert "status=SUCCESS" in line["line"]
@@ -138,16 +138,16 @@ def test_a_server_that_is_told_to_stop_sends_its_last_request(started: Fleet, ga
     assert [each["trace_id"] for each in point["exemplars"]] == [trace_id]
 
 
-def test_a_recorder_that_is_told_to_stop_finishes_and_tells(
+def test_recorder_finishes_its_message_and_flushes_on_sigterm(
     started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ
 ) -> None:
-    """A message in hand at SIGTERM is recorded, and its span, count and line arrive."""
+    """An unacknowledged message is recorded, and its span, count and line arrive."""
     recorder = started.start("recorder", **NEVER)
     trace_id, header = traceparent()
     with channel(rabbitmq) as on:
         on.basic_publish("", "messages", b"GET /unicorn", pika.BasicProperties(headers=dict(header)))
     eventually(lambda: ready_messages(rabbitmq, "messages") == 0)
-    assert end(recorder) == 0
+    assert stop_all(recorder) == 0
     (span,) = spans_of(gateway, trace_id)
     assert (span["name"], span["kind"]) == ("process_message", "CONSUMER")
     (line,) = gateway.get("logs", trace_id=trace_id)
@@ -156,12 +156,12 @@ def test_a_recorder_that_is_told_to_stop_finishes_and_tells(
     assert ready_messages(rabbitmq, "messages") == 0
 
 
-def test_a_requester_that_is_told_to_stop_leaves_no_gap(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
-    """As many requests come as spans, in the count and as lines; as many messages as spans, in the count and queued."""
+def test_requester_flushes_all_telemetry_on_sigterm(started: Fleet, gateway: Gateway, rabbitmq: RabbitMQ) -> None:
+    """The numbers of requests in spans, metric and lines are equal, and so are those of messages."""
     server = started.launch("server")
     requester = started.start("requester", **NEVER, **requests_to(server), REQUESTER_START="0", REQUESTER_LOOPS="2")
     eventually(lambda: ready_messages(rabbitmq, "messages") > 20)
-    assert end(requester) == 0
+    assert stop_all(requester) == 0
     spans = own(gateway.get("spans", service="mythical-requester", limit=5000), started.namespace)
     lines = own(
         gateway.get("logs", service="mythical-requester", contains="request made", limit=5000), started.namespace
@@ -172,35 +172,35 @@ def test_a_requester_that_is_told_to_stop_leaves_no_gap(started: Fleet, gateway:
     assert names.count("publish_to_queue") == published == ready_messages(rabbitmq, "messages")
 
 
-def test_the_end_does_not_wait_for_a_collector(started: Fleet) -> None:
-    """With all four signals to deliver, and a collector that refuses or hangs, each ends in time with code 0."""
-    with black_hole() as silent:
+def test_a_stop_does_not_wait_for_the_collector(started: Fleet) -> None:
+    """With all four signals to export and a closed or hanging collector, each service exits in time with code 0."""
+    with silent_server() as silent:
         services: list[Service] = []
         for port in (silent, free_port()):
-            told = {
+            settings = {
                 "TRACING_COLLECTOR_PORT": str(port),
                 "LOGS_TARGET": f"http://{LOOPBACK}:{port}/loki/api/v1/push",
                 "PROFILE_COLLECTOR_PORT": str(port),
             }
-            server = started.launch("server", **told)
+            server = started.launch("server", **settings)
             services += [
-                started.launch("requester", **told, **requests_to(server), REQUESTER_START="0"),
-                started.launch("recorder", **told),
+                started.launch("requester", **settings, **requests_to(server), REQUESTER_START="0"),
+                started.launch("recorder", **settings),
                 server,
             ]
         started.ready()
         for service in services[2::3]:
             for _ in range(20):
-                serve(service)
-        assert end(*services) == 0
+                send_request(service)
+        assert stop_all(*services) == 0
 
 
-@pytest.mark.parametrize(("protocol", "refusing"), [("grpc", refusing_grpc), ("http/protobuf", refusing_http)])
+@pytest.mark.parametrize(("protocol", "rejecting"), [("grpc", rejecting_grpc), ("http/protobuf", rejecting_http)])
 def test_lines_that_the_collector_rejects_are_counted_and_reported(
-    started: Fleet, protocol: str, refusing: Callable[[], AbstractContextManager[int]]
+    started: Fleet, protocol: str, rejecting: Callable[[], AbstractContextManager[int]]
 ) -> None:
-    """Log lines over OTLP, on the wire: a count by reason on /metrics, and a line on standard error."""
-    with refusing() as port:
+    """For log lines over OTLP, /metrics has a count by reason, and standard error has a line."""
+    with rejecting() as port:
         server = started.start(
             "server",
             TRACING_COLLECTOR_PORT=str(port),
@@ -208,7 +208,7 @@ def test_lines_that_the_collector_rejects_are_counted_and_reported(
             OTEL_EXPORTER_OTLP_TIMEOUT="1",
             OTEL_LOGS_EXPORTER="otlp",
             OTEL_METRICS_EXPORTER="none",
-            OTEL_TRACES_EXPORTER="none",  # the SDK tells a reason once, of whichever signal failed first
+            OTEL_TRACES_EXPORTER="none",  # the SDK logs a reason only once, for the first signal that failed
         )
 
         def counted() -> bool:
@@ -218,38 +218,38 @@ def test_lines_that_the_collector_rejects_are_counted_and_reported(
 
         eventually(counted)
         log = server.process.log.read_text(encoding="utf-8")
-        assert end(server) == 0
+        assert stop_all(server) == 0
     assert re.search(r'msg="\d+ log lines dropped: Failed to export logs', log)
 
 
 def test_profiles_that_the_collector_rejects_are_reported_once(started: Fleet) -> None:
-    """A line in the log when the outage begins, and none for each push."""
-    with refusing_http() as profiles:
+    """The log has a line for the start of the outage, and none for each push."""
+    with rejecting_http() as profiles:
         server = started.start("server", PROFILE_COLLECTOR_PORT=str(profiles), LOGS_TARGET="")
         log = server.process.log
         eventually(lambda: "profile server unavailable" in log.read_text(encoding="utf-8"))
-        assert end(server) == 0
+        assert stop_all(server) == 0
     assert "ession failed" not in log.read_text(encoding="utf-8")
 
 
-def test_the_end_does_not_wait_for_a_profile(started: Fleet) -> None:
-    """A long profile that somebody asked for is not what keeps a service from ending."""
+def test_a_stop_does_not_wait_for_a_profile(started: Fleet) -> None:
+    """A service exits in time while a client requests a long profile."""
     server = started.start("server")
 
     def profile() -> None:
         with suppress(OSError, HTTPException):
             while ask(server.base_url, "/debug/pprof/profile?seconds=30", timeout_s=40).status == 503:
-                continue  # the look below came first
+                continue  # the request below came first
 
-    asking = threading.Thread(target=profile)
-    asking.start()
+    client = threading.Thread(target=profile)
+    client.start()
     eventually(lambda: ask(server.base_url, "/debug/pprof/heap?seconds=0.01").status == 503)
-    assert end(server) == 0
-    asking.join()
+    assert stop_all(server) == 0
+    client.join()
 
 
-def end(*services: Service) -> int:
-    """Stop the services with SIGTERM, all at once; fail if one takes longer than it may. Give the worst exit code."""
+def stop_all(*services: Service) -> int:
+    """Stop the services concurrently with SIGTERM; fail after the time limit. Return the highest exit code."""
     before = time.monotonic()
     for service in services:
         service.ended_by_test = True
@@ -261,6 +261,6 @@ def end(*services: Service) -> int:
 
 
 def total(gateway: Gateway, started: Fleet, name: str) -> float:
-    """The sum over all points of a metric: of counts for a histogram, of values for any other."""
+    """Return the sum over all points of a metric: of counts for a histogram, of values for other kinds."""
     metrics: list[dict[str, Any]] = own(gateway.get("metrics", name=name), started.namespace)
     return float(sum(point.get("count", point.get("value", 0)) for metric in metrics for point in metric["points"]))

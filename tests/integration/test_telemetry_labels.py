@@ -1,4 +1,4 @@
-"""What callers send never becomes a label: two hundred hostile requests make no new series, span name or stream."""
+"""Callers' data never becomes a label: two hundred hostile requests add no series, span name or log stream."""
 
 import json
 import secrets
@@ -15,7 +15,7 @@ from tests.integration.service_support import Fleet, database_settings, fleet, o
 
 ROUNDS = 10
 
-# A request line, header lines and a body, each with a part that is made up anew each time.
+# Request line, headers and body, with parts that are random in each request.
 HOSTILE = [
     "GET /{random} HTTP/1.1",
     "GET /{random}/unicorn HTTP/1.1",
@@ -42,7 +42,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def started(postgres: Postgres, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet with a database of its own."""
+    """A fleet with a separate database."""
     folder = tmp_path_factory.mktemp("services")
     with own_database(postgres) as name, fleet(folder, gateway.settings, database_settings(postgres, name)) as services:
         yield services
@@ -50,12 +50,12 @@ def started(postgres: Postgres, gateway: Gateway, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def server(started: Fleet) -> Service:
-    """A server that nobody else asks anything."""
+    """A server that gets no other requests."""
     return started.start("server", FAULT_NULL_NAME="0")
 
 
 class Attack:
-    """Hostile requests to a server, and what the gateway holds of that server after them."""
+    """Hostile requests to a server, and the server's telemetry at the gateway."""
 
     def __init__(self, server: Service, started: Fleet, gateway: Gateway) -> None:
         self._server = server
@@ -65,7 +65,7 @@ class Attack:
         self.tokens: list[str] = []
 
     def round(self) -> None:
-        """Send each of the hostile requests once, with parts that never were before."""
+        """Send each of the hostile requests once, with new random parts."""
         for template in HOSTILE:
             token = f"x{secrets.token_hex(8)}"
             self.tokens.append(token)
@@ -76,7 +76,7 @@ class Attack:
             self._sent += 1
 
     def series(self) -> set[tuple[str, str]]:
-        """All series of the server, once every request is counted in them."""
+        """Return all series of the server, once they count every request."""
 
         def all_counted() -> list[dict[str, Any]]:
             metrics = own(self._gateway.get("metrics", service="mythical-server"), self._namespace)
@@ -96,30 +96,30 @@ class Attack:
         }
 
     def received(self, what: str) -> list[dict[str, Any]]:
-        """The server's spans or log lines."""
+        """Return the server's spans or log lines."""
         return own(self._gateway.get(what, service="mythical-server", limit=5000), self._namespace)
 
 
 @pytest.fixture(scope="module")
 def attack(server: Service, started: Fleet, gateway: Gateway) -> Attack:
-    """An attack whose first round is over."""
+    """An attack after its first round."""
     attack = Attack(server, started, gateway)
     attack.round()
     return attack
 
 
 def send(server: Service, request: str) -> bytes:
-    """Send a request as it stands and give the answer."""
-    where = urlsplit(server.base_url)
-    with socket.create_connection((where.hostname or "", where.port or 80), timeout=60) as connection:
+    """Send a raw request and return the response."""
+    url = urlsplit(server.base_url)
+    with socket.create_connection((url.hostname or "", url.port or 80), timeout=60) as connection:
         connection.sendall(request.encode())
-        with connection.makefile("rb") as answer:
-            return answer.read()
+        with connection.makefile("rb") as response:
+            return response.read()
 
 
-def test_hostile_requests_make_no_new_series(attack: Attack) -> None:
-    """The first round may bring series for unknown beasts and methods; after it nothing new comes, however many."""
-    exported = ("otel.sdk.exporter.metric_data_point.exported", "{}")  # comes with the second export
+def test_hostile_requests_add_no_series(attack: Attack) -> None:
+    """The first round may add series for unknown beasts and methods; further rounds add none."""
+    exported = ("otel.sdk.exporter.metric_data_point.exported", "{}")  # arrives with the second export
     eventually(lambda: exported in attack.series())
     before = attack.series()
     for _ in range(ROUNDS):
@@ -130,25 +130,25 @@ def test_hostile_requests_make_no_new_series(attack: Attack) -> None:
         assert not any(token in labels for token in attack.tokens), name
 
 
-def test_what_is_unknown_is_counted_as_unknown(attack: Attack) -> None:
-    """One value stands for all beasts that there are not, and one for all methods."""
+def test_unknown_beasts_and_methods_share_one_label_value(attack: Attack) -> None:
+    """All unknown beasts have one value, and all unknown methods have one."""
     labels = [json.loads(labels) for name, labels in attack.series() if name == "mythical_request_times"]
     assert {each["beast"] for each in labels} == {"unicorn", "unknown"}
     assert {each["method"] for each in labels} <= {"GET", "POST", "DELETE", "PUT", "OPTIONS", "_OTHER"}
 
 
-def test_no_span_is_named_by_a_caller(attack: Attack, server: Service, gateway: Gateway) -> None:
-    """Span names are a label of span metrics, and so are method, target and status."""
+def test_no_span_name_contains_callers_data(attack: Attack, server: Service, gateway: Gateway) -> None:
+    """Span name, method, target and status are labels of span metrics."""
     trace_id, header = traceparent()
     send(server, f"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\ntraceparent: {header['traceparent']}\r\n\r\n")
     eventually(lambda: spans_of(gateway, trace_id))
     for span in attack.received("spans"):
-        said = [span["name"], *(span["attributes"].get(f"http.{key}") for key in ("method", "target", "status_code"))]
-        assert not any(token in str(each) for token in attack.tokens for each in said), said
+        values = [span["name"], *(span["attributes"].get(f"http.{key}") for key in ("method", "target", "status_code"))]
+        assert not any(token in str(each) for token in attack.tokens for each in values), values
 
 
-def test_no_stream_of_log_lines_is_made_by_a_caller(attack: Attack) -> None:
-    """Labels of lines stay within their sets, and no value breaks out of its line."""
+def test_no_log_stream_contains_callers_data(attack: Attack) -> None:
+    """Labels of log lines have known values, and no value contains a line break."""
     lines = eventually(lambda: attack.received("logs"))
     assert {line["labels"].get("beast", "unicorn") for line in lines} == {"unicorn"}
     assert {line["labels"]["level"] for line in lines} <= {"info", "warn", "error"}
@@ -157,16 +157,18 @@ def test_no_stream_of_log_lines_is_made_by_a_caller(attack: Attack) -> None:
         assert not any(token in value for token in attack.tokens for value in line["labels"].values())
 
 
-def test_a_broken_trace_header_is_not_followed(server: Service, gateway: Gateway) -> None:
-    """The request is served, under a trace of its own."""
+def test_an_invalid_trace_header_is_ignored(server: Service, gateway: Gateway) -> None:
+    """The request is served in a new trace."""
     for header in ("00-0-0-01", "ff-" + "1" * 32 + "-" + "1" * 16 + "-01", "x" * 4000):
-        answer = send(server, f"GET /unicorn HTTP/1.1\r\nHost: x\r\nConnection: close\r\ntraceparent: {header}\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 200")
+        response = send(
+            server, f"GET /unicorn HTTP/1.1\r\nHost: x\r\nConnection: close\r\ntraceparent: {header}\r\n\r\n"
+        )
+        assert response.startswith(b"HTTP/1.1 200")
     assert spans_of(gateway, "1" * 32) == []
 
 
 @pytest.mark.parametrize("host", ["", "a" * 3000, "x:99999999", "[::1", "a b", "x\ty", "%00", "ünï", ":", "[::1]:80"])
-def test_a_strange_host_is_served_or_refused(host: str, server: Service) -> None:
-    """Whatever the Host header says, the answer is no failure of the server."""
-    answer = send(server, f"GET /unicorn HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
-    assert answer.split()[1] in (b"200", b"400"), answer
+def test_an_unusual_host_is_served_or_rejected(host: str, server: Service) -> None:
+    """With any Host header, the response is not a server error."""
+    response = send(server, f"GET /unicorn HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+    assert response.split()[1] in (b"200", b"400"), response

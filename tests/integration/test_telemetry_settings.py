@@ -1,4 +1,4 @@
-"""The standard OTEL_* settings do what they say, as the collector receives it."""
+"""The standard OTEL_* settings have their documented effects on the data that the collector receives."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Variant:
-    """Settings that differ from the default, with which a server runs, and a requester where that matters."""
+    """Settings that differ from the default, for a server, and for a requester where needed."""
 
     env: Mapping[str, str]
     requester: bool = False
@@ -48,23 +48,23 @@ VARIANTS = {
 
 @dataclass
 class Running:
-    """The servers of all variants, and what the gateway holds of each."""
+    """The servers of all variants, and their telemetry at the gateway."""
 
     gateway: Gateway
     servers: dict[str, Service] = field(default_factory=dict)
 
     def trace(self, variant: str) -> tuple[str, int]:
-        """Have one request served as part of a trace; give the trace's id and the status."""
+        """Send a request as part of a trace; return the trace id and the status."""
         trace_id, header = traceparent()
         return trace_id, ask(self.servers[variant].base_url, "/unicorn", headers=header).status
 
     def received(self, variant: str, what: str, **query: object) -> list[Json]:
-        """What the gateway holds of one variant: spans, metrics or logs."""
+        """Return the spans, metrics or logs of a variant at the gateway."""
         return own(self.gateway.get(what, **query), namespace(variant))
 
 
 def namespace(variant: str) -> str:
-    """What marks the telemetry of a variant."""
+    """Return the namespace of a variant's telemetry."""
     return f"variant-{variant.replace(' ', '-')}"
 
 
@@ -72,7 +72,7 @@ def namespace(variant: str) -> str:
 def running(
     postgres: Postgres, rabbitmq: RabbitMQ, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
-    """All variants, started side by side."""
+    """All variants, started concurrently."""
     clear_queues(rabbitmq)
     folder = tmp_path_factory.mktemp("services")
     quiet = {"PROFILE_COLLECTOR_HOST": "", "FAULT_NULL_NAME": "0"}
@@ -81,15 +81,15 @@ def running(
         fleet(folder, gateway.settings, database_settings(postgres, name), broker_settings(rabbitmq), quiet) as started,
     ):
         running = Running(gateway)
-        for variant, said in VARIANTS.items():
-            told = {"NAMESPACE": namespace(variant), **said.env}
-            if told.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "http/protobuf":
-                told["TRACING_COLLECTOR_PORT"] = str(gateway.ports["otlp_http"])
+        for variant, configured in VARIANTS.items():
+            settings = {"NAMESPACE": namespace(variant), **configured.env}
+            if settings.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "http/protobuf":
+                settings["TRACING_COLLECTOR_PORT"] = str(gateway.ports["otlp_http"])
             if variant == "endpoint":
-                told["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{gateway.ports['otlp_grpc']}"
-            server = running.servers[variant] = started.launch("server", **told)
-            if said.requester:
-                started.launch("requester", **told, **requests_to(server), REQUESTER_START="0", REQUESTER_LOOPS="1")
+                settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{gateway.ports['otlp_grpc']}"
+            server = running.servers[variant] = started.launch("server", **settings)
+            if configured.requester:
+                started.launch("requester", **settings, **requests_to(server), REQUESTER_START="0", REQUESTER_LOOPS="1")
         started.ready()
         yield running
 
@@ -112,11 +112,11 @@ GENERATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("variant", "name", "there", "absent"), GENERATIONS)
-def test_one_generation_of_names_can_be_had_alone(
-    variant: str, name: str, there: set[str], absent: set[str], running: Running
+@pytest.mark.parametrize(("variant", "name", "present", "absent"), GENERATIONS)
+def test_the_setting_selects_the_generation_of_names(
+    variant: str, name: str, present: set[str], absent: set[str], running: Running
 ) -> None:
-    """OTEL_SEMCONV_STABILITY_OPT_IN decides: the new names alone, the old ones alone, or by default both."""
+    """OTEL_SEMCONV_STABILITY_OPT_IN selects only new names, only old names, or by default both."""
     assert running.trace(variant)[1] == 200
 
     def found() -> set[str]:
@@ -124,14 +124,14 @@ def test_one_generation_of_names_can_be_had_alone(
         return set(spans[0]["attributes"]) if spans else set()
 
     attributes = eventually(found)
-    assert there <= attributes
+    assert present <= attributes
     assert absent & attributes == set()
 
 
 @pytest.mark.parametrize("variant", ["http", "endpoint", "grpc logs"])
 @pytest.mark.parametrize("signal", ["spans", "metrics"])
-def test_either_protocol_and_either_way_to_name_the_collector_work(variant: str, signal: str, running: Running) -> None:
-    """gRPC and HTTP; by our variables or by the standard ones, which win over ours."""
+def test_both_protocols_and_both_kinds_of_collector_settings_work(variant: str, signal: str, running: Running) -> None:
+    """The protocols are gRPC and HTTP; the standard variables take precedence over ours."""
     trace_id, status = running.trace(variant)
     assert status == 200
     eventually(lambda: spans_of(running.gateway, trace_id))
@@ -140,8 +140,8 @@ def test_either_protocol_and_either_way_to_name_the_collector_work(variant: str,
 
 
 @pytest.mark.parametrize("variant", ["http", "grpc logs"])
-def test_log_lines_can_go_over_otlp(variant: str, running: Running) -> None:
-    """OTEL_LOGS_EXPORTER=otlp: the same line, under its trace, with the beast as an attribute; nothing goes to Loki."""
+def test_log_lines_can_be_sent_over_otlp(variant: str, running: Running) -> None:
+    """OTEL_LOGS_EXPORTER=otlp sends the same line with its trace and the beast as an attribute, and not to Loki."""
     trace_id, _ = running.trace(variant)
     (line,) = eventually(lambda: running.gateway.get("logs", trace_id=trace_id))
     assert line["via"] == "otlp"
@@ -151,8 +151,8 @@ def test_log_lines_can_go_over_otlp(variant: str, running: Running) -> None:
     assert "unicorn" in {**line["labels"], **line["metadata"]}.values()
 
 
-def test_log_lines_go_to_standard_output_where_there_is_no_target(running: Running) -> None:
-    """LOGS_TARGET unset: one line for each request, with time, level and trace id in it."""
+def test_log_lines_without_a_target_go_to_standard_output(running: Running) -> None:
+    """Without LOGS_TARGET there is a line for each request, with time, level and trace id."""
     trace_id, _ = running.trace("console")
     log = running.servers["console"].process
     line = eventually(lambda: next((line for line in log.tail(20).splitlines() if trace_id in line), ""))
@@ -161,8 +161,8 @@ def test_log_lines_go_to_standard_output_where_there_is_no_target(running: Runni
     assert running.gateway.get("logs", trace_id=trace_id) == []
 
 
-def test_the_sampler_can_leave_traces_out(running: Running) -> None:
-    """OTEL_TRACES_SAMPLER=always_off: requests are served, counted and logged, and no span comes."""
+def test_the_sampler_can_drop_traces(running: Running) -> None:
+    """With OTEL_TRACES_SAMPLER=always_off requests are served, counted and logged, and no span arrives."""
     trace_ids = [running.trace("console")[0] for _ in range(5)]
 
     def counted() -> bool:
@@ -175,12 +175,12 @@ def test_the_sampler_can_leave_traces_out(running: Running) -> None:
 
 
 def test_a_disabled_sdk_sends_nothing(running: Running) -> None:
-    """OTEL_SDK_DISABLED=true: requests are served as before; no span and no metric comes, lines are printed."""
+    """With OTEL_SDK_DISABLED=true requests are served, no span and no metric arrives, and lines are printed."""
     url = running.servers["disabled"].base_url
     assert ask(url, "/unicorn", "POST", body='{"name": "unseen"}', headers=JSON).status == 201
     trace_id, status = running.trace("disabled")
     assert status == 200
-    # What it might have sent would be here before a trace of a server that sends, asked for later.
+    # Its data, if any, would arrive before the trace of a later request to a server that exports.
     later, _ = running.trace("http")
     eventually(lambda: spans_of(running.gateway, later))
     assert spans_of(running.gateway, trace_id) == []
@@ -199,14 +199,14 @@ WRONG = [
 ]
 
 
-def test_a_wrong_setting_ends_a_service_with_one_line(tmp_path: Path) -> None:
-    """Exit code 2, and what to write instead: whoever set it finds it on the first line of the log."""
+def test_a_service_exits_with_one_line_for_a_wrong_setting(tmp_path: Path) -> None:
+    """The exit code is 2, and the first line of the log has the allowed values."""
     with fleet(tmp_path) as started:
         services = [started.launch(service, **{name: value}) for service, name, value, _ in WRONG]
-        for service, (_, name, value, said) in zip(services, WRONG, strict=True):
+        for service, (_, name, value, expected) in zip(services, WRONG, strict=True):
             service.ended_by_test = True
             assert service.process.wait(60)
             assert service.process.exit_code == 2
             (line,) = service.process.tail().splitlines()
             assert line.startswith(f"settings: {name}={value}") or f"{name}={value!r}" in line
-            assert said in line
+            assert expected in line

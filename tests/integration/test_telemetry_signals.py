@@ -1,4 +1,4 @@
-"""All four signals of the three services at work, as the collector receives them."""
+"""All four signals of the three running services, as the collector receives them."""
 
 import itertools
 import re
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Suite:
-    """The three services at work, and the gateway that they send to."""
+    """The three running services, and the gateway that receives their signals."""
 
     gateway: Gateway
     fleet: Fleet
@@ -45,11 +45,11 @@ class Suite:
     recorder: Service
 
     def received(self, what: str, **query: object) -> list[Json]:
-        """What the gateway holds of these services: spans, metrics, logs or profiles."""
+        """Return the spans, metrics, logs or profiles of these services at the gateway."""
         return own(self.gateway.get(what, **query), self.fleet.namespace)
 
     def eventually(self, what: str, look: Callable[[list[Json]], Any], **query: object) -> Any:
-        """The first truthy answer of `look` to what the gateway holds."""
+        """Return the first truthy result of `look` on the data at the gateway."""
         return eventually(lambda: look(self.received(what, **query)), what=f"{what} {query}")
 
 
@@ -61,16 +61,18 @@ def suite(
     gateway: Gateway,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Suite]:
-    """Requester, server and recorder with one loop of requests, some of them malformed, and no fault that takes time.
+    """Requester, server and recorder with one loop of requests, some of them malformed, and without slow faults.
 
     Each test runs with the fast layer and with the plain SDK.
     """
     clear_queues(rabbitmq)
     folder = tmp_path_factory.mktemp("services")
-    told = {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE, "FAULT_NULL_NAME": "0.05", "INSTRUMENTATION": request.param}
+    settings = {"OTEL_RESOURCE_ATTRIBUTES": RESOURCE, "FAULT_NULL_NAME": "0.05", "INSTRUMENTATION": request.param}
     with (
         own_database(postgres) as name,
-        fleet(folder, gateway.settings, database_settings(postgres, name), broker_settings(rabbitmq), told) as started,
+        fleet(
+            folder, gateway.settings, database_settings(postgres, name), broker_settings(rabbitmq), settings
+        ) as started,
     ):
         server = started.launch("server")
         recorder = started.launch("recorder", FAULT_SLOW_PROCESSING="0")
@@ -86,13 +88,13 @@ def suite(
         yield Suite(gateway, started, server, requester, recorder)
 
 
-# Who speaks
+# Resources
 
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("signal", ["spans", "metrics"])
-def test_the_resource_says_who_speaks(signal: str, service: str, suite: Suite) -> None:
-    """Name, version, instance, host, process, and what OTEL_RESOURCE_ATTRIBUTES says, which wins."""
+def test_the_resource_identifies_the_service(signal: str, service: str, suite: Suite) -> None:
+    """It has name, version, instance, host, process, and OTEL_RESOURCE_ATTRIBUTES, which takes precedence."""
     found = suite.eventually(signal, lambda found: found, service=service, limit=100)
     resource: Json = found[0]["resource"]
     expected = {
@@ -111,7 +113,7 @@ def test_the_resource_says_who_speaks(signal: str, service: str, suite: Suite) -
 
 
 def test_two_processes_are_two_instances(suite: Suite) -> None:
-    """Their ids differ, so that a back end can tell replicas apart."""
+    """Their ids differ, so that a backend can distinguish replicas."""
     ids = {
         suite.eventually("metrics", lambda found: found, service=service)[0]["resource"]["service.instance.id"]
         for service in SERVICES
@@ -119,12 +121,12 @@ def test_two_processes_are_two_instances(suite: Suite) -> None:
     assert len(ids) == len(SERVICES)
 
 
-# The one trace
+# The trace of a request
 
 
 @dataclass(frozen=True)
 class Hop:
-    """A span of the trace of a request: whose it is, its name and kind, and its parent's name."""
+    """A span of the trace of a request: service, name, kind, and the parent's name."""
 
     service: str
     name: str
@@ -139,7 +141,7 @@ STATEMENTS = {"GET": "SELECT", "POST": "INSERT", "DELETE": "DELETE"}
 
 
 def hops(method: str, beast: str) -> set[Hop]:
-    """All spans of the trace of a request that succeeds."""
+    """Return all spans of the trace of a successful request."""
     return {
         ROOT,
         Hop("mythical-server", f"{method} /<beast>", "SERVER", "requester"),
@@ -150,10 +152,10 @@ def hops(method: str, beast: str) -> set[Hop]:
 
 
 @pytest.mark.parametrize("method", STATEMENTS)
-def test_one_trace_leads_through_all_services(method: str, suite: Suite) -> None:
-    """From the requester's root through server and SQL, and through the queue to the recorder: five spans, no more."""
+def test_one_trace_contains_all_services(method: str, suite: Suite) -> None:
+    """The trace has the requester's root, server, SQL, publishing and the recorder: exactly five spans."""
 
-    def whole(roots: list[Json]) -> list[Json] | None:
+    def complete(roots: list[Json]) -> list[Json] | None:
         for root in roots:
             if root["attributes"]["http.method"] == method and root["status"]["code"] != "ERROR":
                 spans = spans_of(suite.gateway, root["trace_id"])
@@ -161,7 +163,7 @@ def test_one_trace_leads_through_all_services(method: str, suite: Suite) -> None
                     return spans
         return None
 
-    spans = suite.eventually("spans", whole, service="mythical-requester", name="requester", limit=200)
+    spans = suite.eventually("spans", complete, service="mythical-requester", name="requester", limit=200)
     by_id = {span["span_id"]: span for span in spans}
     beast = next(span["attributes"]["beast"] for span in spans if span["name"] == "requester")
     found = {
@@ -178,7 +180,7 @@ def test_one_trace_leads_through_all_services(method: str, suite: Suite) -> None
 
 
 def test_each_request_is_linked_to_the_one_before(suite: Suite) -> None:
-    """With one loop the links are a chain: from the newest request back through all others, none left out."""
+    """With one loop the links are a chain from the newest request back through all others."""
 
     def chain(roots: list[Json]) -> list[Json] | None:
         by_id = {root["span_id"]: root for root in roots}
@@ -199,7 +201,7 @@ def test_each_request_is_linked_to_the_one_before(suite: Suite) -> None:
         assert earlier["start_unix_nano"] < later["start_unix_nano"]
 
 
-# Span attributes: the old and the new conventions side by side
+# Span attributes of the old and the new conventions
 
 ATTRIBUTES = {
     "requester": {
@@ -270,41 +272,43 @@ ATTRIBUTES = {
 def unicorn_trace(suite: Suite) -> dict[str, Json]:
     """The spans of the trace of one successful GET /unicorn, by name."""
 
-    def whole(roots: list[Json]) -> dict[str, Json] | None:
+    def complete(roots: list[Json]) -> dict[str, Json] | None:
         for root in roots:
-            wanted = {"beast": "unicorn", "http.method": "GET", "http.status_code": 200}
-            if wanted.items() <= root["attributes"].items():
+            expected = {"beast": "unicorn", "http.method": "GET", "http.status_code": 200}
+            if expected.items() <= root["attributes"].items():
                 spans = {span["name"]: span for span in spans_of(suite.gateway, root["trace_id"])}
                 if spans.keys() >= ATTRIBUTES.keys():
                     return spans
         return None
 
-    spans: dict[str, Json] = suite.eventually("spans", whole, service="mythical-requester", name="requester", limit=200)
+    spans: dict[str, Json] = suite.eventually(
+        "spans", complete, service="mythical-requester", name="requester", limit=200
+    )
     return spans
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_a_span_bears_the_attributes_of_both_conventions(name: str, unicorn_trace: dict[str, Json]) -> None:
-    """What dashboards of either generation ask for, in the types that the conventions say."""
+def test_a_span_has_the_attributes_of_both_conventions(name: str, unicorn_trace: dict[str, Json]) -> None:
+    """It has the attributes of dashboards of both generations, with the types of the conventions."""
     attributes = unicorn_trace[name]["attributes"]
-    for key, wanted in ATTRIBUTES[name].items():
+    for key, expected in ATTRIBUTES[name].items():
         assert key in attributes
         value = attributes[key]
-        if isinstance(wanted, re.Pattern):
-            assert wanted.fullmatch(value), (key, value)
-        elif isinstance(wanted, type):
-            assert isinstance(value, wanted), (key, value)
+        if isinstance(expected, re.Pattern):
+            assert expected.fullmatch(value), (key, value)
+        elif isinstance(expected, type):
+            assert isinstance(value, expected), (key, value)
         else:
-            assert value == wanted, key
+            assert value == expected, key
     assert "span.kind" not in attributes
 
 
-def test_nothing_but_the_documented_spans_is_made(suite: Suite) -> None:
-    """Health checks, scrapes, profiles and log pushes happen all the time and make none."""
+def test_only_documented_spans_are_created(suite: Suite) -> None:
+    """Health checks, scrapes, profiles and log pushes create no spans."""
     for running in (suite.server, suite.requester, suite.recorder):
         for path in ("/healthz", "/readyz", "/metrics", "/debug/pprof/heap?seconds=0.01", "/healthz?x=1"):
             assert ask(running.base_url, path).status == 200
-    # Whatever they had made would be here before a request that was made after them.
+    # Their spans, if any, would arrive before those of a later request.
     trace_id, header = traceparent()
     assert ask(suite.server.base_url, "/unicorn", headers=header).status == 200
     eventually(lambda: spans_of(suite.gateway, trace_id))
@@ -320,17 +324,17 @@ def test_nothing_but_the_documented_spans_is_made(suite: Suite) -> None:
 
 
 def test_a_request_that_fails_is_an_error_in_its_span(suite: Suite) -> None:
-    """The requester's span of a refused request says so, with the status as its kind of error."""
+    """The requester's span of a rejected request is an error, with the status as error.type."""
 
-    def refused(roots: list[Json]) -> Json | None:
+    def rejected(roots: list[Json]) -> Json | None:
         return next((root for root in roots if root["attributes"].get("http.status_code") == 400), None)
 
-    root = suite.eventually("spans", refused, service="mythical-requester", name="requester", limit=200)
+    root = suite.eventually("spans", rejected, service="mythical-requester", name="requester", limit=200)
     assert root["status"] == {"code": "ERROR", "message": "the server answered 400"}
     assert root["attributes"]["error.type"] == "400"
 
 
-def test_the_planted_500_is_an_error_of_the_database(suite: Suite) -> None:
+def test_the_injected_500_is_an_error_of_the_database(suite: Suite) -> None:
     """The span of the statement has the SQLSTATE of a NOT NULL violation, and no value of any row."""
 
     def lost(spans: list[Json]) -> Json | None:
@@ -349,8 +353,8 @@ def test_the_planted_500_is_an_error_of_the_database(suite: Suite) -> None:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A metric: who sends it, its kind and unit, and which labels it may bear."""
+class Metric:
+    """A metric: its service, kind and unit, and the labels that it may have."""
 
     service: str
     name: str
@@ -363,50 +367,50 @@ class Measured:
 
 
 def labels(text: str) -> frozenset[str]:
-    """Labels, as words."""
+    """Return the labels in a text."""
     return frozenset(text.split())
 
 
 QUEUE_LABELS = labels("messaging.system messaging.destination.name messaging.operation.name error.type")
 METRICS = [
-    Measured("mythical-server", "mythical_request_times", "histogram", labels=labels("method status beast")),
-    Measured(
+    Metric("mythical-server", "mythical_request_times", "histogram", labels=labels("method status beast")),
+    Metric(
         "mythical-server",
         "http.server.request.duration",
         "histogram",
         "s",
         labels("http.request.method http.response.status_code http.route url.scheme error.type"),
     ),
-    Measured(
+    Metric(
         "mythical-server",
         "db.client.operation.duration",
         "histogram",
         "s",
         labels("db.system.name db.operation.name db.collection.name error.type"),
     ),
-    Measured(
+    Metric(
         "mythical-server",
         "db.client.connection.count",
         "sum",
         "{connection}",
         labels("db.client.connection.pool.name db.client.connection.state"),
     ),
-    Measured("mythical-requester", "mythical_danger_level_30s", "gauge"),
-    Measured(
+    Metric("mythical-requester", "mythical_danger_level_30s", "gauge"),
+    Metric(
         "mythical-requester",
         "http.client.request.duration",
         "histogram",
         "s",
         labels("http.request.method http.response.status_code server.address server.port error.type"),
     ),
-    Measured("mythical-requester", "messaging.client.sent.messages", "sum", "{message}", QUEUE_LABELS),
-    Measured("mythical-requester", "messaging.client.operation.duration", "histogram", "s", QUEUE_LABELS),
-    Measured("mythical-recorder", "mythical_messages_recorded", "sum"),
-    Measured("mythical-recorder", "messaging.client.consumed.messages", "sum", "{message}", QUEUE_LABELS),
-    Measured("mythical-recorder", "messaging.process.duration", "histogram", "s", QUEUE_LABELS),
-    Measured("mythical-recorder", "mythical_queue_messages", "gauge", "{message}", labels("queue")),
+    Metric("mythical-requester", "messaging.client.sent.messages", "sum", "{message}", QUEUE_LABELS),
+    Metric("mythical-requester", "messaging.client.operation.duration", "histogram", "s", QUEUE_LABELS),
+    Metric("mythical-recorder", "mythical_messages_recorded", "sum"),
+    Metric("mythical-recorder", "messaging.client.consumed.messages", "sum", "{message}", QUEUE_LABELS),
+    Metric("mythical-recorder", "messaging.process.duration", "histogram", "s", QUEUE_LABELS),
+    Metric("mythical-recorder", "mythical_queue_messages", "gauge", "{message}", labels("queue")),
     *(
-        Measured(service, name, "sum", unit, labels(of))
+        Metric(service, name, "sum", unit, labels(of))
         for service in SERVICES
         for name, unit, of in (
             ("process.cpu.time", "s", "cpu.mode"),
@@ -418,8 +422,8 @@ METRICS = [
 
 
 @pytest.mark.parametrize("measured", METRICS, ids=str)
-def test_each_metric_arrives_with_its_labels_alone(measured: Measured, suite: Suite) -> None:
-    """Name, kind, unit and labels are those that dashboards are built on."""
+def test_each_metric_arrives_with_only_its_labels(measured: Metric, suite: Suite) -> None:
+    """Name, kind, unit and labels are those that dashboards use."""
     found = suite.eventually("metrics", lambda found: found, service=measured.service, name=measured.name)
     for metric in found:
         assert (metric["kind"], metric["unit"] or "") == (measured.kind, measured.unit)
@@ -429,7 +433,7 @@ def test_each_metric_arrives_with_its_labels_alone(measured: Measured, suite: Su
 
 
 def test_request_times_have_the_buckets_of_the_dashboards(suite: Suite) -> None:
-    """In milliseconds; the labels are the method, the status and the beast."""
+    """The buckets are in milliseconds; the labels are method, status and beast."""
     (metric,) = suite.eventually("metrics", lambda found: found, name="mythical_request_times")
     point = max(metric["points"], key=lambda point: point["count"])
     assert point["bounds"] == [10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 8000, 16000]
@@ -448,20 +452,20 @@ def test_request_times_have_the_buckets_of_the_dashboards(suite: Suite) -> None:
         ("mythical-recorder", "mythical_messages_recorded"),
     ],
 )
-def test_an_exemplar_leads_to_a_trace_that_exists(service: str, name: str, suite: Suite) -> None:
-    """From a bucket of a histogram to one request that fell into it."""
+def test_an_exemplar_has_a_trace(service: str, name: str, suite: Suite) -> None:
+    """The trace of a histogram's exemplar has the exemplar's span."""
 
-    def leads(found: list[Json]) -> bool:
+    def has_trace(found: list[Json]) -> bool:
         exemplars = [each for metric in found for point in metric["points"] for each in point["exemplars"]]
         traces = [spans_of(suite.gateway, each["trace_id"]) for each in exemplars[:20] if each["trace_id"]]
         spans = {(span["span_id"], span["service"]) for trace in traces for span in trace}
         return any((each["span_id"], service) in spans for each in exemplars)
 
-    assert suite.eventually("metrics", leads, service=service, name=name)
+    assert suite.eventually("metrics", has_trace, service=service, name=name)
 
 
-def test_the_danger_is_that_of_the_beasts_asked_for(suite: Suite) -> None:
-    """Raised by every request, so it is above nothing and a sum of danger levels."""
+def test_the_danger_level_is_raised_by_requests(suite: Suite) -> None:
+    """Every request raises it, so it is above 0."""
     (metric,) = suite.eventually("metrics", lambda found: found, name="mythical_danger_level_30s")
     (point,) = metric["points"]
     assert point["value"] > 0
@@ -472,15 +476,15 @@ def test_the_danger_is_that_of_the_beasts_asked_for(suite: Suite) -> None:
 
 
 def pairs(line: str) -> dict[str, str]:
-    """The pairs of a logfmt line, read by the rules of a shell, which for such lines are the same."""
+    """Return the pairs of a logfmt line, parsed with the rules of a shell, which are the same for these lines."""
     return dict(part.partition("=")[::2] for part in shlex.split(line))
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_line_has_its_labels_and_leads_to_its_trace(service: str, suite: Suite) -> None:
-    """The labels of the interface, no others; in the line, the id of a trace in which the service has a span."""
+def test_a_log_line_has_its_labels_and_its_trace(service: str, suite: Suite) -> None:
+    """It has only the documented labels, and the id of a trace in which the service has a span."""
 
-    def leads(found: list[Json]) -> Json | None:
+    def has_trace(found: list[Json]) -> Json | None:
         for line in found:
             if "beast" in line["labels"] and "traceID" in pairs(line["line"]):
                 spans = spans_of(suite.gateway, pairs(line["line"])["traceID"])
@@ -488,21 +492,21 @@ def test_a_line_has_its_labels_and_leads_to_its_trace(service: str, suite: Suite
                     return line
         return None
 
-    line = suite.eventually("logs", leads, service=service, limit=50)
+    line = suite.eventually("logs", has_trace, service=service, limit=50)
     assert line["via"] == "loki"
     assert set(line["labels"]) == {"service_name", "level", "job", "namespace", "beast"}
     assert line["labels"]["service_name"] == line["labels"]["job"] == service
     assert line["labels"]["level"] in ("info", "error")
     assert line["labels"]["beast"] in MYTHICAL.danger
-    said = pairs(line["line"])
-    assert re.fullmatch("[0-9a-f]{32}", said["traceID"])
-    assert said["http.method"] in STATEMENTS
-    assert said["endpoint"] == line["labels"]["beast"]
-    assert said["status"] in ("SUCCESS", "FAILURE")
-    assert line["metadata"]["trace_id"] == said["traceID"]
+    fields = pairs(line["line"])
+    assert re.fullmatch("[0-9a-f]{32}", fields["traceID"])
+    assert fields["http.method"] in STATEMENTS
+    assert fields["endpoint"] == line["labels"]["beast"]
+    assert fields["status"] in ("SUCCESS", "FAILURE")
+    assert line["metadata"]["trace_id"] == fields["traceID"]
     if service == "mythical-requester":
-        assert re.fullmatch(r"\d+ms", said["duration"])
-        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said["loggedtime"])
+        assert re.fullmatch(r"\d+ms", fields["duration"])
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fields["loggedtime"])
 
 
 @pytest.mark.parametrize(
@@ -512,8 +516,8 @@ def test_a_line_has_its_labels_and_leads_to_its_trace(service: str, suite: Suite
         ("mythical-server", "info", 'The body has no usable name. Send {"name": "..."}.'),
     ],
 )
-def test_a_failure_is_told_in_the_log(service: str, level: str, error: str, suite: Suite) -> None:
-    """FAILURE with its reason in words, readable although it has quotes in it."""
+def test_a_failure_is_logged_with_its_reason(service: str, level: str, error: str, suite: Suite) -> None:
+    """The line has FAILURE and its reason, with quotes escaped."""
 
     def failed(found: list[Json]) -> Json | None:
         return next((line for line in found if pairs(line["line"]).get("error") == error), None)
@@ -523,11 +527,11 @@ def test_a_failure_is_told_in_the_log(service: str, level: str, error: str, suit
     assert pairs(line["line"])["status"] == "FAILURE"
 
 
-# Every service and every signal; the last of this module, because profiles come every ten seconds only
+# Every service and every signal; last in this module, because profiles arrive only every ten seconds
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize("service", SERVICES)
 def test_each_service_sends_each_signal(service: str, signal: str, suite: Suite) -> None:
-    """Twelve cells, none of them empty."""
+    """Each of the twelve combinations has data."""
     assert suite.eventually(SIGNALS[signal], lambda found: found, service=service, limit=2000)

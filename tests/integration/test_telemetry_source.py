@@ -1,4 +1,4 @@
-"""The suite as a source of telemetry: to a receiver that checks headers and TLS, and to targets that cannot work."""
+"""The suite as a source of telemetry, for a receiver that checks headers and TLS, and for invalid targets."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.integration.service_support import Fleet, ask, broker_settings, datab
 from tools.suite import SERVICE_NAMES
 
 TOKEN = "Basic MTIzNDU2OmdsY190b2tlbg=="
-# As Grafana Cloud shows it: the blank is encoded.
+# Grafana Cloud shows it like this, with the blank encoded.
 HEADERS = {"OTEL_EXPORTER_OTLP_HEADERS": f"Authorization={TOKEN.replace(' ', '%20')}"}
 WRONG = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20wrong"}
 SERVER = "mythical-server"
@@ -35,15 +35,15 @@ SERVER = "mythical-server"
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """Give a certificate that only its own authority vouches for."""
+    """A certificate that is signed by a private CA."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def started(postgres: Postgres, tmp_path: Path) -> Iterator[Fleet]:
-    """Give a fleet without a gateway, whose services push soon and send log lines over OTLP."""
-    soon = {"OTEL_BSP_SCHEDULE_DELAY": "200", "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_LOGS_EXPORTER": "otlp"}
-    with fleet(tmp_path, database_settings(postgres), soon) as services:
+    """A fleet without a gateway, whose services export with short intervals and send log lines over OTLP."""
+    settings = {"OTEL_BSP_SCHEDULE_DELAY": "200", "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_LOGS_EXPORTER": "otlp"}
+    with fleet(tmp_path, database_settings(postgres), settings) as services:
         yield services
 
 
@@ -52,7 +52,7 @@ def started(postgres: Postgres, tmp_path: Path) -> Iterator[Fleet]:
 def test_all_signals_arrive_with_headers_and_compression(
     started: Fleet, certificate: Certificate, protocol: str, *, tls: bool
 ) -> None:
-    """Over both protocols, with a token, gzip, and a private authority; the protocol follows from the endpoint."""
+    """They arrive over both protocols, with a token, gzip and a private CA; the endpoint determines the protocol."""
     receive = http_receiver if protocol == "http" else grpc_receiver
     trust = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate.authority)} if tls else {}
     with receive(TOKEN, certificate=certificate if tls else None) as (url, arrived):
@@ -67,25 +67,25 @@ def test_all_signals_arrive_with_headers_and_compression(
 
 
 @contextmanager
-def nothing() -> Iterator[tuple[str, None]]:
-    """Yield the URL of a port that nothing listens on."""
+def closed_port() -> Iterator[tuple[str, None]]:
+    """Yield the URL of a closed port."""
     yield f"http://{LOOPBACK}:{free_port()}", None
 
 
 @contextmanager
-def unknown() -> Iterator[tuple[str, None]]:
-    """Yield a URL whose name no resolver knows (RFC 6761)."""
+def unknown_host() -> Iterator[tuple[str, None]]:
+    """Yield a URL with a host name that never resolves (RFC 6761)."""
     yield "http://collector.invalid:4318", None
 
 
 Receiver = Callable[[], AbstractContextManager[tuple[str, Arrived | None]]]
 HTTP, GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-# What is wrong, the settings, the receiver, and the sentence about it.
+# The problem, the settings, the receiver, and the reported sentence.
 CAUSES: dict[str, tuple[dict[str, str], Receiver, str]] = {
-    "unknown, HTTP": (HTTP, unknown, "does not answer: Name or service not known"),
-    "unknown, gRPC": (GRPC, unknown, "does not answer: Name or service not known"),
-    "nothing there, HTTP": (HTTP, nothing, "does not answer: Connection refused"),
-    "nothing there, gRPC": (GRPC, nothing, "does not answer: Connection refused"),
+    "unknown host, HTTP": (HTTP, unknown_host, "does not answer: Name or service not known"),
+    "unknown host, gRPC": (GRPC, unknown_host, "does not answer: Name or service not known"),
+    "closed port, HTTP": (HTTP, closed_port, "does not answer: Connection refused"),
+    "closed port, gRPC": (GRPC, closed_port, "does not answer: Connection refused"),
     "wrong token, HTTP": (
         HTTP | WRONG,
         lambda: http_receiver(TOKEN),
@@ -109,60 +109,60 @@ CAUSES: dict[str, tuple[dict[str, str], Receiver, str]] = {
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_the_cause_is_found(cause: str) -> None:
-    """One sentence for each signal, with what to change."""
+    """There is one sentence for each signal, with a remedy."""
     settings, receiver, sentence = CAUSES[cause]
     with receiver() as (url, _):
         found = problems(settings | {"OTEL_EXPORTER_OTLP_ENDPOINT": url})
     assert set(found) == set(REQUESTS)
-    for said in found.values():
-        assert said.startswith(f"OTEL_EXPORTER_OTLP_ENDPOINT={url}")
-        assert f" {sentence}" in said
-        assert "\n" not in said
+    for sentence_found in found.values():
+        assert sentence_found.startswith(f"OTEL_EXPORTER_OTLP_ENDPOINT={url}")
+        assert f" {sentence}" in sentence_found
+        assert "\n" not in sentence_found
 
 
 @pytest.mark.parametrize("receive", [http_receiver, grpc_receiver])
-def test_a_certificate_that_is_not_trusted_is_named(
+def test_an_untrusted_certificate_is_reported(
     certificate: Certificate, receive: Callable[..., AbstractContextManager[tuple[str, Arrived]]]
 ) -> None:
-    """Neither without the authority nor without TLS; with both, nothing is wrong."""
+    """A missing CA and missing TLS are reported; with both, there is no problem."""
     with receive(TOKEN, certificate=certificate) as (url, _):
         target = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, **HEADERS}
-        for said in problems(target).values():
-            assert "signed (unable to get local issuer certificate)" in said
+        for problem in problems(target).values():
+            assert "signed (unable to get local issuer certificate)" in problem
         assert problems(target | {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate.authority)}) == {}
         plain = target | {"OTEL_EXPORTER_OTLP_ENDPOINT": url.replace("https:", "http:")}
         assert set(problems(plain)) == set(REQUESTS)
     with receive() as (url, _):
-        for said in problems({"OTEL_EXPORTER_OTLP_ENDPOINT": url.replace("http:", "https:")}).values():
-            assert "does not use TLS, but the URL says https" in said
+        for problem in problems({"OTEL_EXPORTER_OTLP_ENDPOINT": url.replace("http:", "https:")}).values():
+            assert "does not use TLS, but the URL says https" in problem
 
 
 def problems(settings: dict[str, str]) -> dict[str, str]:
-    """Return what the program finds, in an environment with these settings."""
-    done = subprocess.run(
+    """Return the problems that the program reports in an environment with these settings."""
+    result = subprocess.run(
         [sys.executable, "-m", "tools.probe"],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
         check=True,
     )
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    found: dict[str, list[str]] = json.loads(result.stdout)
     return {signal: "; ".join(diagnosis) for signal, diagnosis in found.items()}
 
 
 @pytest.mark.parametrize(
     ("cause", "sentence"),
     [
-        ("unknown, HTTP", "Failed to "),
+        ("unknown host, HTTP", "Failed to "),
         ("wrong token, HTTP", "status 401"),
         ("wrong token, gRPC", "UNAUTHENTICATED"),
         ("gRPC to HTTP", "Failed parsing HTTP/2"),
     ],
 )
-def test_a_target_that_cannot_work_is_a_line_on_standard_error_and_no_service_stops(
+def test_an_invalid_target_is_reported_on_standard_error_and_the_service_runs(
     started: Fleet, cause: str, sentence: str
 ) -> None:
-    """The log lines themselves are not delivered, so one is written there; requests are answered."""
+    """The log lines are not delivered, so one is written to standard error; requests are answered."""
     settings, receiver, _ = CAUSES[cause]
     with receiver() as (url, _arrived):
         # The exporters retry what may be temporary until their timeout.
@@ -173,13 +173,13 @@ def test_a_target_that_cannot_work_is_a_line_on_standard_error_and_no_service_st
             lines = server.process.log.read_text(encoding="utf-8").splitlines()
             return [line for line in lines if " log lines dropped: " in line]
 
-        assert sentence in eventually(reports, what="the loss is not reported")[0]
+        assert sentence in eventually(reports, what="no report of lost lines")[0]
         assert server.stop() == 0
 
 
 @pytest.mark.timeout(300)
-def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres: Postgres, rabbitmq: RabbitMQ) -> None:
-    """DEMO_COLLECTOR: every signal of every service arrives there, and no gateway runs."""
+def test_the_demo_sends_to_another_collector(servers_folder: Path, postgres: Postgres, rabbitmq: RabbitMQ) -> None:
+    """With DEMO_COLLECTOR, every signal of every service arrives there, and no gateway runs."""
     folder = servers_folder / "source"
     folder.mkdir(mode=0o711)
     run = DemoRun(
@@ -195,7 +195,7 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
             run.environ["DEMO_COLLECTOR"] = url
             process = run.start()
             eventually(lambda: expected <= set(arrived.items) or process.poll() is not None, 150)
-            assert expected <= set(arrived.items), run.said()
+            assert expected <= set(arrived.items), run.printed()
             assert doctor(run) == dict.fromkeys(expected, "")
         assert doctor(run) == {
             (service, signal): f"OTEL_EXPORTER_OTLP_ENDPOINT={url}/v1/{signal} does not answer: Connection refused"
@@ -204,15 +204,15 @@ def test_the_demo_sends_to_a_collector_elsewhere(servers_folder: Path, postgres:
         run.stop()
     finally:
         run.close()
-    assert process.returncode == 0, run.said()
-    assert f"sending traces, metrics, and logs to {url}" in run.said()
-    assert "gateway" not in run.said()
+    assert process.returncode == 0, run.printed()
+    assert f"sending traces, metrics, and logs to {url}" in run.printed()
+    assert "gateway" not in run.printed()
     assert arrived.rejected == 0
-    assert run.left() == []
+    assert run.remaining() == []
 
 
 def doctor(run: DemoRun) -> dict[tuple[str, str], str]:
-    """Return what the doctor says of each signal over OTLP: the fault, or an empty string."""
+    """Return the doctor's result for each signal over OTLP: the fault, or an empty string."""
     report = subprocess.run(
         [sys.executable, "-m", "doctor", "--json", "local"],
         env=run.environ,
@@ -225,8 +225,8 @@ def doctor(run: DemoRun) -> dict[tuple[str, str], str]:
 
 
 def test_a_wrong_collector_of_the_demo_is_one_line(tmp_path: Path) -> None:
-    """Before anything starts; the line names the variable."""
+    """The line has the variable, and nothing was started."""
     run = DemoRun(tmp_path, DEMO_COLLECTOR="collector:4318")
     assert run.start().wait(60) == 2
-    (line,) = run.said().splitlines()
+    (line,) = run.printed().splitlines()
     assert line.startswith("demo: DEMO_COLLECTOR='collector:4318' is not a URL")

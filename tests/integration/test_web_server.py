@@ -1,4 +1,4 @@
-"""The web server under a service of nothing but an application: exceptions, stops, a supervising process that dies."""
+"""The web server with a minimal application: exceptions, stops, and the death of the supervising process."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ FALSE_ALARM = "refused to gracefully stop"
 
 
 def service(folder: Path, number: int = 0, **env: str) -> Service:
-    """A service that is being started."""
+    """Start a service without waiting for it."""
     port = free_port()
     process = Process(
         f"web-{number}",
@@ -40,7 +40,7 @@ def service(folder: Path, number: int = 0, **env: str) -> Service:
 
 @contextmanager
 def running(folder: Path, number: int = 0) -> Iterator[Service]:
-    """Give a service that answers; it is killed at the end if it still runs."""
+    """Yield a service that answers; kill it at the end if it still runs."""
     started = service(folder, number)
     try:
         started.process.wait_ready(lambda: is_up(f"{started.base_url}/"), DEADLINE_S)
@@ -53,8 +53,8 @@ def running(folder: Path, number: int = 0) -> Iterator[Service]:
     ("path", "line"),
     [("/raise", "unhandled exception"), ("/exit", "SystemExit: injected"), ("/raise-in-log", "injected into the log")],
 )
-def test_any_exception_is_a_500_a_log_line_and_a_live_thread(tmp_path: Path, path: str, line: str) -> None:
-    """More often than there are threads; also one that the logging of the first exception raises."""
+def test_any_exception_is_a_500_and_a_log_line_and_keeps_the_thread(tmp_path: Path, path: str, line: str) -> None:
+    """The number of exceptions exceeds that of threads; one is raised by the logging of the first."""
     with running(tmp_path) as started:
         assert {ask(started.base_url, path).status for _ in range(4 * (THREADS + 4))} == {500}
         assert ask(started.base_url, "/").status == 200
@@ -62,8 +62,8 @@ def test_any_exception_is_a_500_a_log_line_and_a_live_thread(tmp_path: Path, pat
         assert line in started.process.log.read_text(encoding="utf-8")
 
 
-def test_a_stop_answers_what_is_in_progress_and_raises_no_false_alarm(tmp_path: Path) -> None:
-    """Several times: the slow request is answered, idle connections do not delay it, every hook is called after it."""
+def test_a_stop_answers_requests_in_progress_without_a_false_alarm(tmp_path: Path) -> None:
+    """The slow request is answered, idle connections don't delay the stop, and every hook runs afterwards."""
     for number in range(8):
         with running(tmp_path, number) as started:
             idle = [socket.create_connection((LOOPBACK, started.port)) for _ in range(4 * THREADS)]
@@ -83,8 +83,8 @@ def test_a_stop_answers_what_is_in_progress_and_raises_no_false_alarm(tmp_path: 
         assert log.splitlines()[-1].startswith("closed, stop=True, ")
 
 
-def test_idle_connections_hold_no_threads(tmp_path: Path) -> None:
-    """Many times as many as there are threads, each of which had a request answered."""
+def test_idle_connections_occupy_no_threads(tmp_path: Path) -> None:
+    """There are many more connections than threads, and each had a request."""
     with running(tmp_path) as started:
         idle = [socket.create_connection((LOOPBACK, started.port), timeout=60) for _ in range(200)]
         for connection in idle:
@@ -96,8 +96,8 @@ def test_idle_connections_hold_no_threads(tmp_path: Path) -> None:
         assert started.stop() == 0
 
 
-def test_a_service_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
-    """Granian does not handle signals by then; the parts that were started are closed."""
+def test_a_service_stopped_during_its_start_exits(tmp_path: Path) -> None:
+    """Granian does not handle signals yet; the started parts are closed."""
     started = service(tmp_path, STOP_AT_START="1")
     try:
         assert eventually(lambda: started.process.exit_code is not None and [started.process.exit_code]) == [0]
@@ -106,9 +106,9 @@ def test_a_service_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
         started.process.kill()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends the worker")
+@pytest.mark.skipif(sys.platform != "linux", reason="the worker is stopped by the Linux kernel")
 def test_the_worker_does_not_outlive_the_supervising_process(tmp_path: Path) -> None:
-    """An orphan would hold the port; it stops as after a signal of its own."""
+    """An orphan would keep the port open; the worker stops as after SIGTERM."""
     with running(tmp_path) as started:
         assert started.process.pid
         (worker,) = psutil.Process(started.process.pid).children()
@@ -117,8 +117,8 @@ def test_the_worker_does_not_outlive_the_supervising_process(tmp_path: Path) -> 
         assert "closed, stop=True, 1" in started.process.log.read_text(encoding="utf-8")
 
 
-def test_a_port_that_is_taken_is_named_in_one_line_with_status_2(tmp_path: Path) -> None:
-    """Before anything is started."""
+def test_a_port_in_use_is_reported_in_one_line_with_status_2(tmp_path: Path) -> None:
+    """Nothing else is started."""
     with running(tmp_path) as first:
         second = service(tmp_path, 1, HTTP_PORT=str(first.port))
         assert eventually(lambda: second.process.exit_code) == 2

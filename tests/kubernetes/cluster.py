@@ -1,4 +1,4 @@
-"""A cluster by its context, and what is asked of it."""
+"""A cluster, addressed by its context, and its operations."""
 
 import json
 import re
@@ -19,13 +19,13 @@ DEADLINE_S = 300.0
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Return the first answer of `look` that isn't empty; after the deadline, fail with what was expected."""
+def eventually(poll: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
+    """Return the first truthy result of `poll`; after the deadline, fail with what was expected."""
     end = time.monotonic() + deadline_s
-    while not (answer := look()):
-        assert time.monotonic() < end, f"within {deadline_s:g} s there was no {what}; the last answer was {answer!r}"
+    while not (result := poll()):
+        assert time.monotonic() < end, f"within {deadline_s:g} s there was no {what}; the last result was {result!r}"
         time.sleep(0.5)
-    return answer
+    return result
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Cluster:
     def run(self, *arguments: str, check: bool = True, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run kubectl with `given` as its standard input."""
         command = ["kubectl", "--context", self.context, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, input=given)  # noqa: S603
-        assert done.returncode == 0 or not check, f"{' '.join(command)}: {done.stderr.strip()}"
-        return done
+        result = subprocess.run(command, capture_output=True, text=True, check=False, input=given)  # noqa: S603
+        assert result.returncode == 0 or not check, f"{' '.join(command)}: {result.stderr.strip()}"
+        return result
 
     def get(self, namespace: str, *what: str) -> list[dict[str, Any]]:
         """Return objects of a namespace."""
-        answer = json.loads(self.run("get", "-n", namespace, *what, "-o", "json").stdout)
-        return list(answer["items"]) if "items" in answer else [answer]
+        response = json.loads(self.run("get", "-n", namespace, *what, "-o", "json").stdout)
+        return list(response["items"]) if "items" in response else [response]
 
     def ready(self, namespace: str, name: str) -> dict[str, str]:
         """Return the pods of a workload that are ready and aren't being deleted: their names by UID."""
@@ -64,16 +64,16 @@ class Cluster:
     def kill(self, namespace: str, name: str) -> float:
         """Delete a pod at once, without its grace period; return the seconds until as many pods are ready again."""
         before = self.ready(namespace, name)
-        victim = next(iter(before))
-        begun = time.monotonic()
-        self.run("delete", "pod", "-n", namespace, before[victim], "--grace-period=0", "--force")
+        deleted = next(iter(before))
+        began = time.monotonic()
+        self.run("delete", "pod", "-n", namespace, before[deleted], "--grace-period=0", "--force")
 
         def replaced() -> bool:
             now = self.ready(namespace, name)
-            return victim not in now and len(now) >= len(before)
+            return deleted not in now and len(now) >= len(before)
 
-        eventually(replaced, f"pod of {name} in place of {before[victim]}")
-        return time.monotonic() - begun
+        eventually(replaced, f"pod of {name} in place of {before[deleted]}")
+        return time.monotonic() - began
 
     @contextmanager
     def forward(self, namespace: str, target: str, port: int) -> Iterator[int]:
@@ -91,9 +91,9 @@ class Cluster:
 
 
 def fetch(port: int, path: str) -> str:
-    """Return a page of a forwarded port."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-        text: str = answer.read().decode()
+    """Return the body of a response of a forwarded port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+        text: str = response.read().decode()
         return text
 
 

@@ -1,4 +1,4 @@
-"""A cluster with the suite, or the reason why there is none."""
+"""Fixtures of the cluster with the suite; tests are skipped without one."""
 
 import os
 
@@ -12,11 +12,11 @@ def cluster() -> Cluster:
     """Deploy the overlay OVERLAY (local) to the cluster of CONTEXT; with OVERLAY=none, use what is deployed."""
     context = os.environ.get("CONTEXT", "")
     if not context:
-        pytest.skip("no cluster is named: CONTEXT=kind-kind make test-kubernetes")
+        pytest.skip("no cluster is set: CONTEXT=kind-kind make test-kubernetes")
     overlay = os.environ.get("OVERLAY", "local")
     if overlay != "none":
-        done = deploy(context, "--overlay", overlay)
-        assert done.returncode == 0, done.stderr
+        result = deploy(context, "--overlay", overlay)
+        assert result.returncode == 0, result.stderr
     return Cluster(context)
 
 

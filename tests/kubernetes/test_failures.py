@@ -1,4 +1,4 @@
-"""What users lose while pods are killed, updated, and scaled, under the load of Locust. Each test prints figures."""
+"""Failed requests while pods are killed, updated, and scaled, under the load of Locust. Each test prints numbers."""
 
 import json
 import re
@@ -10,34 +10,34 @@ import pytest
 from tests.kubernetes.cluster import APPLICATION, STACK, Cluster, eventually, fetch
 
 SERVER, RECORDER = "deployment/mythical-server", "deployment/mythical-recorder"
-# The users' limit for an answer, which a busy machine exceeds.
+# The users' time limit for a response, which a busy machine exceeds.
 SLOW = "expected a response within"
-# Requests that have to be answered before and after a change, so that "none failed" means something.
-ENOUGH = 50
+# The least number of requests before and after a change, so that "none failed" is meaningful.
+MIN_REQUESTS = 50
 
 
 class Load:
-    """The users in the cluster, as the page of their master counts them."""
+    """The simulated users in the cluster, with the counts of their master's page."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def counted(self) -> tuple[int, dict[str, int]]:
-        """Return the number of requests, and of failures by their text; a slow answer isn't a failure."""
-        answer = json.loads(fetch(self._port, "/stats/requests"))
-        requests = sum(each["num_requests"] for each in answer["stats"] if each["name"] != "Aggregated")
-        failures = {each["error"]: each["occurrences"] for each in answer["errors"] if SLOW not in each["error"]}
+    def counts(self) -> tuple[int, dict[str, int]]:
+        """Return the number of requests, and of failures by their text; a slow response isn't a failure."""
+        response = json.loads(fetch(self._port, "/stats/requests"))
+        requests = sum(each["num_requests"] for each in response["stats"] if each["name"] != "Aggregated")
+        failures = {each["error"]: each["occurrences"] for each in response["errors"] if SLOW not in each["error"]}
         return requests, failures
 
-    def wait(self, requests: int = ENOUGH) -> None:
+    def wait(self, requests: int = MIN_REQUESTS) -> None:
         """Wait until this many more requests are answered."""
-        begun, _ = self.counted()
-        eventually(lambda: self.counted()[0] >= begun + requests, f"{requests} more requests")
+        began, _ = self.counts()
+        eventually(lambda: self.counts()[0] >= began + requests, f"{requests} more requests")
 
 
 @pytest.fixture
 def load(cluster: Cluster) -> Iterator[Load]:
-    """The load, which is running; the fault that makes POST requests fail is off."""
+    """The running load; the fault that makes POST requests fail is disabled."""
     cluster.run("set", "env", "-n", APPLICATION, SERVER, "ALWAYS_SUCCEED=true")
     cluster.rolled_out(APPLICATION, SERVER)
     with cluster.forward(APPLICATION, "svc/load", 8089) as port:
@@ -46,30 +46,30 @@ def load(cluster: Cluster) -> Iterator[Load]:
         yield users
 
 
-def lost(load: Load, before: tuple[int, dict[str, int]]) -> tuple[int, dict[str, int]]:
+def requests_since(load: Load, before: tuple[int, dict[str, int]]) -> tuple[int, dict[str, int]]:
     """Return the requests since `before`, and the failures among them."""
-    requests, failures = load.counted()
+    requests, failures = load.counts()
     more = {text: number - before[1].get(text, 0) for text, number in failures.items()}
     return requests - before[0], {text: number for text, number in more.items() if number}
 
 
 def test_a_rolling_update_and_its_rollback_fail_no_request(cluster: Cluster, load: Load) -> None:
-    """A new pod is ready before an old one stops, and one that stops answers what still arrives."""
-    before = load.counted()
+    """A new pod is ready before an old one stops, and a stopping pod answers the requests that still arrive."""
+    before = load.counts()
     cluster.run("set", "env", "-n", APPLICATION, SERVER, f"OTEL_RESOURCE_ATTRIBUTES=update={time.time():.0f}")
     cluster.rolled_out(APPLICATION, SERVER)
     load.wait()
     cluster.run("rollout", "undo", "-n", APPLICATION, SERVER)
     cluster.rolled_out(APPLICATION, SERVER)
     load.wait()
-    requests, failures = lost(load, before)
+    requests, failures = requests_since(load, before)
     print(f"rolling update and rollback: {requests} requests, failures {failures}")  # noqa: T201
     assert failures == {}
 
 
 def test_scaling_to_three_servers_and_back_fails_no_request(cluster: Cluster, load: Load) -> None:
-    """Neither when servers start nor when they stop; users keep their connections, so the shares are only printed."""
-    before = load.counted()
+    """None fails when servers start or stop; users keep their connections, so the distribution is only printed."""
+    before = load.counts()
     cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
     try:
         eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
@@ -83,36 +83,36 @@ def test_scaling_to_three_servers_and_back_fails_no_request(cluster: Cluster, lo
         cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=1")
     eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 1, "one server")
     load.wait()
-    requests, failures = lost(load, before)
+    requests, failures = requests_since(load, before)
     print(f"scaling to three and back: {requests} requests, failures {failures}")  # noqa: T201
     assert failures == {}
 
 
 def test_evictions_wait_for_the_disruption_budget_and_fail_no_request(cluster: Cluster, load: Load) -> None:
-    """As when nodes are drained: one server at a time, and the next one only when its replacement is ready."""
+    """One server at a time is evicted, as when nodes are drained: the next one only when a replacement is ready."""
 
     def evict(name: str) -> str:
-        about = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": APPLICATION}}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": APPLICATION}}
         path = f"/api/v1/namespaces/{APPLICATION}/pods/{name}/eviction"
-        return cluster.run("create", "--raw", path, "-f", "-", check=False, given=json.dumps(about)).stderr
+        return cluster.run("create", "--raw", path, "-f", "-", check=False, given=json.dumps(eviction)).stderr
 
-    before = load.counted()
+    before = load.counts()
     cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
     try:
         eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
         first, second, _ = cluster.ready(APPLICATION, "mythical-server").values()
-        begun = time.monotonic()
+        began = time.monotonic()
         assert evict(first) == ""
         assert "disruption budget" in evict(second)
         eventually(lambda: evict(second) == "", "eviction of the second server")
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - began
         eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
         load.wait()
     finally:
         cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=1")
     eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 1, "one server")
     load.wait()
-    requests, failures = lost(load, before)
+    requests, failures = requests_since(load, before)
     print(f"two servers evicted, the second after {seconds:.1f} s: {requests} requests, failures {failures}")  # noqa: T201
     assert failures == {}
 
@@ -128,23 +128,23 @@ def test_evictions_wait_for_the_disruption_budget_and_fail_no_request(cluster: C
 def test_a_killed_pod_is_replaced_and_the_load_continues(
     cluster: Cluster, load: Load, namespace: str, name: str
 ) -> None:
-    """At once, without its grace period; requests fail only while the server or the database is missing."""
-    before = load.counted()
+    """The pod is deleted without its grace period; requests fail only while server or database is missing."""
+    before = load.counts()
     seconds = cluster.kill(namespace, name)
     load.wait()
-    requests, failures = lost(load, before)
+    requests, failures = requests_since(load, before)
     print(f"{name} killed: ready after {seconds:.1f} s; {requests} requests, failures {failures}")  # noqa: T201
     if name not in ("mythical-server", "mythical-database"):
         assert failures == {}
 
 
-def test_rows_are_in_the_database_after_its_pod_was_killed(cluster: Cluster, load: Load) -> None:
-    """The volume stays, and Postgres recovers what was committed."""
+def test_rows_remain_after_the_database_pod_was_killed(cluster: Cluster, load: Load) -> None:
+    """The volume remains, and Postgres recovers committed rows."""
 
     def rows() -> int:
         query = 'psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -Atc "SELECT count(*) FROM unicorn"'
-        done = cluster.run("exec", "-n", APPLICATION, "mythical-database-0", "--", "sh", "-c", query, check=False)
-        return int(done.stdout.strip() or 0)
+        result = cluster.run("exec", "-n", APPLICATION, "mythical-database-0", "--", "sh", "-c", query, check=False)
+        return int(result.stdout.strip() or 0)
 
     cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=0")
     try:
@@ -160,7 +160,7 @@ def test_rows_are_in_the_database_after_its_pod_was_killed(cluster: Cluster, loa
 
 
 def test_confirmed_messages_are_recorded_after_the_broker_was_killed(cluster: Cluster, load: Load) -> None:
-    """Messages wait in the queue without a recorder; the kill of the broker loses none of them."""
+    """Messages wait in the queue without a recorder; none is lost when the broker is killed."""
 
     def waiting() -> int:
         text = cluster.run(
@@ -175,7 +175,7 @@ def test_confirmed_messages_are_recorded_after_the_broker_was_killed(cluster: Cl
         eventually(
             lambda: not cluster.get(APPLICATION, "pods", "-l", "app.kubernetes.io/name=mythical-recorder"), "end"
         )
-        eventually(lambda: waiting() >= 10, "ten messages that wait")
+        eventually(lambda: waiting() >= 10, "ten waiting messages")
         cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=0")
         eventually(
             lambda: not cluster.get(APPLICATION, "pods", "-l", "app.kubernetes.io/name=mythical-requester"), "end"
@@ -186,5 +186,5 @@ def test_confirmed_messages_are_recorded_after_the_broker_was_killed(cluster: Cl
     finally:
         cluster.run("scale", "-n", APPLICATION, RECORDER, "--replicas=1")
         cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=1")
-    print(f"messages that wait: before {before}, after {after}")  # noqa: T201
+    print(f"waiting messages: before {before}, after {after}")  # noqa: T201
     assert after == before

@@ -1,4 +1,4 @@
-"""The files of docker compose, as data."""
+"""Read the files of docker compose."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LAYERS = ("beyla", "cloud", "minimal", "otel")
 SOURCE = "docker-compose-source.yml"
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?:(:?[-?+])([^}]*))?\}")
 
-# A service, as it is written.
+# A service as the file has it.
 Service = dict[str, Any]
 
 
@@ -29,7 +29,7 @@ class Tagged:
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows compose's tags."""
+    """Parses the tags of compose."""
 
 
 def _tagged(loader: _Loader, tag: str, node: yaml.Node) -> Tagged:
@@ -54,47 +54,47 @@ def text(name: str) -> str:
 @cache
 def loaded(name: str) -> dict[str, Any]:
     """Parse one of the files; anchors and merge keys are resolved, variables are not."""
-    content = yaml.load(text(name), Loader=_Loader)  # noqa: S506 - a SafeLoader that knows two tags more
+    content = yaml.load(text(name), Loader=_Loader)  # noqa: S506 - a SafeLoader with the tags of compose
     assert isinstance(content, dict)
     return content
 
 
 def services(name: str = BASE) -> dict[str, Service]:
-    """Return the services that a file describes; those that it takes away are left out."""
+    """Return the services that a file describes, without those that it removes."""
     return {key: value for key, value in loaded(name)["services"].items() if not isinstance(value, Tagged)}
 
 
 def environment(file: str, name: str) -> dict[str, Any]:
-    """Return the environment of a service, with what it extends."""
+    """Return the environment of a service, including what it inherits by `extends`."""
     service = services(file)[name]
     inherited = environment(service["extends"]["file"], name) if "extends" in service else {}
     return {**inherited, **service.get("environment", {})}
 
 
 def added(layer: str) -> dict[str, Service]:
-    """Return the services that are in a layer and not in the base."""
+    """Return the services of a layer that are not in the base."""
     return {name: service for name, service in services(layer_file(layer)).items() if name not in services()}
 
 
 def everything() -> dict[str, Service]:
-    """Return each service that there is, from the base or from the layer that adds it."""
+    """Return every service of the base and of the layers."""
     return services() | {name: service for layer in LAYERS for name, service in added(layer).items()}
 
 
 @cache
 def dotenv() -> dict[str, str]:
-    """Return what .env sets."""
+    """Return the variables of .env."""
     lines = [line for line in text(".env").splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
 
 
 def filled(value: str) -> str:
-    """Put in the values of .env, as compose does."""
+    """Replace variables with the values of .env, as compose does."""
     return VARIABLE.sub(lambda found: dotenv().get(found[1], found[3] or ""), value)
 
 
 def published(service: Service) -> list[tuple[str, str, str]]:
-    """Return the published ports of a service as address, port of this machine and port of the container."""
+    """Return the published ports of a service as address, host port, and container port."""
     ports: list[tuple[str, str, str]] = []
     for port in service.get("ports", []):
         found = re.match(r"([\d.]+):(.+):(\d+)$", str(port))
@@ -104,6 +104,6 @@ def published(service: Service) -> list[tuple[str, str, str]]:
 
 
 def mounts(service: Service) -> list[tuple[Path, str]]:
-    """Return the files and folders of the repository that a service gets to see, with the place where it sees them."""
+    """Return the files and folders of the repository that a service mounts, each with its path in the container."""
     shared = [str(volume).split(":") for volume in service.get("volumes", [])]
     return [(ROOT / source, target) for source, target, *_ in shared if source.startswith("./")]

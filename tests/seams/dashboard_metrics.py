@@ -1,4 +1,4 @@
-"""Which metrics there are: those of the reference under their names in Mimir, and those that other programs tell."""
+"""Names of metrics in Mimir: those of the reference, and those that other programs emit."""
 
 import re
 
@@ -7,7 +7,7 @@ from mimir.source.scales import SCALES
 from tests.seams.tree import ROOT, rows, sections, words
 
 UNITS = {"s": "_seconds", "By": "_bytes"}
-# What is no name of a metric in PromQL, by the place where it stands.
+# Parts of a PromQL expression that are not names of metrics.
 STRINGS = re.compile(r'"[^"]*"')
 SELECTED = re.compile(r"\{[^{}]*\}")
 GROUPED = re.compile(r"\b(?:by|without|on|ignoring)\s*\([^)]*\)")
@@ -15,7 +15,7 @@ WINDOWS = re.compile(r"\[[^\]]*\]")
 NAMES = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*(?!\s*\()\b")
 WORDS = {"or", "and", "unless", "bool", "offset", "by", "without", "on", "ignoring"}
 
-# Told by the programs of the stack. Each was seen in Mimir with the versions of .env.
+# Emitted by the programs of the stack. Each was seen in Mimir with the versions of .env.
 FROM_OTHERS = frozenset(
     """
     up
@@ -54,7 +54,7 @@ FROM_OTHERS = frozenset(
 
 
 def documented() -> frozenset[str]:
-    """The metrics of docs/reference/telemetry.md as Mimir has them."""
+    """Return the names in Mimir of the metrics of docs/reference/telemetry.md."""
     text = (ROOT / "docs/reference/telemetry.md").read_text(encoding="utf-8")
     parts = dict(sections(text))
     section = parts["Metrics"]
@@ -67,18 +67,18 @@ def documented() -> frozenset[str]:
 
 
 def recorded() -> frozenset[str]:
-    """What the rules record, and the series that the ruler itself makes of alerts."""
+    """Return the series that the rules record, and the series that the ruler makes of alerts."""
     return frozenset(rule.record for one in SCALES for group in groups(one) for rule in group.rules) | {"ALERTS"}
 
 
-def rules_ask() -> set[str]:
-    """What the rules ask for, besides what other rules record."""
-    asked = (names_in(rule.expression) for one in SCALES for group in groups(one) for rule in group.rules)
-    return set().union(*asked) - recorded()
+def queried_by_rules() -> set[str]:
+    """Return the metrics that the rules query, except for those that other rules record."""
+    queried = (names_in(rule.expression) for one in SCALES for group in groups(one) for rule in group.rules)
+    return set().union(*queried) - recorded()
 
 
 def in_mimir(name: str, kind: str, unit: str) -> set[str]:
-    """The names under which Prometheus holds a metric of OpenTelemetry."""
+    """Return the names under which Prometheus stores a metric of OpenTelemetry."""
     base = name.replace(".", "_") + UNITS.get(unit, "")
     if kind == "histogram":
         return {f"{base}_{part}" for part in ("bucket", "sum", "count")}
@@ -86,7 +86,7 @@ def in_mimir(name: str, kind: str, unit: str) -> set[str]:
 
 
 def names_in(expression: str) -> set[str]:
-    """The metrics that a PromQL expression asks for."""
+    """Return the metrics that a PromQL expression queries."""
     for noise in (STRINGS, SELECTED, GROUPED, WINDOWS):
         expression = noise.sub(" ", expression)
     return set(NAMES.findall(expression)) - WORDS

@@ -1,4 +1,4 @@
-"""The queries of docs/components.md, and the links that open them in Explore."""
+"""Read the queries of docs/components.md and the links that open them in Explore."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -33,12 +33,12 @@ class ExploreLink(NamedTuple):
 
     @property
     def query(self) -> Query:
-        """The query as Grafana gets it."""
+        """Return the query in Grafana's form."""
         return LANGUAGES[self.language](self.text)
 
     @property
     def expected_address(self) -> str:
-        """The address of the query on the default port, over the last quarter of an hour."""
+        """Return the address of the query on the default port, over the last 15 minutes."""
         return f"http://127.0.0.1:{dotenv()['GRAFANA_PORT']}{explore_path(self.query, 'now-15m', 'now')}"
 
 

@@ -1,4 +1,4 @@
-"""What the code says of telemetry, read from its syntax trees."""
+"""Read from syntax trees which telemetry the code emits."""
 
 import ast
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
 
 @dataclass(frozen=True)
 class Instrument:
-    """A metric that is made somewhere."""
+    """A metric that the code creates."""
 
     name: str
     kind: str
@@ -31,24 +31,24 @@ class Instrument:
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """The syntax trees of the services and of what they share, by file name."""
+    """Return the syntax trees of the services and of common/, by file name."""
     return {name: ast.parse(text) for name, text in texts(".py") if name.startswith(("common/", "services/"))}
 
 
 @cache
 def nodes() -> tuple[ast.AST, ...]:
-    """Every node of every tree."""
+    """Return every node of every tree."""
     return tuple(node for tree in modules().values() for node in ast.walk(tree))
 
 
 def calls() -> Iterator[ast.Call]:
-    """Every call."""
+    """Return every call."""
     return (node for node in nodes() if isinstance(node, ast.Call))
 
 
 @cache
 def constants() -> dict[str, str]:
-    """The texts that modules give a name in capitals."""
+    """Return the string constants of modules, by name."""
     found: dict[str, str] = {}
     for node in nodes():
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
@@ -66,21 +66,21 @@ def constants() -> dict[str, str]:
 
 
 def text(node: ast.expr | None) -> str | None:
-    """The text of an expression: a constant, or a name that stands for one."""
+    """Return the text of an expression that is a constant or the name of one."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     return constants().get(node.id) if isinstance(node, ast.Name) else None
 
 
 def argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
-    """The argument of a call, by position or by name."""
+    """Return an argument of a call, by position or by name."""
     if position < len(call.args):
         return call.args[position]
     return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
 
 
 def instruments() -> set[Instrument]:
-    """Every metric that is made, also through a method that was given a shorter name."""
+    """Return every metric that the code creates, including through a method that was assigned to a shorter name."""
     short = {
         target.id: node.value.attr
         for node in nodes()
@@ -89,23 +89,23 @@ def instruments() -> set[Instrument]:
         if isinstance(target, ast.Name)
     }
     found = set()
-    # The fast meter passes on what it does not make itself: those calls name no metric.
-    passed_on = set(ast.walk(modules()["common/fast/metrics.py"]))
+    # The fast meter forwards the instruments that it does not create itself; those calls name no metric.
+    forwarded = set(ast.walk(modules()["common/fast/metrics.py"]))
     for call in calls():
-        if call in passed_on:
+        if call in forwarded:
             continue
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
         method = short.get(call.func.id, "") if isinstance(call.func, ast.Name) else method
         if kind := KINDS.get(method):
             unit = argument(call, 1 if "observable" not in method else 2, "unit")
             name = text(argument(call, 0, "name"))
-            assert name, f"line {call.lineno}: the name of a metric has to be a text"
+            assert name, f"line {call.lineno}: the name of a metric must be a string constant"
             found.add(Instrument(name, kind, text(unit) or ""))
     return found
 
 
 def span_names() -> set[str]:
-    """The names of spans that are texts; those that are composed are tested where they are made."""
+    """Return the names of spans that are constants; composed names are tested where they are made."""
     return {
         name
         for call in calls()
@@ -115,7 +115,7 @@ def span_names() -> set[str]:
 
 
 def events() -> set[str]:
-    """The texts of log lines."""
+    """Return the constant texts of log lines."""
     found = set()
     for call in calls():
         func = call.func
@@ -131,7 +131,7 @@ def events() -> set[str]:
 
 
 def log_fields() -> set[str]:
-    """The names of fields: by the habits of this code, dictionaries called `fields`, and helpers that make them."""
+    """Return the names of log fields: keys of dictionaries called `fields`, and of helpers that return them."""
     return {key for node in nodes() for key in _fields_of(node)}
 
 

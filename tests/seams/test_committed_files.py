@@ -1,4 +1,4 @@
-"""No committed file tells of the machine or the registry it was made with, nor depends on Git's settings there."""
+"""Committed files have no names of the machine or registry they were made with and do not depend on Git settings."""
 
 import os
 import re
@@ -9,27 +9,27 @@ import pytest
 
 from tests.seams.tree import ROOT, committed, texts
 
-# Put together from pieces, so that this file does not hold what it looks for.
+# Concatenated, so that this file does not contain what it searches for.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "registry." + "npmjs", "npm" + "mirror.", "artifact" + "ory"]
 FOLDERS = ["/wo" + "rk/", "/ro" + "ot/.", ".py" + "env/", "../sha" + "red"]
 OTHERS = ["BEGIN" + " PRIVATE KEY", "BEGIN RSA" + " PRIVATE KEY", "<" * 7 + " ", ">" * 7 + " "]
 
 
 @pytest.mark.parametrize("pattern", REGISTRIES + FOLDERS + OTHERS)
-def test_no_file_names_a_registry_a_folder_of_one_machine_a_key_or_a_conflict(pattern: str) -> None:
-    """What is installed from where, and where the checkout lies, differs from machine to machine."""
+def test_no_file_contains_a_registry_a_local_folder_a_key_or_a_conflict_marker(pattern: str) -> None:
+    """The registry and the folder of the checkout differ from machine to machine."""
     assert [name for name, text in texts() if pattern in text] == []
 
 
-def test_no_file_names_the_folder_it_was_checked_out_to() -> None:
-    """A path that works here works nowhere else."""
+def test_no_file_contains_the_path_of_the_checkout() -> None:
+    """A path of this machine does not work on others."""
     here = f"{ROOT}/"
     if len(ROOT.parts) > 2:
         assert [name for name, text in texts() if here in text] == []
 
 
-def test_text_files_end_with_one_line_end_and_have_no_invisible_marks() -> None:
-    """A byte order mark in a query or a trailing blank has cost hours elsewhere."""
+def test_text_files_end_with_one_newline_and_have_no_invisible_characters() -> None:
+    """A byte order mark in a query or trailing whitespace is hard to find."""
     for name, text in texts():
         if name.endswith((".py", ".md", ".toml", ".yaml", ".yml", ".sql", ".txt", ".js", ".css", ".html", "Makefile")):
             assert "\ufeff" not in text, name
@@ -39,7 +39,7 @@ def test_text_files_end_with_one_line_end_and_have_no_invisible_marks() -> None:
 
 
 def test_a_clone_with_converted_line_ends_has_the_committed_bytes(tmp_path: Path) -> None:
-    """core.autocrlf=true is the default on Windows: `env: 'bash\\r'` would be all that make demo printed."""
+    """core.autocrlf=true is the default on Windows and would break scripts with `env: 'bash\\r'`."""
     origin = tmp_path / "origin"
     for path in committed():
         copy = origin / path.relative_to(ROOT)
@@ -49,9 +49,9 @@ def test_a_clone_with_converted_line_ends_has_the_committed_bytes(tmp_path: Path
     # Without the environment variables of the shell that runs the tests.
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
 
-    def git(*words: str) -> None:
+    def git(*arguments: str) -> None:
         identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-        subprocess.run(["git", *identity, *words], cwd=tmp_path, env=environ, check=True, capture_output=True)  # noqa: S603, S607
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, env=environ, check=True, capture_output=True)  # noqa: S603, S607
 
     git("init", "origin")
     git("-C", "origin", "-c", "core.autocrlf=false", "add", "--all", "--force")

@@ -1,4 +1,4 @@
-"""docs/components.md describes each part of the stack, and its links open what they say."""
+"""docs/components.md describes each part of the stack, and each of its links opens the query that the page shows."""
 
 import json
 import re
@@ -14,14 +14,14 @@ from tests.seams.test_dashboards import SOURCES
 from tests.seams.tree import sections
 
 COMPONENTS = {heading: text for heading, text in sections(PAGE) if "\n- Address: " in text}
-# Under another heading than the name of their container without "mythical-".
+# Containers whose heading differs from their name without "mythical-".
 HEADINGS = {"mythical-workshop": "Fault page", "mythical-database": "Postgres", "mythical-queue": "RabbitMQ"}
 HEADINGS["load-worker"] = "Load"
 each_link = pytest.mark.parametrize("link", list(explore_links()), ids=str)
 
 
 def test_each_container_has_its_section() -> None:
-    """And no section is about a container that was removed."""
+    """No section is about a container that was removed."""
     expected = {HEADINGS.get(name, name.removeprefix("mythical-").capitalize()) for name in services()}
     assert set(COMPONENTS) == expected
 
@@ -48,13 +48,13 @@ def test_a_deep_link_has_one_pane_of_a_provisioned_data_source(link: ExploreLink
 
 @each_link
 def test_the_metrics_of_a_deep_link_exist(link: ExploreLink) -> None:
-    """A service emits them, as the reference says, or a program that was seen to do so."""
+    """A service emits them according to the reference, or another program was seen to emit them."""
     if link.language == "PromQL":
         assert names_in(link.text) <= documented() | FROM_OTHERS | recorded()
 
 
 def test_each_dashboard_link_has_the_title_of_its_dashboard() -> None:
-    """And each dashboard has a link."""
+    """Each dashboard has a link."""
     titles = {board["uid"]: board["title"] for board in boards().values()}
     linked = dict(
         reversed(pair)
@@ -65,7 +65,7 @@ def test_each_dashboard_link_has_the_title_of_its_dashboard() -> None:
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_an_address_is_a_published_port_of_the_container(component: str) -> None:
-    """With the number in .env."""
+    """Its number is the one in .env."""
     containers = [
         it
         for name, it in services().items()

@@ -1,4 +1,4 @@
-"""docs/instrument-your-own-service.md says which folders and how many lines a part of common/ needs."""
+"""docs/instrument-your-own-service.md says which folders and how many lines each part of common/ needs."""
 
 import ast
 import re
@@ -17,14 +17,14 @@ TOLERANCE = 0.1
 
 
 def module_file(name: str) -> Path | None:
-    """The file of a module in common/ or services/, if it is one."""
+    """Return the file of a module in common/ or services/, or None for other modules."""
     path = ROOT / name.replace(".", "/")
     found = [each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()]
     return found[0] if found and name.startswith(("common", "services")) else None
 
 
 def brought(part: str) -> set[Path]:
-    """The files of a part and all that they import from common/ and services/, but for the optional fast layer."""
+    """Return the files of a part and of all its imports from common/ and services/, without the optional fast layer."""
     start = ROOT / part
     waiting = list(start.glob("**/*.py")) if start.is_dir() else [start]
     fast = ROOT / "common/fast"
@@ -45,7 +45,7 @@ def brought(part: str) -> set[Path]:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_lines_of_a_part_are_about_those_that_the_page_names(part: str) -> None:
+def test_the_lines_of_a_part_are_about_those_on_the_page(part: str) -> None:
     """A reader decides by this number."""
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in brought(part))
     named = re.fullmatch(r"about ([\d,]+)", PARTS[part])

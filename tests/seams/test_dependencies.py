@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for is what the lock files hold."""
+"""The lock files have what pyproject.toml requires."""
 
 import re
 import tomllib
@@ -20,27 +20,27 @@ HOLDS = {
 
 
 def normal(name: str) -> str:
-    """A package's name as the packaging specifications compare it."""
+    """Return a package's name in the normalized form of the packaging specifications."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def locked(file: str) -> dict[str, str]:
-    """The packages of a lock file: name, and the lines that belong to it."""
+    """Return the packages of a lock file by name, each with its lines."""
     text = (ROOT / "requirements" / file).read_text(encoding="utf-8")
     entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)
     return {normal(re.split(r"[=\[ ;@]", entry, maxsplit=1)[0]): entry for entry in entries if entry[:1].isalnum()}
 
 
 @pytest.mark.parametrize("file", HOLDS)
-def test_everything_that_is_asked_for_is_locked(file: str) -> None:
-    """Else an installation would not have it."""
-    asked = {normal(re.split(r"[\[~=<>!; ]", one, maxsplit=1)[0]) for one in HOLDS[file]}
-    assert asked <= set(locked(file))
+def test_every_required_package_is_locked(file: str) -> None:
+    """An installation would lack a package that is not locked."""
+    required = {normal(re.split(r"[\[~=<>!; ]", one, maxsplit=1)[0]) for one in HOLDS[file]}
+    assert required <= set(locked(file))
 
 
 @pytest.mark.parametrize("file", HOLDS)
 def test_every_locked_package_has_one_version_and_its_hashes(file: str) -> None:
-    """So that what is installed is what was tested, wherever it comes from."""
+    """What is installed is then what was tested, from any registry."""
     packages = locked(file)
     assert packages
     for name, entry in packages.items():
@@ -52,26 +52,26 @@ def test_every_locked_package_has_one_version_and_its_hashes(file: str) -> None:
 
 @pytest.mark.parametrize("file", HOLDS)
 def test_no_lock_file_names_an_address(file: str) -> None:
-    """The registry is the business of the machine that installs."""
+    """The machine that installs chooses the registry."""
     text = (ROOT / "requirements" / file).read_text(encoding="utf-8")
     assert "://" not in text
     assert not re.search(r"^\s*--(extra-|find-|index|trusted)", text, re.MULTILINE)
 
 
-def test_what_the_services_run_on_is_locked_alike_for_tests_and_image() -> None:
-    """A test with another version would test something else."""
+def test_dependencies_of_the_services_have_the_same_version_in_tests_and_image() -> None:
+    """Otherwise, the tests would run with other versions than the image."""
     run, dev = locked("run.txt"), locked("dev.txt")
     for name, entry in run.items():
         assert dev[name].split()[0] == entry.split()[0]
 
 
-def test_no_load_generator_and_no_test_tool_is_in_the_image() -> None:
-    """They bring servers and debuggers of their own."""
+def test_the_image_has_no_load_generator_and_no_test_tool() -> None:
+    """They contain servers and debuggers."""
     assert not {"locust", "gevent", "pytest", "hypothesis", "mypy", "ruff", "rich"} & set(locked("run.txt"))
 
 
-def test_npm_locks_name_no_registry_and_have_their_hashes() -> None:
-    """The same for what the front ends and the Node programs of the tests are made of."""
+def test_npm_locks_have_no_registry_and_all_hashes() -> None:
+    """The frontends and the Node programs of the tests use them."""
     for path in committed():
         if path.name != "package-lock.json":
             continue

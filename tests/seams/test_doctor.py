@@ -1,4 +1,4 @@
-"""The names by which the doctor asks are those of the suite."""
+"""The names in the doctor's queries are those of the suite."""
 
 import re
 
@@ -16,8 +16,8 @@ SETTINGS = text("docs/reference/settings.md")
 
 
 @pytest.mark.parametrize("signal", PATHS)
-def test_every_hop_of_a_signal_is_there(signal: str) -> None:
-    """The two parts of Alloy, the back end, its port and the setting of the service."""
+def test_every_hop_of_a_signal_exists(signal: str) -> None:
+    """A hop is a receiver or exporter of Alloy, the backend, its port, or the setting of the service."""
     path = PATHS[signal]
     for component in (path.receiver, path.exporter):
         kind, _, label = component.rpartition(".")
@@ -28,24 +28,24 @@ def test_every_hop_of_a_signal_is_there(signal: str) -> None:
 
 
 def test_the_services_are_those_of_the_suite() -> None:
-    """As the run without Docker counts them, each with its port."""
+    """Each has a port variable, and the signals are those of `make demo`."""
     assert {service.port_variable for service in suite.SERVICES} <= set(dotenv())
     assert set(PATHS) == set(suite.SIGNALS)
 
 
-def test_every_container_is_known() -> None:
-    """By the name that the file gives it, in whatever layer; workers of the load have none, for there can be many."""
+def test_the_doctor_knows_every_container() -> None:
+    """By the container name in any layer. Load workers have no fixed name, because there can be several."""
     assert known() == {it["container_name"] for it in everything().values() if "container_name" in it}
 
 
 @pytest.mark.parametrize("signal", SWITCHED_OFF)
 def test_every_setting_that_stops_a_signal_is_documented(signal: str) -> None:
-    """Under the same name."""
+    """The documentation has it under the same name."""
     assert all(f"`{name}`" in SETTINGS for name, _ in SWITCHED_OFF[signal])
 
 
 @pytest.mark.parametrize("signal", DROP_COUNTERS)
-def test_every_counter_of_losses_is_documented(signal: str) -> None:
-    """In the words of OpenTelemetry: with dots, and without _total."""
-    told = {re.sub(r"\W", "_", name) for name in re.findall(r"`([\w.]+)`", text("docs/reference/telemetry.md"))}
-    assert {name.removesuffix("_total") for name, _ in DROP_COUNTERS[signal]} <= told
+def test_every_counter_of_dropped_data_is_documented(signal: str) -> None:
+    """The documentation has OpenTelemetry's names: with dots and without _total."""
+    documented = {re.sub(r"\W", "_", name) for name in re.findall(r"`([\w.]+)`", text("docs/reference/telemetry.md"))}
+    assert {name.removesuffix("_total") for name, _ in DROP_COUNTERS[signal]} <= documented

@@ -1,4 +1,4 @@
-"""A fact has one home: where a page repeats it, it repeats it right."""
+"""A number that a page repeats is the same as on the page that has it first."""
 
 import re
 
@@ -33,7 +33,7 @@ def test_the_figures_of_a_summary_are_those_of_its_evidence(summary: str, headin
 
 
 def test_the_total_memory_of_the_containers_is_the_sum_of_the_table() -> None:
-    """Within what rounding can differ."""
+    """Rounding errors are accepted."""
     section = dict(sections(page("docs/compose.md")))["Containers"]
     parts = [int(row["memory"].removesuffix(" MiB")) for row in rows(section)]
     total = re.search(r"The total is (\d+) MiB", section)
@@ -43,7 +43,7 @@ def test_the_total_memory_of_the_containers_is_the_sum_of_the_table() -> None:
 
 
 def test_the_addresses_of_the_demo_in_the_readme_are_its_default_ports() -> None:
-    """With the port of each service, page, and of Locust."""
+    """The ports of each service, page, and Locust."""
     section = dict(sections(page("README.md")))["Two commands, without Docker"]
     shown = {int(port) for row in rows(section) for port in re.findall(r"127\.0\.0\.1:(\d+)", row["address"])}
     by_name = {name: number for name, _, number in DEFAULTS}

@@ -1,4 +1,4 @@
-"""Imports go one way: from services to common, and from the tools to both; nothing imports back."""
+"""Imports go one way: from services to common, and from the tools to both."""
 
 import ast
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ ALLOWED["tests"] = {*ALLOWED, "tests"}
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """The modules that a file imports, wherever in it."""
+    """Yield the modules that a file imports, anywhere in it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -34,8 +34,8 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_file_imports_only_what_its_part_may_know(name: str) -> None:
-    """Else a change to one service could break another, and the image would need what only the demo has."""
+def test_a_file_imports_only_allowed_packages(name: str) -> None:
+    """Otherwise a change to one service could break another, and the image would need packages of the demo."""
     own = name.split("/", maxsplit=1)[0]
     ours = {module.split(".")[0] for module in imported(TREES[name])} & set(ALLOWED)
     assert ours <= ALLOWED.get(own, set())
@@ -43,7 +43,7 @@ def test_a_file_imports_only_what_its_part_may_know(name: str) -> None:
 
 @pytest.mark.parametrize("service", ["server", "requester", "recorder"])
 def test_no_service_imports_another(service: str) -> None:
-    """They speak over HTTP and through the queue."""
+    """They communicate over HTTP and through the queue."""
     others = {"server", "requester", "recorder"} - {service}
     for name, tree in TREES.items():
         if name.startswith(f"services/{service}/"):
@@ -51,8 +51,8 @@ def test_no_service_imports_another(service: str) -> None:
             assert not known & others, name
 
 
-def test_common_never_asks_which_service_it_is_in() -> None:
-    """It is told: no text in it names a service, but in a docstring, as an example."""
+def test_common_does_not_depend_on_the_service_it_runs_in() -> None:
+    """No string in it is the name of a service, except in docstrings as an example."""
     names = ("mythical-server", "mythical-requester", "mythical-recorder")
     for name, tree in TREES.items():
         if not name.startswith("common/"):
@@ -63,8 +63,8 @@ def test_common_never_asks_which_service_it_is_in() -> None:
                 assert not any(service in node.value for service in names), f"{name}:{node.lineno}"
 
 
-def test_only_the_set_up_of_telemetry_imports_the_fast_layer() -> None:
-    """It is optional: a copy of the rest works without the folder, with INSTRUMENTATION=stock."""
+def test_only_the_setup_of_telemetry_imports_the_fast_layer() -> None:
+    """The layer is optional: a copy without the folder works with INSTRUMENTATION=stock."""
     importing = {
         name
         for name, tree in TREES.items()
@@ -78,8 +78,8 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @pytest.mark.parametrize("name", [name for name in TREES if name.startswith(("common/", "services/"))])
-def test_nothing_acts_at_import(name: str) -> None:
-    """Calls at the top of a module make values, no threads, no connections and no output."""
+def test_imports_have_no_side_effects(name: str) -> None:
+    """Calls at the top level of a module create values, no threads, no connections, and no output."""
     quiet = {
         "getLogger", "compile", "frozenset", "EndpointSet", "Fault", "NamedTuple", "TypeVar", "Struct", "Lock", "local",
         "dataclass", "field", "split", "cache", "attrgetter", "maketrans", "count", "tuple", "partial", "Getter",

@@ -1,4 +1,4 @@
-"""kubernetes/ fits compose, .env, the services, and the schemas of Kubernetes, and restricts each pod.
+"""kubernetes/ matches compose, .env, the services, and the schemas of Kubernetes, and restricts each pod.
 
 Needs kubectl, which contains Kustomize; a cluster is not needed.
 """
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is 
 FOLDER = ROOT / "kubernetes"
 OVERLAYS = ("local", "scale", "cloud", "source")
 EXAMPLE = FOLDER / "manifests/example-instrumented-app.yaml"
-# The names of compose for what has two Deployments or another name here.
+# Workloads whose name differs from that in compose.
 COMPOSE = {"load-master": "load"}
 SETTINGS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
 KNOWN = {
@@ -32,7 +32,7 @@ KNOWN = {
     for row in rows(text)
     for word in words(row["Variable"])
 }
-# The limits that a shutdown may take after the requests in progress: see DRAIN_TIMEOUT_S.
+# The time that a shutdown takes at most after the requests in progress: see DRAIN_TIMEOUT_S.
 HOOKS_S = 4.5
 # Compose only: the shell's variables that are forwarded without a value, proxies, and mounts of the host.
 NOT_HERE = {"NO_PROXY", "no_proxy", "ALLOY_HOST_ROOT", "ALLOY_HOST_PROC", "ALLOY_HOST_SYS"}
@@ -54,7 +54,7 @@ Document = dict[str, Any]
 
 @cache
 def rendered(overlay: str) -> tuple[Document, ...]:
-    """Return what an overlay applies."""
+    """Return the documents that an overlay applies."""
     command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
     return tuple(yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True).stdout))  # noqa: S603
 
@@ -65,7 +65,7 @@ def of_kind(overlay: str, *kinds: str) -> dict[str, Document]:
 
 
 def workloads(overlay: str = "local") -> dict[str, Document]:
-    """Return what runs pods, by name."""
+    """Return the workloads, which run pods, by name."""
     return of_kind(overlay, "Deployment", "StatefulSet")
 
 
@@ -82,7 +82,7 @@ def container(name: str, overlay: str = "local") -> Document:
 
 
 def secret(name: str, overlay: str = "local") -> dict[str, str]:
-    """Return the values of a Secret."""
+    """Return the decoded values of a Secret."""
     data = of_kind(overlay, "Secret")[name]["data"]
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
@@ -102,7 +102,7 @@ def variables(name: str, overlay: str = "local") -> dict[str, str]:
 
 
 def files(name: str) -> dict[str, str]:
-    """Return the files of ConfigMaps that a container sees, by path."""
+    """Return the files of ConfigMaps that a container mounts, by path."""
     maps = {one["metadata"]["name"]: one["data"] for one in rendered("local") if one["kind"] == "ConfigMap"}
     seen = {}
     volumes = {volume["name"]: volume for volume in pod(name)["volumes"]}
@@ -129,7 +129,7 @@ each_workload = pytest.mark.parametrize(
 
 
 def test_the_workloads_are_the_services_of_compose() -> None:
-    """A service that compose gains is missing here until someone adds it."""
+    """A service that is added to compose must be added here too."""
     assert {COMPOSE.get(name, name) for name in workloads()} == set(services())
     assert not {"tempo", "loki", "mimir", "pyroscope", "grafana"} & set(workloads("cloud"))
     assert not {"alloy"} & set(workloads("source"))
@@ -147,11 +147,12 @@ def test_each_document_has_the_schema_of_its_kind(overlay: str, version: str) ->
 
 @each_workload
 def test_image_arguments_and_memory_are_those_of_compose(name: str) -> None:
-    """What was tried there holds here."""
+    """The limits were tested there."""
     here, there = container(name), services()[COMPOSE.get(name, name)]
     image = filled(there["image"])
-    # The image that compose builds adds a program for its health check; here the node asks over HTTP.
-    assert here["image"] == image.replace("mythical-mimir", "grafana/mimir")
+    # The images that compose builds add a program for the health check of Mimir, which a node checks over HTTP, and the
+    # apps of Grafana.
+    assert here["image"] == re.sub("^mythical-(mimir|grafana):", r"grafana/\1:", image)
     # Postgres writes its log to standard output here. Alloy's replicas also find each other.
     assert [str(word) for word in there.get("command", []) if not word.startswith("-clog")] == [
         word for word in here.get("args", []) if not word.startswith("--cluster.")
@@ -176,8 +177,8 @@ def test_variables_are_those_of_compose(name: str) -> None:
 
 
 @each_workload
-def test_probes_ask_what_the_health_check_of_compose_asks(name: str) -> None:
-    """By the same command or at the same address; a service is alive at /healthz while it waits for others."""
+def test_probes_check_what_the_health_check_of_compose_checks(name: str) -> None:
+    """The command or path is the same; /healthz of a service succeeds while it waits for its dependencies."""
     check = " ".join(map(str, services()[COMPOSE.get(name, name)]["healthcheck"]["test"])).replace("$$", "$")
     for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
         probe = container(name).get(kind)
@@ -212,7 +213,7 @@ def test_files_are_those_that_compose_mounts(name: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_credentials_are_those_of_dotenv(overlay: str) -> None:
-    """In each namespace that has them."""
+    """Every namespace with a Secret has these values."""
     secrets = [
         one for one in rendered(overlay) if one["kind"] == "Secret" and "grafana-cloud" not in one["metadata"]["name"]
     ]
@@ -258,16 +259,16 @@ def test_the_last_applied_annotation_has_room() -> None:
 
 
 @pytest.mark.parametrize("name", [f"mythical-{name}" for name in ("server", "requester", "recorder", "frontend")])
-def test_a_service_has_the_time_that_its_stop_needs(name: str) -> None:
-    """Otherwise the kernel ends it with requests in progress, or with its last telemetry."""
+def test_a_service_has_enough_time_to_stop(name: str) -> None:
+    """Otherwise the kubelet kills it with requests in progress or before it sends its last telemetry."""
     pause = container(name)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod(name)["terminationGracePeriodSeconds"] >= pause + DRAIN_TIMEOUT_S + HOOKS_S
     assert workloads()[name]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_services_and_policies_lead_to_pods_and_ports_that_exist(overlay: str) -> None:
-    """By label and by number; a policy for a misspelled port would block everything."""
+def test_services_and_policies_select_pods_and_ports_that_exist(overlay: str) -> None:
+    """They are compared by label and by number; a policy for a misspelled port would block everything."""
     pods = {
         name: (one["metadata"]["namespace"], one["spec"]["template"]["metadata"]["labels"])
         for name, one in workloads(overlay).items()
@@ -295,8 +296,8 @@ def test_services_and_policies_lead_to_pods_and_ports_that_exist(overlay: str) -
             assert {port["port"] for port in rule["ports"]} <= numbers
 
 
-def test_the_values_of_the_chart_make_the_same_alloy() -> None:
-    """Rights, ports, variables, limits, volume, and user; the chart makes the rest."""
+def test_the_values_of_the_chart_configure_the_same_alloy() -> None:
+    """Permissions, ports, variables, limits, volume, and user are the same; the chart creates the rest."""
     values = yaml.safe_load((FOLDER / "helm/values.yaml").read_text(encoding="utf-8"))
     chart, here = values["alloy"], container("alloy")
     image = f"grafana/alloy:{values['image']['tag']}"

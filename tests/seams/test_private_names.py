@@ -1,4 +1,4 @@
-"""Outside tests nothing uses what another package keeps private: a new release may change it without notice."""
+"""Except in tests, no code uses private names of other packages, which a new release may change without notice."""
 
 import ast
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ALLOWED_MODULES = {
     "opentelemetry.sdk._logs.export",
 }
 ALLOWED_NAMES = {
-    "_current_frames",  # sys: the only way to the stacks of all threads
+    "_current_frames",  # sys: the only access to the stacks of all threads
     "_srcfile",  # logging: its documentation says to set it to None
     "_get_current_object",  # werkzeug: documented, for the object behind a proxy
     "_asdict",  # namedtuple: public, the underscore keeps it apart from the fields
@@ -31,12 +31,12 @@ ALLOWED_NAMES = {
 
 
 def private(name: str) -> bool:
-    """Whether a name is private by convention; dunders are Python's own."""
+    """Return whether a name is private by convention; dunder names are Python's."""
     return name.startswith("_") and not name.startswith("__") and name not in ALLOWED_NAMES
 
 
 def own_names(tree: ast.Module) -> set[str]:
-    """The private names that a file defines itself: functions, classes, variables and attributes of self."""
+    """Return the private names that a file defines itself: functions, classes, variables, and attributes of self."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -49,17 +49,17 @@ def own_names(tree: ast.Module) -> set[str]:
 
 
 def is_self(node: ast.AST) -> bool:
-    """Whether an expression is `self` or `cls`."""
+    """Return whether an expression is `self` or `cls`."""
     return isinstance(node, ast.Name) and node.id in ("self", "cls")
 
 
 def is_call(node: ast.AST, function: str) -> bool:
-    """Whether an expression calls that built-in function."""
+    """Return whether an expression calls that built-in function."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function
 
 
 def is_use(node: ast.AST, own: set[str]) -> bool:
-    """Whether a node uses another package's private name, or replaces a variable of a module."""
+    """Return whether a node uses another package's private name, or replaces a variable of a module."""
     match node:
         case ast.ImportFrom() if node.module not in ALLOWED_MODULES:
             return any(map(private, [*(node.module or "").split("."), *(alias.name for alias in node.names)]))
@@ -76,14 +76,14 @@ def is_use(node: ast.AST, own: set[str]) -> bool:
 
 
 def uses(tree: ast.Module) -> Iterator[str]:
-    """Each such use, with its line."""
+    """Return each such use with its line."""
     own = own_names(tree)
     return (f"{node.lineno}: {ast.unparse(node)}" for node in ast.walk(tree) if is_use(node, own))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", sorted(TREES.keys() - EXEMPT))
 def test_a_file_uses_only_public_names_of_other_packages(name: str) -> None:
-    """What cannot be had publicly is left out, or is in the one exempt file with its reason."""
+    """A feature without a public interface is left out, or is in the one exempt file with its reason."""
     assert not list(uses(TREES[name]))
 
 
@@ -99,6 +99,6 @@ def test_a_file_uses_only_public_names_of_other_packages(name: str) -> None:
         "super()._receive_metrics()",
     ],
 )
-def test_a_use_is_found(source: str) -> None:
-    """Else the test above would pass because it finds nothing."""
+def test_a_private_use_is_found(source: str) -> None:
+    """Otherwise, the test above would pass because it finds nothing."""
     assert list(uses(ast.parse(source)))

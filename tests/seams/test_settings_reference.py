@@ -1,4 +1,4 @@
-"""docs/reference/settings.md says what the code reads, by which default, and within which range."""
+"""docs/reference/settings.md lists the variables that the code reads, with their defaults and ranges."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class Row:
 
 
 def documented() -> Iterator[Row]:
-    """Each variable once for each service that is said to read it."""
+    """Yield each variable once for each service that reads it."""
     for section in SECTIONS.values():
         readers = re.search(r"^Read by: (.+)$", section, re.MULTILINE)
         for service in readers[1].split(", ") if readers else ():
@@ -56,34 +56,34 @@ def documented() -> Iterator[Row]:
 ROWS = list(documented())
 
 
-def asked(service: str) -> dict[str, str]:
-    """What a service reads when nothing is set: name and default."""
+def variables_read(service: str) -> dict[str, str]:
+    """Return the variables that a service reads when none is set, with their defaults."""
     env = Env({})
     LOADS[service](env)
     return env.variables_read
 
 
 @pytest.mark.parametrize("service", LOADS)
-def test_what_a_service_reads_is_what_is_documented(service: str) -> None:
-    """Neither a variable that nobody knows of, nor one that does nothing."""
-    assert sorted(asked(service)) == sorted(row.name for row in ROWS if row.service == service)
+def test_a_service_reads_the_documented_variables(service: str) -> None:
+    """No variable is undocumented, and none has no effect."""
+    assert sorted(variables_read(service)) == sorted(row.name for row in ROWS if row.service == service)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.name}")
 def test_the_default_is_the_one_in_the_code(row: Row) -> None:
-    """`none` stands for nothing; where there are several, the code has one of them."""
-    default, said = asked(row.service)[row.name], words(row.default)
+    """`none` stands for an empty value; of several documented defaults, the code has one."""
+    default, documented_defaults = variables_read(row.service)[row.name], words(row.default)
     if row.default == "none":
         assert default == ""
     elif row.name == "HTTP_PORT":
         assert f"`{default}` {row.service}" in row.default
     else:
-        assert said[0] == default
+        assert documented_defaults[0] == default
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.name}")
 def test_the_range_is_the_one_in_the_code(row: Row) -> None:
-    """Its ends are taken, and what lies outside is refused with a line that names the variable."""
+    """The ends are accepted; a value outside is rejected with a message that names the variable."""
 
     def load(value: str) -> None:
         LOADS[row.service](Env({row.name: value}))
@@ -114,25 +114,25 @@ def test_the_range_is_the_one_in_the_code(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.service}-{row.name}")
 def test_each_variable_has_a_sentence(row: Row) -> None:
-    """What it does, not what it is called."""
+    """The sentence says what the variable does."""
     assert row.sentence.endswith(".")
 
 
-def test_the_variables_of_the_sdk_are_ones_that_it_knows() -> None:
-    """A name with a slip would be set and do nothing."""
+def test_the_sdk_knows_the_standard_variables() -> None:
+    """A misspelled variable would have no effect."""
     known = {value for of in (environment_variables, http) for value in vars(of).values() if isinstance(value, str)}
     assert STANDARD_NAMES - known - OF_NO_CONSTANT == set()
     assert not STANDARD_NAMES & {row.name for row in ROWS}
 
 
 def test_every_standard_variable_that_is_checked_is_documented() -> None:
-    """Those that are rejected too, below the table."""
+    """Those that are rejected are below the table."""
     assert CHECKS.keys() <= STANDARD_NAMES
     assert set(UNSUPPORTED) <= set(words(SECTIONS[STANDARD].rpartition("These are rejected")[2]))
 
 
-def test_what_is_read_past_the_settings_is_documented_as_the_sdks() -> None:
-    """The code looks for a few standard variables only to leave them to the SDK."""
+def test_standard_variables_in_the_code_are_documented() -> None:
+    """The code reads a few standard variables only to leave them to the SDK."""
     documented_names = STANDARD_NAMES | {row.name for row in ROWS} | set(UNSUPPORTED)
     for name, text in texts(".py"):
         if name.startswith(("common/", "services/")):
@@ -141,23 +141,23 @@ def test_what_is_read_past_the_settings_is_documented_as_the_sdks() -> None:
 
 
 def test_the_variables_of_the_demo_are_documented() -> None:
-    """Its ports with their numbers, and everything else that the code of `local` names."""
-    told = {words(row["Variable"])[0]: row["Default"] for row in rows(SECTIONS[DEMO])}
+    """Its ports with their numbers, and every other variable that the code of `local` names."""
+    defaults = {words(row["Variable"])[0]: row["Default"] for row in rows(SECTIONS[DEMO])}
     env = Env({})
     Ports.read(env)
     for variable, default in env.variables_read.items():
-        assert words(told[variable]) == [default]
+        assert words(defaults[variable]) == [default]
     named = {
         variable
         for name, text in texts(".py")
         if name.startswith("local/")
         for variable in re.findall(r'"(DEMO_[A-Z_]+|MYTHICAL_STATE)"', text)
     }
-    assert named | set(env.variables_read) == set(told)
+    assert named | set(env.variables_read) == set(defaults)
 
 
 def test_a_fault_is_described_as_in_the_catalogue() -> None:
     """The reference repeats the sentence of common/faults, which the command and the page show, and may add to it."""
-    told = {row.name: row.sentence for row in ROWS}
+    sentences = {row.name: row.sentence for row in ROWS}
     for fault in ALL_FAULTS:
-        assert told[fault.variable].startswith(fault.sentence)
+        assert sentences[fault.variable].startswith(fault.sentence)

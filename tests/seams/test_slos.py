@@ -1,4 +1,4 @@
-"""The rules are as their source says, ask only for what somebody tells, and each alert has its runbook."""
+"""The rules match their source and query only metrics that are emitted, and each alert has a runbook."""
 
 import re
 from itertools import pairwise
@@ -8,13 +8,14 @@ import yaml
 
 from common.faults import ALL_FAULTS
 from grafana.source.reading import boards
-from mimir.source.__main__ import FOLDER, TENANT, stale
+from mimir.source.__main__ import FOLDER, TENANT, generated
 from mimir.source.objectives import OBJECTIVES, Objective
 from mimir.source.rules import Rule, alerts, groups
 from mimir.source.scales import PRODUCTION, SCALES, WORKSHOP, Scale, seconds
 from tests.seams.compose_files import services
-from tests.seams.dashboard_metrics import FROM_OTHERS, documented, rules_ask
+from tests.seams.dashboard_metrics import FROM_OTHERS, documented, queried_by_rules
 from tests.seams.tree import ROOT, rows, sections, words
+from tools.generated import stale
 from tools.suite import SERVICES
 from workshop import scenario
 
@@ -26,31 +27,31 @@ CONFIGURATION = (ROOT / "mimir/mimir.yaml").read_text(encoding="utf-8")
 
 
 def fired_by() -> dict[str, list[str]]:
-    """The scenarios that fire each alert."""
+    """Return the scenarios that fire each alert."""
     every = {name: scenario.read(name).alerts for name in scenario.names()}
     return {alert: [name for name, fired in every.items() if alert in fired] for alert in alerts()}
 
 
 def rules(scale: Scale) -> list[Rule]:
-    """All rules of a scale."""
+    """Return all rules of a scale."""
     return [rule for group in groups(scale) for rule in group.rules]
 
 
-def test_no_folder_of_mimir_is_the_beginning_of_another() -> None:
+def test_no_folder_of_mimir_is_a_prefix_of_another() -> None:
     """Patch releases such as 3.0.2 compare the paths as text: `alertmanager` next to `alertmanager-x` is an error."""
     folders = re.findall(r"(?:dir|path|directory): (\$\{MIMIR_DATA:\S+)", CONFIGURATION)
     assert len(folders) >= 7
     assert [(one, other) for one in folders for other in folders if one != other and other.startswith(one)] == []
 
 
-def test_the_files_are_what_the_source_makes() -> None:
-    """A rule that was edited by hand loses the change when it is next written."""
-    assert stale(FOLDER) == []
+def test_the_files_match_their_source() -> None:
+    """A manual edit of a rule is lost when the files are next generated."""
+    assert stale(FOLDER, generated()) == []
 
 
 @EVERY_SCALE
-def test_a_file_of_rules_reads_as_what_was_meant(scale: Scale) -> None:
-    """The YAML is written by hand, so it is read back: no quote or colon of an expression changes it."""
+def test_a_file_of_rules_parses_to_its_source(scale: Scale) -> None:
+    """The generator writes the YAML without a library; quotes and colons in expressions must not change it."""
     read = yaml.safe_load((FOLDER / scale.name / TENANT / "slo.yaml").read_text(encoding="utf-8"))
     found = [rule for group in read["groups"] for rule in group["rules"]]
     assert [one["expr"] for one in found] == [rule.expression for rule in rules(scale)]
@@ -58,14 +59,14 @@ def test_a_file_of_rules_reads_as_what_was_meant(scale: Scale) -> None:
     assert [one.get("annotations", {}) for one in found] == [rule.annotations for rule in rules(scale)]
 
 
-def test_each_metric_that_a_rule_asks_for_is_told_by_someone() -> None:
-    """By a service, as the reference says, or by a program that was seen to tell it."""
-    assert rules_ask() - documented() - FROM_OTHERS == set()
+def test_each_metric_that_a_rule_queries_is_emitted() -> None:
+    """A service emits it according to the reference, or another program was seen to emit it."""
+    assert queried_by_rules() - documented() - FROM_OTHERS == set()
 
 
 @EVERY_SCALE
-def test_each_alert_says_what_is_the_matter_and_where_to_read_on(scale: Scale) -> None:
-    """And how urgent it is: page or ticket."""
+def test_each_alert_has_a_summary_a_severity_and_a_runbook(scale: Scale) -> None:
+    """The severity is page or ticket."""
     for rule in rules(scale):
         if rule.alert:
             assert rule.labels["severity"] in {"page", "ticket"}
@@ -75,7 +76,7 @@ def test_each_alert_says_what_is_the_matter_and_where_to_read_on(scale: Scale) -
 
 @EVERY_ALERT
 def test_each_alert_has_a_runbook(alert: str) -> None:
-    """All of the same parts, so that whoever was called knows where to look."""
+    """All runbooks have the same sections."""
     text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {alert}\n\n**It means**: ")
     assert [heading for heading, _ in sections(text)][1:] == PARTS
@@ -83,20 +84,20 @@ def test_each_alert_has_a_runbook(alert: str) -> None:
 
 
 @EVERY_ALERT
-def test_a_runbook_says_by_which_scenarios_its_alert_is_tried(alert: str) -> None:
-    """Who has never seen an alert fire reads its runbook for the first time at night."""
+def test_a_runbook_names_the_scenarios_that_fire_its_alert(alert: str) -> None:
+    """The person on call should have seen the alert before an incident."""
     text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
     assert re.findall(r"^To try it: .*scenario run ([\w-]+)`", text, re.MULTILINE) == fired_by()[alert]
 
 
-def test_no_runbook_is_without_its_alert() -> None:
-    """One that was renamed takes its runbook along."""
+def test_every_runbook_has_an_alert() -> None:
+    """If an alert is renamed, its runbook must be renamed too."""
     assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"} == set(alerts())
 
 
 @EVERY_ALERT
-def test_the_link_of_an_alert_leads_to_its_runbook(alert: str) -> None:
-    """To a panel of a dashboard, by its number; one panel more in front, and every link would lead to the wrong one."""
+def test_the_link_of_an_alert_opens_its_runbook(alert: str) -> None:
+    """The link has the number of a panel, which changes if a panel is added above."""
     board = boards()["runbooks"]
     (rule, *_) = [rule for rule in rules(WORKSHOP) if rule.alert == alert]
     uid, panel = re.fullmatch(
@@ -108,23 +109,23 @@ def test_the_link_of_an_alert_leads_to_its_runbook(alert: str) -> None:
 
 @EVERY_ALERT
 def test_the_dashboards_that_a_runbook_names_exist(alert: str) -> None:
-    """A dead link is found when it is needed least."""
+    """A dead link would be found during an incident."""
     named = set(re.findall(r"127\.0\.0\.1:3000/d/([\w-]+)", (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")))
     assert named
     assert named <= {board["uid"] for board in boards().values()}
 
 
 @EVERY_ALERT
-def test_the_metrics_that_a_runbook_asks_for_exist(alert: str) -> None:
-    """Names with an underscore and a selector, as in its queries."""
+def test_the_metrics_that_a_runbook_queries_exist(alert: str) -> None:
+    """The test reads names with an underscore and a selector."""
     text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
-    asked = set(re.findall(r"\b([a-z]+(?:_[a-z]+)+)(?=[{\[])", text))
-    assert asked <= documented() | FROM_OTHERS
+    queried = set(re.findall(r"\b([a-z]+(?:_[a-z]+)+)(?=[{\[])", text))
+    assert queried <= documented() | FROM_OTHERS
 
 
 @EVERY_ALERT
 def test_the_settings_that_a_runbook_names_exist(alert: str) -> None:
-    """A variable with a slip mends nothing."""
+    """A misspelled variable fixes nothing."""
     text = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
     known = "".join(
         (ROOT / page).read_text(encoding="utf-8") for page in ("docs/reference/settings.md", "loadtest/README.md")
@@ -134,16 +135,14 @@ def test_the_settings_that_a_runbook_names_exist(alert: str) -> None:
 
 
 @EVERY_ALERT
-def test_the_faults_that_a_runbook_plants_exist(alert: str) -> None:
-    """Under that name, and up to that strength."""
-    most = {fault.name: fault.max_strength for fault in ALL_FAULTS}
-    for name, strength in re.findall(
-        r"fault set (\w+) ([\d.]+)", (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
-    ):
-        assert 0 < float(strength) <= most[name], name
+def test_the_faults_that_a_runbook_injects_exist(alert: str) -> None:
+    """The value is within the fault's range."""
+    maximum = {fault.name: fault.max_strength for fault in ALL_FAULTS}
+    for name, value in re.findall(r"fault set (\w+) ([\d.]+)", (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")):
+        assert 0 < float(value) <= maximum[name], name
 
 
-def test_the_figures_of_production_are_those_of_the_source() -> None:
+def test_the_burn_rates_of_production_are_those_of_the_source() -> None:
     """The Site Reliability Workbook, chapter 5, table 5-8: 14.4 over 1 h, 6 over 6 h, 1 over 3 d, of 30 d."""
     found = [(one.severity, one.long, one.short, PRODUCTION.burn_rate(one)) for one in PRODUCTION.windows]
     assert found == [("page", "1h", "5m", 14.4), ("page", "6h", "30m", 6), ("ticket", "3d", "6h", 1)]
@@ -152,60 +151,61 @@ def test_the_figures_of_production_are_those_of_the_source() -> None:
 @EVERY_SCALE
 @pytest.mark.parametrize("one", OBJECTIVES, ids=lambda one: one.name)
 def test_each_alert_can_fire(scale: Scale, one: Objective) -> None:
-    """If all fails, the burn rate is 1 / budget: a limit above that would never be reached."""
+    """If all requests fail, the burn rate is 1 / budget; a higher threshold would never be reached."""
     for window in scale.windows:
         assert scale.burn_rate(window) < 1 / (1 - one.shares[scale.name])
 
 
 @EVERY_SCALE
-def test_windows_hold_enough_values_and_are_looked_at_often_enough(scale: Scale) -> None:
-    """Values come every 5 s; and from the urgent to the patient, windows grow and limits fall."""
+def test_windows_hold_enough_samples_and_are_evaluated_often_enough(scale: Scale) -> None:
+    """Samples come every 5 s. From the fast to the slow alert, windows grow and thresholds fall."""
     assert min(map(seconds, scale.lengths())) >= 6 * 5
     assert seconds(scale.interval) <= min(map(seconds, scale.lengths())) / 3
-    for urgent, patient in pairwise(scale.windows):
-        assert seconds(urgent.long) < seconds(patient.long)
-        assert scale.burn_rate(urgent) > scale.burn_rate(patient)
+    for fast, slow in pairwise(scale.windows):
+        assert seconds(fast.long) < seconds(slow.long)
+        assert scale.burn_rate(fast) > scale.burn_rate(slow)
     for window in scale.windows:
         assert seconds(window.short) * 4 <= seconds(window.long) < seconds(scale.period)
 
 
-def test_the_silence_of_each_service_is_heard() -> None:
-    """A fourth service would be missed by nobody."""
+def test_every_service_has_an_alert_for_missing_telemetry() -> None:
+    """Otherwise, an added service could stop unnoticed."""
     ours = {name for name in services() if name.startswith("mythical-") and "build" in services()[name]}
-    assert {service.name for service in SERVICES} == ours - {
-        "mythical-workshop"
-    }  # a page, which tells nothing of itself
+    assert {service.name for service in SERVICES} == ours - {"mythical-workshop"}  # a page, which emits no telemetry
 
 
-def test_mimir_reads_the_rules_of_the_workshop_unless_it_is_told_otherwise() -> None:
-    """From the folder that compose puts there, in the folder of the tenant that it calls by default."""
+def test_mimir_reads_the_workshop_rules_by_default() -> None:
+    """Compose mounts the folder, which has a subfolder with the name of the default tenant."""
     assert "${MIMIR_RULES:/etc/mimir/rules}/${SLO_SCALE:workshop}" in CONFIGURATION
     assert "./mimir:/etc/mimir:ro,z" in services()["mimir"]["volumes"]
     assert {path.name for path in FOLDER.iterdir()} == {scale.name for scale in SCALES}
 
 
-def test_every_switch_of_mimir_can_be_thrown_from_outside() -> None:
-    """SLO_SCALE and ALERTS_TO have their defaults in one place, which is not compose."""
-    told = services()["mimir"]["environment"]
-    assert {name: told.get(name, "") for name in ("SLO_SCALE", "ALERTS_TO")} == {"SLO_SCALE": None, "ALERTS_TO": None}
+def test_every_switch_of_mimir_can_be_set_from_the_shell() -> None:
+    """The defaults of SLO_SCALE and ALERTS_TO are not in compose."""
+    environ = services()["mimir"]["environment"]
+    assert {name: environ.get(name, "") for name in ("SLO_SCALE", "ALERTS_TO")} == {
+        "SLO_SCALE": None,
+        "ALERTS_TO": None,
+    }
 
 
-def test_mimir_keeps_samples_for_as_long_as_the_period_of_the_workshop() -> None:
-    """The budget of a longer one would be computed from what is left; docs/slos.md says so of production."""
+def test_mimir_keeps_samples_for_the_period_of_the_workshop() -> None:
+    """The budget of a longer period would be computed from incomplete data; docs/slos.md says so for production."""
     kept = yaml.safe_load(CONFIGURATION)["limits"]["compactor_blocks_retention_period"]
     assert seconds(kept) >= seconds(WORKSHOP.period)
 
 
-def test_the_page_names_objectives_windows_and_alerts_as_they_are() -> None:
-    """docs/slos.md is read by whoever does not read the source."""
+def test_the_page_has_the_objectives_windows_and_alerts_of_the_source() -> None:
+    """docs/slos.md is the only description outside the source."""
     page = dict(sections((ROOT / "docs/slos.md").read_text(encoding="utf-8")))
-    promised = {words(row["SLO"])[0]: row for row in rows(page["Objectives"])}
-    assert set(promised) == {one.name for one in OBJECTIVES}
+    objectives = {words(row["SLO"])[0]: row for row in rows(page["Objectives"])}
+    assert set(objectives) == {one.name for one in OBJECTIVES}
     for one in OBJECTIVES:
         for scale in SCALES:
-            assert promised[one.name][scale.name] == f"{one.shares[scale.name] * 100:g} %"
-    told = [tuple(row.values()) for row in rows(page["Alert windows"])]
-    assert told == [
+            assert objectives[one.name][scale.name] == f"{one.shares[scale.name] * 100:g} %"
+    windows = [tuple(row.values()) for row in rows(page["Alert windows"])]
+    assert windows == [
         (
             scale.name,
             window.severity,

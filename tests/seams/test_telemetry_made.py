@@ -1,4 +1,4 @@
-"""docs/reference/telemetry.md says of spans and metrics what they really bear when they are made."""
+"""Spans and metrics of a running rig have the attributes that docs/reference/telemetry.md documents."""
 
 import itertools
 import re
@@ -21,11 +21,11 @@ from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults, register_fault_telemetry
 from common.messaging.errors import BrokerUnavailable
 from common.messaging.handler import Delivery, InstrumentedHandler
+from common.messaging.publisher import publish_metrics
 from common.messaging.telemetry import (
     mark_failed,
     observe_depths,
     observe_unacknowledged,
-    publish_metrics,
     span_attributes,
 )
 from common.messaging.topology import Broker
@@ -54,43 +54,43 @@ NO_FAULTS = Faults({}, cast(Any, None))
 
 @dataclass(frozen=True)
 class Made:
-    """A span that was made: its name on the page, its own name, and the names of its attributes."""
+    """A span that was emitted: its name on the page, its real name, and the names of its attributes."""
 
     page: str
     name: str
     attributes: frozenset[str]
 
 
-def made_by(told: Recorded, page: str) -> Iterator[Made]:
-    """The spans that were told of."""
-    for span in told.spans:
+def made_by(telemetry: Recorded, page: str) -> Iterator[Made]:
+    """Yield the recorded spans."""
+    for span in telemetry.spans:
         yield Made(page, span.name, frozenset(attributes(span)))
 
 
-def requester(chosen: Conventions, told: Recorded) -> Iterator[Made]:
-    """A request that succeeds and one that fails."""
+def requester(chosen: Conventions, telemetry: Recorded) -> Iterator[Made]:
+    """Send a request that succeeds and one that fails."""
     server = Server()
     client = Client(
-        server.address, MYTHICAL, told.tracer, told.meter, connections=1, conventions=chosen, faults=NO_FAULTS
+        server.address, MYTHICAL, telemetry.tracer, telemetry.meter, connections=1, conventions=chosen, faults=NO_FAULTS
     )
     request_round = RequestRound(MYTHICAL, client, cast(Any, Broken()), DangerGauge(), NO_FAULTS, timeshift_min=0)
     for server.status in (200, 500):
         request_round.run(Round("GET", "unicorn", "", malformed=False, then_delete=False, version=0, pause_s=0))
     client.close()
     server.close()
-    return made_by(told, "requester")
+    return made_by(telemetry, "requester")
 
 
 class Broken:
-    """A publisher that takes a message and lets it be forgotten."""
+    """A publisher that accepts a message and discards it."""
 
     def publish(self, *_: object, **__: object) -> SimpleNamespace:
-        """Give something that looks like a future."""
+        """Return an object with the interface of a future."""
         return SimpleNamespace(add_done_callback=lambda _: None)
 
 
 def server(mode: str) -> tuple[list[Made], Recorded]:
-    """Requests of every kind."""
+    """Send requests of every kind."""
     rig = Rig({"OTEL_SEMCONV_STABILITY_OPT_IN": mode})
     rig.client.get("/unicorn?limit=1")
     rig.client.get("/dragon")
@@ -99,40 +99,40 @@ def server(mode: str) -> tuple[list[Made], Recorded]:
     rig.client.open("/unicorn", method="BREW")
     rig.store.is_down = True
     rig.client.get("/unicorn", environ_base={"REMOTE_PORT": "1234"})
-    return list(made_by(rig.told, "<method> <route>")), rig.told
+    return list(made_by(rig.telemetry, "<method> <route>")), rig.telemetry
 
 
-class Away(OperationalError):
-    """What psycopg raises when the connection breaks."""
+class ConnectionBroken(OperationalError):
+    """The class of error that psycopg raises when the connection breaks."""
 
 
-def sql(chosen: Conventions, told: Recorded) -> Iterator[Made]:
-    """A statement that succeeds and one that fails."""
-    spans = StatementTracer(told.tracer, told.meter, load(Env({})).database, chosen)
+def sql(chosen: Conventions, telemetry: Recorded) -> Iterator[Made]:
+    """Trace a statement that succeeds and one that fails."""
+    spans = StatementTracer(telemetry.tracer, telemetry.meter, load(Env({})).database, chosen)
     statement = Statements("unicorn").newest
     with spans.trace(statement):
         pass
-    with pytest.raises(Away), spans.trace(statement):
-        raise Away
-    return made_by(told, "<operation> <table>")
+    with pytest.raises(ConnectionBroken), spans.trace(statement):
+        raise ConnectionBroken
+    return made_by(telemetry, "<operation> <table>")
 
 
-def messages(told: Recorded) -> Iterator[Made]:
-    """A message that is published and recorded, and one of each that fails."""
-    broker, recording = Broker("mythical-queue"), MessageHandler(MYTHICAL, told.meter, NO_FAULTS, lambda _: None)
+def messages(telemetry: Recorded) -> Iterator[Made]:
+    """Publish and handle a message, and one of each that fails."""
+    broker, recording = Broker("mythical-queue"), MessageHandler(MYTHICAL, telemetry.meter, NO_FAULTS, lambda _: None)
     for error in (None, BrokerUnavailable("x")):
-        with told.tracer.start_as_current_span(
+        with telemetry.tracer.start_as_current_span(
             "publish_to_queue", attributes=span_attributes(broker, "messages", "publish", "id", 1)
         ) as span:
             if error:
                 mark_failed(span, error)
-        yield Made("publish_to_queue", "publish_to_queue", frozenset(attributes(told.spans[-1])))
+        yield Made("publish_to_queue", "publish_to_queue", frozenset(attributes(telemetry.spans[-1])))
     handler = InstrumentedHandler(
         broker,
         "messages",
         recording.handle,
-        tracer=told.tracer,
-        meter=told.meter,
+        tracer=telemetry.tracer,
+        meter=telemetry.meter,
         attempts=1,
         max_redeliveries=1,
         max_body_bytes=100,
@@ -141,21 +141,21 @@ def messages(told: Recorded) -> Iterator[Made]:
     sent = BasicProperties(message_id="id", timestamp=1, headers=marks)
     for text in (b"GET /unicorn", b"nothing"):
         handler.process(Delivery(None, 1, False, sent, text))
-        yield Made("process_message", told.spans[-1].name, frozenset(attributes(told.spans[-1])))
+        yield Made("process_message", telemetry.spans[-1].name, frozenset(attributes(telemetry.spans[-1])))
 
 
 @dataclass(frozen=True)
 class Played:
-    """Everything that was made in one mode and layer."""
+    """The telemetry that was emitted in one mode and layer."""
 
     layer: str
     spans: list[Made]
-    told: list[Recorded]
+    telemetry: list[Recorded]
 
 
 @pytest.fixture(scope="module", params=itertools.product(MODES, ("fast", "stock")), ids="-".join)
 def played(request: pytest.FixtureRequest) -> Iterator[tuple[str, Played]]:
-    """All of it once for each mode and layer."""
+    """Emit all telemetry once for each mode and layer."""
     name, layer = request.param
     mode = MODES[name]
     with pytest.MonkeyPatch.context() as patch:
@@ -163,14 +163,14 @@ def played(request: pytest.FixtureRequest) -> Iterator[tuple[str, Played]]:
         patch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", mode)
         patch.setenv("INSTRUMENTATION", layer)
         chosen = conventions(Env({"OTEL_SEMCONV_STABILITY_OPT_IN": mode}))
-        told = [Recorded() for _ in range(3)]
-        spans = [*requester(chosen, told[0]), *sql(chosen, told[1]), *messages(told[2])]
-        of_server, server_told = server(mode)
-        yield name, Played(layer, [*spans, *of_server], [*told, server_told])
+        telemetry = [Recorded() for _ in range(3)]
+        spans = [*requester(chosen, telemetry[0]), *sql(chosen, telemetry[1]), *messages(telemetry[2])]
+        of_server, server_telemetry = server(mode)
+        yield name, Played(layer, [*spans, *of_server], [*telemetry, server_telemetry])
 
 
 def of_page(page: str, *when: str) -> set[str]:
-    """The documented attributes of a span that are there then."""
+    """Return the documented attributes of a span, all or those that are present in some cases."""
     return {
         word
         for row in rows(SECTIONS[f"`{page}`"])
@@ -180,61 +180,61 @@ def of_page(page: str, *when: str) -> set[str]:
     }
 
 
-def test_each_span_bears_what_is_documented_and_nothing_else(played: tuple[str, Played]) -> None:
-    """In the mode that is set: the attributes of the one convention, of the other, or of both."""
+def test_each_span_has_the_documented_attributes_and_no_others(played: tuple[str, Played]) -> None:
+    """The attributes are those of the old convention, the new one, or both, depending on the mode."""
     mode, made = played
     sure = {"both": ("always", "old", "new"), "old": ("always", "old"), "new": ("always", "new")}[mode]
-    # The stock instrumentation makes those of "old alone" in both modes that have old names.
+    # The stock instrumentation sets those of "old alone" in both modes that have old names.
     extra = "nothing" if made.layer == "stock" else "old alone"
     never = {"both": (extra,), "old": ("new",), "new": ("old", "old alone")}[mode]
     for page in {span.page for span in made.spans}:
-        bearing = [span.attributes for span in made.spans if span.page == page]
-        union = frozenset[str]().union(*bearing)
+        present = [span.attributes for span in made.spans if span.page == page]
+        union = frozenset[str]().union(*present)
         assert union <= of_page(page), page
         assert of_page(page, *sure) <= union, page
         assert not union & (of_page(page, *never) - of_page(page, *sure)), page
 
 
-def test_a_failure_is_marked_with_its_error_type_in_every_span(played: tuple[str, Played]) -> None:
-    """So `error.type` is on each page, and on some span of each kind; the old conventions of servers had none."""
+def test_a_failed_span_of_each_kind_has_an_error_type(played: tuple[str, Played]) -> None:
+    """`error.type` is on each page. Old conventions of servers do not have it."""
     mode, made = played
     for page in {span.page for span in made.spans}:
         marked = any("error.type" in span.attributes for span in made.spans if span.page == page)
         assert marked or (mode == "old" and page == "<method> <route>")
 
 
-def test_composed_names_are_of_the_documented_form(played: tuple[str, Played]) -> None:
+def test_composed_span_names_have_the_documented_form(played: tuple[str, Played]) -> None:
     """`GET /<beast>` and `SELECT unicorn`."""
     forms = {"<method> <route>": r"(GET|HTTP) /<[a-z:]+>", "<operation> <table>": r"[A-Z]+ unicorn"}
     for span in played[1].spans:
         assert re.fullmatch(forms.get(span.page, re.escape(span.page)), span.name)
 
 
-def all_metrics(told: Recorded) -> None:
-    """Have each remaining instrument measure something."""
-    observe_process(told.meter)
-    DangerGauge().observe(told.meter)
+def all_metrics(telemetry: Recorded) -> None:
+    """Make each remaining instrument measure something."""
+    observe_process(telemetry.meter)
+    DangerGauge().observe(telemetry.meter)
     stats: Callable[[], dict[str, int]] = dict
-    observe_pool(told.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
-    publishing = publish_metrics(told.meter, "messages", lambda: 0, lambda: False)
+    observe_pool(telemetry.meter, cast(ConnectionPool, SimpleNamespace(get_stats=stats)), "postgres")
+    publishing = publish_metrics(telemetry.meter, "messages", lambda: 0, lambda: False)
     publishing.record(1, BrokerUnavailable("x"), context.get_current())
     ended = InMemorySpanExporter()
-    ended.shutdown()  # from now on it takes no spans
-    CountingSpanExporter(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: told.meter))).export([])
-    observe_depths(told.meter, lambda: {"messages": 1})
-    observe_unacknowledged(told.meter, "messages", lambda: 1, lambda: 1.0)
-    full = ConcurrencyLimiter(cast(Any, None), told.meter, max_concurrency=0, max_queue=0)
+    ended.shutdown()  # from now on it rejects spans
+    CountingSpanExporter(ended, cast(MeterProvider, SimpleNamespace(get_meter=lambda _: telemetry.meter))).export([])
+    observe_depths(telemetry.meter, lambda: {"messages": 1})
+    observe_unacknowledged(telemetry.meter, "messages", lambda: 1, lambda: 1.0)
+    full = ConcurrencyLimiter(cast(Any, None), telemetry.meter, max_concurrency=0, max_queue=0)
     full({}, cast(Any, lambda *_: None))
     on = Faults({LABEL_EXPLOSION.name: 1, LONG_LABEL.name: 1}, cast(Any, None))
-    register_fault_telemetry(on, told.meter)
-    register_label_faults(on, told.meter)
+    register_fault_telemetry(on, telemetry.meter)
+    register_label_faults(on, telemetry.meter)
 
 
 def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> None:
-    """No more, for every one is a dimension; and no fewer."""
+    """An undocumented label would be an unexpected dimension."""
     rest = Recorded()
     all_metrics(rest)
-    # Counted where a broker or a collector is, and tested there.
+    # Tests with a broker or a collector cover these.
     elsewhere = {
         "mythical_messages_retried",
         "mythical_messages_redelivered",
@@ -244,7 +244,7 @@ def test_each_metric_has_the_documented_labels(played: tuple[str, Played]) -> No
     }
     for row in rows(SECTIONS["Metrics"]):
         (name,) = words(row["Metric"])
-        points = [labels for told in (*played[1].told, rest) for labels, _ in told.points(name)]
+        points = [labels for one in (*played[1].telemetry, rest) for labels, _ in one.points(name)]
         assert points or name in elsewhere, name
         if points:
             assert {label for labels in points for label in labels} == set(words(row["Labels"])) - {"endpoint"}, name

@@ -1,6 +1,9 @@
-"""Pages, comments of configurations, and texts of dashboards use the words of the field, so that readers find them."""
+"""Pages, configuration comments, dashboards, and Python code use the words of the field, so that readers find them."""
 
+import ast
+import io
 import re
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -51,7 +54,7 @@ FORBIDDEN = {
     r"run without Docker": "make demo",
 }
 HEADING = re.compile(r"^#+ (What|Who|When|Where|Which|How|Why|While|To)\b.*$", re.MULTILINE)
-# Where a word is right: the page, the text, and the reason.
+# Correct uses of a word: the page, the text, and the reason.
 ALLOWED = {
     ("docs/runbooks/AlloyDropping.md", "*Refused and dropped*"): "the title of a panel",
     ("docs/workshop/10-graph.md", "accepted, refused, sent, failed"): "the names of Alloy's metrics",
@@ -95,8 +98,8 @@ def test_headings_are_nouns_or_imperatives(name: str) -> None:
     assert [match[0] for match in HEADING.finditer(prose(PAGES[name]))] == []
 
 
-def test_each_allowed_use_is_still_there() -> None:
-    """An exception leaves the list with the text that it was made for."""
+def test_each_allowed_use_still_exists() -> None:
+    """An exception is removed with the text that it was made for."""
     everything = PAGES | comments() | shown()
     for page, allowed in ALLOWED:
         assert allowed in everything[page], f"{page}: {allowed}"
@@ -104,7 +107,7 @@ def test_each_allowed_use_is_still_there() -> None:
 
 COMMENT = re.compile(r"^\s*(?:#|//|--) ?(.*)$", re.MULTILINE)
 CONFIGURATIONS = (".yml", ".yaml", ".alloy", ".conf", ".sql", ".env", "cloud.json")
-# Configuration of other subjects, or not written for readers of the suite.
+# Configuration of other subjects, or not for readers of the suite.
 OTHERS = ("docs/", "tests/", ".github/", "mimir/rules/", "alloy/exercise/")
 
 
@@ -143,5 +146,40 @@ def shown() -> dict[str, str]:
 
 @pytest.mark.parametrize(("name", "text"), [*comments().items(), *shown().items()])
 def test_comments_and_shown_texts_use_the_words_of_the_field(name: str, text: str) -> None:
-    """As the pages do."""
+    """The same words are forbidden there."""
     assert findings(name, text) == []
+
+
+# Words for names, comments and docstrings. Others of the list above are right in code, such as a fault's strength.
+IN_CODE = re.compile(
+    r"(?<![a-z])(told|tells|away|mend(s|ed)?|anew|who(m|ever)|heed(s|ed)?|given[ _]up|hand(s|ed)?[ _]on|in[ _]hand"
+    r"|somebody|someone|nobody|beside|for[ _]ever|as at start|bears)(?![a-z])",
+    re.IGNORECASE,
+)
+# Folders whose tests still have some of these words.
+NOT_CHECKED = ("tests/integration/", "tests/workshop/")
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def code_words(text: str) -> Iterator[str]:
+    """Yield the names, comments and docstrings of a Python file, without code that they quote."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, DOCUMENTED) and (docstring := ast.get_docstring(node)):
+            yield prose(docstring)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME:
+            yield token.string
+        elif token.type == tokenize.COMMENT:
+            yield prose(token.string)
+
+
+def test_python_code_uses_the_words_of_the_field() -> None:
+    """Names, comments and docstrings are read by everyone who copies the code."""
+    found = {
+        f"{name}: {match[0]!r} in: {words}"
+        for name, text in texts(".py")
+        if not name.startswith(NOT_CHECKED) and not name.endswith("_pb2.py")  # generated
+        for words in code_words(text)
+        for match in IN_CODE.finditer(words)
+    }
+    assert sorted(found) == []

@@ -1,4 +1,4 @@
-"""The pages of the workshop are complete, name what is there, and the index knows them."""
+"""The pages of the workshop are complete, refer to things that exist, and are in the index."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ from tests.workshop.shell import shell
 PAGES = pages()
 IDS = [page.name for page in PAGES]
 each_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
-# What the tests start by themselves; each is a promise that the run which they start is the same.
+# Programs that the tests start themselves, and the command on the page that starts the same.
 STARTS = {
     "demo": "make demo",
     "through-alloy": "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:14317 OTEL_LOGS_EXPORTER=otlp make demo",
@@ -22,9 +22,9 @@ STARTS = {
     "collector": "docker compose -f docker-compose.yml -f docker-compose-otel.yml up -d --remove-orphans",
     "beyla": "docker compose -f docker-compose.yml -f docker-compose-beyla.yml up -d",
 }
-# Needs root or the network, or another track than the tests of the page run.
+# Needs root or the network, or another program than the tests of the page start.
 BY_HAND = {"make workshop", "apt-get", "systemctl", "endpoints-with-docker.json"}
-# Fails in zsh or with the tools of macOS, or has no meaning for a learner.
+# Fails in zsh or with the tools of macOS, or is not useful for a learner.
 SCAFFOLDING = re.compile(
     r"PIPESTATUS|\btimeout \d|\[\[ |<\(|sed -i|grep -P|date \+\S*%[3N]|readlink -f|od -An|declare |empty end"
     r"|^\s*#|\s#\s|\btest -",
@@ -35,14 +35,14 @@ POINTER = re.compile(r"^- \[`([^`]+)`\]\(([^)]+)\)\s+`([^`]+)`:\s+\S", re.MULTIL
 
 @each_page
 def test_a_page_has_all_sections_in_their_order(page: Page) -> None:
-    """A reader who knows one page knows them all."""
+    """All pages have the same structure."""
     assert page.headings() == SECTIONS
     assert page.title.startswith(f"{int(page.name[:2])}. ")
 
 
 @each_page
-def test_a_page_says_how_long_it_takes_and_what_it_needs(page: Page) -> None:
-    """Each page says it at the top, and the index has the same estimate."""
+def test_a_page_says_how_long_it_takes(page: Page) -> None:
+    """The index has the same estimate."""
     known = {row["step"]: row for row in rows(dict(sections(INDEX.read_text(encoding="utf-8")))["Timetable"])}
     assert 1 <= page.minutes <= 60
     row = known[f"[{page.title}]({page.name})"]
@@ -69,7 +69,7 @@ def test_the_self_test_has_an_answer_to_each_question_and_names_a_step() -> None
 
 @each_page
 def test_blocks_are_under_the_heading_of_their_track(page: Page) -> None:
-    """Both tracks use the same ports: no block may need what cannot run next to the other commands."""
+    """Both tracks use the same ports: no block may need a program that cannot run next to the other commands."""
     for block in page.blocks():
         starts = block.info[2] if block.info[:2] == ("sh", "start") else ""
         if starts or block.way not in ("", "suite"):
@@ -79,14 +79,14 @@ def test_blocks_are_under_the_heading_of_their_track(page: Page) -> None:
 
 @each_page
 def test_commands_work_in_the_shells_of_learners(page: Page) -> None:
-    """In bash and zsh, on Linux and macOS; an interactive zsh does not know comments."""
+    """They are bash and zsh, on Linux and macOS; an interactive zsh does not know comments."""
     for block in page.blocks():
         if block.info[:1] == ("sh",) and (found := SCAFFOLDING.search(block.text)):
             pytest.fail(f"{block.place}: {found[0]!r}")
 
 
 def test_no_page_shows_the_name_of_an_injected_fault_before_its_explanation() -> None:
-    """Step 6 and 7: the learner looks for it."""
+    """In steps 6 and 7, the learner looks for it."""
     for name, faults in (("06-cause.md", ("lock_contention",)), ("07-unknown-fault.md", ("n_plus_one", "N+1"))):
         task, _, _ = (FOLDER / name).read_text(encoding="utf-8").partition("<details><summary>Solution")
         task, _, _ = task.partition("## Explanation")
@@ -94,8 +94,8 @@ def test_no_page_shows_the_name_of_an_injected_fault_before_its_explanation() ->
 
 
 @each_page
-def test_every_command_is_run_or_is_one_that_the_tests_stand_for(page: Page) -> None:
-    """A block of sh says in which run it works, or needs root or the network."""
+def test_every_command_is_run_by_the_tests_or_has_a_replacement(page: Page) -> None:
+    """A block of sh states which program it needs, or that it needs root or the network."""
     for block in page.blocks():
         if block.info[:1] != ("sh",):
             continue
@@ -104,13 +104,13 @@ def test_every_command_is_run_or_is_one_that_the_tests_stand_for(page: Page) -> 
         elif block.info == ("sh", "by", "hand"):
             assert any(reason in block.text for reason in BY_HAND), block.place
         else:
-            assert block.info[1] == "run", f"{block.place}: say how it is run"
+            assert block.info[1] == "run", f"{block.place}: state how it is run"
             assert block.way in WAYS, block.place
             assert block.flags <= FLAGS, block.place
 
 
-def test_what_the_index_tells_is_run_or_left_to_hands() -> None:
-    """Only what fetches from the net, or writes gigabytes, is typed by nobody but people."""
+def test_commands_of_the_index_are_run_or_marked_as_manual() -> None:
+    """Only commands that download or that write gigabytes are manual."""
     for block in Page(INDEX).blocks():
         assert block.way == "demo" or block.info == ("sh", "by", "hand"), block.place
 
@@ -122,19 +122,19 @@ def test_the_tests_start_what_the_pages_start() -> None:
 
 
 @each_page
-def test_what_a_page_says_of_the_code_is_there(page: Page) -> None:
-    """The file exists, and so does the function, class or block in it."""
+def test_source_code_that_a_page_refers_to_exists(page: Page) -> None:
+    """The file exists and has the function, class, or block."""
     section = page.section("Source code")
     pointers = POINTER.findall(section)
     assert len(pointers) == section.count("\n- "), f"{page.name}: - [`file`](link) `name`: what it does"
     for shown, link, name in pointers:
         file = (FOLDER / link).resolve()
         assert file == ROOT / shown, f"{page.name}: {shown} links to {link}"
-        assert name in names(file), f"{page.name}: there is no {name} in {shown}"
+        assert name in names(file), f"{page.name}: {name} is not in {shown}"
 
 
 def names(file: Path) -> "set[str] | str":
-    """What a file defines: of Python each function and class, with the class before a method; else its text."""
+    """Return the functions, classes, and methods of a Python file, or the text of another file."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         return text
@@ -152,8 +152,8 @@ def names(file: Path) -> "set[str] | str":
 
 
 @each_page
-def test_what_is_to_be_written_is_in_the_checkpoint(page: Page) -> None:
-    """A block that a page has typed into a configuration stands so in one of the checkpoints that it names."""
+def test_the_checkpoint_has_what_a_page_asks_to_write(page: Page) -> None:
+    """A block to be written to a configuration is in one of the checkpoints that the page names."""
     text = page.text
     saved = [ROOT / "docs/workshop" / name for name in re.findall(r"checkpoints/[\w-]+\.alloy", text)]
     for block in page.blocks():
@@ -161,27 +161,27 @@ def test_what_is_to_be_written_is_in_the_checkpoint(page: Page) -> None:
             assert any(block.text in file.read_text(encoding="utf-8") for file in saved), block.place
 
 
-def test_the_old_names_that_break_are_those_that_the_dashboards_query() -> None:
-    """Step 27 lists every attribute that has a new name, and that a dashboard or the span metrics ask for."""
+def test_listed_old_names_are_those_that_the_dashboards_query() -> None:
+    """Step 27 lists every renamed attribute that a dashboard or the span metrics use."""
     page = rows(Page(FOLDER / "27-conventions.md").section("Explanation"))
     queried = "".join(text for name, text in texts() if name.startswith(("grafana/dashboards/", "alloy/", "tempo/")))
-    # But for db.name: where that is read, the new name is read too.
+    # Except for db.name: where it is read, the new name is read too.
     renamed = (
         "http.method http.target http.status_code http.url http.scheme http.flavor http.user_agent "
         "db.system db.statement db.user net.peer.name net.peer.port net.host.name"
     ).split()
-    asked = {name for name in renamed if re.search(rf"\b{name.replace('.', '[._]')}(?![\w.])", queried)}
-    assert {words(row["Old name"])[0] for row in page} == asked
+    used = {name for name in renamed if re.search(rf"\b{name.replace('.', '[._]')}(?![\w.])", queried)}
+    assert {words(row["Old name"])[0] for row in page} == used
 
 
-def test_each_page_leads_to_the_next() -> None:
-    """And the last one to the self-test."""
+def test_each_page_links_to_the_next() -> None:
+    """The last page links to the self-test."""
     for page, after in zip(PAGES, [*IDS[1:], "self-test.md"], strict=True):
         assert f"({after})" in page.section("Next"), page.name
 
 
 @pytest.mark.parametrize(
-    ("said", "expected", "like", "same"),
+    ("output", "expected", "like", "same"),
     [
         ("beholder  1031 ms\n", "beholder  7 ms\n", True, True),
         ("beholder  1031 ms\n", "beholder  7 ms\n", False, False),
@@ -194,18 +194,18 @@ def test_each_page_leads_to_the_next() -> None:
         ("", "a\n", True, False),
     ],
 )
-def test_an_output_is_compared_as_the_index_says(said: str, expected: str, like: bool, same: bool) -> None:
-    """Figures and ids are free where the page says so, anything is where there is an ellipsis, and nothing else."""
-    assert matches(said, expected, like=like) is same
+def test_an_output_is_compared_by_the_rules_of_the_index(output: str, expected: str, like: bool, same: bool) -> None:
+    """Numbers and IDs may differ where the page says so, and an ellipsis stands for any text."""
+    assert matches(output, expected, like=like) is same
 
 
 def block(text: str, expected: str | None = None, *flags: str) -> Block:
-    """A block that is tried once."""
+    """Return a block of the demo."""
     return Block("none.md", 1, "", ("sh", "run", "demo", "once", *flags), text, expected, like=False)
 
 
-def test_a_block_that_says_something_else_or_ends_otherwise_fails_the_test(tmp_path: Path) -> None:
-    """Else the pages would be run, and nothing proven; what one block names, the next one knows."""
+def test_a_wrong_output_or_exit_status_fails_the_test(tmp_path: Path) -> None:
+    """Otherwise, the tests of the pages would prove nothing. A variable of one block is known in the next."""
     with shell(tmp_path / "checkout", {"4000": 25}) as terminal:
         terminal.run(block("WORD=fine\n"))
         terminal.run(block("echo $WORD 127.0.0.1:4000\n", "fine 127.0.0.1:25\n"))

@@ -1,4 +1,4 @@
-"""The files of the repository, as data."""
+"""Read the files of the repository."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ CODE = re.compile(r"`([^`]+)`")
 
 @cache
 def committed() -> tuple[Path, ...]:
-    """The files under version control; in a copy without it, all that are not made by a tool."""
+    """Return the files under version control, or without version control all files that no tool created."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
     if listed.returncode == 0:
         paths = [ROOT / name for name in listed.stdout.split("\0") if name]
@@ -23,7 +23,7 @@ def committed() -> tuple[Path, ...]:
 
 
 def texts(suffix: str = "") -> Iterator[tuple[str, str]]:
-    """Name and text of each committed file whose name ends so; what is no text is passed over."""
+    """Yield the name and text of each committed text file whose name has that suffix."""
     for path in committed():
         if path.name.endswith(suffix):
             try:
@@ -33,17 +33,17 @@ def texts(suffix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:
-    """The sections of a Markdown text: heading without its marks, and what stands under it up to the next heading."""
+    """Yield the sections of a Markdown text: the heading without its marks, and the text up to the next heading."""
     parts = re.split(r"^#+ (.+)$", text, flags=re.MULTILINE)
     yield from zip(parts[1::2], parts[2::2], strict=True)
 
 
 def rows(section: str) -> list[dict[str, str]]:
-    """The rows of the one table in a section, by the names of its columns."""
+    """Return the rows of the only table in a section, by the names of its columns."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
     return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
 
 
 def words(cell: str) -> list[str]:
-    """What is written as code in a cell."""
+    """Return the texts in code format in a cell."""
     return CODE.findall(cell)

@@ -1,4 +1,4 @@
-"""The real Alloy with the files of its folder, on free ports, and the gateway in place of Tempo."""
+"""Run the real Alloy with the files of its folder on free ports, and the gateway in place of Tempo."""
 
 import json
 import os
@@ -22,19 +22,19 @@ from tools.query import is_up
 
 FOLDER = ROOT / "alloy"
 BINARY = os.environ.get("ALLOY_BIN") or shutil.which("alloy")
-needs_alloy = pytest.mark.skipif(not BINARY, reason="there is no alloy on the PATH, and ALLOY_BIN names none")
+needs_alloy = pytest.mark.skipif(not BINARY, reason="there is no alloy on the PATH, and ALLOY_BIN is not set")
 
 
 def alloy(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run one of Alloy's commands to its end."""
+    """Run one of Alloy's commands until it exits."""
     assert BINARY
-    return subprocess.run(  # noqa: S603 - our own arguments
+    return subprocess.run(  # noqa: S603 - constant arguments
         [BINARY, *arguments], capture_output=True, text=True, check=False, timeout=DEADLINE_S, env=os.environ | environ
     )
 
 
 class Alloy:
-    """A running Alloy, and where it takes what."""
+    """A running Alloy with the URLs at which it receives signals."""
 
     def __init__(self, process: Process, http: str, environ: Mapping[str, str]) -> None:
         self.process = process
@@ -44,13 +44,13 @@ class Alloy:
         self.faro = f"http://{LOOPBACK}:{environ['ALLOY_FARO_PORT']}/collect"
 
     def components(self) -> dict[str, dict[str, Any]]:
-        """Each component with its state, as the page of Alloy has it."""
-        with urllib.request.urlopen(f"{self.http}/api/v0/web/components", timeout=5) as answer:  # noqa: S310 - our own Alloy
-            return {one["localID"]: one for one in json.load(answer)}
+        """Return each component with its state, from Alloy's web API."""
+        with urllib.request.urlopen(f"{self.http}/api/v0/web/components", timeout=5) as response:  # noqa: S310 - a local Alloy
+            return {each["localID"]: each for each in json.load(response)}
 
 
 def environ(folder: Path, traces: int = 1, logs: int = 1, **choices: str) -> dict[str, str]:
-    """Free ports for all that Alloy opens, and the ports of who takes its traces and lines; nobody is at port 1."""
+    """Return an environment with free ports for Alloy, and ports that receive its traces and logs; port 1 is closed."""
     endpoints = {
         "metrics": {"url": f"http://{LOOPBACK}:1/api/v1/push"},
         "logs": {"url": f"http://{LOOPBACK}:{logs}/loki/api/v1/push"},
@@ -63,12 +63,12 @@ def environ(folder: Path, traces: int = 1, logs: int = 1, **choices: str) -> dic
     }
     file = folder / "endpoints.json"
     file.write_text(json.dumps(endpoints))
-    named = {"ALLOY_LOKI_PORT", "ALLOY_PYROSCOPE_PORT", "ALLOY_FARO_PORT"}
-    addressed = {"ALLOY_OTLP_GRPC", "ALLOY_OTLP_HTTP", "ALLOY_HTTP", "ALLOY_RABBITMQ", "MYTHICAL_SERVER_HOST_PORT"}
+    ports = {"ALLOY_LOKI_PORT", "ALLOY_PYROSCOPE_PORT", "ALLOY_FARO_PORT"}
+    addresses = {"ALLOY_OTLP_GRPC", "ALLOY_OTLP_HTTP", "ALLOY_HTTP", "ALLOY_RABBITMQ", "MYTHICAL_SERVER_HOST_PORT"}
     return (
         {"ALLOY_ENDPOINTS": str(file), "ALLOY_LISTEN": LOOPBACK, "ALLOY_LOG_LEVEL": "warn"}
-        | {name: str(free_port()) for name in named}
-        | {name: f"{LOOPBACK}:{free_port()}" for name in addressed}
+        | {name: str(free_port()) for name in ports}
+        | {name: f"{LOOPBACK}:{free_port()}" for name in addresses}
         | {f"MYTHICAL_{service}_HOST_PORT": f"{LOOPBACK}:{free_port()}" for service in ("REQUESTER", "RECORDER")}
         | {
             "ALLOY_POSTGRES_QUERIES": str(FOLDER / "postgres-queries.yaml"),
@@ -80,21 +80,21 @@ def environ(folder: Path, traces: int = 1, logs: int = 1, **choices: str) -> dic
 
 
 @contextmanager
-def running(folder: Path, told: Mapping[str, str]) -> Iterator[Alloy]:
-    """Run Alloy with the files of its folder and give it when it takes signals; stop it afterwards."""
-    with loaded(FOLDER, folder, told) as one:
-        # Ready means that the files are read; the components open their ports a moment later.
-        taking = [int(told[name].rpartition(":")[2]) for name in ("ALLOY_OTLP_HTTP", "ALLOY_LOKI_PORT")]
-        one.process.wait_ready(lambda: all(answers(port) for port in taking), DEADLINE_S)
-        yield one
+def running(folder: Path, settings: Mapping[str, str]) -> Iterator[Alloy]:
+    """Run Alloy with the files of its folder; yield it when it receives signals, and stop it afterwards."""
+    with loaded(FOLDER, folder, settings) as alloy:
+        # When Alloy is ready, it has read the files; the components open their ports a moment later.
+        ports = [int(settings[name].rpartition(":")[2]) for name in ("ALLOY_OTLP_HTTP", "ALLOY_LOKI_PORT")]
+        alloy.process.wait_ready(lambda: all(answers(port) for port in ports), DEADLINE_S)
+        yield alloy
 
 
 @contextmanager
-def loaded(config: Path, folder: Path, told: Mapping[str, str] | None = None) -> Iterator[Alloy]:
-    """Run Alloy with a file or a folder of them and give it when these are read; stop it afterwards."""
+def loaded(config: Path, folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Alloy]:
+    """Run Alloy with a file or a folder; yield it when the configuration is loaded, and stop it afterwards."""
     assert BINARY
-    told = told or environ(folder)
-    http = told["ALLOY_HTTP"]
+    settings = settings or environ(folder)
+    http = settings["ALLOY_HTTP"]
     storage = f"--storage.path={folder / 'data'}"
     process = Process(
         "alloy",
@@ -102,19 +102,19 @@ def loaded(config: Path, folder: Path, told: Mapping[str, str] | None = None) ->
         log=folder / "alloy.log",
         record=folder / "alloy.pid",
         mark=storage,
-        environ=os.environ | told,
+        environ=os.environ | settings,
     )
     process.launch()
     try:
         process.wait_ready(lambda: is_up(f"http://{http}/-/ready"), DEADLINE_S)
-        yield Alloy(process, f"http://{http}", told)
+        yield Alloy(process, f"http://{http}", settings)
     finally:
         process.stop(2)
 
 
 @contextmanager
 def gateway(folder: Path) -> Iterator[Gateway]:
-    """Run the gateway, which takes traces and can be asked for them."""
+    """Run the gateway, which receives traces and has an API to query them."""
     flags = [
         part for flag in ("otlp-grpc", "otlp-http", "loki", "pyroscope", "faro", "page") for part in (f"--{flag}", "0")
     ]

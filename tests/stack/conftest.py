@@ -1,4 +1,4 @@
-"""A running stack to ask, or the reason why there is none."""
+"""Fixtures of the running stack; tests are skipped when none runs."""
 
 import os
 import socket
@@ -12,8 +12,8 @@ from workshop.fault_client import FaultClient
 from workshop.settings import load
 
 
-def silent() -> str:
-    """Say which of the addresses does not answer; nothing if all do."""
+def reason_not_running() -> str:
+    """Return which of the backends does not answer, or an empty string if all do."""
     for name, variable in (("Tempo", "TEMPO_PORT"), ("Mimir", "MIMIR_PORT"), ("Loki", "LOKI_PORT")):
         try:
             socket.create_connection((HOST, port(variable)), timeout=0.3).close()
@@ -24,21 +24,21 @@ def silent() -> str:
 
 @pytest.fixture(scope="session")
 def stack() -> Backends:
-    """Give the running stack, or skip."""
-    if reason := silent():
+    """The running stack; skip the test without one."""
+    if reason := reason_not_running():
         pytest.skip(reason)
     backends = Backends()
     if backends.status("TEMPO_PORT", "/ready") != 200:
-        pytest.skip(f"what answers on port {port('TEMPO_PORT')} is not Tempo, or it is not ready yet")
+        pytest.skip(f"the program on port {port('TEMPO_PORT')} is not Tempo, or it is not ready yet")
     return backends
 
 
 @pytest.fixture(scope="session")
-def switches(stack: Backends) -> FaultClient:  # noqa: ARG001 - there is none to switch without it
-    """The switches of the services that the stack listens to, or skip."""
-    found = FaultClient(load(Env(os.environ)).services)
+def fault_client(stack: Backends) -> FaultClient:  # noqa: ARG001 - the services need a running stack
+    """A client for the fault APIs of the stack's services; skip the test if they are unavailable."""
+    client = FaultClient(load(Env(os.environ)).services)
     try:
-        found.states()
-    except WorkshopError as away:
-        pytest.skip(str(away))
-    return found
+        client.states()
+    except WorkshopError as error:
+        pytest.skip(str(error))
+    return client

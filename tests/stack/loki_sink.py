@@ -1,4 +1,4 @@
-"""A listener in place of Loki that understands what Alloy sends: protobuf, packed with snappy."""
+"""A server in place of Loki that decodes Alloy's pushes: protobuf, compressed with snappy."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Line:
-    """A line as it was pushed."""
+    """A pushed log line."""
 
     labels: dict[str, str]
     time_unix_nano: int
@@ -23,14 +23,14 @@ class Line:
 
 
 class Sink:
-    """What was pushed so far, and where to push it."""
+    """The lines pushed so far, and the port that receives them."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
         self.port = 0
 
     def of(self, **labels: str) -> list[Line]:
-        """Give the lines that have these labels."""
+        """Return the lines that have these labels."""
         return [line for line in self.lines if labels.items() <= line.labels.items()]
 
 
@@ -42,12 +42,12 @@ def listening() -> Iterator[Sink]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            sink.lines.extend(lines(unpacked(body)))
+            sink.lines.extend(lines(decompress(body)))
             self.send_response(204)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
     sink.port = server.server_address[1]
@@ -96,53 +96,53 @@ def _number(value: int | bytes) -> int:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Give number and value of each field. Source: the encoding of Protocol Buffers, wire types 0 and 2."""
-    place = 0
-    while place < len(message):
-        key, place = varint(message, place)
-        value, place = varint(message, place)
+    """Yield number and value of each field. Source: the encoding of Protocol Buffers, wire types 0 and 2."""
+    position = 0
+    while position < len(message):
+        key, position = varint(message, position)
+        value, position = varint(message, position)
         if key & 7 == 0:
             yield key >> 3, value
         else:
-            assert key & 7 == 2, "only numbers and texts are in a push"
-            yield key >> 3, message[place : place + value]
-            place += value
+            assert key & 7 == 2, "a push has only numbers and texts"
+            yield key >> 3, message[position : position + value]
+            position += value
 
 
-def varint(data: bytes, place: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte; give it and the place behind it."""
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    """Decode a number of seven bits a byte; return it and the position after it."""
     value = shift = 0
     while True:
-        byte = data[place]
-        place += 1
+        byte = data[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:
-            return value, place
+            return value, position
 
 
-def unpacked(packed: bytes) -> bytes:
-    """Unpack a block of snappy. Source: google/snappy, format_description.txt."""
-    length, place = varint(packed, 0)
+def decompress(compressed: bytes) -> bytes:
+    """Decompress a block of snappy. Source: google/snappy, format_description.txt."""
+    length, position = varint(compressed, 0)
     out = bytearray()
-    while place < len(packed):
-        tag = packed[place]
-        place += 1
+    while position < len(compressed):
+        tag = compressed[position]
+        position += 1
         if tag & 3 == 0:
             size, extra = tag >> 2, max(0, (tag >> 2) - 59)
             if extra:
-                size = int.from_bytes(packed[place : place + extra], "little")
-                place += extra
-            out += packed[place : place + size + 1]
-            place += size + 1
+                size = int.from_bytes(compressed[position : position + extra], "little")
+                position += extra
+            out += compressed[position : position + size + 1]
+            position += size + 1
             continue
         if tag & 3 == 1:
-            size, back, place = (tag >> 2 & 7) + 4, (tag >> 5 << 8) | packed[place], place + 1
+            size, offset, position = (tag >> 2 & 7) + 4, (tag >> 5 << 8) | compressed[position], position + 1
         else:
             wide = 2 if tag & 3 == 2 else 4
-            size, back = (tag >> 2) + 1, int.from_bytes(packed[place : place + wide], "little")
-            place += wide
-        for _ in range(size):  # byte by byte: a copy may reach into what it has just written
-            out.append(out[-back])
+            size, offset = (tag >> 2) + 1, int.from_bytes(compressed[position : position + wide], "little")
+            position += wide
+        for _ in range(size):  # byte by byte, because a copy may overlap its own output
+            out.append(out[-offset])
     assert len(out) == length
     return bytes(out)

@@ -1,4 +1,4 @@
-"""The real Mimir with the files of its folder, on free ports, and samples for it that nobody measured."""
+"""Run the real Mimir with the files of its folder on free ports, and push synthetic samples to it."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from tools.query import is_up
 FOLDER = ROOT / "mimir"
 BINARY = os.environ.get("MIMIR_BIN") or shutil.which("mimir")
 TOOL = os.environ.get("MIMIRTOOL_BIN") or shutil.which("mimirtool")
-needs_mimir = pytest.mark.skipif(not BINARY, reason="there is no mimir on the PATH, and MIMIR_BIN names none")
-needs_mimirtool = pytest.mark.skipif(not TOOL, reason="there is no mimirtool on the PATH, and MIMIRTOOL_BIN names none")
+needs_mimir = pytest.mark.skipif(not BINARY, reason="there is no mimir on the PATH, and MIMIR_BIN is not set")
+needs_mimirtool = pytest.mark.skipif(not TOOL, reason="there is no mimirtool on the PATH, and MIMIRTOOL_BIN is not set")
 START_S = 60.0
 
 Json = dict[str, Any]
@@ -32,54 +32,54 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def series(name: str, **labels: str) -> Series:
-    """Name a series."""
+    """Return a series with these labels."""
     return name, tuple(sorted(labels.items()))
 
 
 class Mimir:
-    """A running Mimir, and what it is asked."""
+    """A running Mimir with its query and push APIs."""
 
     def __init__(self, process: Process, base: str) -> None:
         self.process = process
         self.base = base
 
     def get(self, path: str) -> Any:
-        """Return the data of an answer of the interface of Prometheus."""
-        with urllib.request.urlopen(f"{self.base}/prometheus/api/v1/{path}", timeout=10) as answer:  # noqa: S310 - our own Mimir
-            return json.load(answer)["data"]
+        """Return the data of a response of the Prometheus API."""
+        with urllib.request.urlopen(f"{self.base}/prometheus/api/v1/{path}", timeout=10) as response:  # noqa: S310 - a local Mimir
+            return json.load(response)["data"]
 
     def rules(self) -> list[Json]:
-        """Return all rules with how their last evaluation went."""
+        """Return all rules with the result of their last evaluation."""
         return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
 
     def firing(self) -> set[tuple[str, str]]:
-        """Return the alerts that fire, each with its severity."""
+        """Return the firing alerts, each with its severity."""
         alerts = [one for one in self.get("alerts")["alerts"] if one["state"] == "firing"]
         return {(one["labels"]["alertname"], one["labels"]["severity"]) for one in alerts}
 
     def push(self, values: dict[Series, float], at: float) -> None:
         """Push a sample of each series as of a time, in seconds since 1970.
 
-        By OTLP, whose JSON needs no library here. Mimir keeps the names as they are: that of a gauge is not changed.
+        OTLP's JSON needs no library here. Mimir does not change the name of a gauge.
         """
         metrics = [gauge(name, dict(labels), value, at) for (name, labels), value in values.items()]
         body = {"resourceMetrics": [{"resource": {}, "scopeMetrics": [{"scope": {}, "metrics": metrics}]}]}
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.base}/otlp/v1/metrics", json.dumps(body).encode(), headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own Mimir
-            answer.read()
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - a local Mimir
+            response.read()
 
 
 def gauge(name: str, labels: dict[str, str], value: float, at: float) -> Json:
-    """Return one sample in OTLP's JSON; to Prometheus a counter is a number like any other."""
-    told = [{"key": key, "value": {"stringValue": text}} for key, text in labels.items()]
-    point = {"timeUnixNano": str(int(at * 1e9)), "asDouble": value, "attributes": told}
+    """Return one sample in OTLP's JSON; Prometheus doesn't distinguish counters from gauges."""
+    attributes = [{"key": key, "value": {"stringValue": text}} for key, text in labels.items()]
+    point = {"timeUnixNano": str(int(at * 1e9)), "asDouble": value, "attributes": attributes}
     return {"name": name, "gauge": {"dataPoints": [point]}}
 
 
 @contextmanager
-def running(folder: Path, **told: str) -> Iterator[Mimir]:
-    """Run Mimir with the files of its folder and give it when it is ready; stop it afterwards."""
+def running(folder: Path, **settings: str) -> Iterator[Mimir]:
+    """Run Mimir with the files of its folder; yield it when it is ready, and stop it afterwards."""
     assert BINARY
     port = free_port()
     environ = {
@@ -91,7 +91,7 @@ def running(folder: Path, **told: str) -> Iterator[Mimir]:
         "MIMIR_RULES": str(FOLDER / "rules"),
         "MIMIR_ALERTMANAGER": str(FOLDER / "alertmanager"),
     }
-    # It notes what it works on in the folder that it is in.
+    # Without this setting, Mimir writes its activity log to the working directory.
     (folder / "data").mkdir(exist_ok=True)
     process = Process(
         "mimir",
@@ -100,7 +100,7 @@ def running(folder: Path, **told: str) -> Iterator[Mimir]:
         log=folder / "mimir.log",
         record=folder / "mimir.pid",
         mark=str(FOLDER / "mimir.yaml"),
-        environ=os.environ | environ | told,
+        environ=os.environ | environ | settings,
     )  # fmt: skip
     process.launch()
     try:
@@ -110,35 +110,35 @@ def running(folder: Path, **told: str) -> Iterator[Mimir]:
         process.stop(10)
 
 
-class Hook:
-    """A listener for the webhook of the Alertmanager: which alerts were told, by status."""
+class Webhook:
+    """A receiver of the Alertmanager's webhook: the received alerts with their status."""
 
     def __init__(self) -> None:
-        self.told: set[tuple[str, str]] = set()
+        self.received: set[tuple[str, str]] = set()
         self.port = 0
 
 
 @contextmanager
-def hook() -> Iterator[Hook]:
+def webhook() -> Iterator[Webhook]:
     """Listen on a free port until the end of the block."""
-    heard = Hook()
+    receiver = Webhook()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            heard.told |= {(one["labels"]["alertname"], one["status"]) for one in body["alerts"]}
+            receiver.received |= {(one["labels"]["alertname"], one["status"]) for one in body["alerts"]}
             self.send_response(200)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
-    heard.port = server.server_address[1]
+    receiver.port = server.server_address[1]
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield heard
+        yield receiver
     finally:
         server.shutdown()
         thread.join()

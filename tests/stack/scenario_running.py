@@ -1,4 +1,4 @@
-"""Scenarios that run in the stack while a test looks."""
+"""Run scenarios in the stack during a test."""
 
 import threading
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from workshop.runner import Runner
 
 
 @contextmanager
-def running(name: str, switches: FaultClient, lasts_s: float) -> Iterator[None]:
-    """Run a scenario until the end of the block, for `lasts_s` seconds at most."""
-    runner = Runner(scenario.read(name), switches, lambda _: None)
+def running(name: str, fault_client: FaultClient, lasts_s: float) -> Iterator[None]:
+    """Run a scenario until the end of the context, for at most `lasts_s` seconds."""
+    runner = Runner(scenario.read(name), fault_client, lambda _: None)
     thread = threading.Thread(target=runner.run, args=(0.0, lasts_s))
     thread.start()
     try:

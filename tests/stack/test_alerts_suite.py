@@ -1,7 +1,7 @@
-"""The running stack: nothing fires by default, and each alert fires while its scenario runs, and clears afterwards.
+"""In the running stack, no alert fires by default; each fires while its scenario runs and clears afterwards.
 
-Takes some twenty-five minutes, most of them waiting: by default nothing may fire for longer than a wave of the
-requester, and what waited in the queue has to be recorded before messages are fresh again. ALERTS_SUITE=1 asks for it.
+The tests run for about 25 minutes, mostly waiting: by default nothing may fire for longer than a wave of the
+requester, and queued messages have to be recorded before messages are fresh again. ALERTS_SUITE=1 enables them.
 """
 
 import os
@@ -11,19 +11,19 @@ from contextlib import ExitStack
 
 import pytest
 
-from mimir.source.rules import alerts
-from tests.stack.backends import Backends, addresses
+from tests.stack.backends import Backends, workshop_backends
 from tests.stack.scenario_running import running
 from workshop import scenario
 from workshop.fault_client import FaultClient
 from workshop.stack import Stack
 
-# A wave of the requester takes 155 s. A ticket looks back for three minutes, and what was late has to be worked off.
+# A wave of the requester takes 155 s. A ticket's window is three minutes, and the delayed messages have to be
+# processed.
 QUIET_S = 170.0
 CLEARS_S = 600.0
-LOOK_S = 1.0
-# Side by side, where none hides the alert of another: slow or silent requests make few messages, and those that nobody
-# records are not late. The last one leaves messages that are late once they are recorded.
+POLL_S = 1.0
+# Scenarios of a round run concurrently, where none hides the alert of another: slow or missing requests produce few
+# messages, and messages that aren't recorded aren't late. The last one leaves messages that are late once recorded.
 ROUNDS = (
     ("bad-release", "slow-lists", "lost-events", "lost-samples"),
     ("late-records", "no-news"),
@@ -32,64 +32,61 @@ ROUNDS = (
 
 pytestmark = [
     pytest.mark.timeout(CLEARS_S + QUIET_S + 600),
-    pytest.mark.skipif("ALERTS_SUITE" not in os.environ, reason="it takes 25 minutes: ALERTS_SUITE=1 asks for it"),
+    pytest.mark.skipif("ALERTS_SUITE" not in os.environ, reason="it takes 25 minutes: set ALERTS_SUITE=1"),
 ]
 
 
 @pytest.fixture
-def asked(stack: Backends) -> Stack:
-    """The stack, as the workshop asks it."""
-    return Stack(addresses(stack))
+def queries(stack: Backends) -> Stack:
+    """The stack with the queries of the workshop."""
+    return Stack(workshop_backends(stack))
 
 
-def test_every_alert_is_fired_in_a_round() -> None:
-    """One that is left out may never fire."""
-    assert {alert for names in ROUNDS for name in names for alert in scenario.read(name).alerts} == set(alerts())
-
-
-def test_nothing_fires_by_default(asked: Stack, switches: FaultClient) -> None:
-    """With the planted faults at the strength that they have when nobody says anything."""
-    assert [state.fault.name for state in switches.states() if state.strength != state.fault.default] == []
-    until(lambda: not asked.firing(), CLEARS_S, "end of alerts from before")
+def test_no_alert_fires_by_default(queries: Stack, fault_client: FaultClient) -> None:
+    """All injected faults have their default values."""
+    assert [state.fault.name for state in fault_client.states() if state.strength != state.fault.default] == []
+    until(lambda: not queries.firing(), CLEARS_S, "end of alerts from before")
     end = time.monotonic() + QUIET_S
     while time.monotonic() < end:
-        assert asked.firing() == set()
-        time.sleep(LOOK_S)
+        assert queries.firing() == set()
+        time.sleep(POLL_S)
 
 
 @pytest.mark.parametrize("names", ROUNDS, ids=" ".join)
 def test_each_alert_fires_while_its_scenario_runs_and_clears_afterwards(
-    names: tuple[str, ...], asked: Stack, switches: FaultClient
+    names: tuple[str, ...], queries: Stack, fault_client: FaultClient
 ) -> None:
-    """Within the time that its file gives it; a fault that nobody is told of before it is over teaches nothing."""
-    wanted = {alert: name for name in names for alert in scenario.read(name).alerts}
+    """It fires within the duration in the scenario's file."""
+    expected = {alert: name for name in names for alert in scenario.read(name).alerts}
     lasts_s = min(scenario.read(name).lasts_s for name in names)
-    until(lambda: not asked.firing() & wanted.keys(), CLEARS_S, f"quiet before {wanted}")
+    until(lambda: not queries.firing() & expected.keys(), CLEARS_S, f"quiet before {expected}")
     with ExitStack() as scenarios:
         for name in names:
-            scenarios.enter_context(running(name, switches, lasts_s))
-        told = watched("fires", wanted, lasts_s, lambda alert: alert in asked.firing())
-    assert told.keys() == wanted.keys(), f"within {lasts_s:g} s there fired {told}"
-    told = watched("clear", wanted, CLEARS_S, lambda alert: alert not in asked.firing())
-    assert told.keys() == wanted.keys(), f"{CLEARS_S:g} s after the end there cleared {told}"
+            scenarios.enter_context(running(name, fault_client, lasts_s))
+        seconds = time_until_each("fires", expected, lasts_s, lambda alert: alert in queries.firing())
+    assert seconds.keys() == expected.keys(), f"within {lasts_s:g} s there fired {seconds}"
+    seconds = time_until_each("clear", expected, CLEARS_S, lambda alert: alert not in queries.firing())
+    assert seconds.keys() == expected.keys(), f"{CLEARS_S:g} s after the end there cleared {seconds}"
 
 
-def watched(what: str, wanted: dict[str, str], deadline_s: float, seen: Callable[[str], bool]) -> dict[str, float]:
-    """Say after how many seconds each alert was seen so for the first time; those that were not are left out."""
-    begun, told = time.monotonic(), dict[str, float]()
-    while told.keys() != wanted.keys() and time.monotonic() < begun + deadline_s:
-        for alert in sorted(wanted.keys() - told.keys()):
-            if seen(alert):
-                told[alert] = round(time.monotonic() - begun)
-                print(f"{wanted[alert]}: {alert} {what} after {told[alert]:.0f} s", flush=True)  # noqa: T201 - pytest -s
-        time.sleep(LOOK_S)
-    return told
+def time_until_each(
+    what: str, expected: dict[str, str], deadline_s: float, condition: Callable[[str], bool]
+) -> dict[str, float]:
+    """Return the seconds until the condition was first true, by alert; without alerts for which it never was."""
+    began, seconds = time.monotonic(), dict[str, float]()
+    while seconds.keys() != expected.keys() and time.monotonic() < began + deadline_s:
+        for alert in sorted(expected.keys() - seconds.keys()):
+            if condition(alert):
+                seconds[alert] = round(time.monotonic() - began)
+                print(f"{expected[alert]}: {alert} {what} after {seconds[alert]:.0f} s", flush=True)  # noqa: T201 - pytest -s
+        time.sleep(POLL_S)
+    return seconds
 
 
-def until(over: Callable[[], bool], deadline_s: float, what: str) -> None:
-    """Return when it is over; fail after the deadline."""
+def until(condition: Callable[[], bool], deadline_s: float, what: str) -> None:
+    """Wait until the condition is true; fail after the deadline."""
     end = time.monotonic() + deadline_s
-    while not over():
+    while not condition():
         if time.monotonic() > end:
             pytest.fail(f"no {what} within {deadline_s:g} s")
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)

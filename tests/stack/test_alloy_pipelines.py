@@ -1,4 +1,4 @@
-"""What goes into the real Alloy comes out of it as its switches say."""
+"""The real Alloy forwards signals as its switches define."""
 
 import json
 import time
@@ -23,48 +23,48 @@ ERROR = {"code": 2}
 
 
 @dataclass(frozen=True)
-class BackEnds:
-    """Those who take what Alloy writes."""
+class Sinks:
+    """Receivers of Alloy's output."""
 
     tempo: Gateway
     loki: Sink
 
-    def told(self, folder: Path, **choices: str) -> dict[str, str]:
-        """Give the environment of an Alloy that writes to them."""
+    def settings(self, folder: Path, **choices: str) -> dict[str, str]:
+        """Return the environment of an Alloy that writes to them."""
         return environ(folder, self.tempo.ports["otlp_grpc"], self.loki.port, **choices)
 
     def spans(self) -> list[dict[str, Any]]:
-        """Give the spans that arrived."""
+        """Return the received spans."""
         found = self.tempo.get("spans", limit=50)
         assert isinstance(found, list)
         return found
 
     def span_logs(self) -> list[Line]:
-        """Give the lines that were made of spans."""
+        """Return the log lines that Alloy derived from spans."""
         return self.loki.of(job="alloy")
 
 
 @pytest.fixture
-def sinks(tmp_path: Path) -> Iterator[BackEnds]:
-    """Give back ends for Alloy to write to."""
+def sinks(tmp_path: Path) -> Iterator[Sinks]:
+    """Receivers for Alloy to write to."""
     with gateway(tmp_path) as tempo, listening() as loki:
-        yield BackEnds(tempo, loki)
+        yield Sinks(tempo, loki)
 
 
 def send(url: str, body: dict[str, Any], **more: str) -> None:
     """Push JSON."""
     headers = {"Content-Type": "application/json", **more}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - our own Alloy
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-        answer.read()
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - a local Alloy
+    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
+        response.read()
 
 
 def span(
     trace: str, own: str, parent: str = "", status: dict[str, int] | None = None, **attributes: str
 ) -> dict[str, Any]:
-    """A span of five milliseconds, as OTLP's JSON has it; in names of attributes `_` stands for a dot."""
+    """Return a span of five milliseconds in OTLP's JSON; in names of attributes, `_` stands for a dot."""
     now = time.time_ns()
-    told = [{"key": key.replace("_", "."), "value": {"stringValue": value}} for key, value in attributes.items()]
+    fields = [{"key": key.replace("_", "."), "value": {"stringValue": value}} for key, value in attributes.items()]
     return {
         "traceId": trace,
         "spanId": own,
@@ -73,7 +73,7 @@ def span(
         "kind": 3,
         "startTimeUnixNano": str(now - 5_000_000),
         "endTimeUnixNano": str(now),
-        "attributes": told,
+        "attributes": fields,
         "status": status or {},
     }
 
@@ -90,9 +90,9 @@ def send_spans(one: Alloy, *spans: dict[str, Any]) -> None:
     send(f"{one.otlp}/v1/traces", {"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]})
 
 
-def test_a_line_is_made_of_each_root_span_wherever_it_is_in_its_batch(tmp_path: Path, sinks: BackEnds) -> None:
-    """The connector stops at the first span that is no root; children end first, so they mostly stand before it."""
-    with running(tmp_path, sinks.told(tmp_path)) as one:
+def test_each_root_span_becomes_a_log_line_at_any_position_in_its_batch(tmp_path: Path, sinks: Sinks) -> None:
+    """The connector stops at the first span that isn't a root; children end first, so they mostly come before it."""
+    with running(tmp_path, sinks.settings(tmp_path)) as one:
         root = span(TRACE, ROOT_SPAN, status=ERROR, http_method="GET", http_target="/unicorn", http_status="500")
         send_spans(one, span(TRACE, CHILD, ROOT_SPAN), root)
         [line] = eventually(sinks.span_logs)
@@ -102,20 +102,20 @@ def test_a_line_is_made_of_each_root_span_wherever_it_is_in_its_batch(tmp_path: 
     assert "http.target=/unicorn" in line.text
 
 
-def test_no_line_is_made_when_they_are_off(tmp_path: Path, sinks: BackEnds) -> None:
-    """The trace arrives all the same, and a line that was pushed after it."""
-    with running(tmp_path, sinks.told(tmp_path, ALLOY_SPAN_LOGS="off")) as one:
+def test_span_logs_can_be_disabled(tmp_path: Path, sinks: Sinks) -> None:
+    """The trace still arrives, and so does a log line that was pushed after it."""
+    with running(tmp_path, sinks.settings(tmp_path, ALLOY_SPAN_LOGS="off")) as one:
         send_spans(one, span(TRACE, ROOT_SPAN))
         eventually(sinks.spans)
-        pushed = {"stream": {"job": "after"}, "values": [[str(time.time_ns()), "all before it has arrived"]]}
+        pushed = {"stream": {"job": "after"}, "values": [[str(time.time_ns()), "pushed after the trace"]]}
         send(f"{one.lines}/loki/api/v1/push", {"streams": [pushed]})
         eventually(lambda: sinks.loki.of(job="after"))
         assert not sinks.span_logs()
 
 
-def test_a_span_gets_its_release_under_a_name_of_its_own(tmp_path: Path, sinks: BackEnds) -> None:
-    """For Tempo, which would take the version of the resource."""
-    with running(tmp_path, sinks.told(tmp_path)) as one:
+def test_a_span_gets_its_release_as_a_separate_attribute(tmp_path: Path, sinks: Sinks) -> None:
+    """Tempo would otherwise use the version of the resource."""
+    with running(tmp_path, sinks.settings(tmp_path)) as one:
         send_spans(one, span(TRACE, ROOT_SPAN, service_version="2.0.0"), span(TRACE, CHILD, ROOT_SPAN))
         spans = {one["span_id"]: one for one in eventually(sinks.spans)}
     assert spans[ROOT_SPAN]["attributes"]["mythical.release"] == "2.0.0"
@@ -123,18 +123,18 @@ def test_a_span_gets_its_release_under_a_name_of_its_own(tmp_path: Path, sinks: 
     assert spans[ROOT_SPAN]["resource"]["service.version"] == "0.1.0"
 
 
-def test_only_traces_that_failed_or_were_slow_pass_the_sampling(tmp_path: Path, sinks: BackEnds) -> None:
-    """The others are not missing from the lines: these are made before."""
-    with running(tmp_path, sinks.told(tmp_path, ALLOY_TAIL_SAMPLING="on")) as one:
+def test_tail_sampling_keeps_failed_and_slow_traces(tmp_path: Path, sinks: Sinks) -> None:
+    """The log lines include the other traces, because Alloy derives the lines before sampling."""
+    with running(tmp_path, sinks.settings(tmp_path, ALLOY_TAIL_SAMPLING="on")) as one:
         send_spans(one, span(TRACE, ROOT_SPAN, status=ERROR), span(OTHER, CHILD))
         eventually(lambda: len(sinks.span_logs()) == 2)
         passed = eventually(sinks.spans)
     assert {one["trace_id"] for one in passed} == {TRACE}
 
 
-def test_signals_without_a_host_get_that_of_alloy_and_others_keep_theirs(tmp_path: Path, sinks: BackEnds) -> None:
-    """A service in another container knows its own name best."""
-    with running(tmp_path, sinks.told(tmp_path, ALLOY_RESOURCE_DETECTION="on")) as one:
+def test_resource_detection_adds_a_host_only_where_none_is_set(tmp_path: Path, sinks: Sinks) -> None:
+    """A service in another container keeps its own host name."""
+    with running(tmp_path, sinks.settings(tmp_path, ALLOY_RESOURCE_DETECTION="on")) as one:
         send_spans(one, span(TRACE, ROOT_SPAN))
         [found] = eventually(sinks.spans)
         assert found["resource"]["host.name"]
@@ -144,8 +144,8 @@ def test_signals_without_a_host_get_that_of_alloy_and_others_keep_theirs(tmp_pat
         eventually(lambda: "elsewhere" in {one["resource"].get("host.name") for one in sinks.spans()})
 
 
-def test_a_line_has_the_time_that_it_claims_its_labels_and_its_ids(tmp_path: Path, sinks: BackEnds) -> None:
-    """With TIMESHIFT lines appear 40 minutes ago; one without a loggedtime keeps its own time."""
+def test_a_line_keeps_its_logged_time_labels_and_trace_id(tmp_path: Path, sinks: Sinks) -> None:
+    """With TIMESHIFT, `loggedtime` is 40 minutes ago; a line without it keeps its timestamp."""
     labels = {
         "service_name": "mythical-requester",
         "job": "mythical-requester",
@@ -158,7 +158,7 @@ def test_a_line_has_the_time_that_it_claims_its_labels_and_its_ids(tmp_path: Pat
         [str(now), f'loggedtime={claimed} msg="request made"', {"trace_id": TRACE}],
         [str(now + 1), 'msg="message recorded"'],
     ]
-    with running(tmp_path, sinks.told(tmp_path)) as one:
+    with running(tmp_path, sinks.settings(tmp_path)) as one:
         send(f"{one.lines}/loki/api/v1/push", {"streams": [{"stream": labels, "values": values}]})
         found = eventually(lambda: sinks.loki.of(job="mythical-requester"))
     times = {line.text.rpartition("msg=")[2]: line.time_unix_nano for line in found}
@@ -169,13 +169,13 @@ def test_a_line_has_the_time_that_it_claims_its_labels_and_its_ids(tmp_path: Pat
     assert made.metadata == {"trace_id": TRACE}
 
 
-def test_a_line_over_otlp_gets_the_labels_of_one_that_is_pushed(tmp_path: Path, sinks: BackEnds) -> None:
-    """A query finds both."""
-    said = 'endpoint=unicorn msg="request served"'
+def test_a_line_over_otlp_gets_the_same_labels_as_a_pushed_one(tmp_path: Path, sinks: Sinks) -> None:
+    """The same query finds both."""
+    text = 'endpoint=unicorn msg="request served"'
     record = {
         "timeUnixNano": str(time.time_ns()),
         "severityText": "info",
-        "body": {"stringValue": said},
+        "body": {"stringValue": text},
         "traceId": TRACE,
         "spanId": ROOT_SPAN,
         "attributes": [
@@ -183,13 +183,13 @@ def test_a_line_over_otlp_gets_the_labels_of_one_that_is_pushed(tmp_path: Path, 
             {"key": "beast", "value": {"stringValue": "unicorn"}},
         ],
     }
-    told = {"service.name": "mythical-server", "service.namespace": "production"}
-    resource = {"attributes": [{"key": key, "value": {"stringValue": value}} for key, value in told.items()]}
-    with running(tmp_path, sinks.told(tmp_path)) as one:
+    attributes = {"service.name": "mythical-server", "service.namespace": "production"}
+    resource = {"attributes": [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()]}
+    with running(tmp_path, sinks.settings(tmp_path)) as one:
         logs = [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]
         send(f"{one.otlp}/v1/logs", {"resourceLogs": logs})
         [line] = eventually(lambda: sinks.loki.of(job="mythical-server"))
-    assert line.text == said
+    assert line.text == text
     assert line.labels == {
         "service_name": "mythical-server",
         "job": "mythical-server",
@@ -204,7 +204,7 @@ ORIGIN = "http://localhost:4005"
 
 
 def faro_payload() -> dict[str, Any]:
-    """A payload of the Faro SDK: one span, one event and one error, both of the span's trace."""
+    """Return a payload of the Faro SDK: a span, an event and an error of the span's trace."""
     now = time.time_ns()
     moment = datetime.fromtimestamp(now / 1e9, UTC).isoformat().replace("+00:00", "Z")
     named = {"attributes": [{"key": "service.name", "value": {"stringValue": "mythical-browser"}}]}
@@ -227,9 +227,9 @@ def faro_payload() -> dict[str, Any]:
     }
 
 
-def test_what_a_browser_sends_becomes_spans_and_lines_of_its_trace(sinks: BackEnds, tmp_path: Path) -> None:
-    """The page's origin may send; its error is a line with bounded labels and the id of its trace beside it."""
-    with running(tmp_path, sinks.told(tmp_path)) as one:
+def test_a_browsers_data_becomes_spans_and_log_lines_of_its_trace(sinks: Sinks, tmp_path: Path) -> None:
+    """The page's origin may send; its error is a line with bounded labels and its trace id as metadata."""
+    with running(tmp_path, sinks.settings(tmp_path)) as one:
         send(one.faro, faro_payload(), Origin=ORIGIN)
         [found] = eventually(sinks.spans)
         assert (found["service"], found["trace_id"]) == ("mythical-browser", TRACE)
@@ -241,13 +241,13 @@ def test_what_a_browser_sends_becomes_spans_and_lines_of_its_trace(sinks: BackEn
         assert set(event.labels) == {"job", "kind", "service_name"}
 
 
-def test_pages_of_other_origins_are_not_allowed_to_send(sinks: BackEnds, tmp_path: Path) -> None:
-    """A browser asks first, and gets no permission for another page."""
-    with running(tmp_path, sinks.told(tmp_path)) as one:
+def test_pages_of_other_origins_may_not_send(sinks: Sinks, tmp_path: Path) -> None:
+    """A browser sends a preflight request, which Alloy denies for another origin."""
+    with running(tmp_path, sinks.settings(tmp_path)) as one:
         allowed = {}
         for origin in (ORIGIN, "http://elsewhere.example"):
-            asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-            request = urllib.request.Request(one.faro, headers=asked, method="OPTIONS")  # noqa: S310 - our own Alloy
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-                allowed[origin] = answer.headers["Access-Control-Allow-Origin"]
+            preflight = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            request = urllib.request.Request(one.faro, headers=preflight, method="OPTIONS")  # noqa: S310 - a local Alloy
+            with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
+                allowed[origin] = response.headers["Access-Control-Allow-Origin"]
         assert allowed == {ORIGIN: ORIGIN, "http://elsewhere.example": None}

@@ -1,4 +1,4 @@
-"""Postgres as the real Alloy measures it: by the role that compose makes for that, which is no superuser."""
+"""The real Alloy measures Postgres with the role that compose creates for it, which isn't a superuser."""
 
 import threading
 from pathlib import Path
@@ -19,33 +19,33 @@ __all__ = ["postgres", "servers_folder"]
 pytestmark = needs_alloy
 
 EXPORTER = "/api/v0/component/prometheus.exporter.postgres.mythical/metrics"
-# While no session waits, there is none of these.
+# These exist only while a session waits.
 WHILE_WAITING = {"pg_blocked_sessions", "pg_waits_sessions"}
 SHOWN = {name for name in FROM_OTHERS if name.startswith("pg_")} - WHILE_WAITING
 
 
 def measured(folder: Path, dsn: str) -> str:
-    """Have Alloy measure Postgres: the page of its exporter, once it reached it."""
+    """Return the metrics of Alloy's exporter once it reaches Postgres."""
 
-    def look() -> str:
+    def poll() -> str:
         page = send(one.http + EXPORTER).text
         return page if total(page, "pg_up") == 1 else ""
 
     folder.mkdir()
     with running(folder, environ(folder, ALLOY_POSTGRES=f"{dsn}?sslmode=disable")) as one:
-        return eventually(look, what="Alloy does not reach Postgres")
+        return eventually(poll, what="Alloy does not reach Postgres")
 
 
 def names(page: str) -> set[str]:
-    """The metrics of Postgres on a page."""
+    """Return the names of the Postgres metrics in a text of metrics."""
     return {sample[1] for sample in SAMPLE.finditer(page) if sample[1].startswith("pg_")}
 
 
-def test_the_role_sees_all_that_a_superuser_sees(postgres: Postgres, tmp_path: Path) -> None:
-    """Each metric, and without an error of any collector; those of the dashboards among them."""
-    with roles(postgres) as made:
-        role = measured(tmp_path / "role", made.dsn("alloy"))
-        superuser = measured(tmp_path / "superuser", made.superuser)
+def test_the_role_has_all_metrics_of_a_superuser(postgres: Postgres, tmp_path: Path) -> None:
+    """Each metric exists, including those of the dashboards, and no collector has an error."""
+    with roles(postgres) as created:
+        role = measured(tmp_path / "role", created.dsn("alloy"))
+        superuser = measured(tmp_path / "superuser", created.superuser)
     assert names(role) ^ names(superuser) <= {"pg_waits_sessions"}
     assert len(SHOWN) > 10
     assert names(role) >= SHOWN | {"pg_exporter_last_scrape_error"}
@@ -53,28 +53,28 @@ def test_the_role_sees_all_that_a_superuser_sees(postgres: Postgres, tmp_path: P
     assert total(role, "pg_wal_size_bytes") > 0
 
 
-def test_it_measures_statements_waits_and_who_blocks_whom(postgres: Postgres, tmp_path: Path) -> None:
-    """By the role that reads no table: each statement by its text without literals, and the holder of a lock."""
+def test_alloy_measures_statements_waits_and_blocking_sessions(postgres: Postgres, tmp_path: Path) -> None:
+    """The role reads no table, but each statement's text without literals, and the holder of a lock."""
     with (
-        roles(postgres) as made,
-        psycopg.connect(made.superuser, autocommit=True) as one,
-        psycopg.connect(made.superuser, application_name="holder") as other,
+        roles(postgres) as created,
+        psycopg.connect(created.superuser, autocommit=True) as one,
+        psycopg.connect(created.superuser, application_name="holder") as other,
     ):
         for _ in range(3):
-            one.execute("SELECT name FROM unicorn WHERE name = 'kept_from_everyone'")
-        one.execute("CREATE ROLE secretive PASSWORD 'kept_from_everyone'")
+            one.execute("SELECT name FROM unicorn WHERE name = 'secret_value'")
+        one.execute("CREATE ROLE secretive PASSWORD 'secret_value'")
         one.execute("DROP ROLE secretive")
         other.execute("LOCK TABLE unicorn IN SHARE MODE")
         waiting = threading.Thread(target=one.execute, args=("DELETE FROM unicorn",))
         waiting.start()
 
-        def look() -> str:
+        def poll() -> str:
             page = send(alloy.http + EXPORTER).text
             return page if "pg_blocked_sessions{" in page else ""
 
         tmp_path.mkdir(exist_ok=True)
-        with running(tmp_path, environ(tmp_path, ALLOY_POSTGRES=f"{made.dsn('alloy')}?sslmode=disable")) as alloy:
-            page = eventually(look, what="a blocked session")
+        with running(tmp_path, environ(tmp_path, ALLOY_POSTGRES=f"{created.dsn('alloy')}?sslmode=disable")) as alloy:
+            page = eventually(poll, what="a blocked session")
         other.rollback()
         waiting.join()
     series = [line for line in page.splitlines() if line.startswith(("pg_statements_", "pg_waits_", "pg_blocked_"))]
@@ -82,5 +82,5 @@ def test_it_measures_statements_waits_and_who_blocks_whom(postgres: Postgres, tm
     assert calls.endswith(" 3")
     assert [line for line in series if 'wait_event_type="Lock"' in line]
     assert [line for line in series if 'holder="holder"' in line and 'holder_state="idle in transaction"' in line]
-    assert "kept_from_everyone" not in page
+    assert "secret_value" not in page
     assert len(series) < 300

@@ -1,4 +1,4 @@
-"""What the data sources are provisioned to lead to is there, asked exactly as they would ask it."""
+"""The provisioned links of the data sources return data, with the queries that Grafana would run."""
 
 import re
 from typing import Any
@@ -12,7 +12,7 @@ from grafana.source.reading import query_variables
 from tests.seams.explore_links import ExploreLink, explore_links
 from tests.seams.tree import ROOT
 from tests.stack.backends import Backends, eventually
-from tests.stack.dashboards_asking import reader
+from tests.stack.dashboard_queries import reader
 
 PROVISIONED: dict[str, dict[str, Any]] = {
     source["uid"]: source
@@ -25,18 +25,18 @@ STATEMENT = '{ resource.service.name = "mythical-server" && span.db.collection.n
 
 
 def unescaped(text: str) -> str:
-    """Return a text as Grafana has it after it has read the file."""
+    """Return a text of the file as Grafana interprets it."""
     return text.replace("$$", "$")
 
 
 def target(uid: str) -> dict[str, Any]:
-    """Return the query by which a span leads to a data source."""
-    return next(way["config"]["target"] for way in PROVISIONED["tempo"]["correlations"] if way["targetUID"] == uid)
+    """Return the query of a span's link to a data source."""
+    return next(link["config"]["target"] for link in PROVISIONED["tempo"]["correlations"] if link["targetUID"] == uid)
 
 
 @pytest.mark.parametrize(("board", "series", "label"), list(query_variables()))
-def test_readers_have_something_to_choose_from(board: str, series: str, label: str, stack: Backends) -> None:
-    """The list above each dashboard has entries."""
+def test_each_dashboard_variable_has_values(board: str, series: str, label: str, stack: Backends) -> None:
+    """The list at the top of the dashboard is not empty."""
     eventually(
         lambda: [found for found in stack.promql(f"count by ({label}) ({series})") if found["metric"].get(label)],
         f"value of {label} for {board}",
@@ -44,25 +44,25 @@ def test_readers_have_something_to_choose_from(board: str, series: str, label: s
 
 
 @pytest.mark.parametrize("metric", ["mythical_request_times_bucket", "traces_spanmetrics_latency_bucket"])
-def test_exemplars_have_the_label_that_leads_to_a_trace(metric: str, stack: Backends) -> None:
-    """Under another name the points are drawn and lead nowhere."""
+def test_exemplars_have_the_label_of_the_trace_link(metric: str, stack: Backends) -> None:
+    """With another name, the points would have no link."""
     exemplar = eventually(lambda: stack.exemplars(metric), f"exemplar of {metric}")[-1]
-    for lead in PROVISIONED["mimir"]["jsonData"]["exemplarTraceIdDestinations"]:
-        trace_id = exemplar["labels"][lead["name"]]
-        assert eventually(lambda wanted=trace_id: stack.trace(wanted), "trace of the exemplar")  # type: ignore[misc]
+    for destination in PROVISIONED["mimir"]["jsonData"]["exemplarTraceIdDestinations"]:
+        trace_id = exemplar["labels"][destination["name"]]
+        assert eventually(lambda trace_id=trace_id: stack.trace(trace_id), "trace of the exemplar")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("job", ["mythical-requester", "mythical-server", "mythical-recorder", "alloy"])
-def test_lines_lead_to_traces(job: str, stack: Backends) -> None:
-    """By what the line says."""
+def test_log_lines_link_to_traces(job: str, stack: Backends) -> None:
+    """The derived field finds the trace id in the text of the line."""
     field = next(field for field in PROVISIONED["loki"]["jsonData"]["derivedFields"] if "matcherType" not in field)
     lines = eventually(lambda: stack.logql(f'{{job="{job}"}} |~ "(?i)traceid="', seconds=900), f"line of {job}")
     trace_id = next(found[1] for _, line in lines if (found := re.search(field["matcherRegex"], line)))
     assert eventually(lambda: stack.trace(trace_id), "trace of the line")
 
 
-def test_lines_that_do_not_name_their_trace_have_it_beside_them(stack: Backends) -> None:
-    """Structured metadata comes with the labels."""
+def test_log_lines_without_a_trace_id_in_the_text_have_it_as_metadata(stack: Backends) -> None:
+    """Structured metadata is returned with the labels."""
     field = next(field for field in PROVISIONED["loki"]["jsonData"]["derivedFields"] if "matcherType" in field)
     lines = eventually(
         lambda: stack.logql('{job="mythical-server"} | trace_id != ""', seconds=900), "line with a trace"
@@ -70,8 +70,8 @@ def test_lines_that_do_not_name_their_trace_have_it_beside_them(stack: Backends)
     assert [name for name in lines[0][0] if re.search(field["matcherRegex"], name)] == ["trace_id"]
 
 
-def test_a_span_leads_to_its_lines(stack: Backends) -> None:
-    """By the service and the id of the trace in the line, as Grafana writes the query."""
+def test_a_span_links_to_its_log_lines(stack: Backends) -> None:
+    """Grafana's query selects the service and the trace id in the line."""
     tag = TEMPO["tracesToLogsV2"]["tags"][0]
     trace = eventually(lambda: stack.traceql("{ kind = server }"), "trace")[-1]["traceID"].zfill(32)
     query = f'{{{tag["value"]}="mythical-server"}} |="{trace}"'
@@ -79,25 +79,25 @@ def test_a_span_leads_to_its_lines(stack: Backends) -> None:
 
 
 @pytest.mark.parametrize("query", TEMPO["tracesToMetrics"]["queries"], ids=lambda query: query["name"])
-def test_a_span_leads_to_metrics(query: dict[str, str], stack: Backends) -> None:
-    """Each query, filled in for a span of the requester, of which some fail."""
+def test_a_span_links_to_metrics(query: dict[str, str], stack: Backends) -> None:
+    """Each query returns data for a span of the requester, of which some fail."""
     label = TEMPO["tracesToMetrics"]["tags"][0]["value"]
     text = unescaped(query["query"]).replace("$__tags", f'{label}="mythical-requester"')
     text = text.replace("${__span.name}", "requester").replace("$__rate_interval", "5m")
-    eventually(lambda: stack.promql(text), f"answer to {text}")
+    eventually(lambda: stack.promql(text), f"result of {text}")
 
 
 @pytest.mark.parametrize("name", ["POST /<beast>", "GET /<beast>"])
-def test_a_span_leads_to_the_profile_of_all_of_its_name(name: str, stack: Backends) -> None:
-    """One of 2 ms seldom has a sample, since one is taken each 10 ms; all of them together do."""
+def test_a_span_links_to_the_profile_of_all_spans_with_its_name(name: str, stack: Backends) -> None:
+    """A span of 2 ms seldom has a sample, because the interval is 10 ms; all of them together have samples."""
     query = target("pyroscope")
     selector = unescaped(query["labelSelector"]).replace("${serviceName}", "mythical-server")
     selector = selector.replace("${__span.name}", name)
     eventually(lambda: stack.profile(selector, query["profileTypeId"]), f"sample of {name}")
 
 
-def test_a_span_leads_to_the_rows_of_its_table(stack: Backends) -> None:
-    """By the name of the table, counted by a role that cannot change it."""
+def test_a_span_links_to_the_rows_of_its_table(stack: Backends) -> None:
+    """The query uses the table's name and a role that can't change the table."""
     trace = eventually(lambda: stack.traceql(STATEMENT), "trace with a statement")[0]["traceID"]
     tables = [
         attribute["value"]["stringValue"]
@@ -114,15 +114,15 @@ def test_a_span_leads_to_the_rows_of_its_table(stack: Backends) -> None:
 
 
 @pytest.mark.parametrize("link", list(explore_links()), ids=str)
-def test_a_deep_link_of_the_components_page_opens_data_in_grafana(link: ExploreLink, stack: Backends) -> None:
-    """Grafana serves Explore, and runs the query of the link for an anonymous user, as the page of Explore does."""
-    address = urlsplit(link.address)
-    assert stack.status("GRAFANA_PORT", f"{address.path}?{address.query}") == 200
+def test_each_link_of_the_components_page_has_data_in_grafana(link: ExploreLink, stack: Backends) -> None:
+    """Grafana serves Explore, and runs the link's query for an anonymous user as the page of Explore does."""
+    url = urlsplit(link.address)
+    assert stack.status("GRAFANA_PORT", f"{url.path}?{url.query}") == 200
     eventually(lambda: in_grafana(stack, link), f"data in Grafana for {link.text}")
 
 
 def in_grafana(stack: Backends, link: ExploreLink) -> list[Any]:
-    """Return what Grafana finds with the query of a link: traces, or frames with values.
+    """Return the result of a link's query in Grafana: traces, or frames with values.
 
     A search for traces goes through the proxy for data sources, because Grafana doesn't run it as a query.
     """
@@ -131,5 +131,5 @@ def in_grafana(stack: Backends, link: ExploreLink) -> list[Any]:
         path = f"/api/datasources/proxy/uid/{uid}/api/search"
         return list(stack.fetch("GRAFANA_PORT", path, q=link.query.fields["query"])["traces"])
     query = link.query.as_json("A") | {"intervalMs": 15_000, "maxDataPoints": 60}
-    answer = stack.fetch("GRAFANA_PORT", "/api/ds/query", {"queries": [query], "from": "now-15m", "to": "now"})
-    return [frame for frame in answer["results"]["A"]["frames"] if any(frame["data"]["values"])]
+    response = stack.fetch("GRAFANA_PORT", "/api/ds/query", {"queries": [query], "from": "now-15m", "to": "now"})
+    return [frame for frame in response["results"]["A"]["frames"] if any(frame["data"]["values"])]

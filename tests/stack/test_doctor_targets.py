@@ -1,4 +1,4 @@
-"""The doctor's questions about what is measured beside the services, asked of the real Mimir."""
+"""The doctor's queries about targets other than the services, run on the real Mimir."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +16,15 @@ STEP_S, SAMPLES = 10, 6
 
 @pytest.fixture
 def mimir(tmp_path: Path) -> Iterator[Mimir]:
-    """Give a Mimir that nobody has told anything."""
+    """A Mimir without samples."""
     with running(tmp_path) as one:
         yield one
 
 
-def tell(mimir: Mimir, **services: list[float]) -> None:
-    """Push samples of each service, one every ten seconds, the last one now.
+def push_samples(mimir: Mimir, **services: list[float]) -> None:
+    """Push samples of each service, one every ten seconds, the last one at the current time.
 
-    `pg` is whether Alloy's login worked, `statements` a metric that the query of the statements makes.
+    `pg` is whether Alloy's login succeeded, `statements` a metric of the query for statements.
     """
     end = now()
     for service, values in services.items():
@@ -35,28 +35,28 @@ def tell(mimir: Mimir, **services: list[float]) -> None:
             mimir.push({which: value}, end + number * STEP_S)
 
 
-def test_only_what_was_not_reached_for_a_minute_is_told(mimir: Mimir) -> None:
-    """Neither what has just been started, nor what was away for a moment, nor what is well."""
+def test_only_targets_down_for_a_minute_are_reported(mimir: Mimir) -> None:
+    """Targets that were just started, were down for a moment, or are up, are not reported."""
     assert failed_targets(mimir.base, {}) == []
-    well, away = [1.0] * SAMPLES, [0.0] * SAMPLES
-    tell(
-        mimir, rabbitmq=away, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=well, pg=well, statements=well
+    up, down = [1.0] * SAMPLES, [0.0] * SAMPLES
+    push_samples(
+        mimir, rabbitmq=down, loki=[0.0, 0.0], tempo=[0.0, 0.0, 1.0, 0.0, 0.0], postgres=up, pg=up, statements=up
     )
-    told = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was told")
-    assert [finding.what for finding in told] == ["metrics of rabbitmq"]
+    findings = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was reported")
+    assert [finding.what for finding in findings] == ["metrics of rabbitmq"]
 
 
-def test_a_database_that_does_not_let_alloy_in_is_told_though_it_answers(mimir: Mimir) -> None:
-    """Alloy's exporter is up then; that it does not get in, it says by a metric of its own."""
-    tell(mimir, postgres=[1.0] * SAMPLES, pg=[0.0] * SAMPLES)
-    told = eventually(
+def test_a_database_that_rejects_alloys_login_is_reported(mimir: Mimir) -> None:
+    """Alloy's exporter is up in this case; another metric reports the failed login."""
+    push_samples(mimir, postgres=[1.0] * SAMPLES, pg=[0.0] * SAMPLES)
+    findings = eventually(
         lambda: [each for each in failed_targets(mimir.base, {}) if each.what == "metrics of postgres"], what="nothing"
     )
-    assert "rejects Alloy's login" in told[0].said
+    assert "rejects Alloy's login" in findings[0].said
 
 
 def test_a_database_without_statistics_of_statements_is_reported(mimir: Mimir) -> None:
-    """Its other metrics arrive then."""
-    tell(mimir, postgres=[1.0] * SAMPLES, pg=[1.0] * SAMPLES)
-    told = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was reported")
-    assert [finding.what for finding in told] == ["statements of postgres"]
+    """Its other metrics arrive in this case."""
+    push_samples(mimir, postgres=[1.0] * SAMPLES, pg=[1.0] * SAMPLES)
+    findings = eventually(lambda: failed_targets(mimir.base, {}), what="nothing was reported")
+    assert [finding.what for finding in findings] == ["statements of postgres"]

@@ -1,4 +1,4 @@
-"""Locust's dashboard gets data for each of its queries, from Locust over the real Alloy and Mimir."""
+"""Each query of Locust's dashboard returns data, with the real Locust, Alloy and Mimir."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from local.servers.postgres import Postgres
 from tests.integration.load_support import environment, needs_locust, run_load
 from tests.stack import alloy_running, mimir_running
 from tests.stack.backends import Backends, eventually
-from tests.stack.dashboards_asking import ask, metric
+from tests.stack.dashboard_queries import metric, run_query
 from tools.query import is_up
 
 pytestmark = [needs_locust, alloy_running.needs_alloy, mimir_running.needs_mimir]
@@ -30,28 +30,30 @@ RUN = {"LOAD_RUN_ID": "board", "LOAD_USERS": "6", "LOAD_RATE": "6", "LOAD_TIME":
 
 @pytest.fixture(scope="module")
 def mimir() -> Iterator[Backends]:
-    """A Mimir that a run of half a minute was told to, with a server that marks what it is asked."""
+    """A Mimir with the metrics of a load of half a minute on a server."""
     with ExitStack() as running:
         folder = Path(running.enter_context(TemporaryDirectory(prefix="mythical-board-", dir="/var/tmp")))
-        folder.chmod(0o711)  # the database's own user has to reach its folder below it
+        folder.chmod(0o711)  # the database's user needs access to its folder below
         store = running.enter_context(mimir_running.running(folder))
-        told = alloy_running.environ(folder)
-        endpoints = Path(told["ALLOY_ENDPOINTS"])
-        addresses = json.loads(endpoints.read_text())
-        addresses["metrics"]["url"] = f"{store.base}/api/v1/push"
-        endpoints.write_text(json.dumps(addresses))
-        alloy = running.enter_context(alloy_running.running(folder, told))
+        settings = alloy_running.environ(folder)
+        endpoints = Path(settings["ALLOY_ENDPOINTS"])
+        urls = json.loads(endpoints.read_text())
+        urls["metrics"]["url"] = f"{store.base}/api/v1/push"
+        endpoints.write_text(json.dumps(urls))
+        alloy = running.enter_context(alloy_running.running(folder, settings))
         database = running.enter_context(Postgres(folder / "postgres"))
         server = running.enter_context(_server(folder, database.port, alloy.otlp))
         load = environment(folder, **RUN, LOAD_HOST=server, LOAD_COLLECTOR=alloy.otlp, OTEL_SDK_DISABLED="false")
-        ended = run_load(folder, **{name: value for name, value in load.items() if name.startswith(("LOAD_", "OTEL_"))})
-        assert ended.code == 0, ended.output
+        load_run = run_load(
+            folder, **{name: value for name, value in load.items() if name.startswith(("LOAD_", "OTEL_"))}
+        )
+        assert load_run.code == 0, load_run.output
         yield Backends(ports={"MIMIR_PORT": urlsplit(store.base).port or 0})
 
 
 def _server(folder: Path, database: int, otlp: str) -> "_Server":
     port = free_port()
-    told = {
+    settings = {
         "HTTP_HOST": LOOPBACK,
         "HTTP_PORT": str(port),
         "MYTHICAL_DATABASE_HOST": LOOPBACK,
@@ -59,27 +61,27 @@ def _server(folder: Path, database: int, otlp: str) -> "_Server":
         "OTEL_EXPORTER_OTLP_ENDPOINT": otlp,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
     }
-    return _Server(folder, port, told)
+    return _Server(folder, port, settings)
 
 
 class _Server:
-    """The server as a process, for as long as it is needed."""
+    """A server process for the duration of a context."""
 
-    def __init__(self, folder: Path, port: int, told: dict[str, str]) -> None:
-        self._address = f"http://{LOOPBACK}:{port}"
+    def __init__(self, folder: Path, port: int, settings: dict[str, str]) -> None:
+        self._url = f"http://{LOOPBACK}:{port}"
         self._process = Process(
             "server",
             [sys.executable, "-m", "services.server"],
             log=folder / "server.log",
             record=folder / "server.pid",
             mark="services.server",
-            environ=os.environ | told,
+            environ=os.environ | settings,
         )
 
     def __enter__(self) -> str:
         self._process.launch()
-        self._process.wait_ready(lambda: is_up(f"{self._address}/readyz"), 60)
-        return self._address
+        self._process.wait_ready(lambda: is_up(f"{self._url}/readyz"), 60)
+        return self._url
 
     def __exit__(self, *_: object) -> None:
         self._process.stop(10)
@@ -87,17 +89,17 @@ class _Server:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("it", QUERIES, ids=str)
-def test_each_query_of_locusts_dashboard_brings_data(it: PanelQuery, mimir: Backends) -> None:
-    """A name or a label that differs between Locust, Alloy and the panel would leave it empty."""
+def test_each_query_of_locusts_dashboard_returns_data(it: PanelQuery, mimir: Backends) -> None:
+    """A name or a label that differs between Locust, Alloy and the panel would make it empty."""
     text = with_values(it.text, {"run": "board"})
     if '_type=""' in text:
-        text = text.replace('_type=""', '_type!=""')  # nobody but Locust asked this server
-    eventually(lambda: ask(mimir, it, text), f"data for {text}")
+        text = text.replace('_type=""', '_type!=""')  # only Locust sent requests to this server
+    eventually(lambda: run_query(mimir, it, text), f"data for {text}")
 
 
 @pytest.mark.timeout(300)
-def test_a_run_is_marked_from_its_first_user_to_its_last(mimir: Backends) -> None:
-    """By what the annotation asks for: a series named by run and shape, with values while there were users."""
+def test_a_run_is_annotated_from_its_first_user_to_its_last(mimir: Backends) -> None:
+    """The annotation's query returns a series with run and shape, with values while there were users."""
     (series,) = eventually(lambda: metric(mimir, RUNNING, instant=False), "a run")
     assert series["metric"] == {"run_id": "board", "shape": "steps"}
     assert all(float(value) > 0 for _, value in series["values"])

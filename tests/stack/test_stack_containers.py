@@ -1,4 +1,4 @@
-"""What compose promises of its containers, seen from this machine."""
+"""The published ports, health and database role of compose's containers."""
 
 import json
 import shutil
@@ -9,13 +9,14 @@ import psycopg
 import pytest
 
 from tests.seams.compose_files import dotenv
-from tests.stack import dashboards_asking
+from tests.stack import dashboard_queries
 from tests.stack.backends import HOST, ROOT, Backends, port
 
 PAGES = {
     "SERVER_PORT": "/readyz",
     "REQUESTER_PORT": "/readyz",
     "RECORDER_PORT": "/readyz",
+    "FRONTEND_PORT": "/readyz",
     "TEMPO_PORT": "/ready",
     "LOKI_PORT": "/ready",
     "MIMIR_PORT": "/ready",
@@ -26,32 +27,27 @@ PAGES = {
     "LOAD_PORT": "/",
     "WORKSHOP_PORT": "/",
 }
-OTHERS = ("DATABASE_PORT", "QUEUE_PORT", "OTLP_GRPC_PORT", "OTLP_HTTP_PORT")
-
-
-def test_every_published_port_is_looked_at() -> None:
-    """One that is new in .env has to be put into one of the lists."""
-    assert {name for name in dotenv() if name.endswith("_PORT")} == {*PAGES, *OTHERS}
+OTHERS = ("DATABASE_PORT", "QUEUE_PORT", "OTLP_GRPC_PORT", "OTLP_HTTP_PORT", "FARO_PORT")
 
 
 @pytest.mark.parametrize("variable", PAGES)
-def test_behind_every_published_page_is_a_program_that_is_ready(stack: Backends, variable: str) -> None:
-    """By its own word."""
+def test_every_published_http_port_is_ready(stack: Backends, variable: str) -> None:
+    """The program's readiness endpoint answers with 200."""
     assert stack.status(variable, PAGES[variable]) == 200
 
 
 @pytest.mark.parametrize("variable", OTHERS)
 @pytest.mark.usefixtures("stack")
-def test_behind_every_other_published_port_someone_listens(variable: str) -> None:
-    """Protocols that a GET cannot speak."""
+def test_every_other_published_port_accepts_connections(variable: str) -> None:
+    """These ports use other protocols than HTTP."""
     socket.create_connection((HOST, port(variable)), timeout=2).close()
 
 
 @pytest.mark.usefixtures("stack")
 def test_every_container_is_healthy() -> None:
-    """By the word of Docker, for those that compose started here."""
+    """Docker reports the health of the containers that compose started here."""
     if not shutil.which("docker"):
-        pytest.skip("docker is not here")
+        pytest.skip("docker is not installed")
     listed = subprocess.run(
         ["docker", "compose", "ps", "--all", "--format", "json"],  # noqa: S607
         cwd=ROOT,
@@ -61,18 +57,18 @@ def test_every_container_is_healthy() -> None:
     )
     containers = [json.loads(line) for line in listed.stdout.splitlines()]
     if not containers:
-        pytest.skip("what answers was not started by compose from here")
+        pytest.skip("the running stack was not started by compose in this folder")
     assert {each["Name"]: each["Health"] for each in containers if each["Health"] != "healthy"} == {}
 
 
 @pytest.fixture
 def reader(stack: Backends) -> psycopg.Connection:
-    """Give a connection as Grafana's data source opens it."""
-    return dashboards_asking.reader(stack)
+    """A connection with the role of Grafana's data source."""
+    return dashboard_queries.reader(stack)
 
 
 def test_grafana_reads_the_tables(reader: psycopg.Connection) -> None:
-    """Also after they were dropped and made anew."""
+    """It can read them also after they were dropped and recreated."""
     with reader:
         assert reader.execute("SELECT count(*) FROM unicorn").fetchone()
 
@@ -87,9 +83,17 @@ def test_grafana_reads_the_tables(reader: psycopg.Connection) -> None:
         "COPY unicorn TO PROGRAM 'true'",
     ],
 )
-def test_grafana_changes_nothing(reader: psycopg.Connection, statement: str) -> None:
-    """Even if it switches its own guard off first."""
+def test_grafana_cannot_write(reader: psycopg.Connection, statement: str) -> None:
+    """It can't even after it has disabled its read-only mode."""
     with reader:
         reader.execute("SET default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute(statement)
+
+
+@pytest.mark.parametrize("app", [app.partition("@")[0] for app in dotenv()["DRILLDOWN_APPS"].split()])
+def test_drilldown_apps_in_the_image_are_enabled(stack: Backends, app: str) -> None:
+    """Without provisioning, and for viewers; an app that could not be downloaded is not in the image."""
+    if stack.status("GRAFANA_PORT", f"/api/plugins/{app}/settings") == 404:
+        pytest.skip(f"the image was built without {app}")
+    assert stack.fetch("GRAFANA_PORT", f"/api/plugins/{app}/settings")["enabled"] is True

@@ -1,4 +1,4 @@
-"""The doctor agrees that a running stack is well, and asks where it has been told to."""
+"""The doctor reports a running stack as healthy, and uses the configured ports."""
 
 import json
 import os
@@ -12,11 +12,11 @@ from local.ports import free_port
 SIGNALS = {"traces", "metrics", "logs", "profiles"}
 
 
-def doctor(*words: str, **told: str) -> subprocess.CompletedProcess[str]:
-    """Run it on the stack."""
-    return subprocess.run(  # noqa: S603 - our own arguments
-        [sys.executable, "-m", "doctor", *words, "docker"],
-        env=os.environ | told,
+def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the doctor on the stack."""
+    return subprocess.run(  # noqa: S603 - constant arguments
+        [sys.executable, "-m", "doctor", *arguments, "docker"],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -26,7 +26,7 @@ def doctor(*words: str, **told: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.usefixtures("stack")
 def test_every_signal_of_every_service_is_fresh() -> None:
-    """Each cell with its age; the back ends are asked, not Alloy."""
+    """Each cell is fresh; the doctor queries the backends, not Alloy."""
     report = json.loads(doctor("--json", "--wait", "60").stdout)
     late = {(cell["service"], cell["signal"]): cell["fault"] for cell in report["cells"] if cell["state"] != "fresh"}
     assert late == {}
@@ -35,11 +35,11 @@ def test_every_signal_of_every_service_is_fresh() -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_back_end_that_does_not_answer_is_the_broken_hop_of_its_signal_alone() -> None:
-    """Here it is one that nobody ever started: its port is another."""
-    done = doctor("--json", LOKI_PORT=str(free_port()))
-    report = json.loads(done.stdout)
-    assert done.returncode == 1
+def test_an_unreachable_backend_is_the_broken_hop_of_its_signal_only() -> None:
+    """The doctor gets a port on which nothing runs."""
+    result = doctor("--json", LOKI_PORT=str(free_port()))
+    report = json.loads(result.stdout)
+    assert result.returncode == 1
     hops = {cell["fault"]["hop"] for cell in report["cells"] if cell["signal"] == "logs"}
     assert hops == {"collector → loki"}
     assert {cell["state"] for cell in report["cells"] if cell["signal"] != "logs"} == {"fresh"}

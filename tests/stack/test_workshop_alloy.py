@@ -1,4 +1,4 @@
-"""The steps of the workshop that need Alloy, as an attendee types them, next to make demo."""
+"""The commands of the workshop's steps that need Alloy, run next to make demo."""
 
 import re
 from collections.abc import Iterator
@@ -42,19 +42,19 @@ def running_demo(folder: Path, **settings: str) -> Iterator[DemoRun]:
 
 @pytest.fixture(scope="module")
 def demo(servers_folder: Path) -> Iterator[DemoRun]:
-    """Return the one run in which all steps are taken."""
+    """The demo in which all steps run."""
     with running_demo(servers_folder / "workshop-alloy") as run:
         yield run
 
 
 @contextmanager
 def terminal_next_to(demo: DemoRun, folder: Path, **opened: int) -> Iterator[Shell]:
-    """Return a terminal with the ports of this run, and free ones for the learner's Alloy unless `opened` has them."""
+    """Yield a terminal with this run's ports, and with free ones for the learner's Alloy unless `opened` has them."""
     ports = {str(usual): int(demo.environ[variable]) for _, variable, usual in DEFAULTS}
     ports |= {usual: free_port() for usual in OPENED} | opened
-    # As the learner reads it from the table of make demo.
-    postgres = re.search(r"^postgres +127\.0\.0\.1:(\d+)", demo.said(), re.MULTILINE)
-    assert postgres, demo.said()
+    # A learner reads the port from the table of make demo.
+    postgres = re.search(r"^postgres +127\.0\.0\.1:(\d+)", demo.printed(), re.MULTILINE)
+    assert postgres, demo.printed()
     with shell(folder / "checkout", ports, **demo.environ, POSTGRES_PORT=postgres[1]) as terminal:
         yield terminal
 
@@ -62,8 +62,8 @@ def terminal_next_to(demo: DemoRun, folder: Path, **opened: int) -> Iterator[She
 @needs_jq
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("step", STEPS, ids=lambda page: page.name)
-def test_each_command_of_a_step_says_what_the_page_shows(step: Page, demo: DemoRun, tmp_path: Path) -> None:
-    """With a real Alloy, started again for each step."""
+def test_each_command_of_a_step_prints_the_pages_output(step: Page, demo: DemoRun, tmp_path: Path) -> None:
+    """The steps use a real Alloy, restarted for each step."""
     with terminal_next_to(demo, tmp_path) as terminal:
         for block in typed(step, "alloy"):
             terminal.run(block)
@@ -74,9 +74,9 @@ def test_each_command_of_a_step_says_what_the_page_shows(step: Page, demo: DemoR
 def test_the_whole_suite_sends_through_the_final_configuration(servers_folder: Path, tmp_path: Path) -> None:
     """The configuration has both halves: signals of the services pass while it scrapes Alloy and Postgres."""
     grpc = free_port()
-    through = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{grpc}", "OTEL_LOGS_EXPORTER": "otlp"}
+    exporter_settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{grpc}", "OTEL_LOGS_EXPORTER": "otlp"}
     with (
-        running_demo(servers_folder / "workshop-through-alloy", **through, DEMO_LOAD="false") as demo,
+        running_demo(servers_folder / "workshop-through-alloy", **exporter_settings, DEMO_LOAD="false") as demo,
         terminal_next_to(demo, tmp_path, **{"14317": grpc}) as terminal,
     ):
         for block in typed(Page(FINAL), "alloy"):
@@ -101,8 +101,8 @@ def signals_of_services(api: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda file: file.name)
-def test_every_checkpoint_is_as_alloy_formats_it_and_valid(checkpoint: Path) -> None:
+def test_every_checkpoint_is_valid_and_has_alloys_format(checkpoint: Path) -> None:
     """A learner who catches up gets a file that loads."""
     assert alloy("fmt", "-t", str(checkpoint)).returncode == 0
-    said = alloy("validate", str(checkpoint))
-    assert said.returncode == 0, said.stderr
+    result = alloy("validate", str(checkpoint))
+    assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The steps of the workshop that need the stack, asked of the one that runs."""
+"""The commands of the workshop's steps that need the stack, run on the running one."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ PUBLISHED = {
     "12347": "ALLOY_PAGES_PORT",
 }
 
-# What the pages start in addition to the suite: the applications of step 21.
+# The pages also start the applications of step 21.
 APPLICATIONS = ("5050", "5051")
 
 
@@ -32,8 +32,8 @@ APPLICATIONS = ("5050", "5051")
 @pytest.mark.usefixtures("stack")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("step", STEPS, ids=lambda page: page.name)
-def test_each_question_to_the_stack_is_answered_as_the_page_shows(step: Page, tmp_path: Path) -> None:
-    """With the query languages of Tempo, Loki, Mimir and Pyroscope."""
+def test_each_command_for_the_stack_prints_the_pages_output(step: Page, tmp_path: Path) -> None:
+    """The commands use the query languages of Tempo, Loki, Mimir and Pyroscope."""
     ports = {usual: port(variable) for usual, variable in PUBLISHED.items()}
     ports |= {usual: free_port() for usual in APPLICATIONS}
     with shell(tmp_path / "checkout", ports) as terminal:

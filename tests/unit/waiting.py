@@ -1,4 +1,4 @@
-"""Waiting for what other threads do, without sleeping longer than needed."""
+"""Wait for the work of other threads, without sleeping longer than needed."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ DEADLINE_S = 60.0
 
 
 def eventually(done: Callable[[], object], what: str) -> None:
-    """Return when `done` says so; fail the test when it does not within a minute."""
+    """Return when `done` returns true, or fail the test after a minute."""
     end = time.monotonic() + DEADLINE_S
     while not done():
         if time.monotonic() > end:

@@ -1,8 +1,8 @@
-"""Whether an output is the one that a page shows."""
+"""Compare an output with the one that a page shows."""
 
 import re
 
-# A number (also a time or a date of several), or the id of a trace, a span or an instance.
+# A number (including a time or a date), or the id of a trace, a span or an instance.
 ID = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=[a-f]*\d)[0-9a-f]{32}\b|\b(?=[a-f]*\d)[0-9a-f]{16}\b"
 NUMBER = r"(?<![A-Za-z])-?\d+(?:[.,:]\d+)*(?:e[+-]?\d+)?"
 LOOSE = re.compile(rf"(?P<id>{ID})|(?P<number>{NUMBER})|(?P<gap> {{2,}}|\t)|(?P<any>…)")
@@ -10,7 +10,7 @@ STRICT = re.compile(r"(?P<any>…)")
 
 
 def pattern(expected: str, *, like: bool) -> re.Pattern[str]:
-    """Give what the whole output has to match; `like` leaves figures, ids and the width of columns open."""
+    """Return the pattern for the whole output; with `like`, numbers, ids and the width of columns may differ."""
     lines = [_line(line, LOOSE if like else STRICT) for line in expected.rstrip().splitlines()]
     return re.compile("".join(lines), re.ASCII)
 
@@ -18,11 +18,11 @@ def pattern(expected: str, *, like: bool) -> re.Pattern[str]:
 def _line(line: str, loose: re.Pattern[str]) -> str:
     if line.strip() == "…":
         return r"(?:[^\n]*\n)*?"
-    made, place = "", 0
+    result, position = "", 0
     for found in loose.finditer(line):
-        made += re.escape(line[place : found.start()]) + _open(found)
-        place = found.end()
-    return made + re.escape(line[place:].rstrip()) + r"[ \t]*\n"
+        result += re.escape(line[position : found.start()]) + _open(found)
+        position = found.end()
+    return result + re.escape(line[position:].rstrip()) + r"[ \t]*\n"
 
 
 def _open(found: re.Match[str]) -> str:
@@ -32,6 +32,6 @@ def _open(found: re.Match[str]) -> str:
     return {"number": NUMBER, "gap": r"[ \t]+", "any": r"[^\n]*"}[str(kind)]
 
 
-def matches(said: str, expected: str, *, like: bool) -> bool:
-    """Whether the output is the expected one, up to blanks at the ends of lines."""
-    return pattern(expected, like=like).fullmatch(said.rstrip() + "\n") is not None
+def matches(output: str, expected: str, *, like: bool) -> bool:
+    """Return whether the output is the expected one, except for blanks at the ends of lines."""
+    return pattern(expected, like=like).fullmatch(output.rstrip() + "\n") is not None

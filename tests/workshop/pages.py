@@ -1,12 +1,12 @@
-"""The pages of the workshop as data: sections, and blocks of code with what they are for.
+"""The pages of the workshop as data: sections, and blocks of code with their info strings.
 
 A block that is run has an info string of `sh run WAY [FLAG…]`; the `text` block right after it is its output.
 
-- WAY says what has to run: `demo` (make demo), `alloy` (make demo, and an Alloy), `stack` (docker compose), `cluster`
-  (Kubernetes), or `suite` (make demo or docker compose: the tests run it with both).
-- FLAG `once`: it changes something, so it is not repeated; `background`: it keeps running;
-  `fails`: its exit status is not 0; `first`: all later steps of this way begin with it.
-- `text` is the output word for word, `text like` up to numbers and ids; in both `…` stands for any text.
+- WAY is what must be running: `demo` (make demo), `alloy` (make demo, and an Alloy), `stack` (docker compose),
+  `cluster` (Kubernetes), or `suite` (make demo or docker compose: the tests run it with both).
+- FLAG `once`: it changes data, so it is not repeated; `background`: it keeps running;
+  `fails`: its exit status is not 0; `first`: all later steps of this WAY start with it.
+- `text` is the exact output, `text like` the output except for numbers and ids; in both, `…` stands for any text.
 """
 
 import re
@@ -29,7 +29,7 @@ MINUTES = re.compile(r"^\*\*Estimate:\*\* (\d+) minutes\. \*\*Needs:\*\* (\S.*)$
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code: where it is, the heading above it, its info string, its text, and its expected output."""
+    """A block of code: position, the heading above it, info string, text, and expected output."""
 
     page: str
     line: int
@@ -41,12 +41,12 @@ class Block:
 
     @property
     def way(self) -> str:
-        """What has to run for this block, or nothing if the block is not run."""
+        """What must be running for this block; empty if the block is not run."""
         return self.info[2] if self.info[:2] == ("sh", "run") else ""
 
     @property
     def flags(self) -> frozenset[str]:
-        """How it is to be run."""
+        """The flags in the info string."""
         return frozenset(self.info[3:])
 
     @property
@@ -63,22 +63,22 @@ class Page:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The name of the file."""
         return self.path.name
 
     @property
     def text(self) -> str:
-        """What it says."""
+        """The text of the page."""
         return self.path.read_text(encoding="utf-8")
 
     @property
     def title(self) -> str:
-        """Its heading."""
+        """The heading of the page."""
         return self.text.partition("\n")[0].removeprefix("# ")
 
     @property
     def minutes(self) -> int:
-        """The estimate. Raises ValueError if there is none."""
+        """The estimate in minutes. Raise ValueError if there is none."""
         found = MINUTES.search(self.text)
         if not found:
             raise ValueError(f"{self.name} has no line '**Estimate:** N minutes. **Needs:** …'")
@@ -86,20 +86,20 @@ class Page:
 
     @property
     def needs(self) -> str:
-        """The sentence after the estimate: what has to run."""
+        """The sentence after the estimate: what must be running."""
         found = MINUTES.search(self.text)
         return found[2] if found else ""
 
     def section(self, heading: str) -> str:
-        """What stands under a heading."""
+        """Return the text under a heading."""
         return dict(sections(without_code(self.text)))[heading]
 
     def headings(self) -> list[str]:
-        """The headings of the second level, in their order."""
+        """Return the headings of the second level in order."""
         return re.findall(r"^## (.+)$", without_code(self.text), re.MULTILINE)
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks of code, but for the outputs, which belong to the block before them."""
+        """Yield all blocks of code except for the outputs, which belong to the block before them."""
         text = self.text
         for found in FENCE.finditer(text):
             margin, info, body, follows, kind, expected = found.groups()
@@ -114,27 +114,27 @@ class Page:
             )
 
     def of(self, way: str) -> list[Block]:
-        """Return the blocks that run in this way, in their order."""
+        """Return the blocks for this WAY in order."""
         ways = {way, "suite"} if way in ("demo", "stack") else {way}
         return [block for block in self.blocks() if block.way in ways]
 
 
 def pages() -> list[Page]:
-    """The steps of the workshop, in their order."""
+    """Return the steps of the workshop in order."""
     return [Page(path) for path in sorted(FOLDER.glob("[0-9][0-9]-*.md"))]
 
 
 def typed(page: Page, way: str) -> list[Block]:
-    """What an attendee has typed at the end of a step: its blocks, and before them what earlier steps had to set up."""
+    """Return the commands of a step: the blocks of earlier steps with the flag `first`, and then its own blocks."""
     before = [block for one in pages() if one.name < page.name for block in one.of(way) if "first" in block.flags]
     return before + page.of(way)
 
 
 def without_code(text: str) -> str:
-    """A page without its blocks of code, in which a # is no heading."""
+    """Return a text without its blocks of code, in which a # isn't a heading."""
     return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def unindented(text: str, margin: str) -> str:
-    """A block of a list without the list's margin."""
+    """Return a block in a list without the list's margin."""
     return re.sub(rf"^{margin}", "", text, flags=re.MULTILINE) if margin else text

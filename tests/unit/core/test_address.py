@@ -1,4 +1,4 @@
-"""Addresses as text."""
+"""Addresses are formatted as text and parsed from it."""
 
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from common.core.address import join_host_port, shown, split_credentials
     ],
 )
 def test_an_ipv6_address_is_put_in_brackets(host: str, joined: str) -> None:
-    """Without them, nobody can tell where the address ends and the port begins."""
+    """Without brackets, the port cannot be distinguished from the address."""
     assert join_host_port(host, 4317) == joined
     assert urlsplit(f"http://{joined}").port == 4317
 
@@ -43,13 +43,13 @@ def test_an_ipv6_address_is_put_in_brackets(host: str, joined: str) -> None:
         ("alloy", "alloy"),
     ],
 )
-def test_an_address_is_shown_without_what_gives_access(address: str, expected: str) -> None:
-    """Whether it can be parsed or not: the wrong ones are those that errors show."""
+def test_an_address_is_shown_without_its_credentials(address: str, expected: str) -> None:
+    """This includes addresses that cannot be parsed, because errors show those."""
     assert shown(address) == expected
 
 
-def test_credentials_become_the_header_that_they_stand_for() -> None:
-    """With the characters that a URL has to escape; the rest of the URL stays."""
+def test_credentials_are_converted_to_a_basic_authorization_header() -> None:
+    """Characters that a URL escapes are decoded; the rest of the URL is unchanged."""
     assert split_credentials("https://us%40er:p%2Fw@[::1]:1/a?b#c") == ("https://[::1]:1/a?b#c", "Basic dXNAZXI6cC93")
     assert split_credentials("http://user@host") == ("http://host", "Basic dXNlcjo=")
     assert split_credentials("http://host/a") == ("http://host/a", "")

@@ -1,4 +1,4 @@
-"""What command-line programs print never ends them."""
+"""Output that the terminal's encoding cannot represent does not crash command-line programs."""
 
 import subprocess
 import sys
@@ -15,9 +15,9 @@ print("c … d", file=sys.stderr)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
-def test_characters_that_the_encoding_lacks_are_replaced(encoding: str) -> None:
-    """Otherwise the first arrow ends the program with a UnicodeEncodeError, before what it still had to do."""
-    done = subprocess.run(  # noqa: S603 - a program of ours
+def test_characters_outside_the_encoding_are_replaced(encoding: str) -> None:
+    """Otherwise the first arrow would end the program with a UnicodeEncodeError."""
+    done = subprocess.run(  # noqa: S603 - a program of the suite
         [sys.executable, "-c", PROGRAM], env={"PYTHONIOENCODING": encoding}, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"a ? b\n", b"c ? d\n")
@@ -41,8 +41,8 @@ def test_a_program_without_standard_output_runs_to_its_end() -> None:
 def test_each_command_prints_in_a_locale_without_arrows(
     module: str, arguments: list[str], status: tuple[int, ...], text: str
 ) -> None:
-    """A traceback is never the answer, whatever the encoding of the terminal."""
-    done = subprocess.run(  # noqa: S603 - a program of ours
+    """No encoding of the terminal results in a traceback."""
+    done = subprocess.run(  # noqa: S603 - a program of the suite
         [sys.executable, "-m", module, *arguments],
         env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "ascii"},
         capture_output=True,

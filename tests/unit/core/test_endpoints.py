@@ -1,10 +1,10 @@
-"""The beasts: figures that dashboards and workshop texts rely on."""
+"""The endpoints have the names, order, and danger values that dashboards and workshop texts rely on."""
 
 from common.core.endpoints import BORING, MYTHICAL, endpoints_for
 
 
-def test_the_beasts_stand_in_the_order_and_with_the_danger_of_the_interface() -> None:
-    """The order decides how often a beast's names are deleted, the danger what the gauge shows."""
+def test_the_beasts_have_the_order_and_the_danger_of_the_interface() -> None:
+    """The order determines how often the names of a beast are deleted, and the gauge shows the danger."""
     assert list(MYTHICAL.danger.items()) == [
         ("unicorn", 1),
         ("manticore", 23),
@@ -15,8 +15,8 @@ def test_the_beasts_stand_in_the_order_and_with_the_danger_of_the_interface() ->
     assert (MYTHICAL.tag, MYTHICAL.prefix) == ("beast", "mythical")
 
 
-def test_the_boring_endpoints_are_a_shop() -> None:
-    """ENDPOINT_TYPE=BORING: other endpoints, the tag `endpoint`, the prefix `eStore`."""
+def test_the_boring_endpoints_are_those_of_a_shop() -> None:
+    """ENDPOINT_TYPE=BORING has other endpoints, the tag `endpoint`, and the prefix `eStore`."""
     assert list(BORING.danger.items()) == [
         ("login", 1),
         ("payment", 4),

@@ -1,4 +1,4 @@
-"""Settings: every reader of the environment, and what it says of a value that does not fit."""
+"""Each reader of the environment converts valid values and rejects invalid ones with a remedy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,23 +62,23 @@ BAD: list[tuple[str, Reader, str]] = [
 
 
 @pytest.mark.parametrize(("value", "read", "expected"), GOOD)
-def test_a_value_that_fits_is_read_by_its_type(value: str, read: Reader, expected: object) -> None:
-    """White space at the ends, upper and lower case and the usual words for yes and no do not matter."""
+def test_a_valid_value_is_converted_to_its_type(value: str, read: Reader, expected: object) -> None:
+    """Surrounding white space, letter case, and the usual words for yes and no are accepted."""
     assert read(Env({"X": value})) == expected
 
 
 @pytest.mark.parametrize(("value", "read", "remedy"), BAD)
-def test_a_value_that_does_not_fit_is_refused_in_one_line_with_a_remedy(value: str, read: Reader, remedy: str) -> None:
-    """The line names the variable, what it holds, and what it may hold."""
-    with pytest.raises(SettingsError) as refusal:
+def test_an_invalid_value_is_rejected_in_one_line_with_a_remedy(value: str, read: Reader, remedy: str) -> None:
+    """The line names the variable, its value, and the valid values."""
+    with pytest.raises(SettingsError) as rejection:
         read(Env({"X": value}))
-    text = str(refusal.value)
+    text = str(rejection.value)
     assert text.startswith(f"X={value!r} ")
     assert remedy in text
     assert "\n" not in text
 
 
-@pytest.mark.parametrize("nothing", ["", "   "])
+@pytest.mark.parametrize("empty", ["", "   "])
 @pytest.mark.parametrize(
     ("read", "default"),
     [
@@ -93,14 +93,14 @@ def test_a_value_that_does_not_fit_is_refused_in_one_line_with_a_remedy(value: s
         (lambda env: env.url("X", ""), ""),
     ],
 )
-def test_a_variable_that_is_set_to_nothing_counts_as_unset(nothing: str, read: Reader, default: object) -> None:
-    """`X=${X}` in a compose file must not switch anything off by accident (OpenTelemetry specification)."""
-    assert read(Env({"X": nothing})) == default
+def test_an_empty_variable_counts_as_unset(empty: str, read: Reader, default: object) -> None:
+    """An empty `X=${X}` in a compose file must not turn anything off (OpenTelemetry specification)."""
+    assert read(Env({"X": empty})) == default
     assert read(Env({})) == default
 
 
-def test_what_was_asked_is_kept_with_its_default_in_plain_digits() -> None:
-    """The settings reference is tested against `variables_read`: defaults look as a person would write them."""
+def test_each_read_variable_is_recorded_with_its_default() -> None:
+    """The settings reference is tested against `variables_read`, so defaults have the usual notation."""
     env = Env({})
     env.number("DAY", 86_400_000, 1, 86_400_000)
     env.number("SHARE", 0.1, 0, 1)
@@ -108,8 +108,8 @@ def test_what_was_asked_is_kept_with_its_default_in_plain_digits() -> None:
     assert env.variables_read == {"DAY": "86400000", "SHARE": "0.1", "FLAG": "true"}
 
 
-def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -> None:
-    """As secrets of containers do: `X_FILE` names the file; both, none to read or an empty one are errors."""
+def test_a_password_can_come_from_a_file_and_is_in_no_error(tmp_path: Path) -> None:
+    """`X_FILE` names the file, as with container secrets. Both variables, a missing or an empty file are errors."""
     file = tmp_path / "password"
     file.write_text("s3cret \n")
     assert Env({"X_FILE": str(file)}).secret("X", "default") == "s3cret "
@@ -138,15 +138,15 @@ def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -
 )
 @pytest.mark.parametrize("value", ["user:s3cret@host:4000", "amqp://user:s3cret@host", "http://user:s3cret@[host"])
 def test_no_error_shows_the_credentials_of_an_address(read: Reader, value: str) -> None:
-    """Whatever variable it was put into."""
-    with pytest.raises(SettingsError) as refusal:
+    """This holds for every reader."""
+    with pytest.raises(SettingsError) as rejection:
         read(Env({"X": value}))
-    assert "s3cret" not in str(refusal.value)
+    assert "s3cret" not in str(rejection.value)
 
 
 @pytest.mark.parametrize(("keep", "left"), [((), ["PATH"]), (LIBPQ_SECURITY, ["PATH", "PGSSLMODE", "PGREQUIREAUTH"])])
 def test_variables_of_libpq_that_a_setting_replaces_are_removed(keep: tuple[str, ...], left: list[str]) -> None:
-    """PGHOSTADDR would lead to another server; PGSSLMODE has no setting of ours, and stays where it is asked for."""
+    """PGHOSTADDR would select another server. PGSSLMODE has no setting in the suite and stays if it is to be kept."""
     environ = dict.fromkeys(["PATH", "PGSSLMODE", "PGREQUIREAUTH", "PGHOSTADDR", "PGOPTIONS", "PGCLIENTENCODING"], "x")
     remove_libpq_variables(environ, keep=keep)
     assert list(environ) == left

@@ -1,4 +1,4 @@
-"""Addresses of the suite are reached directly, whatever proxy the environment names; others through it."""
+"""Addresses of the suite are reached directly even if the environment names a proxy; others are reached through it."""
 
 import os
 from urllib.request import proxy_bypass
@@ -12,7 +12,7 @@ from common.core.address import bypass_proxies, is_local
     "host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "a.localhost", "alloy", "mythical-server"]
 )
 def test_this_machine_and_names_of_compose_are_local(host: str) -> None:
-    """No proxy can know them."""
+    """A proxy cannot resolve them."""
     assert is_local(host)
 
 
@@ -24,17 +24,17 @@ def test_other_addresses_are_not_local(host: str) -> None:
 
 @pytest.fixture
 def environ(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment without any variable of proxies; what the test adds is removed."""
+    """Return an environment without proxy variables; those that the test sets are removed."""
     for name in [*os.environ, "NO_PROXY", "no_proxy", "no_grpc_proxy"]:
         if name.lower().endswith("_proxy"):
-            monkeypatch.setenv(name, "")  # so that it is restored at the end, even where only the tested code sets it
+            monkeypatch.setenv(name, "")  # restores it at the end, even if only the tested code sets it
             monkeypatch.delenv(name)
     return monkeypatch
 
 
 @pytest.mark.parametrize("proxy", ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 def test_local_collectors_are_added_and_others_are_not(environ: pytest.MonkeyPatch, proxy: str) -> None:
-    """In both cases of the name: gRPC reads the lower case alone, other libraries either."""
+    """Both spellings are set, because gRPC reads only the lower case and other libraries either."""
     environ.setenv(proxy, "socks5://proxy.example.com:1080")
     environ.setenv("NO_PROXY", "intra.example.com")
     bypass_proxies("http://alloy:4317", "collector.example.com:4317", "", "127.0.0.9:4317", "http://[::1]:4040")
@@ -51,8 +51,8 @@ def test_local_collectors_are_added_and_others_are_not(environ: pytest.MonkeyPat
     assert not proxy_bypass("collector.example.com:4317")
 
 
-def test_a_list_that_means_all_hosts_still_does(environ: pytest.MonkeyPatch) -> None:
-    """A "*" counts only where it stands alone; gRPC, to which it means nothing, has a list of its own."""
+def test_a_wildcard_that_exempts_all_hosts_is_kept(environ: pytest.MonkeyPatch) -> None:
+    """A "*" is only valid by itself. gRPC does not support it and has a separate variable."""
     environ.setenv("http_proxy", "http://proxy.example.com:3128")
     environ.setenv("no_proxy", "*")
     bypass_proxies("alloy:4317")
@@ -61,8 +61,8 @@ def test_a_list_that_means_all_hosts_still_does(environ: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("environ")
-def test_without_a_proxy_nothing_is_changed() -> None:
-    """What macOS has set for all programs counts only as long as no variable is set."""
+def test_without_a_proxy_nothing_changes() -> None:
+    """The system-wide proxies of macOS apply only while no variable is set."""
     before = dict(os.environ)
     bypass_proxies("http://alloy:4317")
     assert dict(os.environ) == before

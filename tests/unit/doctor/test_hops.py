@@ -1,4 +1,4 @@
-"""The first hop that is broken is the one that is named."""
+"""The doctor names the first broken hop."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,7 +25,7 @@ Answers = Callable[[int, bytes], Server]
 
 @pytest.fixture
 def answering() -> Iterator[Answers]:
-    """Give `answering(status, body)`: a server that gives this answer to everything."""
+    """Return `answering(status, body)`, which starts a server with that response to every request."""
     started: list[Server] = []
 
     def start(status: int, body: bytes) -> Server:
@@ -39,19 +39,19 @@ def answering() -> Iterator[Answers]:
         server.close()
 
 
-def at(server: Server | int, name: str = "mythical-server", **told: str) -> Service:
-    """A service at a server of ours, or at a port where nobody is."""
+def at(server: Server | int, name: str = "mythical-server", **environment: str) -> Service:
+    """Return a service at a running server, or at a port without a listener."""
     port = server if isinstance(server, int) else server.address[1]
-    return Service(name, f"http://127.0.0.1:{port}", log="its log", start="start it", environment=told or None)
+    return Service(name, f"http://127.0.0.1:{port}", log="its log", start="start it", environment=environment or None)
 
 
-def suite(**those: Service) -> dict[str, Service]:
-    """All three, well unless given."""
-    return {name: those.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICE_NAMES}
+def suite(**given: Service) -> dict[str, Service]:
+    """Return all services; those that are not given are at closed ports."""
+    return {name: given.get(name.removeprefix("mythical-"), at(free_port(), name)) for name in SERVICE_NAMES}
 
 
 def test_samples_are_summed_by_name_and_labels() -> None:
-    """A label with a star has to be there, whatever its value."""
+    """A label with the value `*` must be present with any value."""
     assert total(PAGE, "loki_write_dropped_entries_total", component_id="loki.write.loki") == 3
     assert total(PAGE, "loki_write_dropped_entries_total") == 7
     assert total(PAGE, "mythical_log_lines_dropped_total", reason="*") == 5
@@ -59,8 +59,8 @@ def test_samples_are_summed_by_name_and_labels() -> None:
     assert total(PAGE, "no_such_metric") == 0
 
 
-def test_a_service_that_does_not_answer_comes_first() -> None:
-    """Whatever else is wrong."""
+def test_a_service_that_does_not_respond_is_named_first() -> None:
+    """It is named even if something else is wrong too."""
     server = at(free_port(), LOGS_TARGET="")
     fault = service_fault(suite(server=server), server, "logs")
     assert fault
@@ -68,23 +68,23 @@ def test_a_service_that_does_not_answer_comes_first() -> None:
     assert "Connection refused" in fault.said
 
 
-def test_the_frontend_has_to_answer_and_to_be_ready(answering: Answers) -> None:
-    """Without page views it has no traces: that it works is seen in its endpoints."""
-    for frontend, said in {
+def test_the_frontend_must_respond_and_be_ready(answering: Answers) -> None:
+    """Without page views it sends no traces, so its health endpoints show whether it works."""
+    for frontend, message in {
         at(free_port(), "mythical-frontend").address: "it does not answer",
-        at(answering(503, b'{"missing": {"server": "away"}}'), "mythical-frontend").address: "it does not answer",
+        at(answering(503, b'{"missing": {"server": "down"}}'), "mythical-frontend").address: "it does not answer",
         at(answering(200, b"{}"), "mythical-frontend").address: None,
     }.items():
         services = suite() | {
             "mythical-frontend": Service("mythical-frontend", frontend, log="its log", start="start it")
         }
         found = occasional(services)
-        assert [finding.state for finding in found] == ([BROKEN] if said else [])
-        assert all(said in finding.said for finding in found if said)
+        assert [finding.state for finding in found] == ([BROKEN] if message else [])
+        assert all(message in finding.said for finding in found if message)
 
 
-def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(answering: Answers) -> None:
-    """The setting is named."""
+def test_a_service_without_a_destination_is_named_with_the_setting(answering: Answers) -> None:
+    """The setting that turns off a signal is the fault; signals with a destination have none."""
     server = at(answering(200, b"{}"), LOGS_TARGET="", OTEL_TRACES_EXPORTER="none")
     services = suite(server=server)
     assert (fault := service_fault(services, server, "logs"))
@@ -95,18 +95,18 @@ def test_a_service_that_is_not_told_where_to_send_is_not_blamed_for_the_rest(ans
 
 
 @pytest.mark.parametrize(
-    ("rung", "said"), [("off", SIGNALS), ("ebpf", SIGNALS), ("zero-code", ("profiles",)), ("fast", ())]
+    ("rung", "missing"), [("off", SIGNALS), ("ebpf", SIGNALS), ("zero-code", ("profiles",)), ("fast", ())]
 )
-def test_a_rung_that_sends_no_such_signal_is_the_cause(rung: str, said: tuple[str, ...], answering: Answers) -> None:
-    """Nothing is broken: the setting is named."""
+def test_a_rung_without_a_signal_is_named_as_the_cause(rung: str, missing: tuple[str, ...], answering: Answers) -> None:
+    """Nothing is broken, so the setting is named."""
     server = at(answering(200, b"{}"), SERVER_INSTRUMENTATION=rung, LOGS_TARGET="http://h", PROFILE_COLLECTOR_HOST="h")
     faults = {signal: server.switched_off(signal) for signal in SIGNALS}
-    assert tuple(signal for signal, fault in faults.items() if fault) == said
+    assert tuple(signal for signal, fault in faults.items() if fault) == missing
     assert all(f"with INSTRUMENTATION={rung}, " in fault.said for fault in faults.values() if fault)
 
 
-def test_a_service_that_is_not_ready_says_what_it_waits_for(answering: Answers) -> None:
-    """In the words of its own page."""
+def test_a_service_that_is_not_ready_is_named_with_its_missing_dependency(answering: Answers) -> None:
+    """The reason is the text of its readiness page."""
     waiting = at(answering(503, b'{"missing": {"postgres": "connection refused"}, "status": "waiting"}'))
     waiting.page("/healthz")
     fault = waiting.not_ready()
@@ -114,8 +114,8 @@ def test_a_service_that_is_not_ready_says_what_it_waits_for(answering: Answers) 
     assert "it waits for postgres (connection refused)" in fault.said
 
 
-def test_a_service_that_nobody_asks_is_not_to_blame(answering: Answers) -> None:
-    """Without requests there are no spans of the server, and no messages for the recorder; metrics come still."""
+def test_a_service_without_requests_is_not_named_as_broken(answering: Answers) -> None:
+    """Without requests, the server has no spans and the recorder has no messages, but metrics still arrive."""
     server = at(answering(200, b"{}"))
     services = suite(server=server)
     fault = service_fault(services, server, "traces")
@@ -124,8 +124,8 @@ def test_a_service_that_nobody_asks_is_not_to_blame(answering: Answers) -> None:
     assert service_fault(services, server, "metrics") is None
 
 
-def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
-    """By its own page, with the setting that says where they should have gone."""
+def test_lines_that_a_service_dropped_are_counted(answering: Answers) -> None:
+    """The number comes from its metrics page; the remedy names the setting of the destination."""
     service = at(answering(200, PAGE.encode()))
     fault = service.dropped("logs")
     assert fault
@@ -134,14 +134,14 @@ def test_lines_that_a_service_gave_up_are_counted(answering: Answers) -> None:
     assert service.dropped("traces") is None
 
 
-def test_a_service_that_sends_elsewhere_is_told_with_the_variable_in_effect(answering: Answers) -> None:
-    """Not with those that the demo overrides: the address, or what is wrong there."""
+def test_a_service_with_another_destination_is_reported_with_the_variable_in_effect(answering: Answers) -> None:
+    """The variable is not one that the demo overrides; the message has the address, or the error at that address."""
     gateway, other = answering(200, b"{}"), answering(401, b"")
-    told = {
+    environment = {
         "LOGS_TARGET": f"http://127.0.0.1:{gateway.address[1]}/push",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
     }
-    service = at(gateway, **told, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{other.address[1]}")
+    service = at(gateway, **environment, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{other.address[1]}")
     addresses = {("127.0.0.1", gateway.address[1])}
     assert service.misdirected("logs", addresses) is None
     assert (fault := service.misdirected("metrics", addresses))
@@ -162,22 +162,22 @@ def test_a_service_that_sends_elsewhere_is_told_with_the_variable_in_effect(answ
         ("logs", 'mythical_log_lines_dropped_total{reason="queue_full"} 3'),
     ],
 )
-def test_what_a_service_gave_up_is_told_for_each_signal(answering: Answers, signal: str, line: str) -> None:
-    """Whether it never left the queue or the collector did not take it."""
+def test_data_that_a_service_dropped_are_reported_for_each_signal(answering: Answers, signal: str, line: str) -> None:
+    """They were dropped because the queue was full or because the collector rejected them."""
     fault = at(answering(200, (line + "\n").encode())).dropped(signal)
     assert fault
     assert "it dropped 3" in fault.said
 
 
-def test_an_alloy_that_does_not_answer_is_the_broken_hop() -> None:
-    """With what Docker says of its container, if it does."""
+def test_an_alloy_that_does_not_respond_is_the_broken_hop() -> None:
+    """The message has the status of its container if Docker reports one."""
     fault = Alloy.examine(f"http://127.0.0.1:{free_port()}", "its container exited with status 1").down()
     assert fault
     assert "its container exited with status 1" in fault.said
 
 
-def test_a_component_that_is_not_well_breaks_its_own_hop_alone() -> None:
-    """The receiver of lines concerns no traces."""
+def test_an_unhealthy_component_breaks_only_its_hop() -> None:
+    """The receiver of log lines does not affect traces."""
     alloy = Alloy("http://127.0.0.1:12347", unhealthy=(("loki.source.api.mythical", "port taken"),))
     assert (fault := alloy.receiver_fault(PATHS["logs"]))
     assert fault.hop == "service → Alloy"
@@ -185,8 +185,8 @@ def test_a_component_that_is_not_well_breaks_its_own_hop_alone() -> None:
     assert [finding.what for finding in alloy.findings()] == ["loki.source.api.mythical"]
 
 
-def test_what_alloy_refused_and_lost_is_counted_for_the_signal_that_it_was() -> None:
-    """Spans that were refused are no reason why lines are missing."""
+def test_data_that_alloy_rejected_or_dropped_count_for_their_signal() -> None:
+    """Rejected spans do not explain missing log lines."""
     alloy = Alloy("http://127.0.0.1:12347", metrics=PAGE)
     assert (fault := alloy.receiver_fault(PATHS["traces"]))
     assert "refused 7" in fault.said
@@ -199,8 +199,8 @@ def test_what_alloy_refused_and_lost_is_counted_for_the_signal_that_it_was() -> 
 @pytest.mark.parametrize(
     "name", ["otelcol_exporter_send_failed_spans_total", "otelcol_exporter_enqueue_failed_spans_total"]
 )
-def test_spans_that_alloy_lost_are_told_wherever_it_lost_them(name: str) -> None:
-    """What the back end refused, and what found the queue full."""
+def test_spans_that_alloy_dropped_are_reported_for_each_reason(name: str) -> None:
+    """The backend rejected them, or the queue was full."""
     page = f'{name}{{component_id="otelcol.exporter.otlp.tempo"}} 4\n'
     fault = Alloy("http://127.0.0.1:12347", metrics=page).exporter_fault(PATHS["traces"])
     assert fault

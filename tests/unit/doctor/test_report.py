@@ -1,4 +1,4 @@
-"""What the doctor says fits a terminal, and its exit status says whether all is well."""
+"""The doctor's report fits a terminal, and its exit status is 1 if something is broken."""
 
 import json
 import subprocess
@@ -21,8 +21,8 @@ FINDING = Finding(
 SIGNALS = ("traces", "metrics", "logs", "profiles")
 
 
-def whole() -> Report:
-    """A report with something of everything."""
+def complete_report() -> Report:
+    """Return a report with findings and cells of every state."""
     cells = [Cell("mythical-requester", signal, FRESH, 3.2) for signal in SIGNALS]
     cells += [Cell("mythical-server", signal, LATE, 3599.0, FAULT) for signal in SIGNALS[:3]]
     cells += [Cell("mythical-server", "profiles", MISSING, None, FAULT)]
@@ -30,32 +30,32 @@ def whole() -> Report:
 
 
 def test_no_line_is_wider_than_a_terminal() -> None:
-    """Eighty columns: what is wider is wrapped where nobody can tell the columns any more."""
-    lines = list(text(whole()))
+    """Lines are at most 80 columns wide; a terminal would wrap longer ones, which makes the table unreadable."""
+    lines = list(text(complete_report()))
     assert max(map(len, lines)) <= 80
 
 
-def test_each_fault_is_told_once_with_all_that_it_keeps_away() -> None:
-    """Twelve signals that one container keeps away are one thing to mend."""
-    said = "\n".join(text(whole()))
-    assert said.count("broken at:") == 1
-    assert "traces, metrics, logs, profiles of mythical-server" in said
+def test_each_fault_is_reported_once_with_all_signals_that_it_stops() -> None:
+    """A container that stops four signals is one problem to fix."""
+    report = "\n".join(text(complete_report()))
+    assert report.count("broken at:") == 1
+    assert "traces, metrics, logs, profiles of mythical-server" in report
 
 
-def test_each_command_is_on_a_line_of_its_own() -> None:
-    """So that it can be copied."""
-    said = [line.strip() for line in text(whole())]
-    assert "do:        docker compose up -d mythical-server" in said
-    assert "docker compose logs --tail 20 mythical-server" in said
+def test_each_command_is_on_a_separate_line() -> None:
+    """The user can copy it."""
+    lines = [line.strip() for line in text(complete_report())]
+    assert "do:        docker compose up -d mythical-server" in lines
+    assert "docker compose logs --tail 20 mythical-server" in lines
 
 
 def test_a_long_command_can_be_copied_as_it_is_printed() -> None:
-    """What a shell makes of the lines is the command."""
+    """A shell joins the printed lines to the command."""
     command = "docker compose exec mythical-database psql -U postgres -f /docker-entrypoint-initdb.d/a-long-name.sql"
     *_, first, second, _, _ = text(Report("docker", [Finding("metrics of postgres", "", BROKEN, command)]))
     assert max(len(first), len(second)) <= 80
-    said = subprocess.check_output(["sh", "-c", f"echo {first.partition('do:')[2]}\n{second}"], text=True)  # noqa: S603, S607
-    assert said.split() == command.split()
+    joined = subprocess.check_output(["sh", "-c", f"echo {first.partition('do:')[2]}\n{second}"], text=True)  # noqa: S603, S607
+    assert joined.split() == command.split()
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_a_long_command_can_be_copied_as_it_is_printed() -> None:
     ],
 )
 def test_the_status_is_1_if_something_is_broken(report: Report, status: int) -> None:
-    """What is merely worth saying, or switched off, is no reason to fail a script."""
+    """A note or a disabled signal does not fail a script."""
     assert report.status == status
     assert next(reversed(list(text(report)))) == ("All checks passed." if status == WELL else "Some checks failed.")
 
 
-def test_scripts_read_the_same() -> None:
-    """As JSON: each cell with its hop."""
-    read = json.loads(json.dumps(whole().as_json()))
+def test_the_json_report_has_the_same_content() -> None:
+    """Each cell has the hop of its fault."""
+    read = json.loads(json.dumps(complete_report().as_json()))
     assert (read["suite"], read["status"], len(read["cells"])) == ("docker", SICK, 8)
     assert read["cells"][-1]["fault"]["hop"] == "mythical-server"
     assert read["cells"][-1]["age_s"] is None

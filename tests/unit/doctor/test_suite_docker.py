@@ -1,4 +1,4 @@
-"""The suite with Docker, asked at ports where somebody else answers."""
+"""The doctor handles responses of unrelated programs on the ports of the suite."""
 
 from collections.abc import Iterator
 
@@ -12,18 +12,18 @@ from tools.suite import SERVICES
 
 
 @pytest.fixture
-def stranger() -> Iterator[Server]:
-    """A program that answers everybody, and knows nothing of signals."""
+def unrelated() -> Iterator[Server]:
+    """Start a program that responds to every request and has no telemetry."""
     server = Server()
     yield server
     server.close()
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"{}", b'{"data": {"result": [1]}, "traces": [1], "series": [1]}', b"hello"])
-def test_what_a_stranger_says_is_no_signal(stranger: Server, body: bytes) -> None:
-    """Each signal is missing, for a reason; no stack trace, whatever the JSON is."""
-    stranger.body = body
-    port = str(stranger.address[1])
+def test_a_response_of_an_unrelated_program_is_not_a_signal(unrelated: Server, body: bytes) -> None:
+    """Each signal is missing with a reason, and no JSON causes a stack trace."""
+    unrelated.body = body
+    port = str(unrelated.address[1])
     names = (
         *(service.port_variable for service in SERVICES),
         *(path.port_variable for path in PATHS.values()),

@@ -1,4 +1,4 @@
-"""What the shell and the system do to the suite is named, with what to do about it."""
+"""Settings of the shell and the system that affect the suite are reported with a remedy."""
 
 import io
 import subprocess
@@ -13,12 +13,12 @@ from doctor.surroundings import check_database, check_files, check_selinux, chec
 
 
 def test_an_ordinary_shell_is_not_mentioned() -> None:
-    """Neither are variables that have an effect and are meant for the suite."""
+    """Variables that are meant for the suite are not mentioned either."""
     assert list(check_shell({"PATH": "/bin", "http_proxy": "", "PGSSLMODE": "require", "LOAD_USERS": "3"})) == []
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "message"),
     [
         ({"HTTPS_PROXY": "http://user:s3cret@proxy:1"}, "HTTPS_PROXY: addresses outside this machine"),
         ({"PGHOST": "x", "LOCUST_USERS": "1", "FLASK_APP": "x"}, "FLASK_APP, LOCUST_USERS, PGHOST: the suite ignores"),
@@ -26,16 +26,16 @@ def test_an_ordinary_shell_is_not_mentioned() -> None:
         ({"SSL_CERT_FILE": "/missing"}, "SSL_CERT_FILE=/missing cannot be read"),
     ],
 )
-def test_a_variable_with_an_unexpected_effect_is_a_note(environ: dict[str, str], said: str) -> None:
-    """It is worth saying, and no error: the suite works with it."""
+def test_a_variable_with_an_unexpected_effect_is_a_note(environ: dict[str, str], message: str) -> None:
+    """It is not an error, because the suite works with it."""
     (found,) = check_shell(environ)
     assert found.state == NOTE
-    assert said in found.said
+    assert message in found.said
     assert "s3cret" not in found.said
 
 
-def test_a_low_limit_of_open_files_is_named_and_a_soft_one_is_raised() -> None:
-    """By the doctor and by the demo, with the command that raises it."""
+def test_a_low_limit_of_open_files_is_named_and_a_soft_limit_is_raised() -> None:
+    """The doctor and the demo name the command that raises it."""
     program = """
 import resource
 from doctor.surroundings import check_shell
@@ -62,7 +62,7 @@ except LocalError as error:
 
 
 def test_files_that_the_users_of_containers_cannot_read_are_named(tmp_path: Path) -> None:
-    """As a clone with umask 077 makes them; the remedy is complete."""
+    """A clone with umask 077 has such files; the remedy is complete."""
     (tmp_path / "docker-compose.yml").write_text(
         "services:\n  a:\n    volumes:\n      - ./alloy:/etc/alloy:ro,z\n      - ./rabbitmq/one.conf:/one.conf:ro\n"
         "      - data:/data\n      - ./gone:/gone\n"
@@ -81,8 +81,8 @@ def test_files_that_the_users_of_containers_cannot_read_are_named(tmp_path: Path
 
 
 @pytest.mark.parametrize(("content", "notes"), [("1", 1), ("0", 0), (None, 0)])
-def test_selinux_is_noted_where_it_is_enforcing(tmp_path: Path, content: str | None, notes: int) -> None:
-    """Permissive or absent, it hides nothing."""
+def test_selinux_is_noted_if_it_is_enforcing(tmp_path: Path, content: str | None, notes: int) -> None:
+    """If it is permissive or absent, it hides no files."""
     enforce = tmp_path / "enforce"
     if content is not None:
         enforce.write_text(content)
@@ -97,10 +97,10 @@ def _docker(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("by_container", [True, False])
 @pytest.mark.parametrize(("image", "findings"), [("postgres:18.1", 1), ("postgres:17.10", 0), ("mine@sha256:1f", 0)])
-def test_data_of_an_older_postgres_are_named_before_the_start(
+def test_data_of_an_older_postgres_are_reported_before_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_container: bool, image: str, findings: int
 ) -> None:
-    """By the file in the volume, copied from a container or read as root; the new server would only exit."""
+    """The version is in the volume and is copied from a container or read as root; the new server would only exit."""
     (tmp_path / "PG_VERSION").write_text("17\n")
     with tarfile.open(tmp_path / "tar", "w") as tar:
         entry = tarfile.TarInfo("PG_VERSION")
@@ -114,7 +114,7 @@ def test_data_of_an_older_postgres_are_named_before_the_start(
     assert all("the data are of Postgres 17" in each.said for each in found)
 
 
-def test_without_docker_or_data_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_docker_or_data_there_are_no_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first start, the volume does not exist."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check_database({"POSTGRES_IMAGE": "postgres:17.10"}) == []

@@ -1,4 +1,4 @@
-"""What could not be measured beside the services, in the doctor's words; the questions are asked of a real Mimir."""
+"""Targets that Alloy failed to scrape are reported by the doctor, which queries a stand-in for Mimir."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ QUEUE = {"mythical-queue": Container("mythical-queue", RUNNING)}
 
 @pytest.fixture
 def mimir() -> Iterator[Server]:
-    """A server that answers each question with RabbitMQ."""
+    """Start a server that responds to each query with RabbitMQ."""
     server = Server()
     server.body = json.dumps({"data": {"result": [{"metric": {"service": "rabbitmq"}}] * 2}}).encode()
     yield server
@@ -23,15 +23,15 @@ def mimir() -> Iterator[Server]:
 
 
 def found(mimir: Server, boxes: dict[str, Container]) -> list[tuple[str, str]]:
-    """What is broken, and what to do."""
-    told = failed_targets(f"http://127.0.0.1:{mimir.address[1]}", boxes)
-    assert {finding.state for finding in told} <= {BROKEN}
-    return [(finding.what, finding.remedy) for finding in told]
+    """Return what is broken, and the remedies."""
+    findings = failed_targets(f"http://127.0.0.1:{mimir.address[1]}", boxes)
+    assert {finding.state for finding in findings} <= {BROKEN}
+    return [(finding.what, finding.remedy) for finding in findings]
 
 
-@pytest.mark.parametrize("boxes", [{}, QUEUE], ids=["Docker does not tell", "its container runs"])
-def test_what_could_not_be_measured_is_told_once_with_where_to_look(mimir: Server, boxes: dict[str, Container]) -> None:
-    """RabbitMQ is asked at two addresses; its container has another name than its metrics."""
+@pytest.mark.parametrize("boxes", [{}, QUEUE], ids=["unknown to Docker", "its container runs"])
+def test_a_failed_target_is_reported_once_with_a_remedy(mimir: Server, boxes: dict[str, Container]) -> None:
+    """RabbitMQ is scraped at two addresses, and its container has another name than its metrics."""
     (broker, look), (database, remedy), (statements, library) = found(mimir, boxes)
     assert (broker, look) == ("metrics of rabbitmq", "docker compose logs --tail 20 mythical-queue")
     assert database == "metrics of postgres"
@@ -40,14 +40,14 @@ def test_what_could_not_be_measured_is_told_once_with_where_to_look(mimir: Serve
     assert "shared_preload_libraries" in library
 
 
-def test_a_container_that_does_not_run_is_told_elsewhere(mimir: Server) -> None:
-    """By its own finding, and by the cells of what it keeps."""
+def test_a_stopped_container_is_not_reported_as_a_failed_target(mimir: Server) -> None:
+    """The container is reported by its own finding and by the cells of its data."""
     ended = {"mythical-queue": Container("mythical-queue", "exited", exit_code=1)}
     assert [what for what, _ in found(mimir, ended)] == ["metrics of postgres", "statements of postgres"]
 
 
 @pytest.mark.parametrize("body", [b"[1]", b"{}", b'{"data": {"result": [1]}}', b"hello"])
-def test_nothing_is_told_by_a_stranger(mimir: Server, body: bytes) -> None:
-    """Whatever its JSON is."""
+def test_an_unrelated_response_has_no_failed_targets(mimir: Server, body: bytes) -> None:
+    """This holds for any JSON."""
     mimir.body = body
     assert found(mimir, {}) == []

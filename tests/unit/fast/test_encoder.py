@@ -1,4 +1,4 @@
-"""The fast span encoder encodes as the SDK's encoder does."""
+"""The fast span encoder has the same output as the SDK's encoder."""
 
 from collections.abc import Sequence
 
@@ -58,12 +58,12 @@ SPANS = st.builds(
 
 @given(st.lists(SPANS, max_size=6))
 def test_any_batch_encodes_to_the_same_message(spans: list[ReadableSpan]) -> None:
-    """Both encoders send the collector the same, span by span, under the same resource and scope."""
-    assert _told(decoded(spans)) == _told(sdk_encode_spans(spans))
+    """Both encoders produce the same spans, under the same resource and scope."""
+    assert _comparable(decoded(spans)) == _comparable(sdk_encode_spans(spans))
 
 
 def test_attributes_that_are_equal_in_python_keep_their_types() -> None:
-    """1, 1.0 and True are equal and hash alike; what is remembered for one must not be used for another."""
+    """1, 1.0, and True are equal and have the same hash, so the cache must not mix them up."""
     provider = TracerProvider(shutdown_on_exit=False)
     parent = NonRecordingSpan(SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)))
     spans = []
@@ -73,15 +73,15 @@ def test_attributes_that_are_equal_in_python_keep_their_types() -> None:
         assert isinstance(span, ReadableSpan)
         spans.append(span)
 
-    assert _told(decoded(spans * 2)) == _told(sdk_encode_spans(spans * 2))
+    assert _comparable(decoded(spans * 2)) == _comparable(sdk_encode_spans(spans * 2))
 
 
 def decoded(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    """Return what a collector reads of the fast encoder's request."""
+    """Decode the fast encoder's request as a collector does."""
     return ExportTraceServiceRequest.FromString(encode_spans(spans))
 
 
-def _told(request: object) -> list[tuple[bytes, bytes, bytes]]:
+def _comparable(request: object) -> list[tuple[bytes, bytes, bytes]]:
     return sorted(
         (of.resource.SerializeToString(), scope.scope.SerializeToString(), span.SerializeToString())
         for of in request.resource_spans  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""The fast exporter delivers over gRPC what the SDK's exporter delivers, and fails as that one does."""
+"""The fast exporter delivers the same over gRPC as the SDK's exporter, and handles failures in the same way."""
 
 from collections.abc import Iterator
 from concurrent import futures
 
-import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
+import grpc  # type: ignore[import-untyped]  # its stubs are a separate package
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -21,7 +21,7 @@ from common.fast.exporter import PlaintextGrpcExporter, plaintext_grpc_exporter
 
 
 class Collector(TraceServiceServicer):
-    """Keeps requests and their metadata; answers `failures` requests with the given codes first."""
+    """Stores requests and their metadata; first responds with the status codes in `failures`."""
 
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
@@ -31,7 +31,7 @@ class Collector(TraceServiceServicer):
     def Export(  # noqa: N802 - the name in the protocol
         self, request: ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> ExportTraceServiceResponse:
-        """Answer one request."""
+        """Store one request or abort it."""
         if self.failures:
             context.abort(self.failures.pop(0), "not now")
         self.metadata = dict(context.invocation_metadata())
@@ -41,7 +41,7 @@ class Collector(TraceServiceServicer):
 
 @pytest.fixture
 def collector() -> Iterator[tuple[Collector, str]]:
-    """Give a collector, and its endpoint."""
+    """Start a collector and yield it with its endpoint."""
     server, servicer = grpc.server(futures.ThreadPoolExecutor(2)), Collector()
     add_TraceServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
@@ -51,17 +51,17 @@ def collector() -> Iterator[tuple[Collector, str]]:
 
 
 def spans() -> list[ReadableSpan]:
-    """Give one ended span."""
+    """Return one ended span."""
     span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("s")
     span.end()
     assert isinstance(span, ReadableSpan)
     return [span]
 
 
-def test_spans_arrive_with_the_headers_that_the_standard_variables_name(
+def test_spans_arrive_with_the_headers_of_the_standard_variables(
     collector: tuple[Collector, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of traces take precedence; values are URL-encoded."""
+    """Headers for traces take precedence; values are URL-encoded."""
     servicer, endpoint = collector
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "Authorization=Bearer%20t, tenant=a")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
@@ -75,7 +75,7 @@ def test_spans_arrive_with_the_headers_that_the_standard_variables_name(
 
 
 def test_a_temporary_failure_is_retried(collector: tuple[Collector, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collector that restarts answers UNAVAILABLE."""
+    """A restarting collector responds with UNAVAILABLE."""
     monkeypatch.setattr(exporter, "FIRST_RETRY_S", 0.01)
     servicer, endpoint = collector
     servicer.failures = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
@@ -85,8 +85,8 @@ def test_a_temporary_failure_is_retried(collector: tuple[Collector, str], monkey
     made.shutdown()
 
 
-def test_a_permanent_failure_is_not(collector: tuple[Collector, str]) -> None:
-    """A batch that the collector cannot read is not read at the second try either."""
+def test_a_permanent_failure_is_not_retried(collector: tuple[Collector, str]) -> None:
+    """A collector that cannot decode a batch cannot decode it at the second attempt either."""
     servicer, endpoint = collector
     servicer.failures = [grpc.StatusCode.INVALID_ARGUMENT]
     made = plaintext_grpc_exporter(endpoint)
@@ -97,7 +97,7 @@ def test_a_permanent_failure_is_not(collector: tuple[Collector, str]) -> None:
 
 
 def test_a_shutdown_ends_the_retries() -> None:
-    """Nothing listens at that port; the export would go on for ten seconds."""
+    """Nothing listens on that port; otherwise the export would retry for ten seconds."""
     made = PlaintextGrpcExporter("127.0.0.1:1", metadata=[], timeout_s=60, gzip=False)
     with futures.ThreadPoolExecutor(1) as pool:
         result = pool.submit(made.export, spans())
@@ -115,9 +115,9 @@ def test_a_shutdown_ends_the_retries() -> None:
         ("collector:4317", "OTEL_SERVICE_NAME", "x"),
     ],
 )
-def test_where_tls_may_be_wanted_the_exporter_is_the_sdk_s(
+def test_with_tls_the_exporter_of_the_sdk_is_used(
     endpoint: str | None, variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Certificates are its business."""
+    """The fast exporter does not support certificates."""
     monkeypatch.setenv(variable, value)
     assert plaintext_grpc_exporter(endpoint) is None

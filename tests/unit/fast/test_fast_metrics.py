@@ -1,4 +1,4 @@
-"""Fast histograms are exported as the SDK's own histograms are."""
+"""Fast histograms are exported like the SDK's histograms."""
 
 import math
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ ATTRIBUTES = st.dictionaries(
     st.sampled_from(["GET", "POST", 1, True, 1.0, "1", ["a", "b"], (1,), (True,), {"a": 1, "b": 2}, {"b": 2, "a": 1}]),
     max_size=2,
 )
-# On a boundary, beside it, and anywhere; a negative amount is ignored.
+# On a boundary, next to it, and anywhere; a negative amount is ignored.
 AMOUNTS = st.sampled_from([-1.0, math.inf, math.nan, 0.0, 1.0, 1.1, 10.0, 50.0, 50.1]) | st.floats(0, 100)
 MEASURED = st.lists(st.tuples(AMOUNTS, ATTRIBUTES | st.none(), st.booleans()), max_size=20)
 BOUNDARIES = (1, 10, 50)
 
 
 class Meters:
-    """A provider, stock or fast, and what it collects."""
+    """A provider, stock or fast, and the metrics that it collects."""
 
     def __init__(self, *, fast: bool) -> None:
         self._reader = InMemoryMetricReader()
@@ -49,18 +49,18 @@ class Meters:
 
 
 def described(point: HistogramDataPoint | NumberDataPoint) -> tuple[object, ...]:
-    """Attributes with their types, the values, and the latest exemplar of each bucket."""
+    """Return the attributes with their types, the values, and the latest exemplar of each bucket."""
     attributes = repr(sorted((point.attributes or {}).items()))
     exemplars = tuple((each.trace_id, each.span_id, each.value) for each in point.exemplars)
     if isinstance(point, HistogramDataPoint):
         return attributes, tuple(point.bucket_counts), point.count, round(point.sum, 6), point.min, point.max, exemplars
-    return attributes, round(point.value, 6)  # whose exemplars the SDK chooses at random
+    return attributes, round(point.value, 6)  # the SDK chooses its exemplars at random
 
 
 def recorded(
     measured: Sequence[tuple[float, dict[str, Any] | None, bool]], *, fast: bool
 ) -> list[set[tuple[object, ...]]]:
-    """Record the amounts, each in a span of its own, and collect after half of them and after all."""
+    """Record each amount in a separate span, and collect after half of them and after all."""
     meters = Meters(fast=fast)
     meter = meters.provider.get_meter("test")
     histogram = meter.create_histogram("times", explicit_bucket_boundaries_advisory=BOUNDARIES)
@@ -87,13 +87,13 @@ def recorded(
 
 
 @given(MEASURED)
-def test_a_fast_histogram_is_exported_as_the_sdk_s(measured: list[tuple[float, dict[str, Any] | None, bool]]) -> None:
-    """The same series, values and exemplars, whatever the attributes, their order and their types."""
+def test_fast_histograms_match_the_sdk(measured: list[tuple[float, dict[str, Any] | None, bool]]) -> None:
+    """Series, values, and exemplars are the same for all attributes, in any order and of any type."""
     assert recorded(measured, fast=True) == recorded(measured, fast=False)
 
 
 def test_attributes_that_change_after_the_measurement_do_not_change_it() -> None:
-    """Callers may use one dictionary again."""
+    """The caller may reuse one dictionary."""
     meters = Meters(fast=True)
     attributes = {"method": "GET"}
     histogram = meters.provider.get_meter("test").create_histogram("times")
@@ -104,8 +104,8 @@ def test_attributes_that_change_after_the_measurement_do_not_change_it() -> None
     assert {point.attributes["method"]: point.sum for point in points} == {"GET": 1, "POST": 2}
 
 
-def test_one_name_is_one_histogram() -> None:
-    """A second create_histogram() returns the same series; the meter of a scope is made once."""
+def test_two_histograms_with_one_name_are_one_series() -> None:
+    """A second create_histogram() returns the same series, and a scope has one meter."""
     meters = Meters(fast=True)
     for _ in range(2):
         meters.provider.get_meter("test").create_histogram("times").record(1)
@@ -114,7 +114,7 @@ def test_one_name_is_one_histogram() -> None:
 
 
 def test_names_are_checked_by_the_sdk(caplog: pytest.LogCaptureFixture) -> None:
-    """One that is not valid raises; a negative amount is ignored with a warning; two units make two histograms."""
+    """An invalid name raises, a negative amount is ignored with a warning, and two units make two histograms."""
     meters = Meters(fast=True)
     meter = meters.provider.get_meter("test")
     with pytest.raises(Exception, match="ASCII"):
@@ -126,8 +126,8 @@ def test_names_are_checked_by_the_sdk(caplog: pytest.LogCaptureFixture) -> None:
     assert [point.sum for point in meters.collect()["times"]] == [2]  # the later of two metrics of that name
 
 
-def test_the_current_span_is_the_exemplar_where_no_context_is_given() -> None:
-    """As in `histogram.record(seconds)` inside a span."""
+def test_the_current_span_is_the_exemplar_without_an_explicit_context() -> None:
+    """This is the case of `histogram.record(seconds)` inside a span."""
     meters = Meters(fast=True)
     histogram = meters.provider.get_meter("test").create_histogram("times")
     sampled = SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))

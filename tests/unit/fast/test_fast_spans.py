@@ -1,4 +1,4 @@
-"""Fast spans are exported as the SDK's own spans are."""
+"""Fast spans are exported like the SDK's spans."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def _recorded(
     return list(kept.get_finished_spans())
 
 
-def _a_family(tracer: Tracer) -> None:
+def _parent_and_child(tracer: Tracer) -> None:
     above = trace.set_span_in_context(NonRecordingSpan(REMOTE))
     with tracer.start_as_current_span("root", above, SpanKind.SERVER, {"a": 1, "b": "two"}, start_time=17) as span:
         span.set_attribute("c", 3.5)
@@ -57,12 +57,12 @@ def _a_family(tracer: Tracer) -> None:
         span.set_status(Status(StatusCode.ERROR, "it broke"))
 
 
-def _a_failure(tracer: Tracer) -> None:
+def _failure(tracer: Tracer) -> None:
     with pytest.raises(ValueError, match="no"), tracer.start_as_current_span("failing"):
         raise ValueError("no")
 
 
-def _a_quiet_failure(tracer: Tracer) -> None:
+def _unrecorded_failure(tracer: Tracer) -> None:
     with (
         pytest.raises(ValueError, match="no"),
         tracer.start_as_current_span("failing", record_exception=False, set_status_on_exception=False),
@@ -70,18 +70,18 @@ def _a_quiet_failure(tracer: Tracer) -> None:
         raise ValueError("no")
 
 
-@pytest.mark.parametrize("work", [_a_family, _a_failure, _a_quiet_failure])
-def test_a_fast_span_is_exported_as_the_sdk_s_span_is(work: Callable[[Tracer], object]) -> None:
-    """Names, kinds, parents, attributes, links, events and status are the same, whoever made the span."""
+@pytest.mark.parametrize("work", [_parent_and_child, _failure, _unrecorded_failure])
+def test_a_fast_span_is_exported_like_a_span_of_the_sdk(work: Callable[[Tracer], object]) -> None:
+    """Names, kinds, parents, attributes, links, events, and status are the same."""
     fast, stock = _recorded(_fast, work), _recorded(_stock, work)
 
     assert all(isinstance(span, FastSpan) for span in fast)
-    assert [_told(span) for span in fast] == [_told(span) for span in stock]
+    assert [_comparable(span) for span in fast] == [_comparable(span) for span in stock]
 
 
-def test_a_child_belongs_to_its_parent_s_trace() -> None:
-    """A span below another has that one's trace and flags, an id of its own, and is its child."""
-    child, root = _recorded(_fast, _a_family)
+def test_a_child_belongs_to_the_trace_of_its_parent() -> None:
+    """A child has the trace and flags of its parent and a new ID."""
+    child, root = _recorded(_fast, _parent_and_child)
 
     assert child.parent == root.context
     assert root.parent == REMOTE
@@ -91,8 +91,8 @@ def test_a_child_belongs_to_its_parent_s_trace() -> None:
 
 
 @pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(ALWAYS_OFF)])
-def test_what_the_sampler_drops_is_not_recorded(sampler: Sampler) -> None:
-    """A dropped span is one without content that still hands its trace on, unsampled."""
+def test_a_span_that_the_sampler_drops_is_not_recorded(sampler: Sampler) -> None:
+    """A dropped span has no content but propagates its trace, unsampled."""
     tracer = FastTracerProvider(TracerProvider(sampler, shutdown_on_exit=False)).get_tracer("test")
 
     with tracer.start_as_current_span("root") as root:
@@ -105,7 +105,7 @@ def test_what_the_sampler_drops_is_not_recorded(sampler: Sampler) -> None:
 
 
 def test_an_ended_span_does_not_change(caplog: pytest.LogCaptureFixture) -> None:
-    """The processors get the span itself, so nothing may change it after its end; each attempt is logged."""
+    """Processors get the span itself, so nothing may change it after its end; each attempt is logged."""
 
     def late(tracer: Tracer) -> None:
         span = tracer.start_span("s")
@@ -125,26 +125,26 @@ def test_an_ended_span_does_not_change(caplog: pytest.LogCaptureFixture) -> None
     assert len(caplog.records) == 7
 
 
-def _a_failure_of_a_plain_block(tracer: Tracer) -> None:
+def _failure_in_a_plain_block(tracer: Tracer) -> None:
     with pytest.raises(ValueError, match="no"), tracer.start_span("failing"):
         raise ValueError("no")
     with pytest.raises(ValueError, match="no"), tracer.start_span("quiet", None, SpanKind.CLIENT, None, (), 0, False):
         raise ValueError("no")
 
 
-def _an_exit(tracer: Tracer) -> None:
+def _system_exit(tracer: Tracer) -> None:
     with pytest.raises(SystemExit), tracer.start_as_current_span("leaving"):
         raise SystemExit(3)
 
 
-def _one_that_goes_on(tracer: Tracer) -> None:
+def _span_that_continues(tracer: Tracer) -> None:
     with tracer.start_as_current_span("s", end_on_exit=False) as span:
         pass
     assert span.is_recording()
     span.end(0)
 
 
-def _too_much(tracer: Tracer) -> None:
+def _above_the_limits(tracer: Tracer) -> None:
     links = [Link(SpanContext(number, 1, is_remote=False)) for number in range(1, 140)]
     span = tracer.start_span("s", attributes={f"key{number}": number for number in range(130)}, links=links)
     span.set_attributes({f"late{number}": number for number in range(5)})
@@ -170,16 +170,18 @@ def _odd_names(tracer: Tracer) -> None:
 @pytest.mark.parametrize(
     "work",
     [
-        _a_failure_of_a_plain_block,
-        _an_exit,
-        _one_that_goes_on,
-        _too_much,
+        _failure_in_a_plain_block,
+        _system_exit,
+        _span_that_continues,
+        _above_the_limits,
         _odd_links,
     ],
 )
-def test_the_edges_are_the_same_too(work: Callable[[Tracer], object]) -> None:
-    """Exceptions that leave a block, the default limits, links to nothing."""
-    assert [_told(span) for span in _recorded(_fast, work)] == [_told(span) for span in _recorded(_stock, work)]
+def test_edge_cases_match_the_sdk(work: Callable[[Tracer], object]) -> None:
+    """Exceptions that leave a block, the default limits, and links without a target."""
+    assert [_comparable(span) for span in _recorded(_fast, work)] == [
+        _comparable(span) for span in _recorded(_stock, work)
+    ]
 
 
 def test_attributes_without_a_usable_name_are_treated_as_by_the_sdk() -> None:
@@ -202,17 +204,17 @@ def _decorated(tracer: Tracer) -> None:
     assert [work(), work(), asyncio.run(later()), asyncio.run(later())] == [True] * 4
 
 
-def test_as_a_decorator_it_makes_a_span_for_each_call() -> None:
-    """Of functions and of coroutines, as the API documents."""
+def test_a_decorator_makes_a_span_for_each_call() -> None:
+    """The API documents it for functions and coroutines."""
     fast, stock = _recorded(_fast, _decorated), _recorded(_stock, _decorated)
     assert [span.name for span in fast] == ["called", "called", "awaited", "awaited"]
-    assert [_told(span) for span in fast] == [_told(span) for span in stock]
+    assert [_comparable(span) for span in fast] == [_comparable(span) for span in stock]
 
 
 def test_a_fast_span_can_be_printed() -> None:
-    """ConsoleSpanExporter, which many add first, prints spans as JSON."""
-    child, _ = (json.loads(span.to_json()) for span in _recorded(_fast, _a_family))
-    stock, _ = (json.loads(span.to_json()) for span in _recorded(_stock, _a_family))
+    """ConsoleSpanExporter prints spans as JSON."""
+    child, _ = (json.loads(span.to_json()) for span in _recorded(_fast, _parent_and_child))
+    stock, _ = (json.loads(span.to_json()) for span in _recorded(_stock, _parent_and_child))
     assert child.keys() == stock.keys()
     assert (child["name"], child["kind"], len(child["links"])) == ("child", "SpanKind.CLIENT", 1)
 
@@ -221,7 +223,7 @@ class _RecordOnly(Sampler):
     """Records every span and samples none."""
 
     def should_sample(self, *_: object, **__: object) -> SamplingResult:
-        """Decide."""
+        """Return the decision."""
         return SamplingResult(Decision.RECORD_ONLY)
 
     def get_description(self) -> str:
@@ -234,8 +236,8 @@ class _RecordOnly(Sampler):
     [ParentBased(_RecordOnly()), ParentBased(DEFAULT_ON, local_parent_sampled=ALWAYS_OFF)],
     ids=["recorded only", "children dropped"],
 )
-def test_the_sampler_is_asked_where_it_may_decide_otherwise(sampler: Sampler) -> None:
-    """A child is sampled without asking only below a sampled span, and where the sampler always says so."""
+def test_the_sampler_is_called_if_it_may_decide_differently(sampler: Sampler) -> None:
+    """The call is omitted only for a child of a sampled span, and if the sampler samples all of those."""
     recording = []
     for kind in (_fast, _stock):
         tracer = kind(TracerProvider(sampler, shutdown_on_exit=False)).get_tracer("test")
@@ -255,7 +257,7 @@ def _odd_values(tracer: Tracer) -> None:
 
 
 def test_values_of_other_types_are_treated_as_by_the_sdk(caplog: pytest.LogCaptureFixture) -> None:
-    """Sequences are kept; what can't be exported is dropped, with a warning."""
+    """Sequences are kept; values that cannot be exported are dropped with a warning."""
     (fast,), (stock,) = _recorded(_fast, _odd_values), _recorded(_stock, _odd_values)
     assert dict(fast.attributes or {}) == dict(stock.attributes or {})
     assert caplog.records
@@ -271,13 +273,13 @@ def _states(tracer: Tracer) -> None:
 
 
 def test_a_status_of_ok_is_final() -> None:
-    """As the specification says, and as the SDK does."""
+    """The specification requires it, and the SDK does it."""
     (fast,), (stock,) = _recorded(_fast, _states), _recorded(_stock, _states)
     assert fast.status.status_code is stock.status.status_code is StatusCode.OK
 
 
-def test_a_link_that_is_added_later_is_kept_if_it_is_valid() -> None:
-    """As by the SDK."""
+def test_a_link_added_later_is_kept_if_it_is_valid() -> None:
+    """The SDK does the same."""
 
     def link(tracer: Tracer) -> None:
         span = tracer.start_span("s")
@@ -291,8 +293,8 @@ def test_a_link_that_is_added_later_is_kept_if_it_is_valid() -> None:
     ]
 
 
-def _told(span: ReadableSpan) -> list[object]:
-    """What a span tells, without what is random or the time of the test."""
+def _comparable(span: ReadableSpan) -> list[object]:
+    """Return the content of a span without random values and times."""
     context = span.context
     return [
         span.name,

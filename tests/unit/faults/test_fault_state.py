@@ -1,4 +1,4 @@
-"""Faults set at runtime: for a limited time, within their range, and never from another site."""
+"""Faults are set at run time for a limited time and within their range, and never by another site."""
 
 import logging
 import random
@@ -30,20 +30,20 @@ SET = {"strength": 1, "seconds": 60}
 
 
 def faults() -> Faults:
-    """The faults of a service that supports two, one of them on at startup."""
-    return Faults({NULL_NAME.name: 0.1, SLOW_QUERY.name: 0.0}, random.Random(1))  # noqa: S311 - dice, not secrets
+    """Return the faults of a service that supports two, one of which is on at startup."""
+    return Faults({NULL_NAME.name: 0.1, SLOW_QUERY.name: 0.0}, random.Random(1))  # noqa: S311 - not for secrets
 
 
 def client(shown: Faults) -> FlaskClient:
-    """The HTTP API of those faults."""
+    """Return a client for the HTTP API of those faults."""
     app = Flask("test")
     register_error_handlers(app)
     add_fault_routes(app, shown)
     return app.test_client()
 
 
-def test_a_fault_is_set_and_put_back() -> None:
-    """It returns to the startup strength, not to 0."""
+def test_a_fault_is_set_and_restored() -> None:
+    """It returns to the startup value, not to 0."""
     shown = faults()
     shown.set("null_name", 1, 60)
     assert shown.strength(NULL_NAME) == 1
@@ -52,16 +52,16 @@ def test_a_fault_is_set_and_put_back() -> None:
     assert shown.lease(NULL_NAME) is None
 
 
-def test_a_lease_that_is_not_renewed_ends_by_itself() -> None:
-    """The program that set it may have died."""
+def test_a_lease_that_is_not_renewed_expires() -> None:
+    """The program that set the fault may have died."""
     shown = faults()
     shown.set("slow_query", 2, 1)
     assert shown.strength(SLOW_QUERY) == 2
     eventually(lambda: shown.strength(SLOW_QUERY) == 0, "end of the lease")
 
 
-def test_a_lease_that_is_renewed_outlives_the_first() -> None:
-    """The timer of the first has nothing to end any more."""
+def test_a_renewed_lease_outlives_the_first() -> None:
+    """The timer of the first lease has no effect any more."""
     shown = faults()
     shown.set("slow_query", 2, 1)
     first = shown.lease(SLOW_QUERY)
@@ -71,8 +71,8 @@ def test_a_lease_that_is_renewed_outlives_the_first() -> None:
     assert shown.strength(SLOW_QUERY) == 2
 
 
-def test_setting_a_fault_often_leaves_no_threads_behind() -> None:
-    """A slider that is dragged sets it a hundred times, for ten minutes each."""
+def test_setting_a_fault_often_leaves_no_threads() -> None:
+    """Dragging a slider sets it a hundred times, for ten minutes each."""
     shown, before = faults(), threading.active_count()
     for _ in range(100):
         shown.set("slow_query", 1, 600)
@@ -86,7 +86,7 @@ def test_setting_a_fault_often_leaves_no_threads_behind() -> None:
     [("none", 1, 1), ("slow_query", -1, 1), ("slow_query", 5.1, 1), ("slow_query", 1, 0), ("slow_query", 1, 1e6)],
 )
 def test_an_invalid_setting_is_rejected_and_changes_nothing(name: str, strength: float, seconds: float) -> None:
-    """The error says what is allowed."""
+    """The error contains the valid values."""
     shown = faults()
     with pytest.raises(InvalidFaultSetting, match="use"):
         shown.set(name, strength, seconds)
@@ -104,31 +104,31 @@ def test_listeners_are_called_once_for_each_change() -> None:
     assert [change.strength for change in changes] == [1, 2, 0]
 
 
-def test_the_page_lists_sets_and_clears() -> None:
-    """As `python -m workshop` asks it to."""
+def test_the_api_lists_sets_and_clears_faults() -> None:
+    """`python -m workshop` sends these requests."""
     shown = faults()
-    asker = client(shown)
-    assert asker.put("/faults/slow_query", json={"strength": 1.5, "seconds": 60}).status_code == 200
-    listed = {each["name"]: each for each in asker.get("/faults").get_json()["faults"]}
+    http = client(shown)
+    assert http.put("/faults/slow_query", json={"strength": 1.5, "seconds": 60}).status_code == 200
+    listed = {each["name"]: each for each in http.get("/faults").get_json()["faults"]}
     assert set(listed) == {"null_name", "slow_query"}
     assert listed["slow_query"]["strength"] == 1.5
     assert 50 < listed["slow_query"]["seconds_left"] <= 60
     assert listed["null_name"]["seconds_left"] is None
-    assert asker.delete("/faults/slow_query").status_code == 204
+    assert http.delete("/faults/slow_query").status_code == 204
     assert shown.strength(SLOW_QUERY) == 0
-    asker.put("/faults/slow_query", json=SET)
-    assert asker.delete("/faults").status_code == 204
+    http.put("/faults/slow_query", json=SET)
+    assert http.delete("/faults").status_code == 204
     assert shown.strength(SLOW_QUERY) == 0
 
 
-def test_a_blind_fault_is_on_and_looks_off() -> None:
-    """A learner who lists the faults must not read the answer there."""
+def test_a_blind_fault_is_on_and_is_listed_as_off() -> None:
+    """A learner who lists the faults must not see the solution."""
     shown = faults()
-    asker = client(shown)
-    asker.put("/faults/slow_query", json={**SET, "blind": True})
+    http = client(shown)
+    http.put("/faults/slow_query", json={**SET, "blind": True})
     assert shown.strength(SLOW_QUERY) == 1
     assert shown.public_name(SLOW_QUERY) == "unnamed"
-    (listed,) = (each for each in asker.get("/faults").get_json()["faults"] if each["name"] == "slow_query")
+    (listed,) = (each for each in http.get("/faults").get_json()["faults"] if each["name"] == "slow_query")
     assert (listed["strength"], listed["seconds_left"]) == (0, None)
 
 
@@ -148,12 +148,12 @@ def test_a_blind_fault_is_on_and_looks_off() -> None:
         ("/faults/slow_query", {}, 400),
     ],
 )
-def test_a_wrong_request_is_refused_with_a_sentence(path: str, body: object, status: int) -> None:
-    """And changes nothing."""
+def test_an_invalid_request_is_rejected_with_a_sentence(path: str, body: object, status: int) -> None:
+    """It changes nothing."""
     shown = faults()
-    answer = client(shown).put(path, json=body)
-    assert answer.status_code == status
-    assert answer.get_json(force=True)["detail"].endswith(".")
+    response = client(shown).put(path, json=body)
+    assert response.status_code == status
+    assert response.get_json(force=True)["detail"].endswith(".")
     assert shown.strength(SLOW_QUERY) == 0
 
 
@@ -170,27 +170,27 @@ def test_a_wrong_request_is_refused_with_a_sentence(path: str, body: object, sta
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-def test_a_page_of_another_site_can_neither_read_nor_switch(headers: dict[str, str]) -> None:
-    """Its requests come from this machine, and yet they are not its user's."""
+def test_a_page_of_another_site_can_neither_read_nor_set_faults(headers: dict[str, str]) -> None:
+    """The browser of the local user sends its requests, but the user did not write them."""
     shown = faults()
-    asker = client(shown)
+    http = client(shown)
     headers = {"Host": "localhost:4000", **headers}
-    assert asker.get("/faults", headers=headers).status_code == 403
-    assert asker.put("/faults/slow_query", json=SET, headers=headers).status_code == 403
-    assert asker.delete("/faults", headers=headers).status_code == 403
+    assert http.get("/faults", headers=headers).status_code == 403
+    assert http.put("/faults/slow_query", json=SET, headers=headers).status_code == 403
+    assert http.delete("/faults", headers=headers).status_code == 403
     assert shown.strength(SLOW_QUERY) == 0
 
 
 @pytest.mark.parametrize("host", ["localhost:4000", "127.0.0.1:4000", "[::1]:4000", "10.0.0.7"])
-def test_who_asks_by_an_address_of_its_own_is_served(host: str) -> None:
-    """curl, the command, and the page on this machine; a form cannot send JSON."""
-    asker = client(faults())
-    assert asker.put("/faults/slow_query", json=SET, headers={"Host": host}).status_code == 200
-    assert asker.put("/faults/slow_query", data="strength=1", headers={"Host": host}).status_code == 415
+def test_requests_to_an_address_of_this_machine_are_accepted(host: str) -> None:
+    """curl, the command, and the page on this machine send them; a form cannot send JSON."""
+    http = client(faults())
+    assert http.put("/faults/slow_query", json=SET, headers={"Host": host}).status_code == 200
+    assert http.put("/faults/slow_query", data="strength=1", headers={"Host": host}).status_code == 415
 
 
-def test_a_fault_marks_itself_while_it_is_not_as_by_default(caplog: pytest.LogCaptureFixture) -> None:
-    """The six that are always on would fill every dashboard; a blind one has no name."""
+def test_a_fault_is_marked_while_it_differs_from_its_default(caplog: pytest.LogCaptureFixture) -> None:
+    """The six faults that are always on would fill every dashboard; a blind one has no name."""
     reader, shown = InMemoryMetricReader(), faults()
     register_fault_telemetry(shown, MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
 
@@ -214,16 +214,16 @@ def test_a_fault_marks_itself_while_it_is_not_as_by_default(caplog: pytest.LogCa
     ]
 
 
-def test_background_work_of_a_fault_begins_and_ends_with_it() -> None:
-    """While it is off there is no thread; cleaning up is repeated until it succeeds."""
-    shown, steps, undone = faults(), list[float](), list[str]()
+def test_background_work_of_a_fault_starts_and_stops_with_it() -> None:
+    """While the fault is off, there is no thread; the cleanup is repeated until it succeeds."""
+    shown, steps, cleanups = faults(), list[float](), list[str]()
 
-    def undo() -> None:
-        undone.append("tried")
-        if len(undone) == 1:
+    def clean_up() -> None:
+        cleanups.append("tried")
+        if len(cleanups) == 1:
             raise OSError("not now")
 
-    work = BackgroundFault(shown, SLOW_QUERY, lambda strength: steps.append(strength) or 0.01, undo)  # type: ignore[func-returns-value]
+    work = BackgroundFault(shown, SLOW_QUERY, lambda strength: steps.append(strength) or 0.01, clean_up)  # type: ignore[func-returns-value]
     work.start()
     assert SLOW_QUERY.name not in {thread.name for thread in threading.enumerate()}
     shown.set("slow_query", 2, 60)
@@ -231,43 +231,43 @@ def test_background_work_of_a_fault_begins_and_ends_with_it() -> None:
     shown.clear()
     eventually(lambda: SLOW_QUERY.name not in {thread.name for thread in threading.enumerate()}, "end of the thread")
     assert set(steps) == {2}
-    assert undone == ["tried", "tried"]
+    assert cleanups == ["tried", "tried"]
     work.close()
 
 
-def test_between_two_tries_to_clear_up_there_is_a_pause_whatever_woke_it() -> None:
-    """An unavailable database would be queried in a tight loop, with a log line each time."""
-    shown, tried = faults(), list[float]()
+def test_there_is_a_pause_between_two_attempts_to_clean_up() -> None:
+    """Otherwise, it would query an unavailable database in a tight loop, with a log line each time."""
+    shown, attempts = faults(), list[float]()
 
-    def undo() -> None:
-        tried.append(time.monotonic())
-        if len(tried) == 1:
-            work.start()  # wakes it, as a fault does that is set and cleared again in this moment
-        if len(tried) < 4:
+    def clean_up() -> None:
+        attempts.append(time.monotonic())
+        if len(attempts) == 1:
+            work.start()  # wakes it like a fault that is set and cleared at this moment
+        if len(attempts) < 4:
             raise OSError("not now")
 
-    work = BackgroundFault(shown, SLOW_QUERY, lambda _: 60, undo)
+    work = BackgroundFault(shown, SLOW_QUERY, lambda _: 60, clean_up)
     shown.set("slow_query", 1, 60)
     shown.clear()
-    eventually(lambda: len(tried) == 4, "four tries")
+    eventually(lambda: len(attempts) == 4, "four attempts")
     work.close()
-    assert tried[3] - tried[1] >= RETRY_S  # the first pause was cut short, once
+    assert attempts[3] - attempts[1] >= RETRY_S  # the first pause was interrupted once
 
 
-def test_a_fault_that_is_on_at_the_end_is_cleared_up() -> None:
-    """What it did must not outlive the process that did it."""
-    shown, undone = faults(), list[str]()
+def test_a_fault_that_is_on_at_shutdown_is_cleaned_up() -> None:
+    """Its effects must not outlive the process."""
+    shown, cleanups = faults(), list[str]()
     shown.set("slow_query", 1, 60)
-    work = BackgroundFault(shown, SLOW_QUERY, lambda _: 60, lambda: undone.append("done"))
+    work = BackgroundFault(shown, SLOW_QUERY, lambda _: 60, lambda: cleanups.append("done"))
     work.start()
     eventually(lambda: SLOW_QUERY.name in {thread.name for thread in threading.enumerate()}, "thread")
     work.close()
-    assert undone == ["done"]
+    assert cleanups == ["done"]
 
 
-def test_a_fault_that_is_off_costs_no_more_than_a_look_up() -> None:
-    """It uses neither random numbers nor a clock: there are none here."""
-    nothing: Any = None
-    off = Faults(dict.fromkeys((fault.name for fault in ALL_FAULTS), 0.0), nothing, nothing)
+def test_a_fault_that_is_off_costs_only_a_lookup() -> None:
+    """It uses neither random numbers nor a clock: the test passes None for both."""
+    unused: Any = None
+    off = Faults(dict.fromkeys((fault.name for fault in ALL_FAULTS), 0.0), unused, unused)
     for fault in ALL_FAULTS:
         assert (off.strength(fault), off.should_trigger(fault), off.random_delay(fault, 1, 2)) == (0, False, 0)

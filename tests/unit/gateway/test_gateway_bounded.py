@@ -1,4 +1,4 @@
-"""The gateway holds no more after many bodies than after some: nothing in it grows with what it has seen."""
+"""The memory of the gateway is bounded: it holds no more objects after twice as many requests."""
 
 import dataclasses
 import gc
@@ -29,14 +29,14 @@ from tests.unit.gateway.test_gateway_otlp import metrics_request
 from tests.unit.gateway.test_gateway_pprof import pprof, push
 
 LIMITS = dataclasses.replace(Limits(), spans=40, lines=40, series=10, profiles=10, names=4, forward_items=50)
-# After so many rounds each structure is full, the one that fills by one entry a round included.
+# After this many rounds each structure is full, including one that gets one entry per round.
 ROUNDS = 60
-# Not what telemetry holds but what all programs share; and numbers, of which small ones are one object.
+# Objects that all programs share, and numbers, of which small ones are one object.
 SHARED = (ModuleType, type, FunctionType, BuiltinFunctionType, int, float)
 
 
 def spans(number: int) -> bytes:
-    """A request of a service's own: a call with its child, a child whose parent never comes, a message."""
+    """Return a request of one service: a call with its child, a child without a parent, and a message."""
     request = ExportTraceServiceRequest()
     of_resource = request.resource_spans.add()
     name = KeyValue(key="service.name", value=AnyValue(string_value=f"service-{number:06}"))
@@ -55,7 +55,7 @@ def spans(number: int) -> bytes:
 
 
 class Gateway:
-    """Window, receivers and a forwarder that nobody empties, without ports and with a clock that stands."""
+    """The store, the receivers, and a forwarder without a thread; the clock does not advance."""
 
     def __init__(self) -> None:
         self.window = TelemetryStore(LIMITS, lambda: 1000.0)
@@ -65,7 +65,7 @@ class Gateway:
         self.loki = LokiReceiver(self.window, 1 << 20, self.forwarder.lines).routes()[0]
 
     def take(self, number: int) -> None:
-        """One body of each kind, in which all that can be new is new."""
+        """Receive one body of each kind, with new values in every field."""
         self.otlp.take("/v1/traces", spans(number))
         metric = Metric(name=f"metric_{number:06}")
         metric.gauge.data_points.add(as_int=number)
@@ -77,7 +77,7 @@ class Gateway:
 
 
 def held(*roots: object) -> dict[str, int]:
-    """How many objects of each type can be reached from `roots`."""
+    """Count the objects of each type that can be reached from `roots`."""
     seen: set[int] = set()
     found: dict[str, int] = {}
     left = list(roots)
@@ -91,10 +91,10 @@ def held(*roots: object) -> dict[str, int]:
     return found
 
 
-def test_twice_as_many_bodies_leave_no_more_objects() -> None:
-    """Spans, traces, hops, waiting children, lines, series, profiles, names, what waits to be forwarded: all bounded.
+def test_twice_as_many_requests_leave_no_more_objects() -> None:
+    """Spans, traces, hops, waiting children, lines, series, profiles, names, and the forwarding queue are bounded.
 
-    Every object is counted that can be reached from them, so a structure that someone adds is held to it as well.
+    Every object that can be reached from them is counted, so this holds for structures that are added later too.
     """
     gateway = Gateway()
     counts = []
@@ -107,8 +107,8 @@ def test_twice_as_many_bodies_leave_no_more_objects() -> None:
     assert counts[1] == counts[0]
 
 
-def test_the_oldest_is_dropped_of_what_waits_to_be_forwarded() -> None:
-    """Whatever it is: where spans fill the queue, a line that comes must not be the one that goes, nor vice versa."""
+def test_the_forwarder_drops_the_oldest_item() -> None:
+    """This holds across kinds: if spans fill the queue, a new line replaces a span, and vice versa."""
     clock = iter(range(1000))
     forwarder = Forwarder("http://127.0.0.1:1", LIMITS, lambda: float(next(clock)))
     line = LogLine(1, "mythical-server", {}, "text", {}, {}, "", "", "loki")
@@ -124,12 +124,12 @@ def test_the_oldest_is_dropped_of_what_waits_to_be_forwarded() -> None:
 
 
 def test_the_window_is_full_before_the_soak_compares() -> None:
-    """Profiles come once in ten seconds from each of three services: a window of more would fill for a quarter hour."""
+    """Each of three services sends a profile every ten seconds; filling a larger window would take too long."""
     assert Limits().profiles / 3 * 10 <= 6 * 60
 
 
-def test_a_profile_counts_with_the_spans_that_were_found_in_it() -> None:
-    """A profile of many spans holds their ids beside itself, which may be more than itself."""
+def test_the_size_of_a_profile_includes_its_span_ids() -> None:
+    """A profile of many spans has an index of their IDs, which may be larger than the profile."""
     gateway = Gateway()
     raw = pprof([(["main"], 1, f"{number:016x}") for number in range(100)])
     push(gateway.window, gateway.reader, raw)
@@ -137,7 +137,7 @@ def test_a_profile_counts_with_the_spans_that_were_found_in_it() -> None:
 
 
 def described(number: int, length: int, path: str) -> bytes:
-    """A request with one span, point or record, of a service with a long name and a long resource of its own."""
+    """Return a request with one span, point, or record of a service with a long name and a large resource."""
     request = REQUESTS[path]()
     of_resource = getattr(request, request.DESCRIPTOR.fields[0].name).add()
     for key in ("service.name", "filler"):
@@ -154,8 +154,8 @@ def described(number: int, length: int, path: str) -> bytes:
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/v1/traces", "spans"), ("/v1/logs", "lines"), ("/v1/metrics", "series")])
-def test_what_is_held_counts_with_its_resource(path: str, kind: str) -> None:
-    """A small span of a large resource holds it: so many of them are no more than so many bytes allow."""
+def test_the_size_of_an_item_includes_its_resource(path: str, kind: str) -> None:
+    """A small span keeps its large resource in memory, so the limit in bytes includes both."""
     window = TelemetryStore(dataclasses.replace(Limits(), span_bytes=200_000, line_bytes=200_000, series_bytes=200_000))
     otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
     for number in range(20):
@@ -166,18 +166,18 @@ def test_what_is_held_counts_with_its_resource(path: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/logs", "/v1/metrics"])
-def test_a_resource_that_is_too_large_is_refused_with_all_beside_it(path: str) -> None:
-    """It would be remembered beside the window; and what is refused is not taken in part."""
+def test_a_request_with_a_resource_that_is_too_large_is_rejected(path: str) -> None:
+    """The resource would be kept outside the window; no part of a rejected request is stored."""
     window = TelemetryStore(Limits())
     otlp = OtlpReceiver(window, lambda *_: None, lambda *_: None)
-    with pytest.raises(HttpError, match="resource") as refusal:
+    with pytest.raises(HttpError, match="resource") as rejection:
         otlp.take(path, described(1, 100, path) + described(2, 100_000, path))
-    assert refusal.value.status == 413
+    assert rejection.value.status == 413
     assert window.summary()["cells"] == []
 
 
-def test_long_names_are_cut_before_they_are_counted() -> None:
-    """Of a service in Loki's labels, and of a broker: both are told apart for as long as the gateway runs."""
+def test_long_names_are_truncated() -> None:
+    """Names of services in Loki's labels and of brokers are kept for as long as the gateway runs."""
     gateway = Gateway()
     body = json.dumps({"streams": [{"stream": {"job": "j" * 9000}, "values": [["1", "x"]]}]}).encode()
     headers: Any = {"Content-Type": "application/json"}
@@ -189,8 +189,8 @@ def test_long_names_are_cut_before_they_are_counted() -> None:
     assert max(len(hop["to"]) for hop in summary["hops"]) == LONGEST_NAME
 
 
-def test_a_profile_counts_with_its_labels() -> None:
-    """They are held beside it, and may be as long as a body."""
+def test_the_size_of_a_profile_includes_its_labels() -> None:
+    """They are stored with it and may be as long as a body."""
     gateway = Gateway()
     push(gateway.window, gateway.reader, pprof([(["main"], 1, "")]), "s" * 100_000)
     assert gateway.window.summary()["memory"]["profiles"]["bytes"] > 100_000
@@ -218,12 +218,12 @@ ready.wait()
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
 def test_threads_share_one_arena() -> None:
-    """No thread has an arena of its own, where each would otherwise have one."""
+    """Otherwise, glibc would create an arena for each thread."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
 
     def arenas(how: str) -> int:
         command = [sys.executable, "-c", THREADS_ALLOCATE, how]
-        told = subprocess.run(command, check=True, capture_output=True, env=environ).stdout  # noqa: S603 - our own
-        return told.count(b"<heap nr=")  # malloc_info(3)
+        output = subprocess.run(command, check=True, capture_output=True, env=environ).stdout  # noqa: S603 - a constant program
+        return output.count(b"<heap nr=")  # malloc_info(3)
 
     assert (arenas("own"), arenas("one")) == (5, 1)

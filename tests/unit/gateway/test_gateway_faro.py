@@ -1,4 +1,4 @@
-"""What browsers send by Grafana Faro: read into log lines and spans, or rejected."""
+"""Data that browsers send with Grafana Faro are converted to log lines and spans, or rejected."""
 
 import json
 from email.message import Message
@@ -30,7 +30,7 @@ META = {
 
 
 class Receiver:
-    """A receiver for the pages of one origin, its store, and its clock, which stands still."""
+    """A receiver for the pages of one origin, its store, and its clock, which does not advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -50,18 +50,18 @@ class Receiver:
 
     @property
     def stored(self) -> int:
-        """How many lines and spans there are."""
+        """Return the number of lines and spans."""
         return len(list(self.store.lines())) + len(list(self.store.spans()))
 
 
 def of_kind(kind: str, **item: object) -> str:
-    """The text of the line of one item."""
+    """Return the text of the line of one item."""
     [line] = lines_of({"meta": META, kind: [{"timestamp": NOW, **item}]})
     return line.line
 
 
-def test_each_kind_of_item_is_a_line_with_bounded_labels_and_the_id_of_its_trace() -> None:
-    """What a page puts into an item is in the line only: a label for each value would be a series for each."""
+def test_each_kind_of_item_becomes_a_line_with_bounded_labels_and_its_trace_id() -> None:
+    """Values of the page are only in the line, because a label for each value would be a series for each."""
     items = {kind: [{"timestamp": NOW, "trace": {"trace_id": TRACE, "span_id": SPAN}}] for kind in ("logs", "events")}
     lines = list(
         lines_of({"meta": META, **items, "measurements": [{"timestamp": NOW}], "exceptions": [{"timestamp": NOW}]})
@@ -76,7 +76,7 @@ def test_each_kind_of_item_is_a_line_with_bounded_labels_and_the_id_of_its_trace
 
 
 def test_a_line_has_the_field_names_of_alloy() -> None:
-    """So that a query works on both."""
+    """The same query works on both."""
     assert 'kind=log message="a b" level=warn' in of_kind("logs", message="a b", level="warn")
     event = of_kind("events", name="click", domain="browser", attributes={"beast": "owlbear"})
     assert "event_name=click event_domain=browser event_data_beast=owlbear" in event
@@ -88,20 +88,20 @@ def test_a_line_has_the_field_names_of_alloy() -> None:
 
 
 def test_spans_and_lines_of_a_payload_are_stored_and_lines_forwarded() -> None:
-    """Answered with 202, as Alloy does."""
+    """The status is 202, as with Alloy."""
     receiver = Receiver()
     name = {"attributes": [{"key": "service.name", "value": {"stringValue": "mythical-browser"}}]}
     span = {"traceId": TRACE, "spanId": SPAN, "name": "HTTP GET", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}
     traces = {"resourceSpans": [{"resource": name, "scopeSpans": [{"spans": [span]}]}]}
-    answer = receiver.send({"meta": META, "traces": traces, "events": [{"name": "click", "timestamp": NOW}]})
-    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (202, PAGE)
+    response = receiver.send({"meta": META, "traces": traces, "events": [{"name": "click", "timestamp": NOW}]})
+    assert (response.status, response.headers["Access-Control-Allow-Origin"]) == (202, PAGE)
     assert [span.trace_id.hex() for span in receiver.store.spans()] == [TRACE]
     assert list(receiver.store.lines()) == receiver.forwarded
     assert receiver.stored == 2
 
 
 def test_only_pages_of_the_origins_may_send() -> None:
-    """A program without an origin isn't a browser, and may."""
+    """A client without an Origin header is not a browser and is allowed to send."""
     receiver = Receiver()
     for method in ("OPTIONS", "POST"):
         with pytest.raises(HttpError) as rejection:
@@ -128,8 +128,8 @@ def test_only_pages_of_the_origins_may_send() -> None:
         b'{"meta": {}, "traces": {"resourceSpans": 3}}',
     ],
 )
-def test_a_malformed_payload_is_rejected_and_nothing_of_it_stored(body: bytes) -> None:
-    """With one line that says why."""
+def test_a_malformed_payload_is_rejected_completely(body: bytes) -> None:
+    """The message is one line with the reason, and nothing is stored."""
     receiver = Receiver()
     with pytest.raises(HttpError) as rejection:
         receiver.send(body)
@@ -138,7 +138,7 @@ def test_a_malformed_payload_is_rejected_and_nothing_of_it_stored(body: bytes) -
     assert receiver.stored == 0
 
 
-def test_a_payload_of_too_many_items_is_rejected() -> None:
+def test_a_payload_with_too_many_items_is_rejected() -> None:
     """A page sends at most a hundred at a time."""
     receiver = Receiver()
     with pytest.raises(HttpError) as rejection:
@@ -146,8 +146,8 @@ def test_a_payload_of_too_many_items_is_rejected() -> None:
     assert (rejection.value.status, receiver.stored) == (413, 0)
 
 
-def test_a_flood_is_limited_and_the_limit_ends_with_it() -> None:
-    """So many at once, and so many per second after that: one page can't displace what the services send."""
+def test_requests_above_the_rate_limit_are_rejected() -> None:
+    """The limit has a burst and a rate: one page cannot displace the telemetry of the services."""
     receiver = Receiver()
     for _ in range(BURST):
         assert receiver.send({"meta": META}).status == 202
@@ -162,9 +162,9 @@ def test_a_flood_is_limited_and_the_limit_ends_with_it() -> None:
         receiver.send({"meta": META})
 
 
-def test_the_name_of_the_service_is_not_the_payloads() -> None:
-    """Otherwise a page could make a service for each name."""
-    [line] = lines_of({"meta": {"app": {"name": "someone"}}, "logs": [{"timestamp": NOW}]})
+def test_the_name_of_the_service_is_not_taken_from_the_payload() -> None:
+    """Otherwise a page could create any number of services."""
+    [line] = lines_of({"meta": {"app": {"name": "another"}}, "logs": [{"timestamp": NOW}]})
     assert (line.service, line.labels["service_name"]) == ("mythical-browser", "mythical-browser")
 
 
@@ -183,7 +183,7 @@ items = st.dictionaries(fields, json_values, max_size=5).map(lambda item: {"time
 
 @given(st.dictionaries(parts, json_values), st.dictionaries(kinds, st.lists(items, max_size=3) | json_values))
 def test_any_json_is_either_stored_and_convertible_or_rejected(meta: object, content: dict[str, object]) -> None:
-    """No content raises anything else, on its way to the store or to OTLP."""
+    """No content raises another exception, in the receiver or in the conversion to OTLP."""
     receiver = Receiver()
     try:
         receiver.send({"meta": meta, **content})

@@ -1,4 +1,4 @@
-"""The edges of the gateway: the Host check, decompression, the page's files, the command line."""
+"""The edges of the gateway: the Host check, decompression, HTTP parsing, the page's files, and the command line."""
 
 import base64
 import contextlib
@@ -28,8 +28,8 @@ from local.gateway.web import MOST_CONNECTIONS, Answer, HttpPort, Request, Route
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:12347", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:12347", "[::1]", "[::1]:12347"]
 )
-def test_loopback_names_are_let_in(host: str) -> None:
-    """Each way to write this machine works, with and without a port."""
+def test_loopback_names_are_accepted(host: str) -> None:
+    """Each notation of this machine works, with and without a port."""
     reject_other_hosts(host)
 
 
@@ -45,16 +45,16 @@ def test_loopback_names_are_let_in(host: str) -> None:
         "evil.example:1@localhost.evil.example",
     ],
 )
-def test_other_names_are_refused(host: str) -> None:
-    """A page elsewhere whose name was made to point here sends its own name, and gets nothing."""
-    with pytest.raises(HttpError) as refusal:
+def test_other_names_are_rejected(host: str) -> None:
+    """A page whose name was made to resolve to this machine sends its own name as Host."""
+    with pytest.raises(HttpError) as rejection:
         reject_other_hosts(host)
-    assert refusal.value.status == 403
+    assert rejection.value.status == 403
 
 
 @pytest.mark.parametrize("host", ["10.0.0.5:12347", "[fe80::1]:12347", f"{socket.gethostname()}:12347"])
-def test_an_address_that_no_site_can_claim_is_let_in(host: str) -> None:
-    """With --bind, the page is reached by the machine's address or name; no other site can make these lead here."""
+def test_an_address_that_no_site_can_claim_is_accepted(host: str) -> None:
+    """With --bind, the page is reached by the machine's address or name, which no other site can use."""
     reject_other_hosts(host)
 
 
@@ -74,7 +74,7 @@ def literals(content: bytes) -> bytes:
 
 
 def framed(content: bytes) -> bytes:
-    """Return a stream of Snappy: its head, padding, one block that is compressed and one that is not."""
+    """Return a Snappy stream: its header, padding, one compressed block, and one that is not compressed."""
     half = len(content) // 2
     chunks = [(0xFE, b"pad"), (0, b"\0\0\0\0" + literals(content[:half])), (1, b"\0\0\0\0" + content[half:])]
     packed = (bytes([kind]) + len(chunk).to_bytes(3, "little") + chunk for kind, chunk in chunks)
@@ -82,7 +82,7 @@ def framed(content: bytes) -> bytes:
 
 
 def stored(content: bytes) -> bytes:
-    """Return a frame of LZ4 with one block, not compressed."""
+    """Return an LZ4 frame with one block that is not compressed."""
     head = b"\x04\x22\x4d\x18\x60\x40\x82"
     return head + ((len(content) | 1 << 31).to_bytes(4, "little") + content if content else b"") + bytes(4)
 
@@ -102,35 +102,35 @@ PACKERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("packer", PACKERS)
 @given(content=st.binary(max_size=5000))
-def test_each_coding_is_decompressed_up_to_its_limit(packer: str, content: bytes) -> None:
-    """Content of the limit's length is returned, one byte more is rejected."""
+def test_each_coding_is_decompressed_up_to_the_limit(packer: str, content: bytes) -> None:
+    """Content as long as the limit is returned; one byte more is rejected."""
     coding, pack = PACKERS[packer]
     assert decompress(coding, pack(content), max(1, len(content))) == content
     if len(content) > 1:
-        with pytest.raises(HttpError) as refusal:
+        with pytest.raises(HttpError) as rejection:
             decompress(coding, pack(content), len(content) - 1)
-        assert refusal.value.status == 413
+        assert rejection.value.status == 413
 
 
 @pytest.mark.parametrize("coding", CODINGS)
 @given(content=st.binary(max_size=200))
-def test_noise_is_rejected_or_decompressed_within_the_limit(coding: str, content: bytes) -> None:
-    """Whatever bytes arrive, the result is content within the limit, or one line that says what is wrong."""
+def test_random_bytes_are_rejected_or_decompressed_within_the_limit(coding: str, content: bytes) -> None:
+    """The result is content within the limit, or one line with the error."""
     with contextlib.suppress(HttpError):
         assert len(decompress(coding, content, 1000)) <= 1000
 
 
 @pytest.mark.parametrize("packer", PACKERS)
 @given(content=st.binary(min_size=1, max_size=200))
-def test_content_that_ends_too_early_is_rejected(packer: str, content: bytes) -> None:
-    """A body that was cut off is not accepted as a shorter one."""
+def test_truncated_content_is_rejected(packer: str, content: bytes) -> None:
+    """A truncated body is not accepted as a shorter one."""
     coding, pack = PACKERS[packer]
-    with pytest.raises(HttpError) as refusal:
+    with pytest.raises(HttpError) as rejection:
         decompress(coding, pack(content)[:-1], 1000)
-    assert refusal.value.status == 400
+    assert rejection.value.status == 400
 
 
-# Compressed with the reference libraries: they refer to earlier bytes, near and far, as the bodies of real clients do.
+# Compressed with the reference libraries, with references to earlier bytes as in the bodies of real clients.
 REFERENCE = b"".join(b"traceID=%032x endpoint=unicorn status=SUCCESS\n" % number for number in range(9)) + b"a" * 90
 PACKED = {
     "snappy": (
@@ -149,12 +149,12 @@ PACKED = {
 
 
 @pytest.mark.parametrize("coding", PACKED)
-def test_what_the_reference_libraries_compress_is_decompressed(coding: str) -> None:
-    """References may overlap with what they produce, and reach over several blocks."""
+def test_output_of_the_reference_libraries_is_decompressed(coding: str) -> None:
+    """References may overlap their output and span several blocks."""
     assert decompress(coding, base64.b64decode(PACKED[coding]), 10_000) == REFERENCE
-    with pytest.raises(HttpError) as refusal:
+    with pytest.raises(HttpError) as rejection:
         decompress(coding, base64.b64decode(PACKED[coding]), len(REFERENCE) - 1)
-    assert refusal.value.status == 413
+    assert rejection.value.status == 413
 
 
 @pytest.mark.skipif("zstd" not in CODINGS, reason="backports.zstd is not installed; see scripts/setup")
@@ -163,26 +163,26 @@ def test_zstd_is_decompressed_up_to_its_limit_and_window() -> None:
     zstd = importlib.import_module(ZSTD)
     packed = zstd.compress(REFERENCE[:100]) + zstd.compress(REFERENCE[100:])
     assert decompress("zstd", packed, len(REFERENCE)) == REFERENCE
-    with pytest.raises(HttpError) as refusal:
+    with pytest.raises(HttpError) as rejection:
         decompress("zstd", packed, len(REFERENCE) - 1)
-    assert refusal.value.status == 413
+    assert rejection.value.status == 413
     packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     for damaged in (packed[:-1], packer.compress(REFERENCE) + packer.flush()):
-        with pytest.raises(HttpError) as refusal:
+        with pytest.raises(HttpError) as rejection:
             decompress("zstd", damaged, 10_000)
-        assert refusal.value.status == 400
+        assert rejection.value.status == 400
 
 
-def test_an_unknown_coding_is_rejected_with_those_that_are_accepted() -> None:
-    """The sender learns which ones to choose from."""
-    with pytest.raises(HttpError, match="br is not supported; send gzip, deflate, ") as refusal:
+def test_an_unknown_coding_is_rejected_with_a_list_of_the_accepted_ones() -> None:
+    """The sender can choose one of them."""
+    with pytest.raises(HttpError, match="br is not supported; send gzip, deflate, ") as rejection:
         decompress("br", b"", 10)
-    assert refusal.value.status == 415
+    assert rejection.value.status == 415
 
 
 @pytest.fixture
 def port() -> Iterator[HttpPort]:
-    """A port of the gateway without routes."""
+    """Start a port of the gateway without routes."""
     listening = HttpPort(("127.0.0.1", 0), [], 1000)
     listening.start()
     yield listening
@@ -190,29 +190,31 @@ def port() -> Iterator[HttpPort]:
 
 
 @pytest.mark.parametrize("target", ["http://[/", "http://a]b/"])
-def test_a_target_that_is_no_address_is_refused(port: HttpPort, target: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is the sender's fault, and no stack trace in the log."""
+def test_an_invalid_target_is_rejected(port: HttpPort, target: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is the sender's error and logs no stack trace."""
     with socket.create_connection(("127.0.0.1", port.port), timeout=60) as connection:
         connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
     assert caplog.text == ""
 
 
-def test_a_sender_that_hangs_up_within_a_body_is_no_fault(port: HttpPort, caplog: pytest.LogCaptureFixture) -> None:
-    """A service that is killed while it sends leaves no stack trace; its place is free again."""
+def test_a_sender_that_disconnects_within_a_body_is_not_an_error(
+    port: HttpPort, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service that is killed while it sends causes no stack trace, and its connection slot is freed."""
     sender = socket.create_connection(("127.0.0.1", port.port), timeout=60)
     sender.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\nsome")
-    until(lambda: places(port) == MOST_CONNECTIONS - 1)
-    # To linger for no time at all is to reset the connection.
+    until(lambda: free_slots(port) == MOST_CONNECTIONS - 1)
+    # A linger time of zero resets the connection.
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sender.close()
-    until(lambda: places(port) == MOST_CONNECTIONS)
+    until(lambda: free_slots(port) == MOST_CONNECTIONS)
     assert caplog.text == ""
 
 
 @pytest.fixture
 def echo() -> Iterator[HttpPort]:
-    """A port that answers with the body it was sent, of 1000 bytes at most."""
+    """Start a port that responds with the request's body, of at most 1000 bytes."""
     listening = HttpPort(("127.0.0.1", 0), [Route("POST", "/", lambda request: Answer(request.body))], 1000)
     listening.start()
     yield listening
@@ -220,7 +222,7 @@ def echo() -> Iterator[HttpPort]:
 
 
 def exchange(port: HttpPort, sent: bytes) -> bytes:
-    """Everything that the port answers until it closes the connection."""
+    """Send bytes and return everything that the port sends until it closes the connection."""
     with socket.create_connection(("127.0.0.1", port.port), timeout=60) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -228,13 +230,13 @@ def exchange(port: HttpPort, sent: bytes) -> bytes:
 
 
 def chunked(body: bytes, head: str = "Transfer-Encoding: chunked") -> bytes:
-    """A request with a body that is encoded already."""
+    """Return a request with a body that is already encoded."""
     return f"POST / HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
-def test_chunks_are_joined_whatever_their_sizes(pieces: list[bytes]) -> None:
-    """What was cut into chunks is read as it was, and nothing behind the last chunk is read with it."""
+def test_chunks_of_any_size_are_joined(pieces: list[bytes]) -> None:
+    """The body is the same as before chunking, and no byte after the last chunk is read."""
     encoded = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
     stream = io.BytesIO(encoded + b"GET / HTTP/1.1")
     assert b"".join(read_chunks(stream)) == b"".join(pieces)
@@ -250,15 +252,15 @@ def test_chunks_are_joined_whatever_their_sizes(pieces: list[bytes]) -> None:
         b"5\r\nhello\r\n0\r\nDigest: x\r\nEmpty:\r\n\r\n",
     ],
 )
-def test_a_chunked_body_is_read_and_the_connection_kept(echo: HttpPort, body: bytes) -> None:
-    """Extensions and trailers are read over (RFC 9112, 7.1.1 and 7.1.2), and the next request is served."""
-    answers = exchange(echo, chunked(body) + chunked(b"3\r\nbye\r\n0\r\n\r\n"))
-    assert answers.count(b"HTTP/1.1 200 OK") == 2
-    assert answers.index(b"\r\n\r\nhello") < answers.index(b"\r\n\r\nbye")
+def test_a_chunked_body_is_read_and_the_connection_is_kept(echo: HttpPort, body: bytes) -> None:
+    """Extensions and trailers are skipped (RFC 9112, 7.1.1 and 7.1.2), and the next request is served."""
+    responses = exchange(echo, chunked(body) + chunked(b"3\r\nbye\r\n0\r\n\r\n"))
+    assert responses.count(b"HTTP/1.1 200 OK") == 2
+    assert responses.index(b"\r\n\r\nhello") < responses.index(b"\r\n\r\nbye")
 
 
-def test_a_chunked_body_may_be_packed(echo: HttpPort) -> None:
-    """Content-Encoding says how the content is packed, whichever way it is transferred."""
+def test_a_chunked_body_may_be_compressed(echo: HttpPort) -> None:
+    """Content-Encoding is independent of Transfer-Encoding."""
     packed = gzip.compress(b"hello")
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(packed), packed)
     assert exchange(echo, chunked(body, "Transfer-Encoding: Chunked\r\nContent-Encoding: gzip")).endswith(
@@ -294,12 +296,12 @@ def test_a_chunked_body_may_be_packed(echo: HttpPort) -> None:
         b"0\r\n" + b"a: aaaaaaaaaaaaaaaaaaaaa\r\n" * 900 + b"\r\n",
     ],
 )
-def test_a_malformed_chunked_body_is_refused(echo: HttpPort, body: bytes) -> None:
-    """One answer in one line, and the connection is closed: what follows may not be taken for a request."""
-    answers = exchange(echo, chunked(body) + chunked(b"0\r\n\r\n"))
-    assert answers.startswith(b"HTTP/1.1 400 ")
-    assert answers.count(b"HTTP/1.1") == 1
-    assert b"Connection: close" in answers
+def test_a_malformed_chunked_body_is_rejected(echo: HttpPort, body: bytes) -> None:
+    """The response has one line, and the connection is closed: the rest must not be parsed as a request."""
+    responses = exchange(echo, chunked(body) + chunked(b"0\r\n\r\n"))
+    assert responses.startswith(b"HTTP/1.1 400 ")
+    assert responses.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in responses
 
 
 @pytest.mark.parametrize(
@@ -318,16 +320,16 @@ def test_a_malformed_chunked_body_is_refused(echo: HttpPort, body: bytes) -> Non
         ("Content-Length: " + "9" * 5000, 400),
     ],
 )
-def test_a_body_whose_end_is_not_clear_is_refused(echo: HttpPort, head: str, status: int) -> None:
-    """Another program on the way may see another end; the connection is closed (RFC 9112, 6.3)."""
-    answers = exchange(echo, chunked(b"5\r\nhello\r\n0\r\n\r\n", head))
-    assert answers.startswith(f"HTTP/1.1 {status} ".encode())
-    assert answers.count(b"HTTP/1.1") == 1
-    assert b"Connection: close" in answers
+def test_a_body_with_an_ambiguous_length_is_rejected(echo: HttpPort, head: str, status: int) -> None:
+    """Another program on the path may find another end, so the connection is closed (RFC 9112, 6.3)."""
+    responses = exchange(echo, chunked(b"5\r\nhello\r\n0\r\n\r\n", head))
+    assert responses.startswith(f"HTTP/1.1 {status} ".encode())
+    assert responses.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in responses
 
 
-def test_a_chunked_body_above_the_limit_is_refused(echo: HttpPort) -> None:
-    """At the limit it is read; above, the sender reads 413 after all that it sends, in one chunk or in many."""
+def test_a_chunked_body_above_the_limit_is_rejected(echo: HttpPort) -> None:
+    """At the limit it is read; above, the sender gets 413 after all that it sends, in one chunk or in many."""
     many = b"64\r\n%b\r\n" % (b"x" * 100)
     assert exchange(echo, chunked(many * 10 + b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     for body in (
@@ -335,13 +337,13 @@ def test_a_chunked_body_above_the_limit_is_refused(echo: HttpPort) -> None:
         b"1388\r\n%b\r\n0\r\n\r\n" % (b"x" * 5000),
         b"fffffff\r\n" + many * 99,
     ):
-        answers = exchange(echo, chunked(body))
-        assert answers.startswith(b"HTTP/1.1 413 "), body[:20]
-        assert b"more than 1000 bytes" in answers
+        responses = exchange(echo, chunked(body))
+        assert responses.startswith(b"HTTP/1.1 413 "), body[:20]
+        assert b"more than 1000 bytes" in responses
 
 
-def test_chunks_that_do_not_end_are_cut_off(echo: HttpPort, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deadline is that of the whole request, also for a sender that begins a chunk and stays silent."""
+def test_chunks_without_an_end_time_out(echo: HttpPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline covers the whole request, including a sender that starts a chunk and then sends nothing."""
     monkeypatch.setattr(echo.RequestHandlerClass, "request_timeout_s", 0.2)
     for sent in (b"", b"5\r\nhel", b"5\r\nhello\r\n", b"0\r\n"):
         with socket.create_connection(("127.0.0.1", echo.port), timeout=60) as connection:
@@ -349,8 +351,8 @@ def test_chunks_that_do_not_end_are_cut_off(echo: HttpPort, monkeypatch: pytest.
             assert b"".join(iter(lambda: connection.recv(65536), b"")).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_sender_that_asks_before_it_sends_is_answered_at_once(echo: HttpPort) -> None:
-    """With `Expect: 100-continue` the body comes only after our word; curl does so with large bodies."""
+def test_expect_100_continue_is_answered_at_once(echo: HttpPort) -> None:
+    """The client, for example curl with a large body, sends the body only after this response."""
     with socket.create_connection(("127.0.0.1", echo.port), timeout=60) as connection:
         connection.sendall(chunked(b"", "Transfer-Encoding: chunked\r\nExpect: 100-continue"))
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -358,27 +360,27 @@ def test_a_sender_that_asks_before_it_sends_is_answered_at_once(echo: HttpPort) 
         assert connection.recv(65536).endswith(b"\r\n\r\nhi")
 
 
-def places(port: HttpPort) -> int:
-    """How many more connections there may be."""
+def free_slots(port: HttpPort) -> int:
+    """Return how many more connections are allowed."""
     return port._slots._value
 
 
-def until(look: Callable[[], bool]) -> None:
-    """Wait until `look` answers true, at most ten seconds."""
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` returns true, at most 60 seconds."""
     deadline = time.monotonic() + 60
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline, "not within 60 s"
         time.sleep(0.01)
 
 
-def test_countless_empty_members_are_rejected() -> None:
-    """Each costs a copy of the rest: a body of a few MB would keep the gateway busy for minutes."""
+def test_too_many_empty_gzip_members_are_rejected() -> None:
+    """Each costs a copy of the rest, so a body of a few MB would keep the gateway busy for minutes."""
     with pytest.raises(HttpError, match="damaged"):
         decompress("gzip", gzip.compress(b"") * 101, 10)
 
 
-def test_a_route_captures_one_part_and_decodes_it_afterwards() -> None:
-    """A slash in a service name is written %2F and stays within its part."""
+def test_a_route_captures_one_path_segment_and_decodes_it_afterwards() -> None:
+    """A slash in a service name is encoded as %2F and stays within its segment."""
     route = Route("GET", "/api/profiles/{service}/flame", lambda _: Answer())
     assert route.match("/api/profiles/a%2Fb/flame") == ("a/b",)
     assert route.match("/api/profiles/a/b/flame") is None
@@ -386,19 +388,19 @@ def test_a_route_captures_one_part_and_decodes_it_afterwards() -> None:
 
 
 def index(routes: list[Route]) -> str:
-    """The page as a browser gets it."""
+    """Return the page as a browser gets it."""
     [route] = [route for route in routes if route.path == "/"]
     headers = None
     return route.handler(Request(headers, {}, (), b"")).body.decode()  # type: ignore[arg-type]
 
 
-def test_without_the_libraries_the_page_asks_for_none(tmp_path: Path) -> None:
-    """Nothing is requested that would be a 404: the page works without them and says what it lacks."""
+def test_without_the_libraries_the_page_requests_none(tmp_path: Path) -> None:
+    """The page works without them and shows what is missing; there is no 404."""
     assert "/lib/" not in index(page_routes(tmp_path))
 
 
 def test_with_the_libraries_the_page_loads_each_in_order(tmp_path: Path) -> None:
-    """Every library file that is there is served and asked for."""
+    """Every library file that exists is served and requested."""
     for path in LIBRARIES.values():
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text("")
@@ -409,8 +411,8 @@ def test_with_the_libraries_the_page_loads_each_in_order(tmp_path: Path) -> None
     assert {f"/lib/{name}" for name in LIBRARIES} <= {route.path for route in routes}
 
 
-def test_the_page_asks_nothing_of_other_hosts() -> None:
-    """No CDN, no font, no frame from elsewhere; and no script or style within the page, which its policy forbids."""
+def test_the_page_requests_nothing_from_other_hosts() -> None:
+    """There is no CDN, font, or frame, and no inline script or style, which its policy forbids."""
     for file in WEB.iterdir():
         if file.suffix in {".html", ".css", ".js"}:
             assert "//" not in file.read_text().replace("// ", "").replace("//\n", ""), file.name
@@ -420,8 +422,8 @@ def test_the_page_asks_nothing_of_other_hosts() -> None:
     assert "innerHTML" not in "".join(file.read_text() for file in WEB.glob("*.js"))
 
 
-def test_the_lock_file_names_no_host() -> None:
-    """It must install through whatever registry a machine is set to use."""
+def test_the_lock_file_contains_no_host() -> None:
+    """It must be installable through any registry."""
     lock = json.loads((WEB / "package-lock.json").read_text())
     packages = {name: each for name, each in lock["packages"].items() if name}
     assert packages
@@ -429,7 +431,7 @@ def test_the_lock_file_names_no_host() -> None:
 
 
 def test_defaults_are_the_ports_of_alloy_on_loopback() -> None:
-    """No service needs to know that it talks to a stand-in."""
+    """Services need no setting for the stand-in."""
     settings = read_settings([])
     assert settings.bind == "127.0.0.1"
     assert settings.ports == {
@@ -442,13 +444,13 @@ def test_defaults_are_the_ports_of_alloy_on_loopback() -> None:
     }
 
 
-def test_each_limit_is_an_option() -> None:
+def test_each_limit_has_an_option() -> None:
     """The bounds of the window can be set by name."""
     assert read_settings(["--max-spans", "7"]).limits.spans == 7
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["--loki", "70000"], "is not a port number"),
         (["--loki", "x"], "is not a port number"),
@@ -458,9 +460,11 @@ def test_each_limit_is_an_option() -> None:
         (["--ui", "http://x:99999"], "is not an address"),
     ],
 )
-def test_a_wrong_setting_ends_with_2(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line names the option and what is wrong with its value."""
+def test_an_invalid_option_ends_with_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line names the option and the error in its value."""
     with pytest.raises(SystemExit) as ended:
         read_settings(arguments)
     assert ended.value.code == 2
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err

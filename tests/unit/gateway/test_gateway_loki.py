@@ -1,4 +1,4 @@
-"""Loki pushes: what is read from them, what is refused, and what they become as OTLP."""
+"""Loki pushes are read, rejected if they are malformed, and converted to OTLP."""
 
 import contextlib
 import json
@@ -23,12 +23,12 @@ SPAN = "b7ad6b7169203331"
 
 
 def push(values: list[object], **labels: object) -> list[LogLine]:
-    """The lines read from one stream."""
+    """Return the lines read from one stream."""
     return list(read_push(json.dumps({"streams": [{"stream": labels, "values": values}]}).encode()))
 
 
 def test_labels_line_and_structured_metadata_are_read() -> None:
-    """The third element of a value is metadata, from which the ids are taken first."""
+    """The third element of a value is metadata, from which the IDs are read first."""
     [line] = push([["17", "hello", {"trace_id": TRACE, "spanID": SPAN}]], service_name="mythical-server", level="info")
     assert (line.time_unix_nano, line.line, line.service) == (17, "hello", "mythical-server")
     assert (line.trace_id, line.span_id, line.via) == (TRACE, SPAN, "loki")
@@ -36,21 +36,21 @@ def test_labels_line_and_structured_metadata_are_read() -> None:
 
 @pytest.mark.parametrize("key", ["traceID", "traceId", "trace_id"])
 def test_the_trace_id_is_found_in_the_line(key: str) -> None:
-    """Each spelling in use links the line to its trace, quoted or not."""
+    """Each spelling in use links the line to its trace, with or without quotes."""
     for text in (f"{key}={TRACE} http.method=GET", f'level=info {key}="{TRACE}"'):
         [line] = push([["1", text]])
         assert line.trace_id == TRACE
 
 
 @pytest.mark.parametrize("wrong", ["xyz", TRACE[:31], TRACE + "0", "", TRACE.upper()])
-def test_what_is_no_trace_id_is_not_taken_for_one(wrong: str) -> None:
-    """The original prints methods and objects as trace ids; such a line just has none."""
+def test_an_invalid_trace_id_is_ignored(wrong: str) -> None:
+    """The original writes methods and objects as trace IDs; such a line has no ID."""
     [line] = push([["1", f"traceID={wrong} x=1", {"trace_id": wrong}]])
     assert line.trace_id == ""
 
 
-def test_numbers_as_labels_become_text_and_half_surrogates_are_replaced() -> None:
-    """python-logging-loki sends numbers; and JSON can hold what no protobuf text can."""
+def test_numbers_as_labels_become_text_and_lone_surrogates_are_replaced() -> None:
+    """python-logging-loki sends numbers, and JSON can contain text that protobuf cannot."""
     [line] = push([["1", "a\ud800b"]], job="mythical-server", n=3)
     assert line.labels == {"job": "mythical-server", "n": "3"}
     assert line.line == "a?b"
@@ -58,7 +58,7 @@ def test_numbers_as_labels_become_text_and_half_surrogates_are_replaced() -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "where"),
+    ("body", "place"),
     [
         (b"not json", "the body is not JSON"),
         (b"[" * 100_000, "the body is not JSON"),
@@ -74,13 +74,13 @@ def test_numbers_as_labels_become_text_and_half_surrogates_are_replaced() -> Non
         (b'{"streams": [{"stream": {}, "values": [["1", "x", "y"]]}]}', "streams[0].values[0] must be"),
     ],
 )
-def test_a_malformed_push_is_refused_by_the_place_that_is_wrong(body: bytes, where: str) -> None:
-    """One line with the place is what it takes to mend a sender."""
-    with pytest.raises(HttpError) as refusal:
+def test_a_malformed_push_is_rejected_with_the_place_of_the_error(body: bytes, place: str) -> None:
+    """The message is one line, with which a sender can be fixed."""
+    with pytest.raises(HttpError) as rejection:
         list(read_push(body))
-    assert refusal.value.status == 400
-    assert refusal.value.message.startswith(where)
-    assert "\n" not in refusal.value.message
+    assert rejection.value.status == 400
+    assert rejection.value.message.startswith(place)
+    assert "\n" not in rejection.value.message
 
 
 json_values = st.recursive(
@@ -101,8 +101,8 @@ streams = st.fixed_dictionaries(
 
 
 @given(st.fixed_dictionaries({"streams": st.lists(streams, max_size=3)}))
-def test_any_json_is_either_read_and_convertible_or_refused(body: object) -> None:
-    """No content, however odd, gets as far as to raise anything else, there or on its way to OTLP."""
+def test_any_json_is_either_read_and_convertible_or_rejected(body: object) -> None:
+    """No content raises another exception, in the receiver or in the conversion to OTLP."""
     try:
         lines = list(read_push(json.dumps(body).encode()))
     except HttpError:
@@ -111,7 +111,7 @@ def test_any_json_is_either_read_and_convertible_or_refused(body: object) -> Non
 
 
 def test_a_line_becomes_a_record_of_its_service_linked_to_its_trace() -> None:
-    """Aspire shows a record beside the trace if resource, ids and severity say what the spans say."""
+    """Aspire shows a record next to the trace if resource, IDs, and severity match those of the spans."""
     lines = push(
         [["5", f"traceID={TRACE} spanID={SPAN} status=SUCCESS", {"k": "v"}]],
         service_name="mythical-server",
@@ -130,8 +130,8 @@ def test_a_line_becomes_a_record_of_its_service_linked_to_its_trace() -> None:
     assert (attributes["beast"], attributes["k"]) == ("unicorn", "v")
 
 
-def test_lines_of_several_services_are_kept_apart() -> None:
-    """Each service gets one resource, by its name where nothing more is known of it."""
+def test_lines_of_several_services_have_separate_resources() -> None:
+    """Each service gets one resource, which has only its name if nothing else is known."""
     lines = push([["1", "a"], ["2", "b"]], service_name="one") + push([["3", "level=error c"]], service_name="two")
     request = ExportLogsServiceRequest.FromString(export_request(lines, {}))
     assert [each.resource.attributes[0].value.string_value for each in request.resource_logs] == ["one", "two"]
@@ -149,7 +149,7 @@ def protobuf(line: bytes = b"hello", labels: str = '{job="shop"}', seconds: int 
 
 
 def test_a_push_in_protobuf_is_read() -> None:
-    """Alloy, Promtail and most client libraries send it; a line need not be text."""
+    """Alloy, Promtail, and most client libraries send it; a line need not be valid UTF-8."""
     [line] = read_protobuf(protobuf(b"a\xffb", '{service_name="shop", level="info"}'))
     assert (line.time_unix_nano, line.line, line.service) == (17 * 10**9 + 5, "a\ufffdb", "shop")
     assert (line.labels, line.metadata) == ({"service_name": "shop", "level": "info"}, {"trace_id": TRACE})
@@ -169,21 +169,21 @@ def test_a_push_in_protobuf_is_read() -> None:
     ],
 )
 def test_labels_are_parsed_as_in_a_query(text: str, labels: dict[str, str]) -> None:
-    """Values are quoted as Go quotes text."""
+    """Values are quoted as in Go."""
     assert parse_labels(text) == labels
 
 
 @pytest.mark.parametrize("text", ["", "{", "}", "a", '{a="b"', "{a=b}", '{a="b}', '{="b"}', '{a=~"b"}', '{a="b"} x'])
 def test_invalid_labels_are_rejected(text: str) -> None:
-    """One line says how they are written."""
-    with pytest.raises(HttpError, match="labels of a stream") as refusal:
+    """The message is one line that describes the syntax."""
+    with pytest.raises(HttpError, match="labels of a stream") as rejection:
         parse_labels(text)
-    assert refusal.value.status == 400
+    assert rejection.value.status == 400
 
 
 @given(st.text())
 def test_any_text_is_labels_or_is_rejected(text: str) -> None:
-    """No text ends in another exception, and what Go would quote is found again."""
+    """No text raises another exception, and text that Go would quote is read back."""
     with contextlib.suppress(HttpError):
         parse_labels(text)
     quoted = json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
@@ -191,7 +191,7 @@ def test_any_text_is_labels_or_is_rejected(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content_type", "coding", "body", "status", "says"),
+    ("content_type", "coding", "body", "status", "message"),
     [
         ("application/x-protobuf", "", b"no snappy", 400, "snappy content is damaged"),
         ("application/x-protobuf", "snappy", b"\x0a\xff", 400, "logproto.PushRequest"),
@@ -201,13 +201,13 @@ def test_any_text_is_labels_or_is_rejected(text: str) -> None:
         ("text/plain", "", b'{"streams": []}', 415, "application/json"),
     ],
 )
-def test_what_is_not_a_push_is_rejected_in_one_line(
-    content_type: str, coding: str, body: bytes, status: int, says: str
+def test_a_body_that_is_not_a_push_is_rejected_in_one_line(
+    content_type: str, coding: str, body: bytes, status: int, message: str
 ) -> None:
-    """The message says what is wrong, or what to send."""
+    """The message has the error, or what to send."""
     receiver = LokiReceiver(TelemetryStore(Limits()), 1000, lambda _: None)
     headers = HTTPMessage()
     headers["Content-Type"], headers["Content-Encoding"] = content_type, coding
-    with pytest.raises(HttpError, match=says) as refusal:
+    with pytest.raises(HttpError, match=message) as rejection:
         receiver.routes()[0].handler(Request(headers, {}, (), body))
-    assert refusal.value.status == status
+    assert rejection.value.status == status

@@ -1,4 +1,4 @@
-"""OTLP requests: what becomes of spans, points and records, hostile ones included."""
+"""OTLP requests are stored and forwarded, or rejected; malformed and hostile ones are included."""
 
 import json
 import math
@@ -31,7 +31,7 @@ class Gateway:
         self.routes = Api(window, PprofReader(1000), dict, None, {}).routes()
 
     def get(self, path: str, **query: str) -> Any:
-        """The answer to GET `path`."""
+        """Return the response to GET `path`."""
         for route in self.routes:
             captured = route.match(path)
             if captured is not None:
@@ -42,14 +42,14 @@ class Gateway:
         raise AssertionError(path)
 
     def post_json(self, path: str, body: object) -> int:
-        """The status of an OTLP/JSON request."""
+        """Return the status of an OTLP/JSON request."""
         [route] = [route for route in self.otlp.routes() if route.path == path]
         headers: Any = {"Content-Type": "application/json"}
         return route.handler(Request(headers, {}, (), json.dumps(body).encode())).status
 
 
 def metrics_request(metric: Metric, service: str = "mythical-server") -> bytes:
-    """One metric of a service, encoded."""
+    """Return one encoded metric of a service."""
     request = ExportMetricsServiceRequest()
     of_resource = request.resource_metrics.add()
     of_resource.resource.attributes.add(key="service.name", value=AnyValue(string_value=service))
@@ -58,17 +58,17 @@ def metrics_request(metric: Metric, service: str = "mythical-server") -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/metrics", "/v1/logs"])
-def test_a_damaged_request_is_refused_and_forwarded_to_nobody(path: str) -> None:
-    """What cannot be read here would not be read elsewhere."""
+def test_a_damaged_request_is_rejected_and_not_forwarded(path: str) -> None:
+    """The destination could not decode it either."""
     gateway = Gateway()
-    with pytest.raises(HttpError, match="in protobuf") as refusal:
+    with pytest.raises(HttpError, match="in protobuf") as rejection:
         gateway.otlp.take(path, b"\x0a\xff\xff")
-    assert refusal.value.status == 400
+    assert rejection.value.status == 400
     assert gateway.forwarded == []
 
 
-def test_an_accepted_request_is_forwarded_as_it_came() -> None:
-    """The viewer gets the very bytes, with the number of items in them."""
+def test_an_accepted_request_is_forwarded_unchanged() -> None:
+    """The viewer gets the same bytes, with the number of items."""
     gateway = Gateway()
     request = ExportTraceServiceRequest()
     request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"\x01" * 16, span_id=b"\x02" * 8)
@@ -77,8 +77,8 @@ def test_an_accepted_request_is_forwarded_as_it_came() -> None:
     assert gateway.forwarded == [("/v1/traces", request.SerializeToString(), 1)]
 
 
-def test_ids_of_any_length_and_unknown_kinds_are_survived() -> None:
-    """Nothing a sender may put into a span breaks the lists."""
+def test_ids_of_any_length_and_unknown_kinds_are_accepted() -> None:
+    """No content of a span breaks the lists."""
     gateway = Gateway()
     request = ExportTraceServiceRequest()
     spans = request.resource_spans.add().scope_spans.add().spans
@@ -90,8 +90,8 @@ def test_ids_of_any_length_and_unknown_kinds_are_survived() -> None:
     assert (span["kind"], span["name"], span["service"]) == ("INTERNAL", "<script>", "unknown_service")
 
 
-def test_values_that_json_lacks_become_text() -> None:
-    """One NaN among the attributes must not make the whole answer unreadable to a browser."""
+def test_values_that_json_does_not_support_become_text() -> None:
+    """With a NaN among the attributes, a browser could not parse the response."""
     assert plain(AnyValue(double_value=math.nan)) == "NaN"
     assert plain(AnyValue(double_value=-math.inf)) == "-Infinity"
     assert plain(AnyValue(bytes_value=b"\x00\xff")) == "AP8="
@@ -108,14 +108,15 @@ def test_a_series_is_its_latest_point_per_attribute_set() -> None:
         point = metric.sum.data_points.add(as_int=value)
         point.attributes.append(KeyValue(key="beast", value=AnyValue(string_value=beast)))
         gateway.otlp.take("/v1/metrics", metrics_request(metric))
-    [answer] = gateway.get("/api/metrics", name="mythical_messages_recorded")
-    assert (answer["kind"], answer["monotonic"], answer["temporality"]) == ("sum", True, "CUMULATIVE")
-    assert {point["attributes"]["beast"]: point["value"] for point in answer["points"]} == {"unicorn": 5, "owlbear": 3}
+    [response] = gateway.get("/api/metrics", name="mythical_messages_recorded")
+    assert (response["kind"], response["monotonic"], response["temporality"]) == ("sum", True, "CUMULATIVE")
+    latest = {point["attributes"]["beast"]: point["value"] for point in response["points"]}
+    assert latest == {"unicorn": 5, "owlbear": 3}
     assert gateway.get("/api/metrics", service="mythical-recorder") == []
 
 
-def test_each_kind_of_metric_is_answered() -> None:
-    """Gauge, histogram, exponential histogram and summary, with exemplars and with values that JSON lacks."""
+def test_each_kind_of_metric_is_returned() -> None:
+    """Gauge, histogram, exponential histogram, and summary, with exemplars and values that JSON does not support."""
     gateway = Gateway()
     gauge = Metric(name="gauge")
     gauge.gauge.data_points.add(as_double=math.inf)
@@ -140,7 +141,7 @@ def test_each_kind_of_metric_is_answered() -> None:
 
 
 def test_otlp_logs_are_lines_of_their_trace() -> None:
-    """A record is found by the id of its trace, with its attributes as metadata."""
+    """A record is found by the ID of its trace and has its attributes as metadata."""
     gateway = Gateway()
     request = ExportLogsServiceRequest()
     record = (
@@ -159,27 +160,27 @@ def test_otlp_logs_are_lines_of_their_trace() -> None:
 
 
 def test_otlp_json_writes_ids_in_hex() -> None:
-    """The specification departs from protobuf's own JSON there, and the ids must come out the same."""
+    """The specification differs from protobuf's JSON here, and the IDs must be the same."""
     gateway = Gateway()
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     span = {"traceId": trace_id, "spanId": "b7ad6b7169203331", "name": "x", "kind": 2, "startTimeUnixNano": "5"}
     body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
     assert gateway.post_json("/v1/traces", body) == 200
-    [answer] = gateway.get(f"/api/traces/{trace_id}")
-    assert (answer["span_id"], answer["kind"], answer["start_unix_nano"]) == ("b7ad6b7169203331", "SERVER", 5)
+    [response] = gateway.get(f"/api/traces/{trace_id}")
+    assert (response["span_id"], response["kind"], response["start_unix_nano"]) == ("b7ad6b7169203331", "SERVER", 5)
     wrongs: list[object] = [
         [],
         {"resourceSpans": 3},
         {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "zz"}]}]}]},
     ]
     for wrong in wrongs:
-        with pytest.raises(HttpError) as refusal:
+        with pytest.raises(HttpError) as rejection:
             gateway.post_json("/v1/traces", wrong)
-        assert refusal.value.status == 400
+        assert rejection.value.status == 400
 
 
-def test_otlp_json_may_have_names_as_in_the_proto_files_and_what_is_unknown() -> None:
-    """The Collector reads both spellings of a name, enum values by name, integers as text, and ignores other fields."""
+def test_otlp_json_accepts_proto_names_and_unknown_fields() -> None:
+    """The Collector accepts both spellings of a name, enum names, and integers as text, and ignores other fields."""
     gateway = Gateway()
     trace_id = "1af7651916cd43dd8448eb211c80319c"
     span = {
@@ -201,24 +202,24 @@ def test_otlp_json_may_have_names_as_in_the_proto_files_and_what_is_unknown() ->
     }
     body = {"resource_spans": [{"scope_spans": [{"spans": [span], "schemaUrl": ""}]}]}
     assert gateway.post_json("/v1/traces", body) == 200
-    [answer] = gateway.get(f"/api/traces/{trace_id}")
-    assert (answer["kind"], answer["start_unix_nano"], answer["end_unix_nano"]) == ("CLIENT", 5, 2**64 - 1)
-    assert answer["attributes"] == {"count": 2**53 + 1, "share": 1.0, "list": [True, None], "later": None}
-    assert (answer["status"]["code"], answer["links"][0]["trace_id"]) == ("UNSET", trace_id)
+    [response] = gateway.get(f"/api/traces/{trace_id}")
+    assert (response["kind"], response["start_unix_nano"], response["end_unix_nano"]) == ("CLIENT", 5, 2**64 - 1)
+    assert response["attributes"] == {"count": 2**53 + 1, "share": 1.0, "list": [True, None], "later": None}
+    assert (response["status"]["code"], response["links"][0]["trace_id"]) == ("UNSET", trace_id)
 
 
-def test_questions_that_make_no_sense_are_refused() -> None:
-    """A wrong parameter is named; a trace that is not held is a 404."""
+def test_invalid_queries_are_rejected() -> None:
+    """The message names an invalid parameter; a trace that is not stored is a 404."""
     gateway = Gateway()
     for query in ({"limit": "many"}, {"since_s": "-1"}, {"limit": "nan"}):
-        with pytest.raises(HttpError) as refusal:
+        with pytest.raises(HttpError) as rejection:
             gateway.get("/api/traces", **query)
-        assert refusal.value.status == 400
-        assert next(iter(query)) in refusal.value.message
-    with pytest.raises(HttpError) as refusal:
+        assert rejection.value.status == 400
+        assert next(iter(query)) in rejection.value.message
+    with pytest.raises(HttpError) as rejection:
         gateway.get("/api/traces/zz")
-    assert refusal.value.status == 400
-    with pytest.raises(HttpError) as refusal:
+    assert rejection.value.status == 400
+    with pytest.raises(HttpError) as rejection:
         gateway.get("/api/traces/" + "00" * 16)
-    assert refusal.value.status == 404
+    assert rejection.value.status == 404
     assert gateway.get("/api/traces", limit="inf") == []

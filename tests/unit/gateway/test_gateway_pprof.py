@@ -1,4 +1,4 @@
-"""pprof profiles: reading, hostile ones included, and merging into flame graphs."""
+"""pprof profiles, including hostile ones, are parsed, merged to flame graphs, or rejected."""
 
 import base64
 import gzip
@@ -21,18 +21,18 @@ from local.gateway.telemetry_store import TelemetryStore
 from local.gateway.web import Answer, Request
 
 Sample = tuple[list[str], int, str]
-# Without the time of day, which would be part of the name of a test: parallel workers must collect the same names.
+# The fixed time makes the IDs of parametrized tests the same in each parallel worker.
 PACKED = gzip.compress(b"\x0a\xff", mtime=0)
 
 
 @pytest.fixture(scope="module")
 def reader() -> PprofReader:
-    """A reader with a limit of a mebibyte."""
+    """Return a reader with a limit of 1 MiB."""
     return PprofReader(1 << 20)
 
 
 def pprof(samples: list[Sample], types: tuple[str, ...] = ("cpu",)) -> bytes:
-    """A profile of samples given as frames from the root inwards, value, and span id or empty."""
+    """Return a profile of samples, each with its frames from the root, its value, and a span ID or an empty string."""
     profile = Profile(time_nanos=7, duration_nanos=10**10)
     texts = [""]
 
@@ -60,7 +60,7 @@ def pprof(samples: list[Sample], types: tuple[str, ...] = ("cpu",)) -> bytes:
 
 
 def push(window: TelemetryStore, reader: PprofReader, raw: bytes, service: str = "mythical-server") -> None:
-    """Send one profile through the receiver."""
+    """Send a profile through the receiver."""
     request = PushRequest()
     series = request.series.add()
     series.labels.add(name="__name__", value="process_cpu")
@@ -77,7 +77,7 @@ def post(window: TelemetryStore, reader: PprofReader, body: bytes, content_type:
 
 
 def test_profiles_are_merged_over_the_window(reader: PprofReader) -> None:
-    """Same stacks add up, whichever push they came with and whether or not it was gzipped."""
+    """Equal stacks are added up across pushes, compressed or not."""
     window = TelemetryStore(Limits())
     push(window, reader, pprof([(["main", "work"], 30, ""), (["main", "idle"], 10, "")]))
     push(window, reader, gzip.compress(pprof([(["main", "work"], 5, ""), (["other"], 1, "")])))
@@ -98,20 +98,20 @@ def test_profiles_are_merged_over_the_window(reader: PprofReader) -> None:
     }
 
 
-def test_a_span_leads_to_its_own_samples(reader: PprofReader) -> None:
-    """With a span id the graph holds the samples taken in that span and no others."""
+def test_a_span_id_selects_its_samples(reader: PprofReader) -> None:
+    """With a span ID, the graph has only the samples taken in that span."""
     window = TelemetryStore(Limits())
     push(window, reader, pprof([(["a"], 30, "00f067aa0ba902b7"), (["b"], 10, "")]))
     assert flame_json(window, reader, "mythical-server", None, "00f067aa0ba902b7")["value"] == 30
     [span] = profiled_spans_json(window, "mythical-server")
     assert span["span_id"] == "00f067aa0ba902b7"
-    with pytest.raises(HttpError, match="no profile") as refusal:
+    with pytest.raises(HttpError, match="no profile") as rejection:
         flame_json(window, reader, "mythical-server", None, "ffffffffffffffff")
-    assert refusal.value.status == 404
+    assert rejection.value.status == 404
 
 
-def test_each_type_of_value_is_listed_and_drawn_by_itself(reader: PprofReader) -> None:
-    """A profile of several values is offered once per value, by Pyroscope's name for it."""
+def test_each_sample_type_is_listed_and_drawn_separately(reader: PprofReader) -> None:
+    """A profile with several sample types is listed once per type, under Pyroscope's name for it."""
     window = TelemetryStore(Limits())
     push(window, reader, pprof([(["a"], 3, "")], types=("cpu", "wall")))
     [cpu, wall] = profiles_json(window, "mythical-server")
@@ -121,8 +121,8 @@ def test_each_type_of_value_is_listed_and_drawn_by_itself(reader: PprofReader) -
     assert flame_json(window, reader, "mythical-server", wall["type"], None)["value"] == 3
 
 
-def test_references_to_nothing_are_survived(reader: PprofReader) -> None:
-    """Indices beyond the tables, and names that are no UTF-8, cost a name and not the profile."""
+def test_invalid_references_are_replaced(reader: PprofReader) -> None:
+    """Indices outside the tables and names that are not UTF-8 are replaced; the profile is still read."""
     profile = Profile(string_table=[b"", b"\xff\xfe"])
     profile.sample_type.add(type=999, unit=-5)
     profile.function.add(id=1, name=1)
@@ -134,8 +134,8 @@ def test_references_to_nothing_are_survived(reader: PprofReader) -> None:
     assert stack.values == (4,)
 
 
-def test_a_stack_without_end_is_cut(reader: PprofReader) -> None:
-    """JSON as deep as a runaway recursion would break the page; the outermost frames stay."""
+def test_a_very_deep_stack_is_truncated(reader: PprofReader) -> None:
+    """JSON of that depth would break the page; the outermost frames are kept."""
     frames = [f"f{number}" for number in range(5000)]
     [stack] = reader.read(pprof([(frames, 1, "")])).stacks
     assert stack.frames == tuple(frames[:DEPTH])
@@ -148,8 +148,8 @@ def test_a_stack_without_end_is_cut(reader: PprofReader) -> None:
     assert depth == DEPTH
 
 
-def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> None:
-    """One place of many lines that each sample names again, one long text that all types and functions share."""
+def test_a_small_profile_does_not_expand_to_a_large_one(reader: PprofReader) -> None:
+    """A location with many lines that each sample repeats, and a long string that all types share, are cut."""
     profile = Profile(string_table=[b"", b"x" * 100_000])
     profile.function.add(id=1, name=1, filename=1)
     place = profile.location.add(id=1)
@@ -164,7 +164,7 @@ def test_a_small_profile_does_not_become_a_large_one(reader: PprofReader) -> Non
 
 
 def ingest(window: TelemetryStore, reader: PprofReader, query: str, body: bytes, content_type: str = "") -> None:
-    """Send a body to `/ingest` as Pyroscope's SDKs do."""
+    """Send a body to `/ingest` like Pyroscope's SDKs."""
     headers = HTTPMessage()
     headers["Content-Type"] = content_type or "application/octet-stream"
     [route] = [each for each in PyroscopeReceiver(window, reader).routes() if each.path == "/ingest"]
@@ -172,7 +172,7 @@ def ingest(window: TelemetryStore, reader: PprofReader, query: str, body: bytes,
 
 
 def form(**parts: bytes) -> bytes:
-    """A form with the boundary `edge`."""
+    """Return a form with the boundary `edge`."""
     return b"".join(
         b'--edge\r\nContent-Disposition: form-data; name="%b"; filename="x"\r\nContent-Type: application/octet-stream'
         b"\r\n\r\n%b\r\n" % (name.encode(), content)
@@ -183,8 +183,8 @@ def form(**parts: bytes) -> bytes:
 WHEN = "from=1700000000&until=1700000010"
 
 
-def test_a_pprof_profile_is_ingested_as_if_it_were_pushed(reader: PprofReader) -> None:
-    """Name, labels and time are those of the query; the graph is that of the profile."""
+def test_a_pprof_profile_is_ingested_like_a_pushed_one(reader: PprofReader) -> None:
+    """Name, labels, and time come from the query, and the graph from the profile."""
     window = TelemetryStore(Limits())
     raw = gzip.compress(pprof([(["main", "work"], 30, "00f067aa0ba902b7")]))
     ingest(window, reader, f"name=shop{{region=eu, tier = a}}&format=pprof&spyName=nodespy&{WHEN}", raw)
@@ -197,7 +197,7 @@ def test_a_pprof_profile_is_ingested_as_if_it_were_pushed(reader: PprofReader) -
 
 @pytest.mark.parametrize("format_given", ["", "&format=pprof"])
 def test_a_form_is_ingested(reader: PprofReader, format_given: str) -> None:
-    """The SDK for Go sends the profile as a part, the one before it and what its values are called as others."""
+    """The SDK for Go sends the profile, the previous profile, and the names of its sample types as parts."""
     window = TelemetryStore(Limits())
     raw = pprof([(["lock"], 5, "")], types=("contentions",))
     config = b'{"contentions": {"units": "lock_samples", "display-name": "mutex_count"}}'
@@ -236,8 +236,8 @@ def test_folded_text_is_ingested(reader: PprofReader, query: str, body: bytes) -
     ("query", "content_type", "body"),
     [("&format=jfr", "", b"FLR"), ("&format=jfr", "multipart/form-data; boundary=edge", form(jfr=b"FLR"))],
 )
-def test_a_format_that_is_not_read_is_listed(reader: PprofReader, query: str, content_type: str, body: bytes) -> None:
-    """The SDK for Java sends recordings of its own kind: they count as arrived, and have no graph here."""
+def test_an_unsupported_format_is_listed(reader: PprofReader, query: str, content_type: str, body: bytes) -> None:
+    """The SDK for Java sends JFR recordings, which are counted but have no graph here."""
     window = TelemetryStore(Limits())
     ingest(window, reader, f"name=shop&{WHEN}{query}", body, content_type)
     [shown] = profiles_json(window, "shop")
@@ -248,8 +248,8 @@ def test_a_format_that_is_not_read_is_listed(reader: PprofReader, query: str, co
     ("unit", "text"),
     [("s", "1700000000"), ("ms", "1700000000000"), ("µs", "1700000000000000"), ("ns", "1700000000000000000")],
 )
-def test_the_unit_of_a_time_is_known_by_its_digits(reader: PprofReader, unit: str, text: str) -> None:
-    """Node sends seconds, Go nanoseconds."""
+def test_the_unit_of_a_time_is_inferred_from_its_digits(reader: PprofReader, unit: str, text: str) -> None:
+    """Node sends seconds, and Go sends nanoseconds."""
     window = TelemetryStore(Limits())
     ingest(window, reader, f"name=shop&from={text}", b"main 1")
     [shown] = profiles_json(window, "shop")
@@ -261,7 +261,7 @@ def test_the_unit_of_a_time_is_known_by_its_digits(reader: PprofReader, unit: st
     [("now", 0), ("", 0), ("now-10s", -10), ("now-1h30m", -5400), ("-2d", -172_800), ("now+1min", 60)],
 )
 def test_a_time_may_be_relative_to_now(reader: PprofReader, text: str, seconds: int) -> None:
-    """Pyroscope's own examples with curl send from=now-10s; the plus sign arrives as a blank."""
+    """Pyroscope's examples with curl send from=now-10s; a plus sign in a query is decoded to a space."""
     window = TelemetryStore(Limits())
     before = time.time_ns()
     ingest(window, reader, f"name=shop&from={text}", b"main 1")
@@ -270,7 +270,7 @@ def test_a_time_may_be_relative_to_now(reader: PprofReader, text: str, seconds: 
 
 
 @pytest.mark.parametrize(
-    ("query", "content_type", "body", "says"),
+    ("query", "content_type", "body", "message"),
     [
         ("name=x&from=now-10", "", b"main 1", "from"),
         ("name=x&from=now-10parsecs", "", b"main 1", "from"),
@@ -294,47 +294,47 @@ def test_a_time_may_be_relative_to_now(reader: PprofReader, text: str, seconds: 
         ("name=x", "multipart/form-data; boundary=edge", form(**{f"p{n}": b"" for n in range(50)}), "at most"),
     ],
 )
-def test_what_cannot_be_ingested_is_refused(
-    reader: PprofReader, query: str, content_type: str, body: bytes, says: str
+def test_invalid_profiles_are_not_ingested(
+    reader: PprofReader, query: str, content_type: str, body: bytes, message: str
 ) -> None:
-    """One line says what is wrong, and nothing is kept."""
+    """The message is one line with the error, and nothing is stored."""
     window = TelemetryStore(Limits())
-    with pytest.raises(HttpError, match=says) as refusal:
+    with pytest.raises(HttpError, match=message) as rejection:
         ingest(window, reader, query, body, content_type)
-    assert refusal.value.status == 400
+    assert rejection.value.status == 400
     assert list(window.profiles()) == []
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\xff", b"\x1f\x8bnonsense", PACKED, PACKED[:9]])
-def test_what_is_no_profile_is_refused(reader: PprofReader, raw: bytes) -> None:
-    """One clear line and nothing kept, not even the good profiles of the same push."""
+def test_an_invalid_profile_is_rejected(reader: PprofReader, raw: bytes) -> None:
+    """The whole push is rejected with one line, including its valid profiles."""
     window = TelemetryStore(Limits())
-    with pytest.raises(HttpError) as refusal:
+    with pytest.raises(HttpError) as rejection:
         push(window, reader, raw)
-    assert refusal.value.status == 400
+    assert rejection.value.status == 400
     assert list(window.profiles()) == []
 
 
-def test_a_profile_that_unpacks_without_end_is_refused(reader: PprofReader) -> None:
-    """A hundred mebibytes of nothing, well packed, are stopped at the limit."""
-    with pytest.raises(HttpError) as refusal:
+def test_a_profile_with_excessive_compression_is_rejected(reader: PprofReader) -> None:
+    """Decompression of 100 MiB of zeros stops at the limit."""
+    with pytest.raises(HttpError) as rejection:
         reader.read(gzip.compress(bytes(100 << 20)))
-    assert refusal.value.status == 413
+    assert rejection.value.status == 413
 
 
-def test_only_a_push_request_is_taken() -> None:
-    """Another content type or another message is refused with what would do."""
+def test_only_a_push_request_is_accepted() -> None:
+    """For another content type or message, the error names what to send."""
     window, reader = TelemetryStore(Limits()), PprofReader(1000)
-    with pytest.raises(HttpError) as refusal:
+    with pytest.raises(HttpError) as rejection:
         post(window, reader, b"", "text/plain")
-    assert refusal.value.status == 415
+    assert rejection.value.status == 415
     for content_type, body in (
         ("application/proto", b"\x0a\xff"),
         *(("application/json", text) for text in (b"", b"[]", b"\xff", b"[" * 100_000, b'{"series": 1}')),
     ):
-        with pytest.raises(HttpError, match="PushRequest") as refusal:
+        with pytest.raises(HttpError, match="PushRequest") as rejection:
             post(window, reader, body, content_type)
-        assert refusal.value.status == 400
+        assert rejection.value.status == 400
     assert list(window.profiles()) == []
 
 
@@ -344,6 +344,6 @@ def test_a_push_may_be_json(reader: PprofReader) -> None:
     raw = base64.b64encode(gzip.compress(pprof([(["main"], 30, "")]))).decode()
     labels = [{"name": "service_name", "value": "shop"}, {"name": "__name__", "value": "process_cpu"}]
     series = {"labels": labels, "samples": [{"rawProfile": raw, "ID": "1"}], "annotations": []}
-    answer = post(window, reader, json.dumps({"series": [series]}).encode(), "application/json")
-    assert (answer.body, answer.content_type) == (b"{}", "application/json")
+    response = post(window, reader, json.dumps({"series": [series]}).encode(), "application/json")
+    assert (response.body, response.content_type) == (b"{}", "application/json")
     assert flame_json(window, reader, "shop", None, None)["value"] == 30

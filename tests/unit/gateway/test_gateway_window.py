@@ -1,4 +1,4 @@
-"""The gateway's window: what it holds, counts and forgets."""
+"""The gateway's window stores recent telemetry, counts it, and evicts it within its limits."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ TRACE = b"\x01" * 16
 
 
 class Clock:
-    """A clock that a test sets by hand, in seconds."""
+    """A clock that a test sets, in seconds."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """The time set."""
+        """Return the time that the test set."""
         return self.now
 
 
@@ -31,7 +31,7 @@ def span(
     trace: bytes = TRACE,
     **attributes: str,
 ) -> Span:
-    """A span whose id is `number`; attribute names are written with __ for a dot."""
+    """Return a span whose ID is `number`; attribute names are written with __ for a dot."""
     return Span(
         trace_id=trace,
         span_id=number.to_bytes(8, "big"),
@@ -48,22 +48,22 @@ def span(
 
 
 def line(text: str) -> LogLine:
-    """A log line of the server."""
+    """Return a log line of the server."""
     return LogLine(1, "mythical-server", {}, text, {}, {}, "", "", "loki")
 
 
 def hops(window: TelemetryStore) -> dict[tuple[str, str, str], int]:
-    """The hops seen so far with their counts."""
+    """Return the hops so far with their counts."""
     return {(hop["from"], hop["to"], hop["kind"]): hop["count"] for hop in window.summary()["hops"]}
 
 
 def cells(window: TelemetryStore) -> dict[tuple[str, str], dict[str, float]]:
-    """The cells of the table by service and signal."""
+    """Return the cells of the table by service and signal."""
     return {(cell["service"], cell["signal"]): cell for cell in window.summary()["cells"]}
 
 
 def test_bounded_evicts_the_oldest_by_number_and_by_bytes() -> None:
-    """Either limit evicts from the oldest end, and what was evicted is counted."""
+    """Both limits evict the oldest entry, and evictions are counted."""
     held: BoundedMap[str, str] = BoundedMap(3, 100)
     for name in "abcd":
         held.put(name, name, 10)
@@ -73,7 +73,7 @@ def test_bounded_evicts_the_oldest_by_number_and_by_bytes() -> None:
 
 
 def test_bounded_replaces_a_key_without_counting_it_twice() -> None:
-    """A new value under a known key takes the place and the bytes of the old one and becomes the newest."""
+    """A new value of a known key replaces the old value and its size, and becomes the newest."""
     held: BoundedMap[str, str] = BoundedMap(3, 100)
     held.put("a", "old", 40)
     held.put("b", "b", 10)
@@ -84,16 +84,16 @@ def test_bounded_replaces_a_key_without_counting_it_twice() -> None:
     assert held.bytes == 10
 
 
-def test_an_entry_larger_than_the_window_empties_it_but_stays() -> None:
-    """The newest is never evicted, however large; it goes with the next."""
+def test_an_entry_larger_than_the_window_evicts_all_others() -> None:
+    """The newest entry is never evicted, even if it is too large; the next one evicts it."""
     held: BoundedMap[str, str] = BoundedMap(3, 100)
     held.put("a", "a", 10)
     assert held.put("huge", "huge", 1000) == ["a"]
     assert held.put("b", "b", 10) == ["huge"]
 
 
-def test_evicted_spans_leave_their_trace_and_empty_traces_go() -> None:
-    """The index of traces holds no more than the spans do: otherwise it would be what fills the memory."""
+def test_evicted_spans_are_removed_from_their_trace_and_empty_traces_are_deleted() -> None:
+    """Otherwise, the index of traces would fill the memory."""
     window = TelemetryStore(dataclasses.replace(Limits(), spans=3))
     window.add_spans("a", {}, "", [span(1), span(2), span(3, trace=b"\x02" * 16), span(4, trace=b"\x03" * 16)])
     assert [record.name for record in window.trace(TRACE)] == ["span 2"]
@@ -102,8 +102,8 @@ def test_evicted_spans_leave_their_trace_and_empty_traces_go() -> None:
     assert [len(spans) for spans in window.traces()] == [2, 1]
 
 
-def test_log_lines_are_bounded_by_their_bytes() -> None:
-    """A few huge lines evict as many small ones would."""
+def test_log_lines_are_limited_by_their_bytes() -> None:
+    """A few large lines evict as many small ones as needed."""
     window = TelemetryStore(dataclasses.replace(Limits(), line_bytes=10_000))
     for number in range(20):
         window.add_lines([line(f"{number} " + "x" * 2000)])
@@ -127,8 +127,8 @@ def test_rate_and_age_follow_the_clock() -> None:
     assert cells(window)["mythical-server", "logs"]["rate_per_s"] == 0
 
 
-def test_invented_service_names_share_one_row() -> None:
-    """A sender that makes up a service name per request cannot fill the memory with counters."""
+def test_service_names_above_the_limit_share_one_row() -> None:
+    """A sender with a new service name in each request cannot fill the memory with counters."""
     window = TelemetryStore(dataclasses.replace(Limits(), names=2))
     for number in range(100):
         window.add_spans(f"service-{number}", {}, "", [span(number)])
@@ -137,8 +137,8 @@ def test_invented_service_names_share_one_row() -> None:
     assert counted["(other)", "traces"]["count"] == 92
 
 
-def test_a_server_span_under_another_services_client_span_is_an_http_hop() -> None:
-    """The caller is the service of the parent, whichever of the two arrives first."""
+def test_a_server_span_below_a_client_span_of_another_service_is_an_http_hop() -> None:
+    """The caller is the service of the parent, independent of the order of arrival."""
     window = TelemetryStore(Limits())
     window.add_spans("mythical-requester", {}, "", [span(1, Span.SPAN_KIND_CLIENT)])
     window.add_spans(
@@ -159,7 +159,7 @@ def test_a_client_span_with_a_database_is_a_sql_hop_in_either_convention() -> No
 
 
 def test_a_message_is_two_hops_through_the_broker() -> None:
-    """The producer span is the publish; the delivery needs a consumer span under a producer's."""
+    """The producer span is the publish; a delivery is a consumer span below a producer span."""
     window = TelemetryStore(Limits())
     producer = span(1, Span.SPAN_KIND_PRODUCER, messaging__system="rabbitmq")
     consumer = span(2, Span.SPAN_KIND_CONSUMER, 1, messaging__system="rabbitmq")
@@ -173,8 +173,8 @@ def test_a_message_is_two_hops_through_the_broker() -> None:
     }
 
 
-def test_spans_within_one_service_are_no_hop() -> None:
-    """A service that calls itself, or works below its own server span, draws no edge."""
+def test_spans_within_one_service_are_not_a_hop() -> None:
+    """A service that calls itself, or child spans of its server span, are not an edge."""
     window = TelemetryStore(Limits())
     window.add_spans(
         "mythical-server",
@@ -185,8 +185,8 @@ def test_spans_within_one_service_are_no_hop() -> None:
     assert hops(window) == {}
 
 
-def test_children_that_wait_are_bounded_in_all() -> None:
-    """However few of them wait for each parent: the oldest are forgotten."""
+def test_the_total_number_of_waiting_children_is_limited() -> None:
+    """The oldest are evicted, even if only a few wait for each parent."""
     window = TelemetryStore(dataclasses.replace(Limits(), spans=10))
     for parent in range(1, 6):
         window.add_spans("b", {}, "", [span(100 * parent + n, Span.SPAN_KIND_SERVER, parent) for n in range(5)])
@@ -194,8 +194,8 @@ def test_children_that_wait_are_bounded_in_all() -> None:
     assert hops(window) == {("a", "b", "http"): 10}
 
 
-def test_ids_that_are_too_long_make_no_hop() -> None:
-    """They are none; and a hop would have to keep them for a parent that never comes."""
+def test_ids_that_are_too_long_are_not_a_hop() -> None:
+    """They are invalid, and the index would have to keep them until their parent arrives."""
     window = TelemetryStore(Limits())
     called = span(2, Span.SPAN_KIND_SERVER, 1, trace=b"t" * 17)
     window.add_spans("b", {}, "", [called])
@@ -203,8 +203,8 @@ def test_ids_that_are_too_long_make_no_hop() -> None:
     assert hops(window) == {}
 
 
-def test_children_that_wait_for_a_parent_are_bounded() -> None:
-    """A flood of spans under one parent that never comes counts no more than a hundred when it does."""
+def test_waiting_children_per_parent_are_limited() -> None:
+    """Of many spans below a missing parent, at most 100 count when it arrives."""
     window = TelemetryStore(Limits())
     window.add_spans("b", {}, "", [span(number, Span.SPAN_KIND_SERVER, 1) for number in range(2, 500)])
     window.add_spans("a", {}, "", [span(1, Span.SPAN_KIND_CLIENT)])

@@ -1,6 +1,6 @@
-"""kubernetes/deploy.sh names what prevents a deployment, with the remedy, before it changes anything.
+"""kubernetes/deploy.sh reports what prevents a deployment, with a remedy, before it changes anything.
 
-A script answers in place of kubectl; tests/kubernetes runs the real one against a cluster.
+A script replaces kubectl; tests/kubernetes runs the real one against a cluster.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "kubernetes/deploy.sh"
 
-# Answers of a cluster in which everything is fine; FAKE_* replaces one of them. It logs each call.
+# Responses of a healthy cluster; FAKE_* replaces one of them. The script logs each call.
 KUBECTL = r"""#!/bin/bash
 echo "$*" >>"$CALLS"
 case "$*" in
@@ -52,7 +52,7 @@ CHANGES = (" apply ", " delete ", " label ")
 
 
 class Cluster:
-    """A folder with the script, and what was asked of it."""
+    """A folder with the script and the log of its calls."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,8 +60,8 @@ class Cluster:
         (folder / "kubectl").chmod(0o755)
         (folder / "rendered").write_text(RENDERED, encoding="utf-8")
 
-    def deploy(self, *arguments: str, **answers: str) -> subprocess.CompletedProcess[str]:
-        """Run deploy.sh with these answers of the cluster."""
+    def deploy(self, *arguments: str, **responses: str) -> subprocess.CompletedProcess[str]:
+        """Run deploy.sh with these responses of the cluster."""
         environment = {
             "PATH": f"{self._folder}:{os.environ['PATH']}",
             "CALLS": str(self._folder / "calls"),
@@ -70,7 +70,7 @@ class Cluster:
         }
         return subprocess.run(  # noqa: S603
             [DEPLOY, *arguments],
-            env=environment | answers,
+            env=environment | responses,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -79,7 +79,7 @@ class Cluster:
 
     @property
     def changes(self) -> list[str]:
-        """The calls that changed something."""
+        """Return the calls that changed something."""
         calls = self._folder / "calls"
         lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
         return [line for line in lines if any(change in line for change in CHANGES)]
@@ -87,7 +87,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
-    """A cluster in which everything is fine."""
+    """Return a healthy cluster."""
     return Cluster(tmp_path)
 
 
@@ -95,7 +95,7 @@ NAMED = ("--context", "kind-test")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "answers", "cause"),
+    ("arguments", "responses", "cause"),
     [
         ((), {}, "the cluster is not named; to use the current one, add: --context kind-test"),
         ((), {"FAKE_CURRENT": ""}, "no context is set; create a cluster"),
@@ -123,11 +123,11 @@ NAMED = ("--context", "kind-test")
         (("--contxt", "x"), {}, "unknown option '--contxt'"),
     ],
 )
-def test_what_prevents_a_deployment_is_one_line_with_the_remedy(
-    cluster: Cluster, arguments: tuple[str, ...], answers: dict[str, str], cause: str
+def test_a_prevented_deployment_is_one_line_with_the_remedy(
+    cluster: Cluster, arguments: tuple[str, ...], responses: dict[str, str], cause: str
 ) -> None:
-    """And nothing was changed."""
-    result = cluster.deploy(*arguments, **answers)
+    """The cluster is not changed."""
+    result = cluster.deploy(*arguments, **responses)
     assert result.returncode == 2
     assert result.stderr.startswith("kubernetes/deploy.sh: ")
     assert len(result.stderr.splitlines()) == 1
@@ -135,8 +135,8 @@ def test_what_prevents_a_deployment_is_one_line_with_the_remedy(
     assert cluster.changes == []
 
 
-def test_without_kubectl_it_says_what_to_install(tmp_path: Path) -> None:
-    """Before it asks for anything else."""
+def test_without_kubectl_the_message_says_what_to_install(tmp_path: Path) -> None:
+    """This is checked first."""
     for name in ("bash", "dirname"):
         (tmp_path / name).symlink_to(f"/usr/bin/{name}")
     result = subprocess.run(  # noqa: S603
@@ -155,8 +155,8 @@ def test_a_second_deployment_applies_the_same(cluster: Cluster) -> None:
     assert cluster.changes == ["--context kind-test apply -k kubernetes/overlays/local"] * 3
 
 
-def test_delete_leaves_namespaces_of_others(cluster: Cluster) -> None:
-    """Without the label of this suite, a namespace was not made here."""
+def test_delete_keeps_namespaces_of_others(cluster: Cluster) -> None:
+    """A namespace without the label of this suite was not created by the script."""
     assert cluster.deploy(*NAMED, "--delete", FAKE_NAMESPACE="").returncode == 0
     assert cluster.changes == [
         "--context kind-test delete clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=mythical-beasts "

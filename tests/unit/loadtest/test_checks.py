@@ -1,4 +1,4 @@
-"""Checks say what was expected, and tell a planted fault from a broken server."""
+"""Checks report what was expected and distinguish an injected fault from a broken server."""
 
 import json
 
@@ -11,15 +11,15 @@ GET = Expectation("GET", 200, 300, names=True)
 PLANTED = Answer(500, 5, json.dumps({"status": 500, "detail": PLANTED_TEXT}).encode())
 
 
-def test_what_is_as_expected_fails_no_check() -> None:
-    """Status, time, and for GET a list of names."""
+def test_an_expected_response_fails_no_check() -> None:
+    """Status, time, and for GET a list of names are checked."""
     assert POST.judge(Answer(201, 299.9)) == {"POST status": None, "POST time": None}
     good = GET.judge(Answer(200, 1, b'[{"name": "Amber Fern"}]'))
     assert good == {"GET status": None, "GET time": None, "GET names": None}
 
 
-def test_a_failed_check_says_what_was_expected() -> None:
-    """And for a status what came instead, without numbers that would make each failure one of its own kind."""
+def test_a_failed_check_reports_what_was_expected() -> None:
+    """The message has the actual status but no time, because different texts would not be counted together."""
     assert POST.judge(Answer(409, 301)) == {
         "POST status": "expected status 201, got 409",
         "POST time": "expected a response within 300 ms",
@@ -30,13 +30,13 @@ def test_a_failed_check_says_what_was_expected() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b'{"name": "x"}', b'[{"name": 1}]', b"\xff", b"[" * 100_000])
-def test_an_answer_that_is_no_list_of_names_fails_its_check(body: bytes) -> None:
-    """Whatever else the server may have sent."""
+def test_a_response_that_is_not_a_list_of_names_fails_its_check(body: bytes) -> None:
+    """This holds for any body."""
     assert GET.judge(Answer(200, 1, body))["GET names"] == 'expected a list of {"name": …}'
 
 
-def test_the_planted_fault_is_known_by_its_words() -> None:
-    """Only a POST, only 500, only with the sentence that the server has for it."""
+def test_the_injected_fault_is_recognized_by_its_text() -> None:
+    """Only a POST with status 500 and the sentence of the server counts."""
     assert is_planted("POST", PLANTED)
     assert not is_planted("GET", PLANTED)
     assert not is_planted("POST", Answer(503, 5, PLANTED.body))
@@ -45,8 +45,8 @@ def test_the_planted_fault_is_known_by_its_words() -> None:
     assert not is_planted("POST", Answer(500, 5, b"[]"))
 
 
-def test_the_tally_knows_errors_slow_answers_and_planted_faults_apart() -> None:
-    """Slow is a failed check and no error; planted is neither."""
+def test_the_tally_distinguishes_errors_slow_responses_and_injected_faults() -> None:
+    """A slow response is a failed check and not an error; an injected fault is neither."""
     tally = Tally()
     tally.record(POST.judge(Answer(201, 1)))
     tally.record(POST.judge(Answer(201, 999)))
@@ -58,13 +58,13 @@ def test_the_tally_knows_errors_slow_answers_and_planted_faults_apart() -> None:
     assert tally.planted_share == 0.25
 
 
-def test_a_tally_without_requests_has_no_failed_share() -> None:
-    """And no division by zero."""
+def test_a_tally_without_requests_has_no_failures() -> None:
+    """It does not divide by zero."""
     assert (Tally().error_share, Tally().check_share, Tally().planted_share) == (0, 1, 0)
 
 
-def test_what_workers_drain_adds_up_at_the_master() -> None:
-    """Each counts anew after it has told, so nothing counts twice."""
+def test_tallies_of_workers_add_up_in_the_master() -> None:
+    """A worker resets its tally after sending it, so nothing counts twice."""
     worker, master = Tally(), Tally()
     for _ in range(2):
         worker.record(POST.judge(Answer(201, 999)))

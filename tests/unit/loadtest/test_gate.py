@@ -1,4 +1,4 @@
-"""The gate: one file of thresholds, a verdict, and a report as table, JSON and CSV."""
+"""The gate reads a file of thresholds, decides, and writes a report as a table, JSON, and CSV."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ REPORT = Report(
 
 
 def exceeded_limit(**figures: float) -> list[str]:
-    """The figures that cross the lines of the file that is kept."""
+    """Return the figures that exceed the thresholds of the committed file."""
     return [line.figure for line in judge(read_gate(), {**FIGURES, **figures}) if not line.holds]
 
 
-def test_a_good_run_passes_the_gate_that_is_kept() -> None:
-    """And so does one that is exactly on a line."""
+def test_a_good_run_passes_the_committed_gate() -> None:
+    """A run that is exactly at a threshold passes too."""
     assert exceeded_limit() == []
     assert exceeded_limit(p95_ms=300) == []
 
@@ -35,13 +35,13 @@ def test_a_good_run_passes_the_gate_that_is_kept() -> None:
     ("figure", "value"),
     [("p95_ms", 301), ("error_share", 0.011), ("planted_share", 0.2), ("check_share", 0.97), ("requests", 99)],
 )
-def test_each_line_can_be_crossed(figure: str, value: float) -> None:
-    """By its own figure, and no other is blamed."""
+def test_each_threshold_can_be_exceeded(figure: str, value: float) -> None:
+    """Only the figure that exceeds its threshold is reported."""
     assert exceeded_limit(**{figure: value}) == [figure]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[most]\np95 = 3\n", "has the unknown key p95; known are p95_ms"),
         ("[least]\nrequests = true\n", "is not a number"),
@@ -50,24 +50,24 @@ def test_each_line_can_be_crossed(figure: str, value: float) -> None:
         ("[most\n", "is not TOML"),
     ],
 )
-def test_a_file_with_a_slip_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
-    """A threshold that is misspelt would let everything pass."""
+def test_an_invalid_file_is_rejected_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelled threshold would have no effect."""
     file = tmp_path / "gate.toml"
     file.write_text(text)
-    with pytest.raises(SettingsError) as refusal:
+    with pytest.raises(SettingsError) as rejection:
         read_gate(file)
-    assert said in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert message in str(rejection.value)
+    assert "\n" not in str(rejection.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """Not a stack trace."""
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """There is no stack trace."""
     with pytest.raises(SettingsError, match=r"nowhere\.toml: No such file"):
         read_gate(tmp_path / "nowhere.toml")
 
 
-def test_the_table_shows_requests_checks_failures_and_what_was_crossed() -> None:
-    """Columns stand under each other."""
+def test_the_table_shows_requests_checks_failures_and_exceeded_thresholds() -> None:
+    """The columns are aligned."""
     text = table(REPORT, judge(read_gate(), {**FIGURES, "p95_ms": 999}))
     assert "POST /<beast>" in text
     assert "expected status 201, got 409" in text
@@ -77,8 +77,8 @@ def test_the_table_shows_requests_checks_failures_and_what_was_crossed() -> None
     assert len(first) == len(second)
 
 
-def test_json_and_csv_hold_what_the_table_shows(tmp_path: Path) -> None:
-    """For programs: the verdict with each figure, and a row for each kind of request."""
+def test_json_and_csv_contain_what_the_table_shows(tmp_path: Path) -> None:
+    """JSON has the verdict and each figure, and CSV has a row for each kind of request."""
     whole, rows = write(REPORT, judge(read_gate(), FIGURES), tmp_path / "made")
     data = json.loads(whole.read_text(encoding="utf-8"))
     assert data["run"]["seed"] == "gate"

@@ -1,4 +1,4 @@
-"""Settings of the load: what does not fit is one line that names the variable and what it may hold."""
+"""Invalid settings of the load are rejected with one line that names the variable and the valid values."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from common.core.env import Env, SettingsError
 from loadtest.settings import load, run_mode
 
 
-def test_without_a_variable_the_load_is_gentle() -> None:
-    """Ten users of three kinds over the five beasts of the suite on this machine; persons only with a frontend."""
+def test_the_default_load_is_small() -> None:
+    """It has ten users of three kinds and all beasts of the suite on this machine; persons need a frontend."""
     settings = load(Env({}))
     assert (settings.host, settings.users, settings.shape) == ("http://127.0.0.1:4000", 10, "steady")
     assert settings.beasts == ("unicorn", "manticore", "illithid", "owlbear", "beholder")
@@ -16,15 +16,15 @@ def test_without_a_variable_the_load_is_gentle() -> None:
     assert load(Env({"LOAD_FRONTEND": "http://127.0.0.1:4005"})).weights["person"] == 3
 
 
-def test_boring_words_bring_boring_endpoints() -> None:
-    """And a beast is then unknown."""
+def test_boring_endpoints_replace_the_beasts() -> None:
+    """A beast is then unknown."""
     assert load(Env({"ENDPOINT_TYPE": "BORING", "LOAD_BEASTS": "cart"})).beasts == ("cart",)
     with pytest.raises(SettingsError, match="unicorn is not one of login"):
         load(Env({"ENDPOINT_TYPE": "BORING", "LOAD_BEASTS": "cart,unicorn"}))
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("LOAD_SHAPE", "wave", "not one of steady, steps, spike, soak, day, break"),
         ("LOAD_BEASTS", "phoenix", "phoenix is not one of unicorn"),
@@ -43,21 +43,21 @@ def test_boring_words_bring_boring_endpoints() -> None:
         ("LOAD_PLANTED", "hide", "not one of fail, tolerate"),
     ],
 )
-def test_what_does_not_fit_is_one_line(variable: str, value: str, said: str) -> None:
-    """The line names the variable and what it may hold."""
-    with pytest.raises(SettingsError, match=variable) as refusal:
+def test_an_invalid_value_is_rejected_in_one_line(variable: str, value: str, message: str) -> None:
+    """The line names the variable and the valid values."""
+    with pytest.raises(SettingsError, match=variable) as rejection:
         load(Env({variable: value}))
-    assert refusal.match(said)
-    assert "\n" not in str(refusal.value)
+    assert rejection.match(message)
+    assert "\n" not in str(rejection.value)
 
 
-def test_a_kind_that_is_not_named_has_no_users() -> None:
-    """So that one kind can be had alone."""
+def test_a_kind_without_a_weight_has_no_users() -> None:
+    """A run can have users of one kind only."""
     assert load(Env({"LOAD_KINDS": "browser=1"})).weights == {"keeper": 0, "browser": 1, "breeder": 0, "person": 0}
 
 
-def test_telemetry_goes_over_http_where_the_standard_variable_is_for_grpc() -> None:
-    """An exporter over gRPC whose collector hangs would hold up all users."""
+def test_telemetry_uses_http_even_if_the_standard_variable_is_for_grpc() -> None:
+    """A gRPC exporter would block all users while its collector hangs."""
     standard = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://alloy:4318"}
     assert load(Env(standard)).collector == "http://alloy:4318"
     grpc = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://alloy:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
@@ -66,7 +66,7 @@ def test_telemetry_goes_over_http_where_the_standard_variable_is_for_grpc() -> N
     assert load(Env({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://vendor"})).collector == "http://127.0.0.1:4318"
 
 
-def test_the_page_is_on_locusts_own_port_unless_moved() -> None:
-    """And there is none when headless is asked for."""
+def test_the_page_has_the_default_port_of_locust() -> None:
+    """Another port can be set, and a headless run has no page."""
     assert (run_mode(Env({})).port, run_mode(Env({})).headless) == (8089, False)
     assert run_mode(Env({"LOAD_PORT": "9000", "LOAD_HEADLESS": "true"})).headless

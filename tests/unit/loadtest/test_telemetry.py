@@ -1,4 +1,4 @@
-"""Telemetry of the load: one trace for each round, marked as synthetic, and carried on in headers."""
+"""Each round of the load is one trace, marked as synthetic, and propagated in headers."""
 
 import os
 import re
@@ -29,20 +29,20 @@ MARKS = {
 
 
 def settings() -> Settings:
-    """Settings of a run with a name."""
+    """Return the settings of a run with a name."""
     return load(Env({"LOAD_SHAPE": "spike", "LOAD_RUN_ID": "r1"}))
 
 
-def one_round(telemetry: Telemetry, answer: Answer) -> dict[str, str]:
-    """A keeper POSTs once; give the headers that went with it."""
+def one_round(telemetry: Telemetry, response: Answer) -> dict[str, str]:
+    """Record one POST of a keeper and return its headers."""
     with telemetry.task("keeper"), telemetry.call("keeper", "POST", "/<beast>", "http://h/unicorn") as call:
-        telemetry.record(call, "keeper", "/<beast>", method="POST", status=answer.status, took_s=0.01)
-        telemetry.record_checks(call, "keeper", Expectation("POST", 201, 300).judge(answer))
+        telemetry.record(call, "keeper", "/<beast>", method="POST", status=response.status, took_s=0.01)
+        telemetry.record_checks(call, "keeper", Expectation("POST", 201, 300).judge(response))
     return call.headers
 
 
 def test_a_round_is_one_trace_whose_spans_are_marked() -> None:
-    """The root is the round, the CLIENT span below it is named by the pattern of the address."""
+    """The root is the round, and the name of the CLIENT span below it is the pattern of the path."""
     spans = InMemorySpanExporter()
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(spans))
@@ -55,8 +55,8 @@ def test_a_round_is_one_trace_whose_spans_are_marked() -> None:
     assert (call.status.status_code, call.status.description) == (StatusCode.ERROR, "expected status 201, got 409")
 
 
-def test_the_headers_carry_the_trace_and_the_marks() -> None:
-    """So that the server's spans join, and that load can be told from real traffic."""
+def test_the_headers_contain_the_trace_and_the_marks() -> None:
+    """The server's spans join the trace, and load can be distinguished from real traffic."""
     headers = one_round(Telemetry(settings(), TracerProvider(), NoOpMeterProvider()), Answer(201, 10))
     assert headers["traceparent"].startswith("00-")
     assert "user_agent.synthetic.type=test" in headers["baggage"].split(",")
@@ -65,14 +65,14 @@ def test_the_headers_carry_the_trace_and_the_marks() -> None:
 
 
 def test_without_telemetry_requests_are_still_marked() -> None:
-    """Baggage and user agent cost nothing, and whoever is asked may want to know."""
+    """Baggage and user agent cost nothing and are useful to the server."""
     headers = one_round(Telemetry(settings(), NoOpTracerProvider(), NoOpMeterProvider()), Answer(201, 10))
     assert "traceparent" not in headers
     assert "loadtest.run.id=r1" in headers["baggage"]
 
 
-def test_the_figures_are_counted_by_run_kind_and_check() -> None:
-    """Requests, checks by result, failures by reason, a histogram in seconds, users by kind."""
+def test_the_metrics_are_counted_by_run_kind_and_check() -> None:
+    """Requests, checks by result, failures by reason, a histogram in seconds, and users by kind are exported."""
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader])
     telemetry = Telemetry(settings(), NoOpTracerProvider(), meters)
@@ -97,15 +97,15 @@ def test_the_figures_are_counted_by_run_kind_and_check() -> None:
     assert held == {("POST status", "failed"), ("POST time", "held")}
 
 
-def test_the_resource_tells_the_processes_apart() -> None:
-    """Their counters would else be one series in Mimir, which goes up and down."""
+def test_the_resource_distinguishes_the_processes() -> None:
+    """Otherwise their counters would be one series in Mimir that goes up and down."""
     attributes = resource().attributes
     assert attributes["service.name"] == "mythical-loadtest"
     assert str(attributes["service.instance.id"]).endswith(f"-{os.getpid()}")
 
 
-def test_a_second_run_has_its_own_name_in_headers_and_figures() -> None:
-    """The page can start one after another in the same process."""
+def test_a_second_run_has_another_name_in_headers_and_metrics() -> None:
+    """The page can start several runs in the same process."""
     reader = InMemoryMetricReader()
     meters = MeterProvider([reader])
     telemetry = Telemetry(settings(), NoOpTracerProvider(), meters)

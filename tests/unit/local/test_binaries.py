@@ -1,4 +1,4 @@
-"""Finding the servers' programs off the PATH, and telling what to install where there are none."""
+"""Server programs are found outside the PATH, and a missing one is reported with the package to install."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ def program(folder: Path, name: str) -> Path:
     return file
 
 
-def test_the_newest_of_several_versions_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As numbers: 17 is newer than 9, though it sorts before it as text."""
+def test_the_newest_of_several_versions_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions are compared as numbers: 17 is newer than 9."""
     program(tmp_path / "9/bin", "initdb")
     newest = program(tmp_path / "17/bin", "initdb")
     monkeypatch.setattr(binaries, "POSTGRES_FOLDERS", (f"{tmp_path}/*/bin",))
     assert binaries.postgres_binary("initdb") == newest
 
 
-def test_a_missing_server_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line names the package, and the variable for a server that runs elsewhere."""
+def test_a_missing_server_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line names the package, and the variable for a server on another machine."""
     monkeypatch.setattr(binaries, "POSTGRES_FOLDERS", ())
     monkeypatch.setattr(binaries, "RABBITMQ_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nowhere")

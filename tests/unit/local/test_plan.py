@@ -1,4 +1,4 @@
-"""The plan of the demo: what its services are told of servers of its own."""
+"""The plan of the demo configures the services for the demo's servers."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
 from services.server.config import load
 
-# What a shell may hold for a database and a broker elsewhere.
+# Variables that a shell may have for a database and a broker on another machine.
 ELSEWHERE = {
     "MYTHICAL_DATABASE_PASSWORD_FILE": "/run/secrets/database",
     "MYTHICAL_DATABASE_NAME": "beasts",
@@ -26,32 +26,30 @@ ELSEWHERE = {
 class UnstartedPostgres(Postgres):
     """A Postgres that need not be installed."""
 
-    def __init__(self, *_: Path, log: Path) -> None:  # noqa: ARG002 - as it is made by the plan
+    def __init__(self, *_: Path, log: Path) -> None:  # noqa: ARG002 - the signature that the plan uses
         self.port = 20_001
 
 
 class UnstartedRabbitMQ(RabbitMQ):
     """A RabbitMQ that need not be installed."""
 
-    def __init__(self, *_: Path, log: Path) -> None:  # noqa: ARG002 - as it is made by the plan
+    def __init__(self, *_: Path, log: Path) -> None:  # noqa: ARG002 - the signature that the plan uses
         self.port = 20_002
 
 
-def test_what_is_meant_for_servers_elsewhere_does_not_reach_the_services(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They would refuse a password and a file of one, or ask for a database that the demo's own server lacks."""
+def test_settings_of_other_servers_do_not_reach_the_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The services would reject both a password and a password file, or use a database that the demo does not have."""
     monkeypatch.setattr(plan, "Postgres", UnstartedPostgres)
     monkeypatch.setattr(plan, "RabbitMQ", UnstartedRabbitMQ)
     here = RunContext(ELSEWHERE, Ports.read(Env({})), tmp_path, tmp_path)
-    told = Env({**ELSEWHERE, **plan._database(here)[1], **plan._broker(here)[1]})
-    database, queue = load(told).database, broker(told, "test")
+    env = Env({**ELSEWHERE, **plan._database(here)[1], **plan._broker(here)[1]})
+    database, queue = load(env).database, broker(env, "test")
     assert (database.port, database.password, database.name) == (20_001, Postgres.password, Postgres.database)
     assert (queue.port, queue.password, queue.vhost) == (20_002, RabbitMQ.password, RabbitMQ.virtual_host)
 
 
-def test_a_collector_elsewhere_replaces_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DEMO_COLLECTOR: no gateway, no Aspire; logs go over OTLP too; the table says where, in which protocol."""
+def test_an_external_collector_replaces_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DEMO_COLLECTOR disables the gateway and Aspire and sends logs over OTLP; the table shows address and protocol."""
     monkeypatch.setattr(plan, "Postgres", UnstartedPostgres)
     monkeypatch.setattr(plan, "RabbitMQ", UnstartedRabbitMQ)
     shell = {"DEMO_COLLECTOR": "https://collector.example/otlp/", "DEMO_LOAD": "false"}
@@ -68,8 +66,8 @@ def test_a_collector_elsewhere_replaces_the_gateway(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     "shell", [{"DEMO_COLLECTOR": "collector:4318"}, {"OTEL_EXPORTER_OTLP_HEADERS": "no equals sign"}]
 )
-def test_a_wrong_target_ends_the_demo_before_anything_starts(shell: dict[str, str], tmp_path: Path) -> None:
-    """One line that names the variable, instead of the end of a service."""
+def test_an_invalid_target_stops_the_demo_before_anything_starts(shell: dict[str, str], tmp_path: Path) -> None:
+    """The message is one line that names the variable."""
     (name,) = shell
     with pytest.raises(SettingsError, match=name):
         plan.make_plan(RunContext(shell, Ports.read(Env({})), tmp_path, tmp_path))
@@ -102,7 +100,7 @@ def test_each_signal_goes_to_the_port_of_its_protocol(  # noqa: PLR0917 - one ro
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf make demo sent traces and metrics to the port for gRPC."""
+    """With OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, traces and metrics must not go to the port for gRPC."""
     ports = Ports.read(Env(moved))
     settings = {**shell, **plan._settings(RunContext(shell, ports, tmp_path, tmp_path))}
     for name, value in settings.items():

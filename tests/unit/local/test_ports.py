@@ -1,4 +1,4 @@
-"""Ports: which are free, who holds the others, and what the demo says about it."""
+"""Free ports are found, used ones are reported with their process and a remedy."""
 
 import os
 import re
@@ -15,36 +15,36 @@ from local.ports import DEFAULTS, LOOPBACK, Port, Ports, free_port, holder_of, i
 
 @pytest.fixture
 def listener() -> socket.socket:
-    """Give a listening socket."""
+    """Return a listening socket."""
     return socket.create_server((LOOPBACK, 0))
 
 
 def test_a_free_port_is_free() -> None:
-    """What free_port gives can be listened on."""
+    """A socket can listen on a port that free_port returned."""
     assert is_free(free_port())
 
 
-def test_no_port_is_given_twice() -> None:
-    """Whoever asks for a dozen listens on the first when the last is given; a run with two alike would not start."""
+def test_no_port_is_returned_twice() -> None:
+    """A caller reserves several ports before it listens on them; two equal ports would prevent a start."""
     assert len({free_port() for _ in range(500)}) == 500
 
 
-def test_no_port_is_given_to_two_processes() -> None:
-    """Two runs that start at the same time do not get the same ports, even before anything listens on them."""
+def test_no_port_is_returned_to_two_processes() -> None:
+    """Two runs that start at the same time get different ports, even before anything listens on them."""
     ports = "import random; from local.ports import free_port; random.seed(7); print(*(free_port() for _ in range(20)))"
-    first, second = (subprocess.check_output([sys.executable, "-c", ports]).split() for _ in range(2))  # noqa: S603 - our own
+    first, second = (subprocess.check_output([sys.executable, "-c", ports]).split() for _ in range(2))  # noqa: S603 - a constant program
     assert not {*first} & {*second}
 
 
-def test_a_free_port_is_not_one_that_the_kernel_gives_to_clients() -> None:
-    """A server that is killed and started again must find its port free, whoever connected to anything meanwhile."""
+def test_a_free_port_is_outside_the_ephemeral_range() -> None:
+    """A restarted server must find its port free, independent of client connections in the meantime."""
     with socket.socket() as client:
         client.bind((LOOPBACK, 0))
         assert {free_port() < client.getsockname()[1] for _ in range(50)} == {True}
 
 
-def test_a_taken_port_is_seen(listener: socket.socket) -> None:
-    """A listening socket makes a port taken until it is closed."""
+def test_a_used_port_is_detected(listener: socket.socket) -> None:
+    """A port is used while a socket listens on it."""
     with listener:
         port = listener.getsockname()[1]
         assert not is_free(port)
@@ -53,18 +53,18 @@ def test_a_taken_port_is_seen(listener: socket.socket) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 def test_the_holder_of_a_port_is_named(listener: socket.socket) -> None:
-    """The reader learns which process to stop."""
+    """The user can stop that process."""
     with listener:
         assert f"pid {os.getpid()} (" in str(holder_of(listener.getsockname()[1]))
 
 
-def test_nobody_holds_a_free_port() -> None:
-    """No holder, no name."""
+def test_a_free_port_has_no_holder() -> None:
+    """There is no process to name."""
     assert holder_of(free_port()) is None
 
 
-def test_a_taken_port_is_told_with_its_remedy(listener: socket.socket) -> None:
-    """The message names the port, its purpose, and the variable that moves it."""
+def test_a_used_port_is_reported_with_a_remedy(listener: socket.socket) -> None:
+    """The message names the port, its purpose, and the variable that changes it."""
     with listener:
         number = listener.getsockname()[1]
         with pytest.raises(LocalError) as caught:
@@ -73,8 +73,8 @@ def test_a_taken_port_is_told_with_its_remedy(listener: socket.socket) -> None:
     assert "DEMO_SERVER_PORT=" in str(caught.value)
 
 
-def test_another_port_is_named_for_one_near_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten thousand above it there is none."""
+def test_the_suggested_port_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no port 10,000 above one near the maximum."""
     monkeypatch.setattr("local.ports.is_free", lambda port: port != 60_000 and is_free(port))
     with pytest.raises(LocalError) as caught:
         Ports([Port("server", "DEMO_SERVER_PORT", 60_000)]).check_free()
@@ -85,28 +85,28 @@ def test_another_port_is_named_for_one_near_the_last(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("name", "variable", "number"), DEFAULTS)
 def test_each_port_has_a_default_and_a_variable(name: str, variable: str, number: int) -> None:
-    """Unset, a port is the real stack's; the variable moves it."""
+    """The default is the port of the real stack."""
     assert Ports.read(Env({}))[name] == number
     assert Ports.read(Env({variable: "23456"}))[name] == 23456
 
 
-def test_two_equal_ports_are_refused() -> None:
-    """Otherwise the second to start would fail with a message that names neither variable."""
+def test_two_equal_ports_are_rejected() -> None:
+    """Otherwise, the second program would fail with a message that names neither variable."""
     with pytest.raises(LocalError, match="DEMO_LOKI_PORT and DEMO_SERVER_PORT are both 3100"):
         Ports.read(Env({"DEMO_SERVER_PORT": "3100"}))
 
 
-def test_a_port_that_is_no_number_is_refused() -> None:
-    """The variable and its value are named."""
+def test_a_port_that_is_not_a_number_is_rejected() -> None:
+    """The message has the variable and its value."""
     with pytest.raises(SettingsError, match="DEMO_LOKI_PORT='loki'"):
         Ports.read(Env({"DEMO_LOKI_PORT": "loki"}))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
-def test_where_docker_holds_a_port_the_remedy_is_its_own() -> None:
-    """The suite with Docker is what mostly holds these ports; the folder of the program is left out."""
+def test_the_remedy_for_a_port_of_docker_is_docker_compose_down() -> None:
+    """The suite with Docker often uses these ports; the folder of the program is omitted from the message."""
     held = "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"
-    with subprocess.Popen(  # noqa: S603 - our own program under another name
+    with subprocess.Popen(  # noqa: S603 - a constant program under another name
         ["/a/folder/with/a/long/name/docker-proxy", "-c", held],
         executable=sys.executable,
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A child process: launched, stopped, killed, and found again after its parent was lost."""
+"""A child process is started, stopped, killed, and found again after its parent crashed."""
 
 import signal
 import subprocess
@@ -21,15 +21,15 @@ PARENT = (
 
 
 def child(folder: Path, program: str, mark: str = "time.sleep") -> Process:
-    """Make a process that runs a few lines of Python."""
+    """Return a process that runs a few lines of Python."""
     arguments = [sys.executable, "-c", program]
     return Process("child", arguments, log=folder / "child.log", record=folder / "child.pid", mark=mark)
 
 
-def until(look: Callable[[], object]) -> None:
-    """Wait until `look` answers true, at most ten seconds."""
+def until(condition: Callable[[], object]) -> None:
+    """Wait until `condition` returns true, at most 60 seconds."""
     deadline = time.monotonic() + 60
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline, "not within 60 s"
         time.sleep(0.02)
 
@@ -43,7 +43,7 @@ def ended(pid: int) -> bool:
 
 
 def test_a_process_stops_on_its_signal(tmp_path: Path) -> None:
-    """Stopping sends the signal, waits, tells how it ended, and forgets the record."""
+    """Stopping sends the signal, waits, returns the exit status, and deletes the record."""
     process = child(tmp_path, SLEEPER)
     process.launch()
     process.wait_ready(lambda: "up" in process.tail(), 10)
@@ -53,7 +53,7 @@ def test_a_process_stops_on_its_signal(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
-    """The grace has an end, so stopping always succeeds."""
+    """The grace period is limited, so stopping always succeeds."""
     process = child(tmp_path, STUBBORN)
     process.launch()
     process.wait_ready(lambda: "up" in process.tail(), 10)
@@ -61,7 +61,7 @@ def test_a_process_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
 
 
 def test_killing_ends_descendants_too(tmp_path: Path) -> None:
-    """A server's workers lead process groups of their own; none may outlive the kill."""
+    """Workers of a server are in separate process groups and must not outlive the kill."""
     process = child(tmp_path, PARENT)
     process.launch()
     process.wait_ready(lambda: "up" in process.tail(), 10)
@@ -73,7 +73,7 @@ def test_killing_ends_descendants_too(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
-    """The reader sees what the program said, not only that it is gone."""
+    """The detail contains the output of the program."""
     process = child(tmp_path, "raise SystemExit('no such setting')")
     process.launch()
     with pytest.raises(LocalError, match="child ended immediately") as caught:
@@ -81,8 +81,8 @@ def test_a_process_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) ->
     assert "no such setting" in caught.value.detail
 
 
-def test_a_program_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    """A missing program is told by name, whether we or the kernel's helper notice."""
+def test_a_missing_program_is_reported_in_one_line(tmp_path: Path) -> None:
+    """The message names the program, or says that the child ended immediately."""
     process = Process("child", ["/no/such/program"], log=tmp_path / "log", record=tmp_path / "pid", mark="program")
 
     def start() -> None:
@@ -94,7 +94,7 @@ def test_a_program_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_orphan_of_a_crashed_run_is_ended_by_the_next_launch(tmp_path: Path) -> None:
-    """The record names the process; the same number, start and command prove that it is ours."""
+    """The record contains the process ID; start time and command prove that it is the same process."""
     lost = child(tmp_path, SLEEPER)
     lost.launch()
     pid = lost.pid
@@ -108,28 +108,28 @@ def test_an_orphan_of_a_crashed_run_is_ended_by_the_next_launch(tmp_path: Path) 
         again.stop()
 
 
-def test_a_stranger_with_the_recorded_number_is_left_alone(tmp_path: Path) -> None:
-    """Numbers are used again: neither another start nor another command may be taken for ours."""
-    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.DEVNULL) as stranger:  # noqa: S603
-        (tmp_path / "child.pid").write_text(f'{{"pid": {stranger.pid}, "started": "1"}}')
+def test_another_process_with_the_recorded_id_is_not_ended(tmp_path: Path) -> None:
+    """Process IDs are reused, so the start time and the command must match too."""
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.DEVNULL) as other:  # noqa: S603
+        (tmp_path / "child.pid").write_text(f'{{"pid": {other.pid}, "started": "1"}}')
         assert not child(tmp_path, SLEEPER).end_orphan()
-        started = psutil.Process(stranger.pid).create_time()
-        (tmp_path / "child.pid").write_text(f'{{"pid": {stranger.pid}, "started": {started}}}')
+        started = psutil.Process(other.pid).create_time()
+        (tmp_path / "child.pid").write_text(f'{{"pid": {other.pid}, "started": {started}}}')
         assert not child(tmp_path, SLEEPER, mark="another program").end_orphan()
-        assert stranger.poll() is None
-        stranger.kill()
+        assert other.poll() is None
+        other.kill()
 
 
 @pytest.mark.parametrize("record", ["", "{}", "[1]", '{"pid": "x"}'])
-def test_a_damaged_record_does_not_hinder(tmp_path: Path, record: str) -> None:
-    """A crash while the record was written leaves any text behind."""
+def test_a_damaged_record_is_ignored(tmp_path: Path, record: str) -> None:
+    """A crash while the record was written can leave any text."""
     (tmp_path / "child.pid").write_text(record)
     assert not child(tmp_path, SLEEPER).end_orphan()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """Nobody else would end it: SIGKILL leaves the parent no time."""
+    """SIGKILL prevents the parent from ending it."""
     program = (
         "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from local.processes.process import Process\n"
@@ -142,7 +142,7 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        # Only once the child runs its own program has it asked the kernel for the signal.
+        # The child has requested the signal from the kernel once it runs its program.
         until(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep")
         parent.kill()
     until(lambda: ended(pid))

@@ -1,4 +1,4 @@
-"""The gateway's summary: what it shows, what is missing, and how it looks in 80 columns."""
+"""The gateway's summary shows what arrived and what is missing in 80 columns."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tools.suite import SERVICE_NAMES as SERVICES
 
 
 def complete() -> dict[str, Any]:
-    """Give the answer of a gateway that saw everything."""
+    """Return the response of a gateway that received everything."""
     seen = {"count": 5, "rate_per_s": 12345.6, "age_s": 120.5}
     cells = [{"service": service, "signal": signal, **seen} for service in SERVICES for signal in SIGNALS]
     hops = [{"from": source, "to": target, "kind": "http", **seen} for source, target in HOPS]
@@ -24,51 +24,51 @@ def complete() -> dict[str, Any]:
 
 
 def test_nothing_is_missing_of_a_complete_summary() -> None:
-    """Twelve cells and four hops are the whole suite."""
+    """The suite has twelve cells and four hops."""
     summary = parse(complete())
     assert (len(summary.cells), len(summary.hops)) == (12, 4)
     assert not summary.missing_cells()
     assert not summary.missing_hops()
 
 
-def test_a_cell_that_never_came_is_missing() -> None:
-    """A row that is not there and a row that counts nothing are the same."""
-    answer = complete()
-    del answer["cells"][0]
-    answer["cells"][0]["count"] = 0
-    answer["hops"].pop()
-    summary = parse(answer)
+def test_a_cell_without_data_is_missing() -> None:
+    """A missing row and a row with a count of 0 are the same."""
+    response = complete()
+    del response["cells"][0]
+    response["cells"][0]["count"] = 0
+    response["hops"].pop()
+    summary = parse(response)
     assert summary.missing_cells() == [("mythical-requester", "traces"), ("mythical-requester", "metrics")]
     assert summary.missing_hops() == [("rabbitmq", "mythical-recorder")]
 
 
-def test_a_signal_that_came_once_and_then_no_more_has_stopped() -> None:
-    """Of a signal that ended after its first line one would otherwise say that it was seen."""
-    answer = complete()
-    for cell in answer["cells"]:
+def test_a_signal_that_stops_arriving_is_reported() -> None:
+    """Otherwise, a signal that stopped after its first item would count as seen."""
+    response = complete()
+    for cell in response["cells"]:
         cell["age_s"] = 20.0
-    answer["cells"][0]["age_s"] = 1.0
-    stopped = parse(answer).stopped_cells()
+    response["cells"][0]["age_s"] = 1.0
+    stopped = parse(response).stopped_cells()
     assert ("mythical-requester", "traces") not in stopped
     assert ("mythical-server", "logs") in stopped
-    assert ("mythical-server", "profiles") not in stopped  # these come each ten seconds at most
+    assert ("mythical-server", "profiles") not in stopped  # these arrive every ten seconds
 
 
-def test_all_is_missing_of_an_empty_summary() -> None:
-    """Before the first signal, or where the gateway never answered."""
+def test_everything_is_missing_in_an_empty_summary() -> None:
+    """This is the case before the first signal, or while the gateway does not respond."""
     assert len(Summary().missing_cells()) == 12
     assert len(Summary().missing_hops()) == 4
 
 
 @pytest.mark.parametrize(("per_s", "text"), [(0, "0"), (0.04, "0.0"), (3.14, "3.1"), (9.97, "10"), (412.4, "412")])
 def test_rates_are_short(per_s: float, text: str) -> None:
-    """One decimal where it tells something, none where it does not."""
+    """A rate has one decimal place if it is small."""
     assert rate(per_s) == text
 
 
 @pytest.mark.parametrize(("running_s", "shown"), [(0.2, "0:00"), (59.7, "0:59"), (119.99, "1:59"), (3600, "60:00")])
-def test_the_time_is_minutes_and_seconds(running_s: float, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of which there are sixty: 0:60 is no time."""
+def test_the_time_is_in_minutes_and_seconds(running_s: float, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds are below 60, so 0:60 is invalid."""
     monkeypatch.setattr(Arrivals, "running_s", running_s)
     console = Console(width=80)
     with console.capture() as captured:
@@ -76,11 +76,11 @@ def test_the_time_is_minutes_and_seconds(running_s: float, shown: str, monkeypat
     assert captured.get().splitlines()[-1].split(" · ")[0].strip() == shown
 
 
-@pytest.mark.parametrize("answer", [complete(), {}])
-def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
-    """A small terminal shows each row on one line: two tables and a footer are thirteen lines."""
+@pytest.mark.parametrize("response", [complete(), {}])
+def test_the_view_fits_eighty_columns(response: dict[str, Any]) -> None:
+    """Two tables and a footer are thirteen lines, each row on one line."""
     seen = Arrivals("")
-    seen.summary, seen.first_after_s = parse(answer), 9.5
+    seen.summary, seen.first_after_s = parse(response), 9.5
     console = Console(width=80, force_terminal=True, color_system=None)
     with console.capture() as captured:
         console.print(arrivals(seen, {}))
@@ -91,7 +91,7 @@ def test_the_view_fits_eighty_columns(answer: dict[str, Any]) -> None:
 
 
 def test_the_addresses_fit_eighty_columns() -> None:
-    """Ten lines, one of them blank: with the arrivals below, all is seen on a terminal of 24."""
+    """With ten lines, one of them blank, the arrivals below are visible on a terminal of 24 lines."""
     names = ("gateway", "aspire", "requester", "server", "recorder", "postgres", "rabbitmq")
     entries = tuple(Entry(name, "http://127.0.0.1:40000/unicorn", "signals, map, flame graphs") for name in names)
     console = Console(width=80, force_terminal=True, color_system=None)
@@ -104,8 +104,8 @@ def test_the_addresses_fit_eighty_columns() -> None:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_part_that_is_lost_while_the_signals_arrive_is_told(*, terminal: bool) -> None:
-    """Once in a log, and for as long as it runs on a terminal: the addresses above still say that it is ready."""
+def test_a_part_that_fails_while_the_signals_arrive_is_reported(*, terminal: bool) -> None:
+    """A log has one message; a terminal keeps it, because the addresses above still show the part as ready."""
     plan = Plan((Entry("locust", "http://127.0.0.1:8089", "load to watch and change"),), "")
     progress = {"locust": Progress(1.0, 2.0)}
     console = Console(width=80, force_terminal=terminal, color_system=None)
@@ -119,11 +119,11 @@ def test_a_part_that_is_lost_while_the_signals_arrive_is_told(*, terminal: bool)
         with kind.arriving(Arrivals("")) as refresh:
             refresh()
             refresh()
-    said = captured.get()
-    assert "locust ended after 9 s (signal 9); its log: var/log/locust.log" in said
-    assert terminal or said.count("ended after") == 1
+    output = captured.get()
+    assert "locust ended after 9 s (signal 9); its log: var/log/locust.log" in output
+    assert terminal or output.count("ended after") == 1
 
 
 def test_the_plain_line_fits_a_log() -> None:
-    """A log of a bounded run stays readable."""
+    """The log of a run with a time limit stays readable."""
     assert len(plain_line(parse(complete()), 40)) <= 110

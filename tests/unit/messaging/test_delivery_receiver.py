@@ -1,4 +1,4 @@
-"""Receiving messages, in orders a real broker shows only by chance."""
+"""Deliveries are tracked in orders that a real broker rarely produces."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from common.messaging.topology import Broker
 
 
 class Silent:
-    """Stands in for a channel and for the thread: accepts everything and answers nothing."""
+    """A channel and a thread that accept everything and never respond."""
 
     is_open = True
 
@@ -19,14 +19,14 @@ class Silent:
         return lambda *_, **__: self
 
     def basic_consume(self, _queue: str, on_message: Any, callback: Any) -> str:
-        """Agree at once."""
+        """Accept at once."""
         self.deliver = on_message
         callback(None)
         return "tag"
 
 
 def test_the_oldest_message_is_the_one_that_was_sent_first() -> None:
-    """Of those that are not acknowledged; a lost connection leaves none, for the broker delivers all of them again."""
+    """Only unacknowledged messages count. A lost connection leaves none, because the broker redelivers all of them."""
     silent: Any = Silent()
     received: list[Any] = []
     receiver = DeliveryReceiver(
@@ -49,8 +49,8 @@ def test_the_oldest_message_is_the_one_that_was_sent_first() -> None:
     assert state() == (0, None)
 
 
-def test_a_connection_lost_while_it_stops_is_a_stop() -> None:
-    """The answer to the cancel will never come; waiting for it would take all the time that there is for the end."""
+def test_a_connection_lost_while_stopping_completes_the_stop() -> None:
+    """The response to the cancel never arrives; waiting for it would use up the time for the shutdown."""
     silent: Any = Silent()
     receiver = DeliveryReceiver(
         cast(IOLoopThread, silent), Broker("mq"), "messages", prefetch=1, on_delivery=lambda _: None

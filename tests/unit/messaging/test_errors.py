@@ -1,4 +1,4 @@
-"""Each error in one line that says what to do."""
+"""Each messaging error is one line with a remedy."""
 
 import socket
 
@@ -44,8 +44,8 @@ from common.messaging.errors import BrokerUnavailable, copy_error, explain, mism
         (RuntimeError(), "RuntimeError"),
     ],
 )
-def test_why_a_connection_failed_is_one_line(error: BaseException, line: str) -> None:
-    """Whatever pika nests, the log has the cause, without a traceback."""
+def test_the_reason_of_a_failed_connection_is_one_line(error: BaseException, line: str) -> None:
+    """For any nesting of pika's exceptions, the line has the cause and no traceback."""
     assert explain(error, "guest") == line
 
 
@@ -70,15 +70,15 @@ def test_why_a_connection_failed_is_one_line(error: BaseException, line: str) ->
     ],
 )
 def test_a_mismatch_names_the_queue_the_difference_and_the_remedy(reply: str, difference: str) -> None:
-    """One clear line, for the person who has to fix it."""
+    """The message is one line for the person who fixes it."""
     line = str(mismatch(reply))
     assert "queue 'messages' exists but is declared differently" in line
     assert difference in line
     assert "rabbitmqctl delete_queue messages" in line
 
 
-def test_a_mismatch_of_the_retry_delay_says_which_one_fits() -> None:
-    """Changing the setting on a broker that has the queue is the usual cause, and setting it back the least work."""
+def test_a_mismatch_of_the_retry_delay_names_the_current_delay() -> None:
+    """The usual cause is a changed setting, and restoring it is the simplest fix."""
     line = str(
         mismatch(
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'messages.retry' in vhost '/': "
@@ -88,13 +88,13 @@ def test_a_mismatch_of_the_retry_delay_says_which_one_fits() -> None:
     assert "set the retry delay back to 1.5 s, or delete the queue once it is empty" in line
 
 
-def test_a_mismatch_in_other_words_quotes_the_broker() -> None:
-    """An exclusive queue of another connection, or a text of a later release: still shown."""
+def test_an_unknown_mismatch_quotes_the_broker() -> None:
+    """Examples are an exclusive queue of another connection, and a text of a later release."""
     assert "RESOURCE_LOCKED - cannot" in str(mismatch("RESOURCE_LOCKED - cannot obtain exclusive access"))
 
 
 def test_a_copied_error_is_another_instance() -> None:
-    """One exception raised in two threads would grow two tracebacks."""
+    """One exception raised in two threads would accumulate two tracebacks."""
     error = BrokerUnavailable("somewhere")
     assert copy_error(error) is not error
     assert (type(copy_error(error)), str(copy_error(error))) == (BrokerUnavailable, "somewhere")

@@ -1,4 +1,4 @@
-"""Work on one message: span, metrics and disposition, without a broker."""
+"""The handler of a message creates its span and metrics and decides its disposition, without a broker."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Bench:
-    """A handler and what it recorded."""
+    """A handler and its telemetry."""
 
     def __init__(self, handle: Callable[[Message], None]) -> None:
         self.exporter = InMemorySpanExporter()
@@ -44,11 +44,11 @@ class Bench:
         )
 
     def process(self, body: bytes = b"GET /unicorn", **properties: Any) -> Disposition:
-        """The disposition on one delivery."""
+        """Return the disposition of one delivery."""
         return self.handler.process(Delivery(None, 7, True, BasicProperties(**properties), body))
 
     def ages(self) -> list[float]:
-        """The sum of each series of ages: one for each test here, which sends one message."""
+        """Return the sum of each series of ages: one per test, which sends one message."""
         data = self.reader.get_metrics_data()
         found = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
         points = [point for one in found if one.name == "mythical_message_age" for point in one.data.data_points]
@@ -56,22 +56,22 @@ class Bench:
 
     @property
     def span(self) -> ReadableSpan:
-        """The one span that was made."""
+        """Return the only span."""
         (span,) = self.exporter.get_finished_spans()
         return span
 
     def attributes(self, span: ReadableSpan) -> dict[str, Any]:
-        """A span's attributes as a plain dict."""
+        """Return a span's attributes as a plain dict."""
         return dict(span.attributes or {})
 
 
 def fail(_message: Message) -> None:
-    """A handler that always fails."""
+    """Raise an error, as a handler that always fails."""
     raise ValueError("secret of a message")
 
 
-def test_a_message_that_was_handled_is_done() -> None:
-    """The handler sees text, id, headers and attempt; the disposition is to acknowledge."""
+def test_a_handled_message_is_acknowledged() -> None:
+    """The handler gets text, ID, headers, and attempt."""
     seen: list[Message] = []
     disposition = Bench(seen.append).process(message_id="m1", headers={"a": 1, "x-attempts": 1})
     assert disposition == Disposition()
@@ -81,8 +81,8 @@ def test_a_message_that_was_handled_is_done() -> None:
     assert message.headers == {"a": 1, "x-attempts": 1}
 
 
-def test_the_span_is_a_child_of_the_producers_with_the_conventions_attributes() -> None:
-    """Same trace, the producer as parent: a service graph pairs the two by that."""
+def test_the_span_is_a_child_of_the_producer_span_with_standard_attributes() -> None:
+    """A service graph matches the two spans by trace and parent."""
     bench = Bench(lambda _message: None)
     bench.process(message_id="m1", headers={"traceparent": TRACEPARENT})
     span = bench.span
@@ -104,7 +104,7 @@ def test_the_span_is_a_child_of_the_producers_with_the_conventions_attributes() 
 
 
 def test_context_is_read_by_the_global_propagator() -> None:
-    """OTEL_PROPAGATORS decides: with baggage alone there is no parent."""
+    """OTEL_PROPAGATORS decides: with baggage only, there is no parent."""
     before = propagate.get_global_textmap()
     propagate.set_global_textmap(W3CBaggagePropagator())
     try:
@@ -116,8 +116,8 @@ def test_context_is_read_by_the_global_propagator() -> None:
     assert bench.attributes(bench.span)["user_agent.synthetic.type"] == "bot"
 
 
-def test_a_message_that_was_delivered_again_is_counted_before_it_is_worked_on() -> None:
-    """A copy with a higher count takes its place, up to the limit; then it is dead-lettered."""
+def test_a_redelivered_message_is_counted_before_it_is_handled() -> None:
+    """It is replaced by a copy with a higher count up to the limit, and then dead-lettered."""
     handler = Bench(lambda _message: None).handler
     counted = [
         handler.count_redelivery(Delivery(None, 7, True, BasicProperties(headers={"x-redeliveries": made}), b""))
@@ -132,7 +132,7 @@ def test_a_message_that_was_delivered_again_is_counted_before_it_is_worked_on() 
 
 @pytest.mark.parametrize("headers", [None, {}, {"traceparent": 1}, {"traceparent": "nonsense"}, {"tracestate": b"x"}])
 def test_without_usable_trace_context_the_span_is_a_root(headers: dict[str, Any] | None) -> None:
-    """A foreign message without our headers, or with broken ones, is worked on all the same."""
+    """A message of another sender without these headers, or with invalid ones, is handled too."""
     bench = Bench(lambda _message: None)
     assert bench.process(headers=headers) == Disposition()
     assert bench.span.parent is None
@@ -140,7 +140,7 @@ def test_without_usable_trace_context_the_span_is_a_root(headers: dict[str, Any]
 
 
 def test_the_age_of_a_message_counts_from_its_timestamp() -> None:
-    """What it waited before the broker, in the queue and in the hands of the recorder, to within AMQP's second."""
+    """It includes the time before the broker, in the queue, and in the recorder, with AMQP's resolution of a second."""
     bench = Bench(lambda _message: None)
     bench.process(timestamp=int(time.time()) - 40)
     (age,) = bench.ages()
@@ -148,15 +148,15 @@ def test_the_age_of_a_message_counts_from_its_timestamp() -> None:
 
 
 @pytest.mark.parametrize("timestamp", [None, 0, -5, True, "yesterday", 1.5])
-def test_a_message_that_does_not_say_when_it_was_sent_has_no_age(timestamp: object) -> None:
-    """It is worked on all the same."""
+def test_a_message_without_a_valid_timestamp_has_no_age(timestamp: object) -> None:
+    """The message is handled anyway."""
     bench = Bench(lambda _message: None)
     assert bench.process(timestamp=timestamp) == Disposition()
     assert bench.ages() == []
 
 
-def test_a_message_from_the_future_is_new() -> None:
-    """The clock of its sender is ahead; a negative age would spoil the sum."""
+def test_a_message_with_a_future_timestamp_has_age_0() -> None:
+    """The sender's clock is ahead; a negative age would make the sum wrong."""
     bench = Bench(lambda _message: None)
     bench.process(timestamp=2**62)
     assert bench.ages() == [0]
@@ -171,8 +171,8 @@ def test_a_message_from_the_future_is_new() -> None:
         ({"x-sent-ms": True}, 1),
     ],
 )
-def test_the_span_says_how_long_the_message_waited(headers: dict[str, object], waited: float) -> None:
-    """To the millisecond, or by AMQP's second if the sender says no more; never negative, whatever the clocks say."""
+def test_the_span_has_the_time_that_the_message_waited(headers: dict[str, object], waited: float) -> None:
+    """The resolution is a millisecond, or AMQP's second without the header; the time is never negative."""
     bench = Bench(lambda _message: None)
     bench.handler.clock = lambda: 1000.0
     bench.process(headers=headers, timestamp=999)
@@ -180,21 +180,21 @@ def test_the_span_says_how_long_the_message_waited(headers: dict[str, object], w
 
 
 def test_a_message_that_failed_has_no_age() -> None:
-    """It is not recorded yet."""
+    """It was not recorded yet."""
     bench = Bench(fail)
     bench.process(timestamp=int(time.time()) - 40)
     assert bench.ages() == []
 
 
 @pytest.mark.parametrize(("made", "queue"), [(0, "messages.retry"), (1, "messages.retry"), (2, "messages.dead")])
-def test_a_failure_is_tried_again_until_the_last_attempt(made: int, queue: str) -> None:
-    """Three attempts in all: the first two failures wait for another, the third is the end."""
+def test_a_failure_is_retried_until_the_last_attempt(made: int, queue: str) -> None:
+    """Of three attempts, the first two failures are requeued for a retry, and the third is dead-lettered."""
     disposition = Bench(fail).process(headers={"x-attempts": made})
     assert disposition == Disposition(queue, "ValueError: secret of a message")
 
 
 def test_a_failure_marks_span_and_metrics_with_the_class_only() -> None:
-    """error.type is a bounded set; the exception's text may quote the message and is no status and no label."""
+    """error.type has a bounded set of values; the exception's text may quote the message and is in no attribute."""
     bench = Bench(fail)
     bench.process()
     assert bench.span.status.status_code is StatusCode.ERROR
@@ -219,19 +219,19 @@ def test_a_failure_marks_span_and_metrics_with_the_class_only() -> None:
         (b"ok", {}, "PoisonMessage: not about a beast"),
     ],
 )
-def test_poison_goes_to_the_dead_letter_queue_at_the_first_attempt(
+def test_a_poison_message_is_dead_lettered_at_the_first_attempt(
     body: bytes, headers: dict[str, Any], reason: str
 ) -> None:
-    """No retry can fix it, whether the handler says so or it cannot even be read."""
+    """A retry cannot succeed, because the handler rejects the message or it cannot be decoded."""
 
-    def refuse(_message: Message) -> None:
+    def reject(_message: Message) -> None:
         raise PoisonMessage("not about a beast")
 
-    assert Bench(refuse).process(body, headers=headers) == Disposition("messages.dead", reason)
+    assert Bench(reject).process(body, headers=headers) == Disposition("messages.dead", reason)
 
 
 def test_a_handler_that_exits_fails_the_message_and_not_the_thread() -> None:
-    """sys.exit() in a handler would otherwise end one worker after the other, each with a message in hand."""
+    """sys.exit() in a handler would otherwise end one worker after the other, each with a message in flight."""
 
     def leave(_message: Message) -> None:
         raise SystemExit(1)
@@ -240,7 +240,7 @@ def test_a_handler_that_exits_fails_the_message_and_not_the_thread() -> None:
 
 
 def points(reader: InMemoryMetricReader, name: str) -> list[dict[str, Any]]:
-    """The attribute sets under which a metric was recorded."""
+    """Return the attribute sets of a metric's data points."""
     data = reader.get_metrics_data()
     assert data is not None
     return [

@@ -1,5 +1,8 @@
-"""What a publisher returns while it has no place for another message."""
+"""A publisher without capacity returns an error for a message."""
 
+from queue import SimpleQueue
+
+from opentelemetry import context
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
@@ -7,29 +10,43 @@ from common.messaging.errors import BrokerUnavailable, MessagingError, TooManyIn
 from common.messaging.publisher import Publisher
 from common.messaging.topology import Broker
 
-NOBODY = Broker("127.0.0.1", port=1)
+NO_BROKER = Broker("127.0.0.1", port=1)
 
 
 class RecoversMeanwhile(Publisher):
-    """Its error is gone when it is read a second time."""
+    """A publisher whose error is None when it is read a second time."""
 
-    looks = 0
+    reads = 0
 
     @property
     def last_error(self) -> MessagingError | None:
-        """What another thread may change at any time."""
-        self.looks += 1
-        return BrokerUnavailable("gone") if self.looks % 2 else None
+        """Return the error, which another thread may change at any time."""
+        self.reads += 1
+        return BrokerUnavailable("unavailable") if self.reads % 2 else None
 
 
-def test_a_broker_that_is_back_in_that_moment_does_not_make_publishing_raise() -> None:
-    """Whatever is wrong is in the future: the caller, a loop of the requester, would lose its round."""
+def test_a_broker_that_recovers_meanwhile_does_not_make_publish_raise() -> None:
+    """An error is in the future; an exception would end the current round of a requester's loop."""
     publisher = RecoversMeanwhile(
-        NOBODY,
+        NO_BROKER,
         tracer=NoOpTracerProvider().get_tracer("test"),
         meter=NoOpMeterProvider().get_meter("test"),
         max_in_flight=0,
     )
-    said = [type(publisher.publish("GET /unicorn").exception(60)) for _ in range(2)]
+    errors = [type(publisher.publish("GET /unicorn").exception(60)) for _ in range(2)]
     publisher.close(0.1)
-    assert said == [BrokerUnavailable, TooManyInFlight]
+    assert errors == [BrokerUnavailable, TooManyInFlight]
+
+
+def test_the_callbacks_of_a_message_that_fails_later_run_in_the_context_of_the_caller() -> None:
+    """Their log line has the trace of the request that the message is about."""
+    publisher = Publisher(
+        NO_BROKER, tracer=NoOpTracerProvider().get_tracer("test"), meter=NoOpMeterProvider().get_meter("test")
+    )
+    seen: SimpleQueue[object] = SimpleQueue()
+    token = context.attach(context.set_value("request", "seventh"))
+    future = publisher.publish("GET /unicorn")
+    future.add_done_callback(lambda _: seen.put(context.get_value("request")))
+    context.detach(token)
+    publisher.close(0)
+    assert seen.get(timeout=60) == "seventh"

@@ -1,4 +1,4 @@
-"""The loop's thread, the calls made to it, and the workers."""
+"""The thread of the I/O loop handles calls in order, and workers finish their items."""
 
 import gc
 import logging
@@ -15,46 +15,46 @@ from common.messaging.topology import Broker
 from tests.unit.waiting import eventually
 
 
-def test_calls_keep_their_order_and_run_on_the_loops_thread() -> None:
-    """Many calls, few wake-ups, nothing forgotten."""
+def test_calls_keep_their_order_and_run_on_the_thread_of_the_loop() -> None:
+    """There are many calls and few wake-ups, and no call is lost."""
     thread = IOLoopThread("test-loop")
     seen: list[tuple[int, str]] = []
-    enough = threading.Event()
+    done = threading.Event()
 
     def receive(number: int) -> None:
         seen.append((number, threading.current_thread().name))
         if number == 999:
-            enough.set()
+            done.set()
 
     thread.start()
     for number in range(1000):
         thread.call_soon_threadsafe(partial(receive, number))
-    assert enough.wait(60)
+    assert done.wait(60)
     thread.stop(0)
     assert seen == [(number, "test-loop") for number in range(1000)]
 
 
-def test_a_call_that_fails_does_not_hold_up_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    """The loop's thread survives an exception in a callback and says so in the log."""
+def test_a_call_that_fails_does_not_block_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    """The thread survives an exception in a callback and logs it."""
     thread = IOLoopThread("test-loop")
-    enough = threading.Event()
+    done = threading.Event()
 
     def receive(item: str) -> None:
         if item == "bad":
             raise ValueError("injected")
-        enough.set()
+        done.set()
 
     thread.call_soon_threadsafe(partial(receive, "bad"))
     thread.call_soon_threadsafe(partial(receive, "good"))
     with caplog.at_level(logging.ERROR):
         thread.start()
-        assert enough.wait(60)
+        assert done.wait(60)
     thread.stop(0)
     assert [record.message for record in caplog.records] == ["messaging callback failed"]
 
 
-def test_workers_finish_what_they_were_given_before_they_end() -> None:
-    """stop() queues behind the items."""
+def test_workers_finish_their_items_before_they_end() -> None:
+    """stop() is queued after the items."""
     done: list[int] = []
     workers: Workers[int] = Workers(4, done.append, "test")
     for number in range(100):
@@ -63,8 +63,8 @@ def test_workers_finish_what_they_were_given_before_they_end() -> None:
     assert sorted(done) == list(range(100))
 
 
-def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
-    """Its thread is a daemon: the process can end without it."""
+def test_a_worker_that_hangs_does_not_block_the_shutdown() -> None:
+    """Its thread is a daemon, so the process can end without it."""
     hanging, release = list[threading.Thread](), threading.Event()
 
     def hang(_item: int) -> None:
@@ -79,19 +79,19 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end() -> None:
     release.set()
 
 
-def test_a_stop_while_the_broker_is_being_connected_closes_the_socket() -> None:
-    """A host that drops packets; the warning about an unclosed socket would fail this test."""
+def test_a_stop_during_a_connection_attempt_closes_the_socket() -> None:
+    """The host does not respond; a warning about an unclosed socket would fail this test."""
     with ExitStack() as sockets:
         full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(2):  # more are not answered
+        for _ in range(2):  # a full backlog: the kernel ignores further connections
             waiting = sockets.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         thread = IOLoopThread("test-loop")
         ReconnectingConnection(thread, Broker("127.0.0.1", full.getsockname()[1]), "test", [])
-        begun = threading.Event()
+        started = threading.Event()
         thread.start()
-        thread.call_soon_threadsafe(begun.set)  # behind the attempt
-        assert begun.wait(60)
+        thread.call_soon_threadsafe(started.set)  # after the attempt
+        assert started.wait(60)
         thread.stop(5)
         gc.collect()

@@ -1,4 +1,4 @@
-"""Message properties that pika cannot decode."""
+"""Message properties that pika cannot decode do not break the connection."""
 
 import struct
 
@@ -13,20 +13,20 @@ FAR_FUTURE = b"T" + struct.pack(">Q", 2**63 - 1)
 
 
 class Raw(BasicProperties):  # type: ignore[misc]  # pika ships no py.typed
-    """Properties with one header `a` whose value is these very bytes."""
+    """Properties with one header `a` whose encoded value is given."""
 
     def __init__(self, value: bytes) -> None:
         super().__init__()
         self._value = value
 
     def encode(self) -> list[bytes]:
-        """Flag "headers", then a table of one entry (AMQP 0-9-1, 4.2.6.1 and 4.2.5.5)."""
+        """Return the flag "headers" and a table of one entry (AMQP 0-9-1, 4.2.6.1 and 4.2.5.5)."""
         entry = b"\x01a" + self._value
         return [struct.pack(">HI", self.FLAG_HEADERS, len(entry)), entry]
 
 
 def nested(depth: int) -> bytes:
-    """A table within a table, `depth` times."""
+    """Return an encoded table with `depth` levels."""
     value = b"V"
     for _ in range(depth):
         value = b"F" + struct.pack(">I", len(value) + 2) + b"\x01a" + value
@@ -38,10 +38,10 @@ def nested(depth: int) -> bytes:
     [FAR_FUTURE, nested(5000), b"d" + struct.pack(">d", float("nan")), b"Z", b"l\x00"],
     ids=["a timestamp beyond year 9999", "nested too deep", "not a number", "unknown type", "cut off"],
 )
-def test_unreadable_properties_are_replaced_and_the_frame_skipped_whole(value: bytes) -> None:
-    """pika alone raises here and loses the connection; skipped by its length, the next frame is read as usual.
+def test_unreadable_properties_are_replaced_and_the_frame_is_skipped(value: bytes) -> None:
+    """pika alone raises an error and loses the connection. The frame is skipped by its length.
 
-    Once pika decodes all of these, common/messaging/tolerant.py is not needed any more.
+    When pika decodes all of these, common/messaging/tolerant.py is not needed any more.
     """
     data = Header(1, 42, Raw(value)).marshal()
     with pytest.raises((AMQPError, ArithmeticError, OSError, RecursionError, ValueError, struct.error)):
@@ -54,11 +54,11 @@ def test_unreadable_properties_are_replaced_and_the_frame_skipped_whole(value: b
     assert header.properties.headers == {UNREADABLE: True}
 
 
-def test_pika_still_has_the_method_that_is_overridden() -> None:
-    """Without it the override is never called: then look for a public way, or delete common/messaging/tolerant.py."""
+def test_pika_still_has_the_overridden_method() -> None:
+    """Otherwise the override would never be called: find a public interface, or delete common/messaging/tolerant.py."""
     assert callable(getattr(SelectConnection, "_read_frame", None))
 
 
 def test_other_frames_are_not_replaced() -> None:
-    """Only a content header holds a sender's headers; an unreadable method is the broker's fault and must show."""
+    """Only a content header contains a sender's headers; an unreadable method is an error of the broker."""
     assert without_properties(Body(1, b"text").marshal()) is None

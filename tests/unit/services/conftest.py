@@ -1,4 +1,4 @@
-"""What every test of the services starts from."""
+"""Fixtures of all tests of the services."""
 
 import pytest
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
@@ -8,6 +8,6 @@ from common.telemetry.settings import BOTH_SEMCONVS, SEMCONV_VARIABLE
 
 @pytest.fixture(autouse=True)
 def _conventions_of_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The instrumentations read their variable once per process; each test stands for a process of its own."""
+    """Reset the instrumentations, which read their variable once per process; each test represents a new process."""
     monkeypatch.setenv(SEMCONV_VARIABLE, BOTH_SEMCONVS)
     monkeypatch.setattr(Stability, "_initialized", False)

@@ -5,11 +5,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """A server on loopback that responds as configured and keeps the requests."""
+    """A server on loopback that responds as configured and records the requests."""
 
     def __init__(self) -> None:
         self.status, self.body, self.breaks = 200, b'[{"name": "sly_otter"}]', False
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.connections = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = False
@@ -18,7 +18,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -33,7 +33,7 @@ class Server:
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                server.asked.append((self.command, self.path, dict(self.headers), body))
+                server.requests.append((self.command, self.path, dict(self.headers), body))
                 if server.breaks:
                     self.close_connection = True
                     return
@@ -45,6 +45,6 @@ class Server:
             do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server's names
 
             def log_message(self, *_: object) -> None:
-                """Nothing."""
+                """Log nothing."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""Telemetry that stays in the test: spans and metrics as they would have been sent."""
+"""Record spans and metrics in memory as they would be exported."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from common.telemetry.flask import StartAttributes
 
 
 class Recorded:
-    """A tracer and a meter, and what they recorded; INSTRUMENTATION chooses the instrumentation of Flask."""
+    """A tracer and a meter with their recorded telemetry; INSTRUMENTATION selects the instrumentation of Flask."""
 
     def __init__(self, sampler: Sampler | None = None) -> None:
         self._layer = stock_flask if os.environ.get("INSTRUMENTATION") == "stock" else fast_flask
@@ -32,27 +32,27 @@ class Recorded:
         self.meter = self.meter_provider.get_meter("test")
 
     def instrument_flask(self, app: Flask, start_attributes: StartAttributes) -> None:
-        """Have requests make spans here."""
+        """Instrument an application so that its requests create spans here."""
         self._layer.instrument_flask(app, start_attributes, self.tracer_provider)
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """The spans that ended, in that order."""
+        """Return the ended spans in order."""
         return list(self._spans.get_finished_spans())
 
     @property
     def span(self) -> ReadableSpan:
-        """The only span."""
+        """Return the only span."""
         (span,) = self.spans
         return span
 
     @property
     def context(self) -> SpanContext:
-        """The ids of the only span."""
+        """Return the IDs of the only span."""
         return self.span.get_span_context() or INVALID_SPAN_CONTEXT
 
     def points(self, name: str) -> list[tuple[dict[str, object], Any]]:
-        """The data points of a metric: labels and point."""
+        """Return the data points of a metric as pairs of labels and point."""
         return list(self._points(name))
 
     def _points(self, name: str) -> Iterator[tuple[dict[str, object], Any]]:
@@ -66,5 +66,5 @@ class Recorded:
 
 
 def attributes(span: ReadableSpan) -> Mapping[str, Any]:
-    """What a span says of itself."""
+    """Return the attributes of a span."""
     return span.attributes or {}

@@ -1,4 +1,4 @@
-"""The server's Flask application over a store that is a dictionary, and its telemetry."""
+"""Run the server's Flask application with a store in memory and record its telemetry."""
 
 import os
 import random
@@ -21,7 +21,7 @@ from tests.unit.services.recorded import Recorded, attributes
 
 
 class FakeStore:
-    """Names of beasts in memory, newest first; `is_down` makes every call fail."""
+    """Names of beasts in memory, newest first; with `is_down`, every call fails."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
@@ -29,13 +29,13 @@ class FakeStore:
 
     def page(self, table: str, limit: int, before: int | None) -> list[tuple[int, str]]:
         """Return a page, as Store does."""
-        self._ask()
+        self._check()
         rows = list(enumerate(self.names.get(table, []), start=1))[::-1]
         return [row for row in rows if before is None or row[0] < before][:limit]
 
     def add(self, table: str, name: str | None) -> None:
         """Add a name, as Store does."""
-        self._ask()
+        self._check()
         if name is None:
             raise NullNameRejected("null value in column name")
         if name in self.names.setdefault(table, []):
@@ -44,10 +44,10 @@ class FakeStore:
 
     def remove(self, table: str, name: str) -> None:
         """Delete a name, as Store does."""
-        self._ask()
+        self._check()
         self.names[table] = [other for other in self.names.get(table, []) if other != name]
 
-    def _ask(self) -> None:
+    def _check(self) -> None:
         if self.is_down:
             raise DatabaseUnavailable("the database is unavailable")
 
@@ -59,26 +59,26 @@ class Rig:
         self, settings: dict[str, str] | None = None, null_name: float = 0, sampler: Sampler | None = None
     ) -> None:
         config = load(Env(settings or {}))
-        # Where the stock instrumentation looks.
+        # The stock instrumentation reads the variable here.
         os.environ[SEMCONV_VARIABLE] = (settings or {}).get(SEMCONV_VARIABLE) or BOTH_SEMCONVS
-        self.told, self.store = Recorded(sampler), FakeStore()
+        self.telemetry, self.store = Recorded(sampler), FakeStore()
         self.maintenance = SimpleNamespace(is_recreating=False, ready=True)
         app = create_app(
             config,
-            cast(Telemetry, self.told),
+            cast(Telemetry, self.telemetry),
             cast(Store, self.store),
             cast(TableMaintenance, self.maintenance),
-            Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - dice, not secrets
-            meter=self.told.meter,
+            Faults({NULL_NAME.name: null_name}, random.Random(1)),  # noqa: S311 - not for secrets
+            meter=self.telemetry.meter,
         )
         self.client: FlaskClient = app.test_client()
 
     @property
     def server_span(self) -> ReadableSpan:
-        """The span of the last request."""
-        return self.told.spans[-1]
+        """Return the span of the last request."""
+        return self.telemetry.spans[-1]
 
     @property
-    def said(self) -> dict[str, object]:
-        """The attributes of that span."""
+    def span_attributes(self) -> dict[str, object]:
+        """Return the attributes of that span."""
         return dict(attributes(self.server_span))

@@ -1,4 +1,4 @@
-"""The circuit breaker of the server's statements, by a clock that the test moves."""
+"""The circuit breaker of the server's statements opens and closes by a clock that the test sets."""
 
 from services.server.circuit_breaker import OPEN_S, CircuitBreaker
 
@@ -7,7 +7,7 @@ READ, WRITE = "SELECT name FROM beholder", "INSERT INTO beholder"
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that only a test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -17,8 +17,8 @@ class Clock:
         return self.now
 
 
-def test_all_pass_until_one_times_out_and_then_none_for_a_moment() -> None:
-    """Only the statement that failed is rejected: a table may be locked against writes alone."""
+def test_all_statements_pass_until_one_times_out() -> None:
+    """Only the statement that failed is rejected, because a table may be locked against writes only."""
     breaker = CircuitBreaker(TRY_S, Clock())
     assert not breaker.is_open(WRITE)
     breaker.record_failure(WRITE)
@@ -26,8 +26,8 @@ def test_all_pass_until_one_times_out_and_then_none_for_a_moment() -> None:
     assert not breaker.is_open(READ)
 
 
-def test_after_the_moment_one_tries_and_the_others_wait_for_its_result() -> None:
-    """So a table that stays locked occupies one thread, not all."""
+def test_after_the_open_period_one_statement_is_tried_and_others_are_rejected() -> None:
+    """A table that stays locked then blocks one thread, not all."""
     clock = Clock()
     breaker = CircuitBreaker(TRY_S, clock)
     breaker.record_failure(WRITE)
@@ -37,8 +37,8 @@ def test_after_the_moment_one_tries_and_the_others_wait_for_its_result() -> None
     assert breaker.is_open(WRITE)
 
 
-def test_a_try_that_goes_through_lets_all_pass() -> None:
-    """Nothing is remembered of what is over."""
+def test_a_successful_trial_closes_the_breaker() -> None:
+    """Afterwards, all statements pass."""
     clock = Clock()
     breaker = CircuitBreaker(TRY_S, clock)
     breaker.record_failure(WRITE)
@@ -49,7 +49,7 @@ def test_a_try_that_goes_through_lets_all_pass() -> None:
 
 
 def test_a_trial_without_a_result_is_repeated() -> None:
-    """Its connection may have broken, which says nothing about the lock."""
+    """Its connection may have broken, which is independent of the lock."""
     clock = Clock()
     breaker = CircuitBreaker(TRY_S, clock)
     breaker.record_failure(WRITE)

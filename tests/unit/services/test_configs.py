@@ -1,4 +1,4 @@
-"""The settings of the four services: the names and figures of the interface."""
+"""The settings of the four services have the names and defaults of the interface."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from services.server import config as server
 
 
 def test_the_services_have_their_names_and_ports() -> None:
-    """Dashboards ask for the names, compose files and bookmarks for the ports."""
+    """Dashboards query the names; compose files and bookmarks use the ports."""
     loads = (server.load, requester.load, recorder.load, frontend.load)
     ports = {config.telemetry.service: config.address.port for config in (load(Env({})) for load in loads)}
     assert ports == {
@@ -23,8 +23,8 @@ def test_the_services_have_their_names_and_ports() -> None:
     }
 
 
-def test_by_default_the_services_find_each_other_by_the_names_of_the_interface() -> None:
-    """Host names, ports, users."""
+def test_default_addresses_are_the_names_of_the_interface() -> None:
+    """Hosts, ports, and users are the defaults."""
     database = server.load(Env({})).database
     assert (database.host, database.port, database.user, database.password, database.name) == (
         "mythical-database",
@@ -38,8 +38,8 @@ def test_by_default_the_services_find_each_other_by_the_names_of_the_interface()
         assert (broker.host, broker.port, broker.user) == ("mythical-queue", 5672, "guest")
 
 
-def test_the_rung_of_a_service_is_its_own_else_that_of_all() -> None:
-    """TELEMETRY_LAYER is the former name; our own code makes telemetry on two rungs, if the SDK is not disabled."""
+def test_the_rung_of_a_service_takes_precedence_over_that_of_all() -> None:
+    """TELEMETRY_LAYER is the former name; the suite's code emits telemetry on two rungs, if the SDK is enabled."""
     assert server.load(Env({})).telemetry.instrumentation == "fast"
     assert server.load(Env({"TELEMETRY_LAYER": "stock"})).telemetry.instrumentation == "stock"
     shell = Env({"TELEMETRY_LAYER": "stock", "INSTRUMENTATION": "off", "SERVER_INSTRUMENTATION": "zero-code"})
@@ -54,29 +54,29 @@ def test_the_rung_of_a_service_is_its_own_else_that_of_all() -> None:
     assert not server.load(Env({"OTEL_SDK_DISABLED": "true"})).telemetry.enabled
 
 
-def test_the_namespace_is_production() -> None:
-    """Until NAMESPACE says otherwise."""
+def test_the_default_namespace_is_production() -> None:
+    """NAMESPACE sets another one."""
     assert server.load(Env({})).telemetry.namespace == "production"
     assert server.load(Env({"NAMESPACE": "test"})).telemetry.namespace == "test"
 
 
 @pytest.mark.parametrize("load", [server.load, requester.load, recorder.load, frontend.load])
 def test_the_endpoint_type_chooses_the_endpoints(load: object) -> None:
-    """In all four services by the same variable."""
+    """All four services read the same variable."""
     assert callable(load)
     assert load(Env({})).endpoints is MYTHICAL
     assert load(Env({"ENDPOINT_TYPE": "BORING"})).endpoints is BORING
 
 
-def test_the_password_is_in_no_text_of_the_settings() -> None:
-    """A config that is logged or shown in a traceback must not show it."""
+def test_the_password_is_not_in_the_text_of_the_settings() -> None:
+    """A config may be logged or shown in a traceback."""
     config = server.load(Env({"MYTHICAL_DATABASE_PASSWORD": "sesame"}))
     assert "sesame" not in repr(config)
     assert "sesame" not in repr(requester.load(Env({"MYTHICAL_QUEUE_PASSWORD": "sesame"})))
 
 
 def test_a_tenth_of_the_posts_fail_unless_always_succeed_is_set() -> None:
-    """The injected fault of the original and its switch, which takes precedence over FAULT_NULL_NAME."""
+    """ALWAYS_SUCCEED, the original's switch for this fault, takes precedence over FAULT_NULL_NAME."""
     assert server.load(Env({})).faults["null_name"] == 0.1
     assert server.load(Env({"ALWAYS_SUCCEED": "true"})).faults["null_name"] == 0
     assert server.load(Env({"ALWAYS_SUCCEED": "true", "FAULT_NULL_NAME": "1"})).faults["null_name"] == 0
@@ -86,8 +86,8 @@ def test_a_tenth_of_the_posts_fail_unless_always_succeed_is_set() -> None:
 TEARDOWN = "MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT"
 
 
-def test_the_tables_are_recreated_once_a_day() -> None:
-    """In milliseconds, above 1 and at most a day."""
+def test_the_tables_are_recreated_once_a_day_by_default() -> None:
+    """The setting is in milliseconds, above 1 and at most a day."""
     assert server.load(Env({})).teardown_timeout_ms == 86_400_000
     assert server.load(Env({TEARDOWN: "1.5"})).teardown_timeout_ms == 1.5
     assert server.load(Env({TEARDOWN: "86400000"})).teardown_timeout_ms == 86_400_000
@@ -100,12 +100,12 @@ def test_the_tables_are_recreated_once_a_day() -> None:
     ("value", "minutes"), [("", 0), ("false", 0), ("0", 0), ("No", 0), ("off", 0), ("true", 40), ("1", 40), ("yes", 40)]
 )
 def test_the_timeshift_is_forty_minutes(value: str, minutes: int) -> None:
-    """TIMESHIFT set to anything but a word for "no"."""
+    """TIMESHIFT is on with any value but a word for "no"."""
     assert requester.load(Env({"TIMESHIFT": value})).timeshift_min == minutes
 
 
 def test_a_seed_is_set_or_random() -> None:
-    """One that is given counts, none is a new one each time, a word is rejected."""
+    """Without a seed, each start has a new one; a word is rejected."""
     assert requester.load(Env({"REQUESTER_SEED": "-7"})).seed == -7
     assert requester.load(Env({})).seed != requester.load(Env({})).seed
     with pytest.raises(SettingsError, match="REQUESTER_SEED"):
@@ -113,14 +113,14 @@ def test_a_seed_is_set_or_random() -> None:
 
 
 def test_the_requester_starts_four_loops_five_seconds_after_boot() -> None:
-    """And at the rate of the original, without malformed requests."""
+    """By default, it has the rate of the original and no malformed requests."""
     config = requester.load(Env({}))
     assert (config.loops, config.start_s, config.rate, config.error_odds) == (4, 5, 1, 0)
 
 
 @pytest.mark.parametrize("load", [server.load, requester.load, recorder.load])
-def test_debug_pages_are_open_on_loopback_and_shut_elsewhere(load: object) -> None:
-    """Unless DEBUG_ENDPOINTS says otherwise."""
+def test_debug_pages_are_enabled_on_loopback_only_by_default(load: object) -> None:
+    """DEBUG_ENDPOINTS takes precedence."""
     assert callable(load)
     assert load(Env({})).debug is True
     assert load(Env({"HTTP_HOST": "0.0.0.0"})).debug is False

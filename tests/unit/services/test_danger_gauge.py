@@ -1,11 +1,11 @@
-"""The danger of the last 30 seconds."""
+"""The gauge shows the danger of the last 30 seconds."""
 
 from services.requester.danger_gauge import DangerGauge
 from tests.unit.services.recorded import Recorded
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -15,8 +15,8 @@ class Clock:
         return self.now
 
 
-def test_danger_adds_up_and_is_forgotten_after_30_seconds() -> None:
-    """A window that slides, not one that is emptied every half minute."""
+def test_danger_is_summed_over_30_seconds() -> None:
+    """The window slides; it is not reset every 30 seconds."""
     clock = Clock()
     danger = DangerGauge(clock)
     assert danger.level() == 0
@@ -34,7 +34,7 @@ def test_danger_adds_up_and_is_forgotten_after_30_seconds() -> None:
 
 
 def test_memory_does_not_grow_with_the_rate_or_with_time() -> None:
-    """One number per second of the window, however many requests there are."""
+    """It stores one number per second of the window, independent of the number of requests."""
     clock = Clock()
     danger = DangerGauge(clock)
     for _ in range(1000):
@@ -45,7 +45,7 @@ def test_memory_does_not_grow_with_the_rate_or_with_time() -> None:
 
 
 def test_the_gauge_shows_the_level() -> None:
-    """Under the name that dashboards ask for, without labels."""
+    """Dashboards query this name; it has no labels."""
     recorded = Recorded()
     danger = DangerGauge(Clock())
     danger.observe(recorded.meter)

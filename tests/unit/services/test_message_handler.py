@@ -1,4 +1,4 @@
-"""What the recorder does with one message."""
+"""The recorder handles one message: it parses, works, counts, and logs."""
 
 import logging
 import random
@@ -14,22 +14,22 @@ from tests.unit.services.recorded import Recorded, attributes
 
 
 class Rig:
-    """A message handler, the times it slept, and its telemetry."""
+    """A message handler, its delays, and its telemetry."""
 
     def __init__(self, slow: float = 0, of: EndpointSet = MYTHICAL) -> None:
         self.telemetry, self.slept = Recorded(), list[float]()
-        faults = Faults({SLOW_PROCESSING.name: slow}, random.Random(1))  # noqa: S311 - dice, not secrets
+        faults = Faults({SLOW_PROCESSING.name: slow}, random.Random(1))  # noqa: S311 - not for secrets
         self._handler = MessageHandler(of, self.telemetry.meter, faults, self.slept.append)
 
     def record(self, text: str, attempt: int = 1) -> None:
-        """Handle a message within a span, as the consumer does."""
+        """Handle a message within a span, like the consumer."""
         message = Message(text, text.encode(), "id", {}, redelivered=False, attempt=attempt)
         with self.telemetry.tracer.start_as_current_span("process_message"):
             self._handler.handle(message)
 
     @property
     def recorded(self) -> int:
-        """The counter."""
+        """Return the value of the counter."""
         return sum(int(point.value) for _, point in self.telemetry.points("mythical_messages_recorded"))
 
 
@@ -43,7 +43,7 @@ class Rig:
     ],
 )
 def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Counted once, with the beast on the span and on the line."""
+    """A message is counted once, and the span and the log line have the beast."""
     caplog.set_level(logging.INFO)
     rig = Rig()
     rig.record(text, attempt=2)
@@ -78,7 +78,7 @@ def test_the_three_forms_of_a_message_are_recorded(text: str, method: str, caplo
     ],
 )
 def test_any_other_text_is_poison(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A retry cannot help: it is dead-lettered, not counted, and its text is quoted nowhere."""
+    """A retry cannot succeed: the message is dead-lettered and not counted, and its text is not logged."""
     rig = Rig()
     with pytest.raises(PoisonMessage) as poison:
         rig.record(text)
@@ -90,7 +90,7 @@ def test_any_other_text_is_poison(text: str, caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize("beast", MYTHICAL.names)
 def test_work_takes_20_to_50_milliseconds(beast: str) -> None:
-    """With the fault slow_processing at 0, for every beast."""
+    """This holds for every beast while the fault slow_processing is 0."""
     rig = Rig(slow=0)
     for _ in range(50):
         rig.record(f"GET /{beast}")
@@ -100,8 +100,8 @@ def test_work_takes_20_to_50_milliseconds(beast: str) -> None:
 @pytest.mark.parametrize(
     ("beast", "slow"), [("unicorn", True), ("beholder", True), ("owlbear", False), ("illithid", False)]
 )
-def test_the_slow_beasts_take_half_a_second_and_more_when_the_fault_is_on(beast: str, slow: bool) -> None:
-    """The fault slow_processing at 1: 0.5 to 1.5 s more, for beholder and unicorn."""
+def test_messages_of_slow_beasts_take_longer_when_the_fault_is_on(beast: str, slow: bool) -> None:
+    """With the fault slow_processing at 1, beholder and unicorn take 0.5 to 1.5 s longer."""
     rig = Rig(slow=1)
     for _ in range(50):
         rig.record(f"GET /{beast}")
@@ -110,8 +110,8 @@ def test_the_slow_beasts_take_half_a_second_and_more_when_the_fault_is_on(beast:
     assert max(rig.slept) <= 1.55
 
 
-def test_the_boring_catalogue_has_messages_of_its_own() -> None:
-    """ENDPOINT_TYPE=BORING: a message about a beast is poison there."""
+def test_the_boring_catalogue_has_other_messages() -> None:
+    """With ENDPOINT_TYPE=BORING, a message about a beast is poison."""
     rig = Rig(of=BORING)
     rig.record("GET /login")
     assert attributes(rig.telemetry.span)["endpoint"] == "login"

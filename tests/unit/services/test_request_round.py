@@ -1,4 +1,4 @@
-"""What one round of requests does."""
+"""A round sends one or two requests, publishes their messages, and logs them."""
 
 import logging
 import random
@@ -30,10 +30,10 @@ WRONG = replace(POST, malformed=True)
 
 
 class FakeClient:
-    """A server that has the names it is given, or answers with a failure."""
+    """A client that returns the configured names or fails."""
 
     def __init__(self, recorded: Recorded) -> None:
-        self.asked: list[tuple[str, str, dict[str, str] | None, SpanContext | None]] = []
+        self.requests: list[tuple[str, str, dict[str, str] | None, SpanContext | None]] = []
         self.names: list[dict[str, str]] = []
         self.failure: RequestFailed | None = None
         self._recorded = recorded
@@ -47,26 +47,26 @@ class FakeClient:
             yield span
 
     def send(self, method: str, beast: str, body: dict[str, str] | None) -> list[dict[str, str]]:
-        """Answer."""
-        self.asked.append((method, beast, body, self._previous))
+        """Return names or raise the failure."""
+        self.requests.append((method, beast, body, self._previous))
         if self.failure:
             raise self.failure
         return self.names if method == "GET" else []
 
 
 class FakePublisher:
-    """A broker that confirms at once, or is unavailable."""
+    """A publisher that confirms at once, or fails."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, float]] = []
-        self.trouble: MessagingError | None = None
+        self.error: MessagingError | None = None
 
     def publish(self, text: str, *, delay_s: float = 0.0) -> "Future[None]":
-        """Confirm, or fail."""
+        """Return a future with the result."""
         self.messages.append((text, delay_s))
         future: Future[None] = Future()
-        if self.trouble:
-            future.set_exception(self.trouble)
+        if self.error:
+            future.set_exception(self.error)
         else:
             future.set_result(None)
         return future
@@ -86,29 +86,29 @@ class Rig:
             cast(Client, self.client),
             cast(Publisher, self.publisher),
             self.danger,
-            Faults(strengths or {}, random.Random(1)),  # noqa: S311 - dice, not secrets
+            Faults(strengths or {}, random.Random(1)),  # noqa: S311 - not for secrets
             timeshift_min=timeshift_min,
         )
 
     @property
     def texts(self) -> list[str]:
-        """The messages that were published."""
+        """Return the published messages."""
         return [text for text, _ in self.publisher.messages]
 
     @property
     def versions(self) -> list[object]:
-        """The release that each span claims to come from."""
+        """Return the release of each span."""
         return [attributes(span)["service.version"] for span in self.recorded.spans]
 
 
-def said(record: logging.LogRecord) -> dict[str, str]:
-    """The fields of a line."""
+def log_fields(record: logging.LogRecord) -> dict[str, str]:
+    """Return the fields of a log line."""
     return cast("dict[str, str]", record.__dict__["fields"])
 
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """The lines of the request_round, from INFO on, each with the ids of its span."""
+    """Capture the lines from INFO on, each with the IDs of its span."""
     caplog.set_level(logging.INFO)
     caplog.handler.addFilter(TraceContextFilter())
     return caplog
@@ -122,34 +122,34 @@ def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
         (replace(POST, name='a"b'), 'POST /owlbear {"name": "a\\"b"}'),
     ],
 )
-def test_the_message_about_a_request_has_the_form_that_recorders_read(planned: Round, text: str) -> None:
-    """One message per request, word for word as in the original."""
+def test_the_message_about_a_request_has_the_form_of_the_original(planned: Round, text: str) -> None:
+    """Recorders parse one message per request."""
     rig = Rig()
     rig.request_round.run(planned)
     assert rig.texts == [text]
 
 
 def test_after_a_get_the_first_name_may_be_deleted() -> None:
-    """A separate request, with its own message and span, linked to the GET."""
+    """The DELETE is a separate request with a message and a span, which is linked to the GET."""
     rig = Rig()
     rig.client.names = [{"name": "shy_lynx"}, {"name": "other"}]
     rig.request_round.run(replace(GET, then_delete=True))
     assert rig.texts == ["GET /owlbear", "DELETE /owlbear shy_lynx"]
-    (get, delete), asked = rig.recorded.spans, rig.client.asked
-    assert asked[0] == ("GET", "owlbear", None, None)
-    assert asked[1] == ("DELETE", "owlbear", {"name": "shy_lynx"}, get.get_span_context())
+    (get, delete), requests = rig.recorded.spans, rig.client.requests
+    assert requests[0] == ("GET", "owlbear", None, None)
+    assert requests[1] == ("DELETE", "owlbear", {"name": "shy_lynx"}, get.get_span_context())
     assert delete.parent is None
 
 
-def test_where_there_is_no_name_none_is_deleted() -> None:
+def test_an_empty_list_of_names_causes_no_delete() -> None:
     """The table is empty."""
     rig = Rig()
     rig.request_round.run(replace(GET, then_delete=True))
     assert rig.texts == ["GET /owlbear"]
 
 
-def test_links_lead_through_all_requests_in_their_order() -> None:
-    """Also through those that failed."""
+def test_each_request_links_to_the_previous_one() -> None:
+    """This includes failed requests."""
     rig = Rig()
     rig.request_round.run(GET)
     rig.client.failure = RequestFailed("500", "the server answered 500")
@@ -157,29 +157,29 @@ def test_links_lead_through_all_requests_in_their_order() -> None:
     rig.client.failure = None
     rig.request_round.run(GET)
     first, second, _ = (span.get_span_context() for span in rig.recorded.spans)
-    assert [previous for *_, previous in rig.client.asked] == [None, first, second]
+    assert [previous for *_, previous in rig.client.requests] == [None, first, second]
 
 
 @pytest.mark.parametrize("planned", [GET, POST, WRONG, replace(GET, then_delete=True)])
-def test_a_request_that_failed_makes_no_message_and_no_second_request(
+def test_a_failed_request_causes_no_message_and_no_second_request(
     planned: Round, lines: pytest.LogCaptureFixture
 ) -> None:
-    """The recorder counts what happened, not what was tried. Nothing is raised: the loop goes on."""
+    """The recorder counts only successful requests. No exception is raised, so that the loop continues."""
     rig = Rig()
     rig.client.failure = RequestFailed("503", "the server answered 503")
     rig.request_round.run(planned)
     assert rig.texts == []
-    assert len(rig.client.asked) == 1
+    assert len(rig.client.requests) == 1
     (line,) = lines.records
     assert line.levelname == "ERROR"
-    assert (said(line)["status"], said(line)["error"]) == ("FAILURE", "the server answered 503")
+    assert (log_fields(line)["status"], log_fields(line)["error"]) == ("FAILURE", "the server answered 503")
 
 
-def test_a_wrong_request_is_a_post_without_a_name() -> None:
-    """To which the server has to answer 400."""
+def test_a_malformed_request_is_a_post_without_a_name() -> None:
+    """The server has to respond with 400."""
     rig = Rig()
     rig.request_round.run(WRONG)
-    assert [(method, body) for method, _, body, _ in rig.client.asked] == [("POST", {})]
+    assert [(method, body) for method, _, body, _ in rig.client.requests] == [("POST", {})]
 
 
 def test_each_request_raises_the_danger_of_its_beast() -> None:
@@ -190,12 +190,12 @@ def test_each_request_raises_the_danger_of_its_beast() -> None:
     assert rig.danger.level() == 154
 
 
-def test_a_line_says_what_was_asked_and_how_long_it_took(lines: pytest.LogCaptureFixture) -> None:
-    """By the names that dashboards and saved queries parse, under the trace of the request."""
+def test_a_log_line_has_the_request_and_its_duration(lines: pytest.LogCaptureFixture) -> None:
+    """Dashboards and saved queries parse these names; the line has the trace ID of the request."""
     rig = Rig()
     rig.request_round.run(GET)
     (line,) = lines.records
-    fields = said(line)
+    fields = log_fields(line)
     assert (line.levelname, line.getMessage()) == ("INFO", "request made")
     assert (fields["http.method"], fields["endpoint"], fields["status"]) == ("GET", "owlbear", "SUCCESS")
     assert fields["error"] is None
@@ -207,16 +207,16 @@ def test_a_line_says_what_was_asked_and_how_long_it_took(lines: pytest.LogCaptur
 
 
 def test_the_boring_catalogue_tags_its_lines_as_endpoints(lines: pytest.LogCaptureFixture) -> None:
-    """ENDPOINT_TYPE=BORING."""
+    """ENDPOINT_TYPE=BORING uses the tag `endpoint`."""
     Rig(of=BORING).request_round.run(replace(GET, beast="login"))
     assert lines.records[0].__dict__["tags"] == {"endpoint": "login"}
 
 
 @pytest.mark.parametrize("timeshift_min", [0, 40])
 def test_the_time_in_the_line_is_set_back_by_the_timeshift(timeshift_min: int, lines: pytest.LogCaptureFixture) -> None:
-    """TIMESHIFT: logs as of a place whose clock is 40 minutes slow."""
+    """TIMESHIFT simulates logs of a machine whose clock is 40 minutes slow."""
     Rig(timeshift_min=timeshift_min).request_round.run(GET)
-    written = datetime.fromisoformat(said(lines.records[0])["loggedtime"])
+    written = datetime.fromisoformat(log_fields(lines.records[0])["loggedtime"])
     shift = datetime.now(UTC) - written
     assert timedelta(0) <= shift - timedelta(minutes=timeshift_min) < timedelta(seconds=30)
 
@@ -226,8 +226,8 @@ OLD, NEW = "1.9.2", "2.0.0"
 
 
 @pytest.mark.parametrize("strength", [0, 0.7, 1])
-def test_requests_that_succeed_come_half_from_each_release(strength: float) -> None:
-    """Whatever the fault says."""
+def test_successful_requests_come_half_from_each_release(strength: float) -> None:
+    """The fault does not change this."""
     rig = Rig({NEW_VERSION_FAILS.name: strength})
     for chance in CHANCES:
         rig.request_round.run(replace(GET, version=chance))
@@ -242,10 +242,8 @@ def test_requests_that_succeed_come_half_from_each_release(strength: float) -> N
         (1, [NEW, NEW, NEW, NEW, NEW, NEW]),
     ],
 )
-def test_requests_that_fail_come_from_the_new_release_in_the_share_of_the_fault(
-    strength: float, versions: list[str]
-) -> None:
-    """At 0 both releases fail alike; by default the new one has 70 % of the failures; at 1 all of them."""
+def test_the_fault_sets_the_share_of_failures_of_the_new_release(strength: float, versions: list[str]) -> None:
+    """At 0 both releases fail equally; by default the new one has 70 % of the failures; at 1 all of them."""
     rig = Rig({NEW_VERSION_FAILS.name: strength})
     rig.client.failure = RequestFailed("500", "the server answered 500")
     for chance in CHANCES:
@@ -254,8 +252,8 @@ def test_requests_that_fail_come_from_the_new_release_in_the_share_of_the_fault(
 
 
 @pytest.mark.parametrize("strength", [0, 1, 10])
-def test_only_messages_of_the_slow_beasts_are_held_back(strength: float) -> None:
-    """The fault slow_publish: 0.5 to 2.5 s times its strength, for beholder and unicorn."""
+def test_only_messages_of_the_slow_beasts_are_delayed(strength: float) -> None:
+    """The fault slow_publish delays them by 0.5 to 2.5 s times its value, for beholder and unicorn."""
     rig = Rig({SLOW_PUBLISH.name: strength})
     for beast in ("unicorn", "beholder", "owlbear", "manticore", "illithid"):
         rig.request_round.run(replace(GET, beast=beast))
@@ -264,13 +262,13 @@ def test_only_messages_of_the_slow_beasts_are_held_back(strength: float) -> None
     assert all(0.5 * strength <= delay_s <= 2.5 * strength for delay_s in slow)
 
 
-def test_a_message_that_the_broker_never_confirms_is_logged_with_its_trace(lines: pytest.LogCaptureFixture) -> None:
-    """The request succeeded all the same, and the loop goes on."""
+def test_an_unconfirmed_message_is_logged_with_its_trace(lines: pytest.LogCaptureFixture) -> None:
+    """The request itself succeeded, and the loop continues."""
     rig = Rig()
-    rig.publisher.trouble = BrokerUnavailable("connection refused")
+    rig.publisher.error = BrokerUnavailable("connection refused")
     rig.request_round.run(GET)
     lost, made = lines.records
     assert (lost.levelname, lost.getMessage()) == ("ERROR", "message not published")
-    assert (said(lost)["status"], said(lost)["error"]) == ("FAILURE", "connection refused")
+    assert (log_fields(lost)["status"], log_fields(lost)["error"]) == ("FAILURE", "connection refused")
     assert lost.__dict__["trace_id"] == made.__dict__["trace_id"] != ""
-    assert said(made)["status"] == "SUCCESS"
+    assert log_fields(made)["status"] == "SUCCESS"

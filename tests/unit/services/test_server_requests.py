@@ -1,4 +1,4 @@
-"""What a request may ask for: tables of good and bad input."""
+"""Parameters and bodies of requests are parsed, and invalid ones are rejected."""
 
 import pytest
 from flask import Flask, request
@@ -13,7 +13,7 @@ APP = Flask("test")
 
 
 def name_in(body: bytes | str, content_type: str = JSON) -> str:
-    """The name that a request with this body asks for."""
+    """Return the name in a request with this body."""
     with APP.test_request_context("/x", method="POST", data=body, content_type=content_type):
         return parse_name(request)
 
@@ -31,8 +31,8 @@ def name_in(body: bytes | str, content_type: str = JSON) -> str:
         ('{"name": "first", "name": "last"}', "last"),
     ],
 )
-def test_a_usable_name_is_taken_as_it_is(body: str, name: str) -> None:
-    """Up to 50 characters, not bytes, as the column counts."""
+def test_a_valid_name_is_accepted_unchanged(body: str, name: str) -> None:
+    """The limit of 50 counts characters, not bytes, like the column."""
     assert name_in(body.encode()) == name
 
 
@@ -74,30 +74,30 @@ def test_a_usable_name_is_taken_as_it_is(body: str, name: str) -> None:
         b'\x00\x01\x02{"name"',
     ],
 )
-def test_a_body_without_a_usable_name_is_refused_with_a_sentence(body: bytes | str) -> None:
-    """400 and what to send; nothing of it can health the database or raise anything else."""
-    with pytest.raises(Problem) as refusal:
+def test_a_body_without_a_valid_name_is_rejected_with_a_sentence(body: bytes | str) -> None:
+    """The status is 400 with a remedy; no body reaches the database or raises another exception."""
+    with pytest.raises(Problem) as rejection:
         name_in(body.encode() if isinstance(body, str) else body)
-    assert refusal.value.status == 400
-    assert refusal.value.detail.endswith(".")
+    assert rejection.value.status == 400
+    assert rejection.value.detail.endswith(".")
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-def test_a_body_of_another_kind_is_not_guessed_at(content_type: str) -> None:
-    """415: JSON is asked for by name."""
-    with pytest.raises(Problem) as refusal:
+def test_a_body_of_another_content_type_is_rejected(content_type: str) -> None:
+    """The status is 415: JSON must be declared."""
+    with pytest.raises(Problem) as rejection:
         name_in(b'{"name": "x"}', content_type)
-    assert refusal.value.status == 415
+    assert rejection.value.status == 415
 
 
 @settings(max_examples=100)
 @given(st.binary(max_size=200) | st.text(st.characters(codec="utf-8"), max_size=100).map(str.encode))
 def test_no_body_raises_anything_but_a_problem(body: bytes) -> None:
-    """Whatever the bytes are, the answer is a name or a 400."""
+    """The result is a name or a 400."""
     try:
         name = name_in(body)
-    except Problem as refusal:
-        assert refusal.status == 400  # noqa: PT017 - a name is as good an outcome
+    except Problem as rejection:
+        assert rejection.status == 400  # noqa: PT017 - a name is as good an outcome
     else:
         assert 0 < len(name) <= 50
 
@@ -114,10 +114,8 @@ def test_no_body_raises_anything_but_a_problem(body: bytes) -> None:
         ({"other": "x"}, (100, None)),
     ],
 )
-def test_a_page_is_a_hundred_names_unless_told_otherwise(
-    arguments: dict[str, str], page: tuple[int, int | None]
-) -> None:
-    """At most a thousand, of those before an id."""
+def test_the_default_page_has_a_hundred_names(arguments: dict[str, str], page: tuple[int, int | None]) -> None:
+    """The maximum is a thousand; `before` selects names before an ID."""
     assert parse_page(arguments) == page
 
 
@@ -144,15 +142,15 @@ BAD_NUMBERS = [
 
 @pytest.mark.parametrize("name", ["limit", "before"])
 @pytest.mark.parametrize("text", BAD_NUMBERS)
-def test_a_number_that_is_none_is_refused_with_its_range(name: str, text: str) -> None:
-    """Digits of other scripts, signs and underscores, which int() would take, included."""
-    with pytest.raises(Problem, match=f"^{name} must be a whole number from 1 to ") as refusal:
+def test_an_invalid_number_is_rejected_with_its_range(name: str, text: str) -> None:
+    """Digits of other scripts, signs, and underscores are invalid, although int() accepts them."""
+    with pytest.raises(Problem, match=f"^{name} must be a whole number from 1 to ") as rejection:
         parse_page({name: text})
-    assert refusal.value.status == 400
+    assert rejection.value.status == 400
 
 
 @pytest.mark.parametrize("arguments", [{"limit": "1001"}, {"before": str(MAX_ID + 1)}])
-def test_a_number_out_of_range_is_refused(arguments: dict[str, str]) -> None:
-    """An id above that of a serial would be an error of the database."""
+def test_a_number_out_of_range_is_rejected(arguments: dict[str, str]) -> None:
+    """An ID above the maximum of a serial would be an error of the database."""
     with pytest.raises(Problem):
         parse_page(arguments)

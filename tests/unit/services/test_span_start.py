@@ -1,4 +1,4 @@
-"""What a sampler and a span processor can decide by: attributes that a span has when it starts."""
+"""Spans have the attributes at their start that samplers and span processors need for decisions."""
 
 import random
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from tests.unit.services.server_rig import Rig
 BOTH = Conventions(old_http=True, new_http=True, old_database=True, new_database=True)
 
 
-class NotingSampler(Sampler):
-    """Samples everything, and notes the attributes that it decided by."""
+class RecordingSampler(Sampler):
+    """Samples everything and records the attributes that it received."""
 
     def __init__(self) -> None:
         self.seen: dict[str, dict[str, Any]] = {}
@@ -40,22 +40,22 @@ class NotingSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,  # noqa: ARG002 - the same
     ) -> SamplingResult:
-        """Sample."""
+        """Record the attributes and sample."""
         self.seen[name] = dict(attributes or {})
         return ALWAYS_ON.should_sample(parent_context, trace_id, name, kind, attributes, links)
 
     def get_description(self) -> str:
         """Return the name."""
-        return "noting"
+        return "recording"
 
 
 @pytest.mark.parametrize("layer", ["fast", "stock"])
 def test_the_span_of_a_request_starts_with_method_route_target_and_scheme(
     layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the names of both generations, in both layers."""
+    """The attributes have the names of both conventions, in both layers."""
     monkeypatch.setenv("INSTRUMENTATION", layer)
-    sampler = NotingSampler()
+    sampler = RecordingSampler()
     Rig(sampler=sampler).client.get("/unicorn")
     expected = {
         "http.method": "GET",
@@ -70,15 +70,15 @@ def test_the_span_of_a_request_starts_with_method_route_target_and_scheme(
     assert {name: seen.get(name) for name in expected} == expected
 
 
-def test_the_span_of_a_statement_starts_with_all_that_is_known_of_it() -> None:
-    """The system, the operation, the table and the server."""
-    sampler = NotingSampler()
-    told = Recorded(sampler)
-    spans = StatementTracer(told.tracer, told.meter, load(Env({})).database, BOTH)
+def test_the_span_of_a_statement_starts_with_all_its_attributes() -> None:
+    """The system, the operation, the table, and the server are known at the start."""
+    sampler = RecordingSampler()
+    telemetry = Recorded(sampler)
+    spans = StatementTracer(telemetry.tracer, telemetry.meter, load(Env({})).database, BOTH)
     with spans.trace(Statements("unicorn").newest):
         pass
     seen = sampler.seen["SELECT unicorn"]
-    assert seen == told.span.attributes
+    assert seen == telemetry.span.attributes
     assert (seen["db.system"], seen["db.system.name"], seen["db.collection.name"]) == (
         "postgresql",
         "postgresql",
@@ -88,11 +88,13 @@ def test_the_span_of_a_statement_starts_with_all_that_is_known_of_it() -> None:
 
 
 def test_the_span_of_the_requester_starts_with_method_target_and_server() -> None:
-    """Before anything is sent."""
-    sampler = NotingSampler()
-    told = Recorded(sampler)
-    faults = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
-    client = Client(("127.0.0.1", 1), MYTHICAL, told.tracer, told.meter, connections=1, conventions=BOTH, faults=faults)
+    """They are set before anything is sent."""
+    sampler = RecordingSampler()
+    telemetry = Recorded(sampler)
+    faults = Faults({}, random.Random(1))  # noqa: S311 - not for secrets
+    client = Client(
+        ("127.0.0.1", 1), MYTHICAL, telemetry.tracer, telemetry.meter, connections=1, conventions=BOTH, faults=faults
+    )
     with client.span("GET", "unicorn", None):
         pass
     client.close()

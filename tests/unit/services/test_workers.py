@@ -1,4 +1,4 @@
-"""The loops that make one round after another."""
+"""Worker threads run one round of requests after another."""
 
 import random
 import threading
@@ -24,7 +24,7 @@ class FakeRound:
         self._failure = failure
 
     def run(self, planned: Round) -> None:
-        """Note who made the round."""
+        """Record the thread and the round."""
         name = threading.current_thread().name
         self.first_at.setdefault(name, time.monotonic())
         self.made.append((name, planned))
@@ -33,14 +33,14 @@ class FakeRound:
 
 
 def loops(request_round: FakeRound, count: int = 1, start_s: float = 0) -> WorkerThreads:
-    """WorkerThreads in a great hurry."""
-    faults = Faults({}, random.Random(1))  # noqa: S311 - dice, not secrets
+    """Return WorkerThreads with a high rate."""
+    faults = Faults({}, random.Random(1))  # noqa: S311 - not for secrets
     plan = TrafficPlan(MYTHICAL, faults, seed=1, rate=100, error_odds=0)
     return WorkerThreads(plan, cast(RequestRound, request_round), count=count, start_s=start_s)
 
 
-def test_a_loop_goes_on_until_it_is_stopped() -> None:
-    """And then makes no further round."""
+def test_a_loop_continues_until_it_is_stopped() -> None:
+    """Then it runs no further round."""
     request_round = FakeRound()
     running = loops(request_round)
     running.start()
@@ -52,8 +52,8 @@ def test_a_loop_goes_on_until_it_is_stopped() -> None:
 
 
 def test_a_round_that_fails_does_not_end_its_loop(caplog: pytest.LogCaptureFixture) -> None:
-    """Fewer requests and no error anywhere would be all one could see of it."""
-    request_round = FakeRound(ValueError("a mistake"))
+    """Otherwise, fewer requests would be the only symptom."""
+    request_round = FakeRound(ValueError("injected"))
     running = loops(request_round)
     running.start()
     eventually(lambda: len(request_round.made) >= 3, "rounds")
@@ -74,7 +74,7 @@ def test_loops_start_a_second_apart() -> None:
 
 
 def test_a_stop_before_the_start_is_immediate() -> None:
-    """SIGTERM in the first five seconds."""
+    """This is a SIGTERM in the first five seconds."""
     request_round = FakeRound()
     running = loops(request_round, count=4, start_s=60)
     running.start()
@@ -82,4 +82,4 @@ def test_a_stop_before_the_start_is_immediate() -> None:
     running.close()
     assert time.monotonic() - before < 60
     assert request_round.made == []
-    loops(request_round).close()  # not even started
+    loops(request_round).close()  # never started

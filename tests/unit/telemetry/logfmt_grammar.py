@@ -1,4 +1,4 @@
-"""A strict logfmt reader, written after the grammar of Go's logfmt decoder and independent of our writer.
+"""A strict logfmt parser, written from the grammar of Go's logfmt decoder and independent of the suite's formatter.
 
     line   = pair *( " " pair )
     pair   = key "=" value
@@ -7,8 +7,8 @@
     quoted = `"` *( any character from space on but `"` and `\\` / escape ) `"`
     escape = `\\` ( `"` / `\\` / "n" / "r" / "t" / "b" / "f" / "/" / "u" 4hex )
 
-Stricter than the decoder where that is lenient: one space between pairs, nothing right after a closing quote, no key
-without a value, no characters that UTF-8 cannot carry.
+It is stricter than the decoder: one space between pairs, nothing directly after a closing quote, no key without a
+value, and no characters that UTF-8 cannot encode.
 """
 
 import re
@@ -25,7 +25,7 @@ class NotLogfmt(ValueError):
 
 
 def parse(line: str) -> list[tuple[str, str]]:
-    """Give the pairs of a line in their order; raises NotLogfmt."""
+    """Return the pairs of a line in order, or raise NotLogfmt."""
     line.encode()
     pairs, at = [], 0
     while at < len(line):

@@ -1,4 +1,4 @@
-"""Reads pprof profiles and looks up their indexes."""
+"""Parse pprof profiles and resolve their indices."""
 
 import gzip
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ class ReadFrame:
 
 @dataclass(frozen=True)
 class ReadSample:
-    """A sample: its stack from the innermost frame out, its numbers by type, its labels."""
+    """A sample with its stack from the innermost frame outward, its values by type, and its labels."""
 
     stack: tuple[ReadFrame, ...]
     values: dict[str, int]
     labels: dict[str, str]
 
     def goes_through(self, function: str) -> bool:
-        """Tell whether a function of that name is on the stack."""
+        """Return whether a function of that name is on the stack."""
         return any(frame.function.rpartition(".")[2] == function for frame in self.stack)
 
 
 class ReadProfile:
-    """A profile with its indexes looked up."""
+    """A profile with resolved indices."""
 
     def __init__(self, raw: bytes) -> None:
         self.message = Profile.FromString(gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw)
@@ -41,11 +41,11 @@ class ReadProfile:
         self.samples = [self._sample(sample) for sample in self.message.sample]
 
     def text(self, index: int) -> str:
-        """Look up a text."""
+        """Return the string at an index."""
         return self._texts[index].decode()
 
     def total(self, kind: str, through: str | None = None) -> int:
-        """Add up the numbers of one type, of all samples or of those that go through a function."""
+        """Return the sum of the values of one type, for all samples or for those with a function on the stack."""
         return sum(s.values[kind] for s in self.samples if through is None or s.goes_through(through))
 
     def _frame(self, line: Line) -> ReadFrame:

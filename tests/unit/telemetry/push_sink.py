@@ -1,4 +1,4 @@
-"""A loopback HTTP server that takes pushes: it answers as told and keeps what came."""
+"""A loopback HTTP server that receives pushes, responds as configured, and stores the requests."""
 
 import gzip
 import json
@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Push:
-    """A request as it came, its body unpacked."""
+    """A received request with its decompressed body."""
 
     path: str
     headers: dict[str, str]
@@ -23,13 +23,13 @@ class Push:
 
     @property
     def json(self) -> Any:
-        """The body as JSON."""
+        """Return the body parsed as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer to a push."""
+    """A response to a push."""
 
     status: int
     body: bytes = b""
@@ -41,18 +41,18 @@ REDIRECT = Reply(302, headers=(("Location", "https://user:s3cret@login.example:8
 
 
 class Sink:
-    """Answers each push with the next of `statuses`, the last one forever; `None` never answers until closed.
+    """Responds to each push with the next of `statuses`, the last of which repeats; `None` hangs until `release`.
 
-    A GET is counted as a check, and answered with 404, as by a receiver without a page, or 503 if not `healthy`.
+    A GET is counted as a check. Its response is 404, as by a receiver without a page, or 503 if not `healthy`.
     """
 
     def __init__(self, *statuses: int | Reply | None) -> None:
         self.pushes: list[Push] = []
-        self.judge: Callable[[Push], Reply | int | None] = lambda _: self._next()
+        self.respond: Callable[[Push], Reply | int | None] = lambda _: self._next()
         self.healthy = True
         self.checks = 0
         self._statuses = list(statuses) or [204]
-        self._let_go = threading.Event()
+        self._released = threading.Event()
         self._server = ThreadingHTTPServer((LOOPBACK, 0), self._handler())
         self._server.daemon_threads = False  # joined by server_close(), so that no connection outlives the test
         self.port = self._server.server_address[1]
@@ -60,19 +60,19 @@ class Sink:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
-    def let_go(self) -> None:
-        """Answer what hangs, and hang no more."""
-        self._let_go.set()
+    def release(self) -> None:
+        """Respond to requests that hang; later ones do not hang."""
+        self._released.set()
 
     def close(self) -> None:
-        """Answer what hangs, and stop."""
-        self.let_go()
+        """Respond to requests that hang, and stop."""
+        self.release()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def wait_for(self, pushes: int) -> None:
-        """Return when that many pushes came; fail when they do not come."""
+        """Wait until that many pushes have arrived."""
         eventually(lambda: len(self.pushes) >= pushes, f"{pushes} pushes")
 
     def _next(self) -> int | Reply | None:
@@ -80,10 +80,10 @@ class Sink:
 
     def _answer(self, push: Push) -> Reply:
         self.pushes.append(push)
-        answer = self.judge(push)
-        if answer is None:
-            self._let_go.wait()
-        return answer if isinstance(answer, Reply) else Reply(answer or 204)
+        response = self.respond(push)
+        if response is None:
+            self._released.wait()
+        return response if isinstance(response, Reply) else Reply(response or 204)
 
     def _handler(sink) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
         class Handler(BaseHTTPRequestHandler):
@@ -105,6 +105,6 @@ class Sink:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Nothing: what came is in `pushes`."""
+                """Log nothing: requests are in `pushes`."""
 
         return Handler

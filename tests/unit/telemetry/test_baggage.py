@@ -1,4 +1,4 @@
-"""The marks of synthetic requests: what is taken over from a caller, and what is not."""
+"""Marks of synthetic requests are accepted from a client's baggage, and other values are not."""
 
 import pytest
 from opentelemetry import propagate
@@ -8,8 +8,8 @@ from loadtest.settings import KINDS
 from loadtest.shapes import SHAPES
 
 
-def test_the_marks_of_the_load_are_taken_over() -> None:
-    """Whatever else is in the header, and whatever properties members have."""
+def test_the_marks_of_the_load_are_accepted() -> None:
+    """Other members of the header and properties of members do not matter."""
     header = "tenant=7, user_agent.synthetic.type=test;why=load ,loadtest.shape=spike,loadtest.user.kind=keeper"
     assert synthetic_attributes(propagate.extract({"baggage": header})) == {
         SYNTHETIC: "test",
@@ -31,12 +31,12 @@ def test_the_marks_of_the_load_are_taken_over() -> None:
         "a=b," * 180 + "user_agent.synthetic.type=test",
     ],
 )
-def test_what_is_not_known_makes_no_mark(header: str) -> None:
-    """No value of a caller's making, no kind or shape without the type, and nothing beyond the propagator's limits."""
+def test_unknown_values_are_not_marks(header: str) -> None:
+    """Values of the client, a kind or shape without the type, and members above the propagator's limits are ignored."""
     assert synthetic_attributes(propagate.extract({"baggage": header})) == {}
 
 
 def test_the_lists_are_those_of_the_load() -> None:
-    """A shape that is added there would else be missing here."""
+    """A shape that is added there must be added here."""
     assert ALLOWED[USER_KIND] == set(KINDS)
     assert ALLOWED[SHAPE] == set(SHAPES)

@@ -1,11 +1,11 @@
-"""Pushes of traces, metrics and logs count as delivered only if an OTLP receiver said so, by each protocol."""
+"""Pushes of traces, metrics, and logs count as delivered only if an OTLP receiver confirms them, over each protocol."""
 
 import logging
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 
-import grpc  # type: ignore[import-untyped]  # its stubs are a package of their own
+import grpc  # type: ignore[import-untyped]  # its stubs are a separate package
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
@@ -30,12 +30,12 @@ PROTOBUF = (("Content-Type", "application/x-protobuf"),)
 
 @pytest.fixture(autouse=True)
 def _each_line_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines about one signal are at least half a minute apart; each test is the first."""
+    """Log at once: lines about one signal are otherwise at least half a minute apart."""
     monkeypatch.setattr(delivery, "LOG_INTERVAL_S", 0.0)
 
 
 def partial(signal: Signal, rejected: int, message: str = "too many") -> bytes:
-    """The answer of a receiver that rejected some items of a push."""
+    """Return the response of a receiver that rejected some items of a push."""
     if signal == "traces":
         trace = ExportTraceServiceResponse()
         trace.partial_success.rejected_spans, trace.partial_success.error_message = rejected, message
@@ -50,7 +50,7 @@ def partial(signal: Signal, rejected: int, message: str = "too many") -> bytes:
 
 
 def counts(data: MetricsData | None, name: str) -> dict[str, int]:
-    """The values of a counter by its `error.type`, empty for what was delivered."""
+    """Return the values of a counter by its `error.type`, which is empty for delivered items."""
     found: dict[str, int] = {}
     for each in data.resource_metrics if data else ():
         for metric in (metric for scope in each.scope_metrics for metric in scope.metrics if metric.name == name):
@@ -61,7 +61,7 @@ def counts(data: MetricsData | None, name: str) -> dict[str, int]:
 
 
 def push_spans(collector: Collector, times: int = 1) -> dict[str, int]:
-    """Push spans; return how they are counted."""
+    """Push spans and return their counts."""
     reader = InMemoryMetricReader()
     provider = TracerProvider(shutdown_on_exit=False)
     processor = batch_processor(collector.exporter("traces"), MeterProvider([reader]))
@@ -75,7 +75,7 @@ def push_spans(collector: Collector, times: int = 1) -> dict[str, int]:
 
 
 def push_metrics(collector: Collector, times: int = 1) -> dict[str, int]:
-    """Push a gauge, and what else is measured by then; return how the points of these pushes are counted."""
+    """Push a gauge and the SDK's own metrics, and return the counts of their points."""
     provider, latest = meter_provider(
         Resource({}), collector.exporter("metrics"), interval_ms=3_600_000, temporality="cumulative"
     )
@@ -87,7 +87,7 @@ def push_metrics(collector: Collector, times: int = 1) -> dict[str, int]:
 
 
 def push_lines(collector: Collector, times: int = 1) -> dict[str, int]:
-    """Push log records; return how they are counted as dropped."""
+    """Push log records and return the counts of dropped ones."""
     dropped: dict[str, int] = {}
     handler = OtlpHandler(
         Resource({}), collector, lambda lines, why: dropped.update({why: dropped.get(why, 0) + lines}), 600
@@ -107,9 +107,9 @@ LAYERS = {"fast": FastCollector, "stock": Collector}
 
 
 @contextmanager
-def sink(*answers: int | Reply | None) -> Iterator[Sink]:
-    """Give a receiver over HTTP that answers so."""
-    made = Sink(*answers)
+def sink(*replies: int | Reply | None) -> Iterator[Sink]:
+    """Start a receiver over HTTP with these responses."""
+    made = Sink(*replies)
     try:
         yield made
     finally:
@@ -117,12 +117,12 @@ def sink(*answers: int | Reply | None) -> Iterator[Sink]:
 
 
 @contextmanager
-def grpc_receiver(answer: Callable[[], bytes]) -> Iterator[int]:
-    """Give the port of a receiver over gRPC that answers each call so."""
+def grpc_receiver(respond: Callable[[], bytes]) -> Iterator[int]:
+    """Start a receiver over gRPC with this response, and yield its port."""
 
     class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, _: object) -> object:
-            return grpc.unary_unary_rpc_method_handler(lambda *_: answer())
+            return grpc.unary_unary_rpc_method_handler(lambda *_: respond())
 
     server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Handler()])
     port = server.add_insecure_port(f"{LOOPBACK}:0")
@@ -134,7 +134,7 @@ def grpc_receiver(answer: Callable[[], bytes]) -> Iterator[int]:
 
 
 def reported(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> str:
-    """What was logged by the suite's own code, and what the logs themselves wrote."""
+    """Return the log lines of the module, and the output of the log handlers."""
     own = [record for record in caplog.records if record.name == delivery.__name__]
     return "\n".join([*(f"{each.getMessage()} {vars(each)['fields']}" for each in own), capsys.readouterr().err])
 
@@ -150,52 +150,52 @@ WRONG = {
     "JSON": (Reply(200, b"{}", (("Content-Type", "application/json"),)), "status 200 with application/json"),
     "a text": (Reply(200, b"ok"), "status 200 with no content type"),
     "another message": (Reply(200, b"\xff\xff", PROTOBUF), "an answer that cannot be read"),
-    "a refusal": (Reply(401, b"who are you?", (("Content-Type", "text/plain"),)), "status 401: who are you?"),
+    "a rejection": (Reply(401, b"who are you?", (("Content-Type", "text/plain"),)), "status 401: who are you?"),
 }
 
 
-@pytest.mark.parametrize("answer", WRONG)
+@pytest.mark.parametrize("reply_name", WRONG)
 @pytest.mark.parametrize("signal", PUSHES)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_over_http_what_is_not_an_otlp_answer_is_a_loss(
-    layer: str, signal: Signal, answer: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+def test_over_http_a_response_without_an_otlp_message_is_a_loss(
+    layer: str, signal: Signal, reply_name: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever its status says; a redirect is not followed, and the line says what came, without credentials."""
-    reply, said = WRONG[answer]
+    """This holds for any status. Redirects are not followed; the line describes the response without credentials."""
+    reply, message = WRONG[reply_name]
     with sink(reply) as receiver:
         counted = PUSHES[signal](LAYERS[layer](LOOPBACK, receiver.port, HTTP))
         assert len(receiver.pushes) <= 2
     assert "" not in counted
     assert counted["export_failed"]
     text = reported(caplog, capsys)
-    assert said in text
+    assert message in text
     assert "s3cret" not in text
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [Reply(200), Reply(200, headers=PROTOBUF), Reply(204), Reply(202, b"", PROTOBUF)],
     ids=["no type", "empty message", "no content", "202"],
 )
 @pytest.mark.parametrize("signal", PUSHES)
-def test_an_empty_answer_of_a_receiver_is_a_delivery(
-    signal: Signal, answer: Reply, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+def test_an_empty_response_of_a_receiver_is_a_delivery(
+    signal: Signal, reply: Reply, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It encodes full success; some receivers leave out the type."""
-    with sink(answer) as receiver:
+    """It encodes full success; some receivers omit the content type."""
+    with sink(reply) as receiver:
         counted = PUSHES[signal](Collector(LOOPBACK, receiver.port, HTTP))
     assert set(counted) <= {""}
     assert reported(caplog, capsys).strip() == ""
 
 
 @pytest.mark.parametrize("signal", PUSHES)
-@pytest.mark.parametrize("way", ["http", "fast grpc"])
-def test_what_a_receiver_rejects_of_a_push_that_it_accepts_is_counted_and_reported(
-    way: str, signal: Signal, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("protocol", ["http", "fast grpc"])
+def test_items_that_a_receiver_rejects_in_an_accepted_push_are_counted(
+    protocol: str, signal: Signal, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """partial_success: that many items are lost, the others are not; the line has the receiver's reason."""
+    """With partial_success, only the rejected items are lost, and the log line has the receiver's reason."""
     body = partial(signal, 1)
-    if way == "http":
+    if protocol == "http":
         with sink(Reply(200, body, PROTOBUF)) as receiver:
             counted = PUSHES[signal](Collector(LOOPBACK, receiver.port, HTTP))
     else:
@@ -210,10 +210,10 @@ def test_what_a_receiver_rejects_of_a_push_that_it_accepts_is_counted_and_report
 
 @pytest.mark.parametrize("signal", PUSHES)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_over_grpc_what_is_not_a_grpc_answer_is_a_loss(
+def test_over_grpc_a_response_without_a_grpc_message_is_a_loss(
     layer: str, signal: Signal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server of HTTP/1.1 behind the port, such as a login page."""
+    """A server for HTTP/1.1 listens on the port, such as a login page."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
     with sink(LOGIN_PAGE) as receiver:
         counted = PUSHES[signal](LAYERS[layer](LOOPBACK, receiver.port, "grpc"))
@@ -224,7 +224,7 @@ def test_over_grpc_what_is_not_a_grpc_answer_is_a_loss(
 
 @pytest.mark.parametrize("signal", ["traces", "metrics"])
 def test_an_outage_is_two_lines(signal: Signal, caplog: pytest.LogCaptureFixture) -> None:
-    """One when it begins, one when it is over with what was lost, however many pushes failed."""
+    """One is logged at the start, and one at the end with the number of lost items, however many pushes failed."""
     caplog.set_level(logging.INFO, delivery.__name__)
     with sink(*[LOGIN_PAGE] * 4, 200) as receiver:
         counted = PUSHES[signal](Collector(LOOPBACK, receiver.port, HTTP), 6)

@@ -1,4 +1,4 @@
-"""The spans of a Flask application, the same from the stock instrumentation and from the fast one."""
+"""Flask applications have the same spans with the stock and the fast instrumentation."""
 
 from collections.abc import Iterator
 from wsgiref.types import WSGIEnvironment
@@ -19,7 +19,7 @@ PARENT = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": "tenant=7"}
 
 
 class Rig:
-    """An application with one route per case, and the spans that it made."""
+    """An application with one route per case, and its spans."""
 
     def __init__(self, layer: str) -> None:
         self._exporter = InMemorySpanExporter()
@@ -49,14 +49,14 @@ class Rig:
 
     @property
     def span(self) -> ReadableSpan:
-        """The only span."""
+        """Return the only span."""
         (span,) = self._exporter.get_finished_spans()
         return span
 
 
 @pytest.fixture(params=["fast", "stock"])
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    """An application of each layer; no context may be left behind on the thread."""
+    """Return an application of each layer, and check that no context is left on the thread."""
     yield Rig(request.param)
     assert context.get_current() == {}
 
@@ -73,22 +73,22 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     ],
 )
 def test_a_request_is_one_server_span_named_by_method_and_route(rig: Rig, method: str, path: str, name: str) -> None:
-    """Where no route matches, by the method alone: raw paths would be names without number."""
+    """Without a matching route, only the method is in the name, because raw paths are unbounded."""
     rig.client.open(path, method=method)
     assert (rig.span.name, rig.span.kind, rig.span.parent) == (name, SpanKind.SERVER, None)
     assert rig.calls == 1
 
 
-def test_the_attributes_of_the_service_win(rig: Rig) -> None:
-    """Over those of the instrumentation, which has the raw target."""
+def test_the_attributes_of_the_service_take_precedence(rig: Rig) -> None:
+    """The instrumentation's attributes have the raw target."""
     rig.client.get("/items/1?a=b")
     assert {"http.target": "/items", "method": "GET", "endpoint": "_item"}.items() <= dict(
         rig.span.attributes or {}
     ).items()
 
 
-def test_the_span_and_the_baggage_of_the_caller_are_those_of_the_request(rig: Rig) -> None:
-    """For the attributes and in the view."""
+def test_the_trace_and_the_baggage_of_the_client_are_used(rig: Rig) -> None:
+    """They are available for the attributes and in the view."""
     rig.client.get("/items/1", headers=PARENT)
     parent = rig.span.parent
     assert parent
@@ -97,7 +97,7 @@ def test_the_span_and_the_baggage_of_the_caller_are_those_of_the_request(rig: Ri
 
 
 def test_the_propagator_is_the_global_one(rig: Rig) -> None:
-    """That of OTEL_PROPAGATORS; with `baggage` alone a trace context is not read."""
+    """OTEL_PROPAGATORS sets it; with `baggage` only, no trace context is read."""
     before = propagate.get_global_textmap()
     propagate.set_global_textmap(W3CBaggagePropagator())
     try:
@@ -108,16 +108,16 @@ def test_the_propagator_is_the_global_one(rig: Rig) -> None:
     assert rig.baggage == ["7", "7"]
 
 
-def test_an_error_that_nothing_handles_is_on_the_span(rig: Rig) -> None:
-    """As an event and in the status; the answer is 500."""
+def test_an_unhandled_error_is_on_the_span(rig: Rig) -> None:
+    """It is an event and the status of the span; the response is a 500."""
     assert rig.client.get("/broken").status_code == 500
     (event,) = rig.span.events
     assert event.name == "exception"
     assert rig.span.status.status_code is StatusCode.ERROR
 
 
-def test_an_error_that_leaves_the_application_ends_the_span_too(rig: Rig) -> None:
-    """As in a debugger or a test, where Flask lets it through."""
+def test_an_error_that_propagates_out_of_the_application_ends_the_span(rig: Rig) -> None:
+    """Flask propagates errors in a debugger or a test."""
     rig.app.testing = True
     with pytest.raises(LookupError):
         rig.client.get("/broken")
@@ -125,7 +125,7 @@ def test_an_error_that_leaves_the_application_ends_the_span_too(rig: Rig) -> Non
 
 
 def test_a_request_context_without_a_request_makes_no_span(rig: Rig) -> None:
-    """Inside a view it must not end the span of the request either."""
+    """It must not end the span of the request either if it is inside a view."""
 
     def nested() -> str:
         with rig.app.test_request_context("/items/2"):
@@ -138,16 +138,16 @@ def test_a_request_context_without_a_request_makes_no_span(rig: Rig) -> None:
     assert rig.span.name == "GET /nested"
 
 
-def test_the_fast_layer_leaves_features_of_the_stock_one_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Headers to capture, for one: the variable works in both layers."""
+def test_the_fast_layer_uses_the_stock_one_for_its_other_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, the variable for headers to capture works in both layers."""
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "x-room")
     rig = Rig("fast")
     rig.client.get("/items/1", headers={"X-Room": "blue"})
     assert dict(rig.span.attributes or {})["http.request.header.x_room"] == ("blue",)
 
 
-def test_a_service_whose_attributes_fail_leaves_no_context_behind() -> None:
-    """The next request on the thread would else be in the wrong trace."""
+def test_a_service_whose_attributes_fail_leaves_no_context() -> None:
+    """Otherwise, the next request on the thread would be in the wrong trace."""
 
     def fail(_: WSGIEnvironment) -> dict[str, str]:
         raise LookupError

@@ -1,4 +1,4 @@
-"""Where log lines go."""
+"""Log lines go to standard output, Loki, or an OTLP collector, depending on the settings."""
 
 import json
 import logging
@@ -34,19 +34,19 @@ LABELS = {"job": "test"}
     ],
 )
 def test_the_destination_is_chosen_by_two_variables(values: dict[str, str], destination: str) -> None:
-    """LOGS_TARGET means Loki, the standard variable wins, and with nothing set lines go to standard output."""
+    """LOGS_TARGET selects Loki, the standard variable takes precedence, and the default is standard output."""
     assert log_settings(Env(values)).destination == destination
 
 
-def test_a_target_that_is_no_address_is_refused() -> None:
-    """Else every line would be lost, and only a counter would say so."""
+def test_a_target_that_is_not_a_url_is_rejected() -> None:
+    """Otherwise, every line would be dropped, and only a counter would show it."""
     with pytest.raises(SettingsError, match="LOGS_TARGET"):
         log_settings(Env({"LOGS_TARGET": "alloy:3100"}))
 
 
 @pytest.fixture
-def root_put_back() -> Iterator[None]:
-    """The root logger stands after the test as it did before."""
+def restored_root_logger() -> Iterator[None]:
+    """Restore the root logger after the test."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     yield
@@ -55,7 +55,7 @@ def root_put_back() -> Iterator[None]:
 
 
 def start(settings: LogSettings, port: int = 4318) -> tuple[logging.Handler, InMemoryMetricReader]:
-    """Start the logs, and what counts the lines that are lost."""
+    """Start the logs with a counter of dropped lines."""
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("test")
     handler = start_logs(
@@ -68,19 +68,19 @@ def start(settings: LogSettings, port: int = 4318) -> tuple[logging.Handler, InM
     return handler, reader
 
 
-@pytest.mark.usefixtures("root_put_back")
+@pytest.mark.usefixtures("restored_root_logger")
 def test_on_standard_output_lines_are_logfmt(capsys: pytest.CaptureFixture[str]) -> None:
-    """From the level on that LOG_LEVEL names."""
+    """LOG_LEVEL sets the minimum level."""
     start(LogSettings("console", "", "INFO"))
     logging.getLogger("services.x").info("hello", extra={"fields": {"a": 1}})
-    logging.getLogger("services.x").debug("not told")
+    logging.getLogger("services.x").debug("not logged")
     (line,) = capsys.readouterr().out.splitlines()
     assert parse(line)[1:] == [("level", "info"), ("a", "1"), ("msg", "hello")]
 
 
-@pytest.mark.usefixtures("root_put_back")
+@pytest.mark.usefixtures("restored_root_logger")
 def test_logs_format_selects_json_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    """A collector that reads the output of pods expects JSON more often than logfmt."""
+    """Collectors that read the output of pods expect JSON more often than logfmt."""
     start(log_settings(Env({"LOGS_FORMAT": "json"})))
     logging.getLogger("services.x").info("hello", extra={"fields": {"a": 1}})
     (line,) = capsys.readouterr().out.splitlines()
@@ -89,9 +89,9 @@ def test_logs_format_selects_json_on_standard_output(capsys: pytest.CaptureFixtu
         log_settings(Env({"LOGS_FORMAT": "xml"}))
 
 
-@pytest.mark.usefixtures("root_put_back")
-def test_what_loki_refuses_is_counted_by_reason() -> None:
-    """So that a gap in the logs can be told from silence."""
+@pytest.mark.usefixtures("restored_root_logger")
+def test_lines_that_loki_rejects_are_counted_by_reason() -> None:
+    """Gaps in the logs can then be distinguished from silence."""
     sink = Sink(400)
     handler, reader = start(LogSettings("loki", sink.url, "INFO"))
     logging.getLogger("services.x").info("hello")
@@ -104,9 +104,9 @@ def test_what_loki_refuses_is_counted_by_reason() -> None:
     assert [dict(point.attributes or {}) for point in metric.data.data_points] == [{"reason": "rejected"}]
 
 
-@pytest.mark.usefixtures("root_put_back")
+@pytest.mark.usefixtures("restored_root_logger")
 def test_over_otlp_the_line_is_the_same() -> None:
-    """In the body of the record, flushed by close()."""
+    """It is in the body of the record, and close() flushes it."""
     sink = Sink(200)
     handler, _ = start(LogSettings("otlp", "", "INFO"), sink.port)
     logging.getLogger("services.x").info("hello", extra={"fields": {"a": 1}, "tags": {"beast": "unicorn"}})
@@ -130,15 +130,15 @@ def test_over_otlp_the_line_is_the_same() -> None:
     ],
 )
 def test_tenant_and_credentials_become_headers_of_each_push(values: dict[str, str], headers: dict[str, str]) -> None:
-    """The variables take precedence over the address, which is kept without credentials."""
+    """The variables take precedence over the URL, which is stored without credentials."""
     settings = log_settings(Env(values))
     assert settings.headers == headers
     assert settings.target in ("", LOKI)
     assert "pw" not in repr(settings)
 
 
-def test_a_token_can_come_from_a_file_and_has_to_fit_into_a_header(tmp_path: Path) -> None:
-    """A file may wrap it; the error about a character that does not fit does not show it."""
+def test_a_token_can_come_from_a_file_and_must_be_valid_in_a_header(tmp_path: Path) -> None:
+    """A file may wrap it; the error about an invalid character does not contain it."""
     file = tmp_path / "token"
     file.write_text("abc\ndef\n", encoding="utf-8")
     assert log_settings(Env({"LOGS_TOKEN_FILE": str(file)})).headers == {"Authorization": "Bearer abcdef"}

@@ -1,4 +1,4 @@
-"""From Python's log record to the pairs of a line, on standard output as well."""
+"""Log records of Python are converted to fields and formatted, as on standard output."""
 
 import json
 import logging
@@ -14,13 +14,13 @@ from tests.unit.telemetry.logfmt_grammar import parse
 def record(
     text: str = "request served", *args: object, name: str = "services.x", levelno: int = logging.INFO, **extra: object
 ) -> logging.LogRecord:
-    """A record as a logger makes it."""
+    """Return a record as a logger creates it."""
     made = logging.getLogger(name).makeRecord(name, levelno, __file__, 1, text, args, None, extra=extra)
     made.created = 1_700_000_000.123
     return made
 
 
-def test_inside_a_span_a_line_carries_its_ids_in_hexadecimal() -> None:
+def test_inside_a_span_a_line_has_its_ids_in_hexadecimal() -> None:
     """The derived field in Grafana reads traceID=<32 hex>."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     line = record()
@@ -32,8 +32,8 @@ def test_inside_a_span_a_line_carries_its_ids_in_hexadecimal() -> None:
     assert fields(line)["spanID"] == f"{context.span_id:016x}"
 
 
-def test_outside_a_span_a_line_carries_no_ids() -> None:
-    """An id of zeros would be a link to nowhere."""
+def test_outside_a_span_a_line_has_no_ids() -> None:
+    """An ID of zeros would be a dead link."""
     line = record()
     assert TraceContextFilter().filter(line)
     assert fields(line) == {"msg": "request served"}
@@ -43,48 +43,48 @@ def test_outside_a_span_a_line_carries_no_ids() -> None:
     "transport", ["urllib3.connectionpool", "requests", "grpc._channel", "opentelemetry.exporter.otlp"]
 )
 def test_debug_lines_of_the_transports_are_dropped_but_not_their_warnings(transport: str) -> None:
-    """Were their own lines logged, each push would cause the next; a warning says that a collector is away."""
+    """Otherwise, each push would log lines that cause the next push; a warning reports an unavailable collector."""
     assert not TraceContextFilter().filter(record(name=transport, levelno=logging.DEBUG))
     assert not TraceContextFilter().filter(record(name=transport, levelno=logging.INFO))
     assert TraceContextFilter().filter(record(name=transport, levelno=logging.WARNING))
 
 
-def test_the_services_own_debug_lines_are_kept() -> None:
+def test_debug_lines_of_the_services_are_kept() -> None:
     """`requests` is a transport, `services.server.request_parsing` is not."""
     assert TraceContextFilter().filter(record(name="services.server.request_parsing", levelno=logging.DEBUG))
 
 
-def test_the_callers_fields_come_before_the_text_and_tags_apart() -> None:
-    """`fields` are pairs of the line, `tags` are labels of the stream."""
+def test_fields_of_the_caller_come_before_the_text_and_tags_are_separate() -> None:
+    """`fields` are pairs of the line, and `tags` are labels of the stream."""
     line = record(fields={"http.method": "GET", "status": "SUCCESS"}, tags={"beast": "unicorn"})
     assert fields(line) == {"http.method": "GET", "status": "SUCCESS", "msg": "request served"}
     assert labels(line) == {"beast": "unicorn"}
 
 
 @pytest.mark.parametrize("wrong", [None, "text", 7, ["a"]])
-def test_fields_that_are_no_mapping_are_passed_over(wrong: object) -> None:
+def test_fields_that_are_not_a_mapping_are_ignored(wrong: object) -> None:
     """A library's record may use the same names for something else."""
     line = record(fields=wrong, tags=wrong)
     assert fields(line) == {"msg": "request served"}
     assert labels(line) == {}
 
 
-def test_an_exception_has_its_type_its_text_and_its_stack() -> None:
-    """By the names of the OpenTelemetry conventions, on the same line."""
+def test_an_exception_has_its_type_its_message_and_its_stack_trace() -> None:
+    """The line uses the names of the OpenTelemetry conventions."""
     line = record()
     try:
         raise ValueError("out of\nrange")
     except ValueError:
         line.exc_info = sys.exc_info()
-    said = fields(line)
-    assert said["exception.type"] == "ValueError"
-    assert said["exception.message"] == "out of\nrange"
-    assert "Traceback" in str(said["exception.stacktrace"])
+    written = fields(line)
+    assert written["exception.type"] == "ValueError"
+    assert written["exception.message"] == "out of\nrange"
+    assert "Traceback" in str(written["exception.stacktrace"])
     assert len(LogfmtFormatter().format(line).splitlines()) == 1
 
 
-def test_a_text_whose_values_do_not_fit_is_written_as_it_stands() -> None:
-    """A wrong log call in a library must not raise in the middle of a request or end the thread that pushes."""
+def test_a_text_whose_arguments_do_not_match_is_written_unformatted() -> None:
+    """A wrong log call in a library must not raise within a request or end the thread that pushes."""
     assert fields(record("%d beasts", "many"))["msg"] == "%d beasts"
 
 
@@ -98,13 +98,13 @@ def test_a_text_whose_values_do_not_fit_is_written_as_it_stands() -> None:
         (logging.CRITICAL, "fatal"),
     ],
 )
-def test_levels_have_the_short_names_that_grafana_colours(levelno: int, name: str) -> None:
-    """The label `level` by which dashboards ask."""
+def test_levels_have_the_short_names_that_grafana_recognizes(levelno: int, name: str) -> None:
+    """Dashboards query the label `level`."""
     assert level(record(levelno=levelno)) == name
 
 
 def test_a_line_on_standard_output_starts_with_its_time_and_level() -> None:
-    """There they have no other place; in Loki they stand beside the line."""
+    """In Loki, they are outside the line."""
     line = LogfmtFormatter().format(record(fields={"a": 1}, tags={"beast": "owlbear"}, levelno=logging.WARNING))
     assert parse(line) == [
         ("time", "2023-11-14T22:13:20.123+00:00"),
@@ -115,8 +115,8 @@ def test_a_line_on_standard_output_starts_with_its_time_and_level() -> None:
     ]
 
 
-def test_a_line_of_json_has_the_content_of_logfmt_and_the_names_of_other_programs() -> None:
-    """A pipeline written for any program's JSON reads it; numbers stay numbers, and no character breaks the line."""
+def test_a_json_line_has_the_content_of_logfmt_with_common_names() -> None:
+    """A pipeline for any program's JSON can read it; numbers stay numbers, and no character breaks the line."""
     made = record(
         'not\n"closed"',
         fields={"http.method": "GET", "count": 2, "reason": None},

@@ -1,4 +1,4 @@
-"""The handler that queues lines and pushes them from a thread of its own."""
+"""The handler queues lines and pushes them to Loki from a separate thread."""
 
 import logging
 import re
@@ -17,13 +17,13 @@ from tests.unit.waiting import eventually
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real pauses between tries are half a second and more."""
+    """Shorten the pauses between attempts, which are half a second and more."""
     monkeypatch.setattr(loki, "BACKOFF_S", (0.01, 0.02))
     monkeypatch.setattr(loki, "FLUSH_S", 0.02)
 
 
 class Rig:
-    """A handler under test, what it dropped, and the sinks it was given."""
+    """Creates handlers and sinks for a test, and counts dropped lines."""
 
     def __init__(self) -> None:
         self.dropped: dict[str, int] = {}
@@ -31,12 +31,12 @@ class Rig:
         self._handlers: list[BatchLokiHandler] = []
 
     def sink(self, *statuses: int | Reply | None) -> Sink:
-        """A sink that answers so."""
+        """Start a sink with these responses."""
         self._sinks.append(Sink(*statuses))
         return self._sinks[-1]
 
     def handler(self, url: str) -> BatchLokiHandler:
-        """A handler that pushes there."""
+        """Return a handler that pushes to a URL."""
         self._handlers.append(BatchLokiHandler(url, {"job": "test"}, self._drop))
         return self._handlers[-1]
 
@@ -55,7 +55,7 @@ class Rig:
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    """Handlers and sinks that are gone after the test."""
+    """Return a rig that is closed after the test."""
     made = Rig()
     yield made
     made.end()
@@ -68,7 +68,7 @@ def emit(handler: logging.Handler, lines: int, text: Callable[[int], str] = str)
 
 
 def texts(pushes: list[Push]) -> list[str]:
-    """The lines of all pushes in the order in which they came."""
+    """Return the lines of all pushes in order of arrival."""
     return [
         value[1].removeprefix("msg=")
         for push in pushes
@@ -77,22 +77,22 @@ def texts(pushes: list[Push]) -> list[str]:
     ]
 
 
-def nobody() -> str:
-    """An address at which nobody listens."""
+def closed_port_url() -> str:
+    """Return a URL with a port without a listener."""
     with socket.socket() as reserved:
         reserved.bind((LOOPBACK, 0))
         return f"http://{LOOPBACK}:{reserved.getsockname()[1]}/loki/api/v1/push"
 
 
-def test_lines_are_pushed_soon_without_anyone_closing(rig: Rig) -> None:
-    """Within about a second: one wants to see the line of the request one just made."""
+def test_lines_are_pushed_soon_without_closing(rig: Rig) -> None:
+    """A user wants to see the line of a request within about a second."""
     sink = rig.sink()
     emit(rig.handler(sink.url), 3)
     eventually(lambda: texts(sink.pushes) == ["0", "1", "2"], "lines")
 
 
-def test_close_sends_what_is_queued_in_pushes_of_a_thousand(rig: Rig) -> None:
-    """Nothing is lost at the end of the process, nothing is sent twice, and the order stays."""
+def test_close_sends_queued_lines_in_batches_of_a_thousand(rig: Rig) -> None:
+    """Nothing is lost when the process ends, nothing is sent twice, and the order is stored."""
     sink = rig.sink()
     handler = rig.handler(sink.url)
     emit(handler, 2500)
@@ -102,8 +102,8 @@ def test_close_sends_what_is_queued_in_pushes_of_a_thousand(rig: Rig) -> None:
     assert rig.dropped == {}
 
 
-def test_lines_that_come_during_a_push_wait_for_the_next_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under load there are always some: pushed at once, a few at a time, they cost a tenth of a server's time."""
+def test_lines_that_arrive_during_a_push_wait_for_the_next_one(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pushing a few lines at a time under load would cost a tenth of a server's CPU time."""
     monkeypatch.setattr(loki, "FLUSH_S", 0.1)
     sink = rig.sink()
     handler = rig.handler(sink.url)
@@ -116,14 +116,14 @@ def test_lines_that_come_during_a_push_wait_for_the_next_one(rig: Rig, monkeypat
     monkeypatch.setattr(handler.emitter, "send", push_and_log)
     emit(handler, 1)
     sink.wait_for(1)
-    began = time.monotonic()
+    started = time.monotonic()
     sink.wait_for(5)
-    assert time.monotonic() - began > 0.3
+    assert time.monotonic() - started > 0.3
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_push_that_may_succeed_later_is_tried_again(rig: Rig, status: int) -> None:
-    """Loki restarts, or is told too much at once: the lines wait."""
+def test_a_temporary_failure_of_a_push_is_retried(rig: Rig, status: int) -> None:
+    """Loki restarts, or receives too much at once, and the lines wait."""
     sink = rig.sink(status, status, 204)
     emit(rig.handler(sink.url), 2)
     sink.wait_for(3)
@@ -131,8 +131,8 @@ def test_a_push_that_may_succeed_later_is_tried_again(rig: Rig, status: int) -> 
     assert rig.dropped == {}
 
 
-def test_a_push_that_was_refused_is_dropped_counted_and_told_once(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
-    """Sent again it would be refused again, and hold up all lines behind it."""
+def test_a_rejected_push_is_dropped_counted_and_reported_once(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """A retry would be rejected again and would block all later lines."""
     sink = rig.sink(400, 204)
     handler = rig.handler(sink.url)
     emit(handler, 2)
@@ -141,17 +141,17 @@ def test_a_push_that_was_refused_is_dropped_counted_and_told_once(rig: Rig, caps
     handler.close()
     assert rig.dropped == {"rejected": 2}
     assert texts(sink.pushes) == ["0", "1", "next"]
-    dropped, again = capsys.readouterr().err.splitlines()
+    dropped, recovered = capsys.readouterr().err.splitlines()
     assert "2 log lines dropped: Loki rejected them, status 400" in dropped
-    assert again == 'level=info msg="log lines are accepted again"'
+    assert recovered == 'level=info msg="log lines are accepted again"'
 
 
-def test_a_server_that_is_away_costs_the_caller_nothing_and_a_bounded_memory(
+def test_an_unavailable_server_blocks_no_caller_and_uses_bounded_memory(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The queue takes so many lines and no more; what it cannot take is counted, and told once, not per line."""
+    """The queue has a limit; lines above it are counted and reported once, not per line."""
     monkeypatch.setattr(loki, "QUEUE_LINES", 50)
-    handler = rig.handler(nobody())
+    handler = rig.handler(closed_port_url())
     emit(handler, 80)
     assert rig.dropped == {"queue_full": 30}
     handler.close(0.2)
@@ -164,7 +164,7 @@ def test_a_server_that_is_away_costs_the_caller_nothing_and_a_bounded_memory(
 
 
 def test_an_outage_of_loki_is_two_lines(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
-    """One when it begins and one when it is over, however often a push is tried in between."""
+    """One is written at the start and one at the end, however many pushes are tried in between."""
     sink = rig.sink(*[503] * 9, 204)
     handler = rig.handler(sink.url)
     emit(handler, 1)
@@ -176,8 +176,8 @@ def test_an_outage_of_loki_is_two_lines(rig: Rig, capsys: pytest.CaptureFixture[
     ]
 
 
-def test_a_server_that_hangs_holds_up_neither_callers_nor_the_end(rig: Rig) -> None:
-    """It takes the connection and never answers: close() returns in its time all the same, and counts what is left."""
+def test_a_server_that_hangs_delays_neither_callers_nor_the_shutdown(rig: Rig) -> None:
+    """It accepts connections and never responds: close() returns after its timeout and counts the remaining lines."""
     sink = rig.sink(None)
     handler = rig.handler(sink.url)
     emit(handler, 1)
@@ -185,12 +185,12 @@ def test_a_server_that_hangs_holds_up_neither_callers_nor_the_end(rig: Rig) -> N
     before = time.monotonic()
     emit(handler, 500)
     handler.close(0.3)
-    assert time.monotonic() - before < 10  # as long as a push is waited for
+    assert time.monotonic() - before < 10  # the timeout of a push
     assert rig.dropped == {"shutdown": 501}
 
 
-def test_at_the_end_a_server_that_comes_back_in_time_still_gets_the_lines(rig: Rig) -> None:
-    """Closing tries again until its time is over."""
+def test_at_shutdown_a_server_that_recovers_in_time_gets_the_lines(rig: Rig) -> None:
+    """close() retries until its timeout."""
     sink = rig.sink(500, 500, 204)
     handler = rig.handler(sink.url)
     emit(handler, 1)
@@ -199,19 +199,19 @@ def test_at_the_end_a_server_that_comes_back_in_time_still_gets_the_lines(rig: R
     assert rig.dropped == {}
 
 
-class Unspeakable:
-    """A value that cannot be written."""
+class Unprintable:
+    """A value whose conversion to text fails."""
 
     def __str__(self) -> str:
-        raise RuntimeError("no words")
+        raise RuntimeError("injected")
 
 
-def test_a_line_that_cannot_be_written_does_not_end_the_pushing(rig: Rig) -> None:
-    """It is counted; were the thread to die of it, no line would ever be pushed again, and nobody would know."""
+def test_a_line_that_cannot_be_formatted_does_not_stop_the_pushes(rig: Rig) -> None:
+    """It is counted. If the thread died, no line would be pushed again, and nothing would report it."""
     sink = rig.sink()
     handler = rig.handler(sink.url)
     bad = logging.getLogger("x").makeRecord("x", logging.INFO, __file__, 1, "x", (), None)
-    bad.fields = {"value": Unspeakable()}
+    bad.fields = {"value": Unprintable()}
     handler.handle(bad)
     eventually(lambda: rig.dropped == {"unwritable": 1}, "drop")
     emit(handler, 1, lambda _: "next")
@@ -219,8 +219,8 @@ def test_a_line_that_cannot_be_written_does_not_end_the_pushing(rig: Rig) -> Non
     assert texts(sink.pushes) == ["next"]
 
 
-def test_closing_twice_is_no_fault(rig: Rig) -> None:
-    """logging.shutdown() closes each handler once more."""
+def test_closing_twice_is_not_an_error(rig: Rig) -> None:
+    """logging.shutdown() closes each handler again."""
     handler = rig.handler(rig.sink().url)
     handler.close()
     handler.close()
@@ -228,35 +228,35 @@ def test_closing_twice_is_no_fault(rig: Rig) -> None:
 
 
 class Loki:
-    """Judges pushes as Loki does: it rejects each line with "bad" in it, keeps the others once, and says so."""
+    """Responds to pushes like Loki: it rejects lines that contain "bad", stores the others, and reports the numbers."""
 
-    def __init__(self, say: Callable[[list[str], list[str]], Reply]) -> None:
-        self.kept: set[str] = set()
-        self._say = say
+    def __init__(self, report: Callable[[list[str], list[str]], Reply]) -> None:
+        self.stored: set[str] = set()
+        self._report = report
 
-    def judge(self, push: Push) -> Reply:
-        """Keep what is good, and answer."""
+    def respond(self, push: Push) -> Reply:
+        """Store the good lines and return the response."""
         lines = texts([push])
         bad = [line for line in lines if "bad" in line]
-        answer = self._say(lines, bad) if bad else Reply(204)
-        if "whole" not in answer.body.decode():
-            self.kept.update(line for line in lines if line not in bad)
-        return answer
+        reply = self._report(lines, bad) if bad else Reply(204)
+        if "whole" not in reply.body.decode():
+            self.stored.update(line for line in lines if line not in bad)
+        return reply
 
 
 STREAM = '{job="test", level="info"}'
 TOO_OLD = f"entry for stream '{STREAM}' has timestamp too old: 2020-01-01T00:00:00Z, oldest acceptable timestamp is: x"
 
 
-def says(text: str, status: int = 400) -> Reply:
-    """An answer as Go's http.Error writes it."""
+def error(text: str, status: int = 400) -> Reply:
+    """Return a response in the format of Go's http.Error."""
     return Reply(status, f"{text}\n".encode(), (("Content-Type", "text/plain; charset=utf-8"),))
 
 
 # Source: Loki, pkg/util/errors/errors.go, pkg/validation/validate.go and pkg/ingester/stream.go.
 LOKI_TEXTS: dict[str, Callable[[list[str], list[str]], Reply]] = {
-    "one text for all": lambda _, bad: says(f"{len(bad)} errors like: {TOO_OLD}" if len(bad) > 1 else TOO_OLD),
-    "a text for each": lambda _, bad: says(
+    "one text for all": lambda _, bad: error(f"{len(bad)} errors like: {TOO_OLD}" if len(bad) > 1 else TOO_OLD),
+    "a text for each": lambda _, bad: error(
         "; ".join(
             f"1 errors like: max entry size '9' bytes exceeded for stream '{STREAM}' while adding an entry with length"
             f" '{number + 10}' bytes"
@@ -265,66 +265,64 @@ LOKI_TEXTS: dict[str, Callable[[list[str], list[str]], Reply]] = {
         if len(bad) > 1
         else f"max entry size '9' bytes exceeded for stream '{STREAM}' while adding an entry with length '10' bytes"
     ),
-    "the ingester's": lambda lines, bad: says(
+    "the ingester's": lambda lines, bad: error(
         "entry with timestamp 2026-01-01 00:00:00 +0000 UTC ignored, reason: 'entry too far behind, entry timestamp is:"
         f" x, oldest acceptable timestamp is: y',\nuser 'fake', total ignored: {len(bad)} out of {len(lines)} for"
         f" stream: {STREAM}"
     ),
-    "an older ingester's": lambda lines, bad: says(
+    "an older ingester's": lambda lines, bad: error(
         f"entry with timestamp 2021-01-01 ignored, reason: 'entry out of order' for stream: {STREAM},\n"
         f"total ignored: {len(bad)} out of {len(lines)}"
     ),
 }
 UNKNOWN_TEXTS: dict[str, Callable[[list[str], list[str]], Reply]] = {
-    "of a stream": lambda *_: says(f"stream '{STREAM}' has label value too long: 'x'"),
-    "of the whole push": lambda *_: says("couldn't parse push request: whole"),
+    "of a stream": lambda *_: error(f"stream '{STREAM}' has label value too long: 'x'"),
+    "of the whole push": lambda *_: error("couldn't parse push request: whole"),
     "too large": lambda *_: Reply(413),
-    "too many streams": lambda *_: says(
+    "too many streams": lambda *_: error(
         f"maximum active stream limit exceeded when trying to create stream {STREAM}, reduce the number", 429
     ),
 }
 
 
 def bad_ones(*numbers: int) -> Callable[[int], str]:
-    """Texts of lines, some of which Loki rejects."""
+    """Return texts of lines, some of which Loki rejects."""
     return lambda number: f"{number} bad" if number in numbers else str(number)
 
 
 @pytest.mark.parametrize("text", LOKI_TEXTS)
 @pytest.mark.parametrize("bad", [(7,), (0, 7, 64), tuple(range(65))], ids=["one", "three", "all"])
-def test_of_a_push_that_loki_rejects_in_part_only_that_part_is_dropped(
-    rig: Rig, text: str, bad: tuple[int, ...]
-) -> None:
-    """By the number in Loki's own text, without a second push."""
+def test_only_the_lines_that_loki_rejects_in_a_push_are_dropped(rig: Rig, text: str, bad: tuple[int, ...]) -> None:
+    """Their number is read from Loki's message, without a second push."""
     loki_, sink = Loki(LOKI_TEXTS[text]), rig.sink()
-    sink.judge = loki_.judge
+    sink.respond = loki_.respond
     handler = rig.handler(sink.url)
     emit(handler, 65, bad_ones(*bad))
     handler.close(10)
     assert rig.dropped == {"rejected": len(bad)}
-    assert loki_.kept == {str(number) for number in range(65) if number not in bad}
+    assert loki_.stored == {str(number) for number in range(65) if number not in bad}
     assert sorted(re.findall(r"\d+", line)[0] for line in texts(sink.pushes)) == sorted(map(str, range(65)))
 
 
 @pytest.mark.parametrize("text", UNKNOWN_TEXTS)
 @pytest.mark.parametrize("bad", [(7,), (0, 7, 64)], ids=["one", "three"])
-def test_where_loki_does_not_say_how_many_the_bad_lines_are_found(rig: Rig, text: str, bad: tuple[int, ...]) -> None:
-    """The batch is sent again in halves: a line that is accepted is neither lost nor counted."""
+def test_without_a_number_from_loki_the_bad_lines_are_found_by_bisection(
+    rig: Rig, text: str, bad: tuple[int, ...]
+) -> None:
+    """The batch is sent again in halves: an accepted line is neither lost nor counted."""
     loki_, sink = Loki(UNKNOWN_TEXTS[text]), rig.sink()
-    sink.judge = loki_.judge
+    sink.respond = loki_.respond
     handler = rig.handler(sink.url)
     emit(handler, 65, bad_ones(*bad))
     handler.close(10)
     assert rig.dropped == {"rejected": len(bad)}
-    assert loki_.kept == {str(number) for number in range(65) if number not in bad}
+    assert loki_.stored == {str(number) for number in range(65) if number not in bad}
 
 
-def test_a_server_that_rejects_everything_is_not_asked_about_each_line(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The search for good lines has a limit for each batch; the rest is counted as rejected."""
+def test_the_number_of_retries_for_a_rejected_batch_is_limited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remaining lines are counted as rejected."""
     monkeypatch.setattr(loki, "FLUSH_S", 60)
-    sink = rig.sink(says("no"))
+    sink = rig.sink(error("no"))
     handler = rig.handler(sink.url)
     emit(handler, 999)
     handler.close(10)
@@ -332,12 +330,12 @@ def test_a_server_that_rejects_everything_is_not_asked_about_each_line(
     assert len(sink.pushes) < 100
 
 
-def test_a_line_that_cannot_be_written_does_not_take_others_with_it(rig: Rig) -> None:
-    """Only that one is counted."""
+def test_a_line_that_cannot_be_formatted_does_not_affect_others(rig: Rig) -> None:
+    """Only that line is counted."""
     sink = rig.sink()
     handler = rig.handler(sink.url)
     bad = logging.getLogger("x").makeRecord("x", logging.INFO, __file__, 1, "x", (), None)
-    bad.fields = {"value": Unspeakable()}
+    bad.fields = {"value": Unprintable()}
     emit(handler, 30)
     handler.handle(bad)
     emit(handler, 30)
@@ -347,36 +345,36 @@ def test_a_line_that_cannot_be_written_does_not_take_others_with_it(rig: Rig) ->
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("reply", "message"),
     [
         (Reply(200), "status 200 with no content type, not the answer of this endpoint"),
         (LOGIN_PAGE, "status 200 with an HTML page"),
         (REDIRECT, "status 302, a redirect to login.example:8443"),
         (Reply(307, headers=(("Location", "/elsewhere"),)), "status 307, a redirect to 127.0.0.1:"),
-        (says("no org id", 401), "status 401: no org id"),
+        (error("no org id", 401), "status 401: no org id"),
         (Reply(404, b"<html>", (("Content-Type", "text/html"),)), "status 404 with an HTML page"),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value.status),
 )
-def test_only_loki_s_own_answer_is_a_delivery(
-    rig: Rig, answer: Reply, said: str, capsys: pytest.CaptureFixture[str]
+def test_only_a_response_of_loki_is_a_delivery(
+    rig: Rig, reply: Reply, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Redirects are not followed; what a login page or another server answers is reported for what it is."""
-    sink = rig.sink(answer, 204)
+    """Redirects are not followed, and a response of a login page or another server is reported as such."""
+    sink = rig.sink(reply, 204)
     handler = rig.handler(sink.url)
     emit(handler, 2)
     eventually(lambda: rig.dropped, "drop")
     emit(handler, 1, lambda _: "next")
     handler.close()
     assert rig.dropped == {"rejected": 2}
-    dropped, again = capsys.readouterr().err.splitlines()
-    assert f"2 log lines dropped: Loki rejected them, {said}" in dropped
+    dropped, recovered = capsys.readouterr().err.splitlines()
+    assert f"2 log lines dropped: Loki rejected them, {message}" in dropped
     assert "s3cret" not in dropped
-    assert again == 'level=info msg="log lines are accepted again"'
+    assert recovered == 'level=info msg="log lines are accepted again"'
 
 
 def test_each_push_has_the_headers_of_the_settings(rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever a ~/.netrc of the user says about the host."""
+    """The user's ~/.netrc does not affect them."""
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine {LOOPBACK} login other password other\n", encoding="utf-8")
     monkeypatch.setenv("NETRC", str(netrc))

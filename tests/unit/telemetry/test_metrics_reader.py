@@ -1,4 +1,4 @@
-"""The reader that pushes a collection and keeps it for /metrics."""
+"""The reader pushes a collection of metrics and keeps it for /metrics."""
 
 from typing import Any
 
@@ -17,28 +17,28 @@ from common.telemetry.metrics import meter_provider
 NEVER_MS = 3_600_000
 
 
-class Kept(MetricExporter):
-    """Keeps what is pushed."""
+class RecordingExporter(MetricExporter):
+    """Records pushed metrics."""
 
     def __init__(self) -> None:
         super().__init__()
         self.pushed: list[MetricsData] = []
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 0, **_: Any) -> MetricExportResult:  # noqa: ARG002 - the SDK's signature
-        """Keep it."""
+        """Record the metrics."""
         self.pushed.append(metrics_data)
         return MetricExportResult.SUCCESS
 
     def force_flush(self, timeout_millis: float = 0) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Nothing waits."""
+        """Return at once, because nothing is queued."""
         return True
 
     def shutdown(self, timeout_millis: float = 0, **_: Any) -> None:
-        """Nothing is held."""
+        """Do nothing, because no resource is held."""
 
 
 def count(data: MetricsData | None) -> float:
-    """The value of the one counter."""
+    """Return the value of the only counter."""
     assert data is not None
     (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
     assert isinstance(metric.data, Sum)
@@ -47,15 +47,15 @@ def count(data: MetricsData | None) -> float:
     return point.value
 
 
-def test_the_page_shows_what_was_pushed_last() -> None:
-    """One collection serves both: a second reader would aggregate every measurement twice."""
-    to = Kept()
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, temporality="cumulative")
+def test_the_page_shows_the_last_push() -> None:
+    """One collection serves both, because a second reader would aggregate every measurement twice."""
+    exporter = RecordingExporter()
+    provider, snapshot = meter_provider(Resource({}), exporter, interval_ms=NEVER_MS, temporality="cumulative")
     counter = provider.get_meter("test").create_counter("c")
     counter.add(1)
     provider.force_flush()
     counter.add(1)
-    assert snapshot() is to.pushed[-1]
+    assert snapshot() is exporter.pushed[-1]
     assert count(snapshot()) == 1
     provider.force_flush()
     assert count(snapshot()) == 2
@@ -63,49 +63,49 @@ def test_the_page_shows_what_was_pushed_last() -> None:
 
 
 def test_the_first_page_does_not_wait_for_the_first_push() -> None:
-    """A scrape right after the start gets figures, and pushes none: the collector may not answer."""
-    to = Kept()
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, temporality="cumulative")
+    """A scrape right after the start gets values and pushes none, because the collector may not respond."""
+    exporter = RecordingExporter()
+    provider, snapshot = meter_provider(Resource({}), exporter, interval_ms=NEVER_MS, temporality="cumulative")
     counter = provider.get_meter("test").create_counter("c")
     for total in (1, 2):
         counter.add(1)
         assert count(snapshot()) == total
-    assert to.pushed == []
+    assert exporter.pushed == []
     provider.shutdown()
 
 
-def test_where_pushes_are_deltas_the_page_is_cumulative_all_the_same() -> None:
-    """Prometheus computes rates from totals; a page of deltas would read as a counter that resets all the time."""
-    to = Kept()
-    provider, snapshot = meter_provider(Resource({}), to, interval_ms=NEVER_MS, temporality="delta")
+def test_the_page_is_cumulative_even_if_pushes_are_deltas() -> None:
+    """Prometheus computes rates from totals; a page of deltas would look like a counter that resets all the time."""
+    exporter = RecordingExporter()
+    provider, snapshot = meter_provider(Resource({}), exporter, interval_ms=NEVER_MS, temporality="delta")
     counter = provider.get_meter("test").create_counter("c")
     for total in (1, 2):
         counter.add(1)
         provider.force_flush()
-        assert count(to.pushed[-1]) == 1
+        assert count(exporter.pushed[-1]) == 1
         assert count(snapshot()) == total
     provider.shutdown()
 
 
-def test_a_service_without_a_voice_pushes_nothing_and_counts_on() -> None:
-    """The fault silent_telemetry: who looks at the service itself sees that it works, and its totals lose nothing."""
-    to, silent = Kept(), [True]
+def test_a_silenced_service_pushes_nothing_and_keeps_counting() -> None:
+    """With the fault silent_telemetry, the page of the service still works, and its totals are complete."""
+    exporter, silent = RecordingExporter(), [True]
     provider, snapshot = meter_provider(
-        Resource({}), to, interval_ms=NEVER_MS, temporality="cumulative", silent=lambda: silent[0]
+        Resource({}), exporter, interval_ms=NEVER_MS, temporality="cumulative", silent=lambda: silent[0]
     )
     counter = provider.get_meter("test").create_counter("c")
     counter.add(1)
     provider.force_flush()
-    assert (to.pushed, count(snapshot())) == ([], 1)
+    assert (exporter.pushed, count(snapshot())) == ([], 1)
     silent[0] = False
     provider.force_flush()
-    assert count(to.pushed[-1]) == 1
+    assert count(exporter.pushed[-1]) == 1
     provider.shutdown()
 
 
 @pytest.mark.parametrize("temporality", ["cumulative", "delta", "lowmemory"])
-def test_without_a_collector_there_is_a_page(temporality: str) -> None:
-    """OTEL_METRICS_EXPORTER=none: nothing is pushed, everything can be scraped."""
+def test_without_a_collector_the_page_works(temporality: str) -> None:
+    """With OTEL_METRICS_EXPORTER=none, nothing is pushed, and everything can be scraped."""
     provider, snapshot = meter_provider(Resource({}), None, interval_ms=NEVER_MS, temporality=temporality)
     provider.get_meter("test").create_counter("c").add(1)
     assert count(snapshot()) == 1

@@ -1,4 +1,4 @@
-"""Where OTLP goes, in which protocol, and whose word is the last."""
+"""The endpoint and the protocol of OTLP depend on the settings of the suite and on the standard variables."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ HTTP = "http/protobuf"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine has set must not matter."""
+    """Remove the variables of the machine."""
     for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
         for what in ("ENDPOINT", "PROTOCOL"):
             monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal}{what}", raising=False)
@@ -25,40 +25,40 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """A collector that takes everything."""
+    """Start a collector that accepts everything."""
     made = Sink(200)
     yield made
     made.close()
 
 
-def export_a_span(to: Collector) -> None:
-    """Send one span there."""
+def export_a_span(target: Collector) -> None:
+    """Send one span to a collector."""
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(to.exporter("traces")))
+    provider.add_span_processor(SimpleSpanProcessor(target.exporter("traces")))
     provider.get_tracer("test").start_span("x").end()
     provider.shutdown()
 
 
-def test_the_collector_is_grpc_on_4317_unless_told_otherwise() -> None:
-    """The port that every collector has open."""
+def test_the_default_collector_is_grpc_on_4317() -> None:
+    """Every collector has this port open."""
     assert collector(Env({})) == Collector("localhost", 4317, "grpc")
 
 
 def test_over_http_the_port_is_4318() -> None:
-    """So that changing the protocol is one variable, not two."""
+    """Changing the protocol needs only one variable."""
     assert collector(Env({"OTEL_EXPORTER_OTLP_PROTOCOL": HTTP})) == Collector("localhost", 4318, HTTP)
 
 
 @pytest.mark.parametrize("name", ["PROTOCOL", "TRACES_PROTOCOL", "METRICS_PROTOCOL", "LOGS_PROTOCOL"])
-def test_a_protocol_that_python_cannot_speak_is_refused_at_the_start(name: str) -> None:
-    """http/json exists, in other languages."""
+def test_a_protocol_that_python_does_not_support_is_rejected_at_the_start(name: str) -> None:
+    """http/json exists only in other languages."""
     with pytest.raises(SettingsError, match="grpc, http/protobuf"):
         collector(Env({f"OTEL_EXPORTER_OTLP_{name}": "http/json"}))
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_each_signal_has_its_address(signal: Signal) -> None:
-    """gRPC needs no path, HTTP has one for each signal (OTLP specification)."""
+def test_each_signal_has_its_endpoint(signal: Signal) -> None:
+    """gRPC needs no path, and HTTP has one for each signal (OTLP specification)."""
     assert Collector("alloy", 4317, "grpc").endpoint(signal) == "http://alloy:4317"
     assert Collector("alloy", 4318, HTTP).endpoint(signal) == f"http://alloy:4318/v1/{signal}"
     assert Collector("::1", 4317, "grpc").endpoint(signal) == "http://[::1]:4317"
@@ -66,15 +66,15 @@ def test_each_signal_has_its_address(signal: Signal) -> None:
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
-def test_profiles_go_to_an_ipv6_address(host: str) -> None:
-    """With or without brackets in the setting."""
+def test_profiles_can_be_sent_to_an_ipv6_address(host: str) -> None:
+    """The setting may have brackets or not."""
     settings = telemetry_settings(Env({"PROFILE_COLLECTOR_HOST": host}), "mythical-test")
     assert settings.profiles_address == "http://[::1]:4040"
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_the_standard_variables_win(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one names an address, the exporter reads it by the rules of the specification, not by ours."""
+def test_the_standard_variables_take_precedence(signal: Signal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one contains an address, the exporter reads it by the rules of the specification."""
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "http://elsewhere:1")
     assert Collector("alloy", 4317, "grpc").endpoint(signal) is None
     monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
@@ -83,44 +83,44 @@ def test_the_standard_variables_win(signal: Signal, monkeypatch: pytest.MonkeyPa
 
 
 def test_spans_arrive_over_http(sink: Sink) -> None:
-    """At the address that the two TRACING_COLLECTOR variables give."""
+    """The two TRACING_COLLECTOR variables set the endpoint."""
     export_a_span(Collector(LOOPBACK, sink.port, HTTP))
     assert [push.path for push in sink.pushes] == ["/v1/traces"]
 
 
-def test_spans_arrive_where_the_standard_variable_says(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its path is kept and the signal's is added to it (OTLP specification)."""
+def test_spans_arrive_at_the_endpoint_of_the_standard_variable(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is kept, and the path of the signal is appended (OTLP specification)."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{LOOPBACK}:{sink.port}/tenant")
     export_a_span(Collector("alloy", 4318, HTTP))
     assert [push.path for push in sink.pushes] == ["/tenant/v1/traces"]
 
 
 @pytest.mark.parametrize("written", [HTTP, "HTTP/Protobuf", f" {HTTP} "])
-def test_one_signal_may_speak_another_protocol(sink: Sink, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
-    """And is sent to the path of that protocol, however the variable is written."""
+def test_one_signal_may_use_another_protocol(sink: Sink, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """It is sent to the path of that protocol, independent of case and white space in the variable."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", written)
     export_a_span(Collector(LOOPBACK, sink.port, "grpc"))
     assert [push.path for push in sink.pushes] == ["/v1/traces"]
 
 
 def test_over_grpc_the_exporter_is_the_grpc_one() -> None:
-    """Each protocol has an exporter of its own; only the one that is wanted is loaded."""
+    """Each protocol has a separate exporter, and only the selected one is loaded."""
     exporter = Collector("localhost", 4317, "grpc").exporter("traces")
     assert isinstance(exporter, GrpcSpanExporter)
     exporter.shutdown()
 
 
 def test_there_are_exporters_for_metrics_and_logs_in_both_protocols() -> None:
-    """The three signals go the same way."""
+    """All signals support both protocols."""
     for protocol, package in (("grpc", ".grpc."), (HTTP, ".http.")):
-        to = Collector("localhost", 4317, protocol)
-        for exporter in (to.exporter("metrics"), to.exporter("logs")):
+        target = Collector("localhost", 4317, protocol)
+        for exporter in (target.exporter("metrics"), target.exporter("logs")):
             assert package in type(exporter).__module__
             exporter.shutdown()
 
 
 def test_a_signal_with_another_protocol_has_its_standard_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port other than the standard one is for all signals, as documented."""
+    """A port other than the standard one applies to all signals, as documented."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", HTTP)
     assert Collector("alloy", 4317, "grpc").endpoint("metrics") == "http://alloy:4318/v1/metrics"
     assert Collector("alloy", 4317, "grpc").endpoint("traces") == "http://alloy:4317"
@@ -139,8 +139,8 @@ def test_a_signal_with_another_protocol_has_its_standard_port(monkeypatch: pytes
         ("https://collector.example/otlp", HTTP),
     ],
 )
-def test_an_endpoint_that_only_http_can_mean_needs_no_protocol(endpoint: str, protocol: str) -> None:
-    """gRPC to the port of HTTP is the most common mistake; a protocol that is set takes precedence."""
+def test_an_endpoint_that_implies_http_needs_no_protocol(endpoint: str, protocol: str) -> None:
+    """gRPC to the port of HTTP is the most common mistake; an explicit protocol takes precedence."""
     endpoint_set = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     assert collector(Env(endpoint_set)).protocol == protocol
     assert collector(Env({**endpoint_set, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})).protocol == "grpc"

@@ -1,4 +1,4 @@
-"""Log lines over OTLP that the collector does not take: each is counted, and a line tells of them."""
+"""Log lines that the collector does not accept over OTLP are counted and reported."""
 
 import logging
 from collections import Counter
@@ -17,115 +17,115 @@ QUEUE = 600
 BATCH = 512
 
 
-class Told:
-    """Counts the lines that were given up, by reason."""
+class DroppedLines:
+    """Counts dropped lines by reason."""
 
     def __init__(self) -> None:
-        self.lost: Counter[str] = Counter()
+        self.by_reason: Counter[str] = Counter()
 
     def __call__(self, lines: int, reason: str) -> None:
-        """Take note."""
-        self.lost[reason] += lines
+        """Count the lines."""
+        self.by_reason[reason] += lines
 
 
 def handler(port: int, dropped: Callable[[int, str], None], protocol: str = "http/protobuf") -> OtlpHandler:
-    """A handler that sends to a port of this machine."""
+    """Return a handler that sends to a port of this machine."""
     return OtlpHandler(Resource({"service.name": "test"}), Collector(LOOPBACK, port, protocol), dropped, QUEUE)
 
 
-def say(to: logging.Handler, lines: int) -> None:
-    """Have that many lines handled."""
+def log_lines(to: logging.Handler, lines: int) -> None:
+    """Handle that many log records."""
     for number in range(lines):
         to.handle(logging.LogRecord("services.x", logging.INFO, "", 0, "line %s", (number,), None))
 
 
-def test_what_the_collector_refuses_is_counted_and_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """Two batches, one line on standard error with the reason; the rest is told at the end."""
-    sink, told = Sink(400), Told()
-    logs = handler(sink.port, told)
-    say(logs, BATCH)
-    eventually(lambda: told.lost["export_failed"] == BATCH, "loss")
-    say(logs, 88)
+def test_lines_that_the_collector_rejects_are_counted_and_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """There are two batches and one line on standard error with the reason; the rest is reported at the end."""
+    sink, dropped = Sink(400), DroppedLines()
+    logs = handler(sink.port, dropped)
+    log_lines(logs, BATCH)
+    eventually(lambda: dropped.by_reason["export_failed"] == BATCH, "loss")
+    log_lines(logs, 88)
     logs.close()
     sink.close()
-    assert told.lost == {"export_failed": 600}
+    assert dropped.by_reason == {"export_failed": 600}
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f'level=warn msg="{BATCH} log lines dropped: ')
     assert last.startswith('level=warn msg="88 log lines dropped: ')
 
 
-def test_what_finds_the_queue_full_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines that are on their way to a collector that does not answer wait as well: what is beyond is dropped."""
-    sink, told = Sink(None), Told()
-    logs = handler(sink.port, told)
-    say(logs, QUEUE + 50)
-    assert told.lost == {"queue_full": 50}
-    sink.let_go()
+def test_lines_above_the_queue_limit_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines in a pending export count for the limit, and lines above it are dropped."""
+    sink, dropped = Sink(None), DroppedLines()
+    logs = handler(sink.port, dropped)
+    log_lines(logs, QUEUE + 50)
+    assert dropped.by_reason == {"queue_full": 50}
+    sink.release()
     logs.close()
     sink.close()
-    assert told.lost == {"queue_full": 50}
+    assert dropped.by_reason == {"queue_full": 50}
     assert capsys.readouterr().err.count("\n") == 2
 
 
-def test_a_collector_that_never_answers_does_not_hold_up_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    """close() gives up after its time and says how many lines are lost."""
-    sink, told = Sink(None), Told()
-    logs = handler(sink.port, told)
-    say(logs, 7)
+def test_a_collector_that_never_responds_does_not_delay_the_shutdown(capsys: pytest.CaptureFixture[str]) -> None:
+    """close() returns after its timeout and reports the number of by_reason lines."""
+    sink, dropped = Sink(None), DroppedLines()
+    logs = handler(sink.port, dropped)
+    log_lines(logs, 7)
     logs.close(timeout_s=0.1)
-    assert told.lost == {"shutdown": 7}
+    assert dropped.by_reason == {"shutdown": 7}
     assert "7 log lines dropped: the collector did not accept them before the process ended" in capsys.readouterr().err
     sink.close()
 
 
-def test_what_is_taken_is_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """No loss, no word."""
-    sink, told = Sink(200), Told()
-    logs = handler(sink.port, told)
-    say(logs, 5)
+def test_accepted_lines_are_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without losses, nothing is reported."""
+    sink, dropped = Sink(200), DroppedLines()
+    logs = handler(sink.port, dropped)
+    log_lines(logs, 5)
     logs.close()
     sink.close()
-    assert told.lost == {}
+    assert dropped.by_reason == {}
     assert capsys.readouterr().err == ""
 
 
-def test_what_the_exporter_logs_of_its_own_failure_is_not_sent_and_lost_in_turn() -> None:
-    """Sent to the same collector, it would be another loss, with another line to be lost, and so on."""
-    sink, told = Sink(400), Told()
-    logs = handler(sink.port, told)
+def test_the_exporters_own_log_lines_are_not_exported() -> None:
+    """Otherwise, each failure would log another line that is by_reason."""
+    sink, dropped = Sink(400), DroppedLines()
+    logs = handler(sink.port, dropped)
     root = logging.getLogger()
     root.addHandler(logs)
-    say(logs, 3)
+    log_lines(logs, 3)
     logs.close()
     root.removeHandler(logs)
     sink.close()
-    assert told.lost == {"export_failed": 3}
+    assert dropped.by_reason == {"export_failed": 3}
 
 
 class Reporter:
     """A reporter with a clock that the test sets."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self.now, self.told = 0.0, Told()
-        self.drops = DropReporter(self.told, lambda: self.now)
+        self.now, self.dropped = 0.0, DroppedLines()
+        self.reporter = DropReporter(self.dropped, lambda: self.now)
         self._capsys = capsys
 
     def lines(self) -> list[str]:
-        """The texts that were written since the last call."""
+        """Return the texts that were written since the last call."""
         return [line.split('"')[1] for line in self._capsys.readouterr().err.splitlines()]
 
 
-def test_an_outage_is_reported_when_it_begins_and_when_it_is_over(capsys: pytest.CaptureFixture[str]) -> None:
-    """However long it lasts; the counter has each line, and so have the lines together."""
+def test_an_outage_is_reported_at_its_start_and_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """This holds for any duration; the numbers in the lines add up to the counter."""
     reporter = Reporter(capsys)
     for _ in range(100):
-        reporter.drops.unavailable("no Loki")
-        reporter.drops.record(2, "queue_full", "full")
+        reporter.reporter.unavailable("no Loki")
+        reporter.reporter.record(2, "queue_full", "full")
         reporter.now += LOG_INTERVAL_S
-    reporter.drops.recovered()
-    reporter.drops.recovered()
-    reporter.drops.close()
-    assert reporter.told.lost == {"queue_full": 200}
+    reporter.reporter.recovered()
+    reporter.reporter.recovered()
+    reporter.reporter.close()
+    assert reporter.dropped.by_reason == {"queue_full": 200}
     assert reporter.lines() == [
         "log lines wait: no Loki",
         "2 log lines dropped: full",
@@ -133,13 +133,13 @@ def test_an_outage_is_reported_when_it_begins_and_when_it_is_over(capsys: pytest
     ]
 
 
-def test_a_delivery_that_fails_now_and_then_is_reported_twice_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    """Else a queue that is full for a moment, again and again, would be two lines each time."""
+def test_frequent_short_failures_are_reported_twice_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise, a queue that is repeatedly full for a moment would be two lines each time."""
     reporter = Reporter(capsys)
     for _ in range(100):
-        reporter.drops.record(2, "queue_full", "full")
-        reporter.drops.recovered()
+        reporter.reporter.record(2, "queue_full", "full")
+        reporter.reporter.recovered()
         reporter.now += LOG_INTERVAL_S / 50
-    reporter.drops.close()
-    dropped = [line for line in reporter.lines() if "dropped" in line]
-    assert [int(line.split()[0]) for line in dropped] == [2, 100, 98]
+    reporter.reporter.close()
+    reported = [line for line in reporter.lines() if "dropped" in line]
+    assert [int(line.split()[0]) for line in reported] == [2, 100, 98]

@@ -1,4 +1,4 @@
-"""Heap profiles on demand: which lines hold memory, and that tracing ends with the profile."""
+"""Heap profiles on demand show the lines that hold memory, and tracing ends with the profile."""
 
 import threading
 import tracemalloc
@@ -21,20 +21,20 @@ class Hoard:
         self.blocks: list[bytearray] = []
 
     def grow(self) -> None:
-        """Take them, in the loop's only line."""
+        """Allocate blocks in one line of code."""
         for _ in range(BLOCKS):
             self.blocks.append(bytearray(BLOCK))
 
 
 class During(threading.Event):
-    """An event to end the window by, that does something within the window first."""
+    """An event for the end of the window, whose wait() first calls a function."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         super().__init__()
         self._work = work
 
     def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the window ends at once
-        """Work in a thread of its own, as services do, and end the window."""
+        """Call the function in a separate thread, as services do, and end the window."""
         worker = threading.Thread(target=self._work)
         worker.start()
         worker.join()
@@ -43,7 +43,7 @@ class During(threading.Event):
 
 @pytest.fixture
 def hoard() -> Hoard:
-    """Give an empty one."""
+    """Return an object without blocks."""
     return Hoard()
 
 
@@ -60,7 +60,7 @@ def _of_hoard(profile: ReadProfile) -> ReadSample:
 
 
 def test_growth_is_found_at_the_line_that_allocates(hoard: Hoard) -> None:
-    """Objects and bytes still held at the end belong to the line that made them, with its method and file."""
+    """Memory that is held at the end is assigned to the line that allocated it, with its function and file."""
     profile = ReadProfile(heap_profile(1, stop=During(hoard.grow)))
 
     assert profile.types == [("inuse_objects", "count"), ("inuse_space", "bytes")]
@@ -74,8 +74,8 @@ def test_growth_is_found_at_the_line_that_allocates(hoard: Hoard) -> None:
     assert sample.goes_through("run")
 
 
-def test_what_was_freed_again_is_not_in_the_profile(hoard: Hoard) -> None:
-    """A heap profile is about what stays."""
+def test_freed_memory_is_not_in_the_profile(hoard: Hoard) -> None:
+    """A heap profile shows only memory that is still held."""
 
     def work() -> None:
         hoard.grow()
@@ -84,20 +84,20 @@ def test_what_was_freed_again_is_not_in_the_profile(hoard: Hoard) -> None:
     assert ReadProfile(heap_profile(1, stop=During(work))).total("inuse_space", through="grow") < BLOCK
 
 
-def test_the_profile_does_not_show_itself() -> None:
-    """What the tracing allocates would otherwise be all that an idle service shows."""
+def test_the_profile_does_not_contain_the_profiler() -> None:
+    """Otherwise, an idle service would show only the allocations of tracing."""
     profile = ReadProfile(heap_profile(0.05))
     assert not any(sample.goes_through("heap_profile") for sample in profile.samples)
 
 
 def test_tracing_is_off_after_the_profile() -> None:
-    """Left on, it would make all code that allocates many times slower."""
+    """Tracing makes all code that allocates several times slower."""
     heap_profile(0.01)
     assert not tracemalloc.is_tracing()
 
 
 def test_tracing_is_off_after_an_error() -> None:
-    """Whatever breaks within the window, the service gets its speed back, and the next profile is taken."""
+    """After any error within the window, the service has its normal speed, and another profile can be taken."""
 
     class Broken(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the window breaks at once
@@ -110,8 +110,8 @@ def test_tracing_is_off_after_an_error() -> None:
 
 
 @pytest.mark.usefixtures("_traced")
-def test_tracing_that_was_on_stays_on_and_memory_given_back_counts_below_zero(hoard: Hoard) -> None:
-    """Whoever started the process with tracing wants to keep it; the profile is then the change over the window."""
+def test_tracing_that_was_on_stays_on_and_freed_memory_is_negative(hoard: Hoard) -> None:
+    """The process was started with tracing; the profile is then the change over the window."""
     hoard.grow()
     profile = ReadProfile(heap_profile(1, stop=During(hoard.blocks.clear)))
 
@@ -119,21 +119,21 @@ def test_tracing_that_was_on_stays_on_and_memory_given_back_counts_below_zero(ho
     assert tracemalloc.is_tracing()
 
 
-def test_without_a_length_the_answer_comes_soon() -> None:
-    """Scrapers ask for the heap without saying how long, and give up after some seconds."""
+def test_the_default_duration_is_short() -> None:
+    """Scrapers request heap profiles without a duration and time out after some seconds."""
     profile = ReadProfile(heap_profile())
     assert 1e9 <= profile.message.duration_nanos < 10e9
 
 
 @pytest.mark.parametrize("seconds", [0, 61, float("nan")])
-def test_a_length_out_of_bounds_is_refused(seconds: float) -> None:
-    """The same bounds as for CPU profiles: tracing slows the whole service meanwhile."""
+def test_a_duration_out_of_range_is_rejected(seconds: float) -> None:
+    """The range is that of CPU profiles, because tracing slows down the whole service."""
     with pytest.raises(BadDuration, match="above 0 and at most 60"):
         heap_profile(seconds)
 
 
-def test_a_heap_profile_is_refused_while_any_profile_is_taken() -> None:
-    """There is one place for both kinds, since each would measure the other's work; tracing is not even begun."""
+def test_a_heap_profile_is_rejected_while_any_profile_runs() -> None:
+    """Both kinds share a lock, because each would measure the other's work; tracing is not even started."""
     with one_profile(1), pytest.raises(ProfileBusy, match="try again"):
         heap_profile(0.01)
     assert not tracemalloc.is_tracing()

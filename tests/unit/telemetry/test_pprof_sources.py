@@ -1,4 +1,4 @@
-"""The names of functions, found by the indentation of a source file."""
+"""Names of functions are found by the indentation of a source file."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import os
 class Store:
     """A docstring.
 
-Text at the margin is no code.
+Text at the margin is not code.
     """
 
     SIZE = 10
@@ -45,7 +45,7 @@ if os.name:
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    """Give a file that holds SOURCE."""
+    """Return a file with the content of SOURCE."""
     file = tmp_path / "store.py"
     file.write_text(SOURCE, encoding="utf-8")
     return str(file)
@@ -65,25 +65,25 @@ def path(tmp_path: Path) -> str:
     ],
 )
 def test_a_line_belongs_to_the_functions_and_classes_around_it(path: str, text: str, function: str) -> None:
-    """Text at the margin and blocks without a name do not mislead."""
+    """Text at the margin and blocks without a name are handled correctly."""
     line = next(n for n, each in enumerate(SOURCE.splitlines(), start=1) if each.startswith(text))
     assert Sources().frame(path, line).function == function
 
 
-def test_a_function_starts_where_its_head_stands(path: str) -> None:
-    """Readers tell two functions of one name apart by the line they start on."""
+def test_a_function_starts_at_its_def_line(path: str) -> None:
+    """Readers distinguish functions with the same name by their start line."""
     lines = SOURCE.splitlines()
     frame = Sources().frame(path, lines.index("            return name") + 1)
     assert frame.start_line == lines.index("        def each(name):") + 1
 
 
-@pytest.mark.parametrize("filename", ["<string>", "<frozen importlib._bootstrap>", "/nowhere/gone.py"])
-def test_code_without_a_source_file_is_the_module_s(filename: str) -> None:
-    """Compiled from text, frozen or deleted: the profile still has its file and line."""
+@pytest.mark.parametrize("filename", ["<string>", "<frozen importlib._bootstrap>", "/nowhere/missing.py"])
+def test_code_without_a_source_file_belongs_to_the_module(filename: str) -> None:
+    """Code compiled from text, frozen, or deleted still has its file and line in the profile."""
     frame = Sources().frame(filename, 12)
     assert (frame.function, frame.filename, frame.line, frame.start_line) == ("<module>", filename, 12, 0)
 
 
-def test_a_line_beyond_the_file_is_the_module_s(path: str) -> None:
+def test_a_line_beyond_the_end_of_the_file_belongs_to_the_module(path: str) -> None:
     """A file may have been edited since it was loaded."""
     assert Sources().frame(path, 10_000).function == "<module>"

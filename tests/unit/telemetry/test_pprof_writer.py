@@ -1,4 +1,4 @@
-"""The profile format as written: what a protobuf reader gets out of it."""
+"""A protobuf reader gets the values that the profile writer wrote."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,13 +20,13 @@ def _written(writer: ProfileWriter) -> ReadProfile:
     return ReadProfile(writer.write("python", 1_700_000_000_000_000_000, 2_000_000_000))
 
 
-def test_the_first_text_is_the_empty_one() -> None:
-    """The format keeps index 0 for "no text"."""
+def test_the_first_string_is_empty() -> None:
+    """The format reserves index 0 for "no text"."""
     assert _written(_writer()).text(0) == ""
 
 
-def test_a_sample_comes_back_with_its_stack_its_numbers_and_its_labels() -> None:
-    """Stacks are listed from the innermost frame out, numbers in the order of the types."""
+def test_a_sample_is_read_back_with_its_stack_its_values_and_its_labels() -> None:
+    """Stacks are in order from the innermost frame outward, and values in the order of the types."""
     writer = _writer(ValueType("objects", "count"), SPACE)
     writer.add([INNER, OUTER], [2, 512], {"thread_name": "main"})
 
@@ -37,8 +37,8 @@ def test_a_sample_comes_back_with_its_stack_its_numbers_and_its_labels() -> None
 
 
 @given(st.integers(-LARGEST - 1, LARGEST))
-def test_every_64_bit_number_comes_back(number: int) -> None:
-    """Numbers below zero are legal: they show memory that was given back."""
+def test_every_64_bit_number_is_read_back(number: int) -> None:
+    """Negative numbers are valid: they show freed memory."""
     writer = _writer()
     writer.add([INNER], [number], {})
     assert _written(writer).total("space") == number
@@ -46,7 +46,7 @@ def test_every_64_bit_number_comes_back(number: int) -> None:
 
 @given(st.text())
 def test_every_name_can_be_written(name: str) -> None:
-    """Code compiled at run time may bear any name: what is no UTF-8 is replaced, not refused."""
+    """Code compiled at run time may have any name: characters that are invalid in UTF-8 are replaced."""
     writer = _writer()
     writer.add([Frame(name, "<string>", 1)], [1], {})
     read = _written(writer).samples[0].stack[0].function
@@ -54,7 +54,7 @@ def test_every_name_can_be_written(name: str) -> None:
 
 
 def test_functions_and_locations_are_written_once() -> None:
-    """Samples share them by number: a busy service has thousands of samples through the same few hundred lines."""
+    """Samples refer to them by ID, because a busy service has thousands of samples with the same few hundred lines."""
     writer = _writer()
     for _ in range(3):
         writer.add([INNER, OUTER], [1], {})
@@ -65,8 +65,8 @@ def test_functions_and_locations_are_written_once() -> None:
     assert [each.id for each in message.location] == [1, 2, 3]
 
 
-def test_readers_are_told_that_there_are_no_symbols_to_look_up() -> None:
-    """Each location is in a mapping that claims functions, files and lines; else readers search a binary for them."""
+def test_the_mapping_declares_that_symbols_are_resolved() -> None:
+    """Otherwise, readers would search a binary for functions, files, and lines."""
     writer = _writer()
     writer.add([INNER, OUTER], [1], {})
 
@@ -76,8 +76,8 @@ def test_readers_are_told_that_there_are_no_symbols_to_look_up() -> None:
     assert {each.mapping_id for each in message.location} == {mapping.id}
 
 
-def test_the_profile_says_what_it_measured_when_and_for_how_long() -> None:
-    """Backends place a profile by these four fields."""
+def test_the_profile_has_its_type_its_start_and_its_duration() -> None:
+    """Backends index a profile by these four fields."""
     profile = _written(_writer())
     message = profile.message
     assert (message.time_nanos, message.duration_nanos) == (1_700_000_000_000_000_000, 2_000_000_000)

@@ -1,4 +1,4 @@
-"""What a process says of its own cost."""
+"""A process reports metrics about its CPU time, memory, threads, and files."""
 
 import threading
 from pathlib import Path
@@ -11,7 +11,7 @@ from common.telemetry.process import observe_process
 
 
 def observed() -> dict[str, dict[str, float]]:
-    """The values by instrument and by the value of its one label."""
+    """Return the values by instrument and by the value of its only label."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     observe_process(provider.get_meter("test"))
@@ -28,20 +28,20 @@ def observed() -> dict[str, dict[str, float]]:
     }
 
 
-def test_cpu_time_is_told_by_mode() -> None:
-    """As the conventions name them: time in the process itself and in the system on its behalf."""
+def test_cpu_time_is_reported_by_mode() -> None:
+    """The conventions define the modes user and system."""
     times = observed()["process.cpu.time"]
     assert set(times) == {"user", "system"}
     assert times["user"] > 0
 
 
 def test_memory_is_in_bytes() -> None:
-    """A Python with the SDK holds some 30 MB; kilobytes or pages would be far off."""
+    """A Python process with the SDK holds about 30 MB; kilobytes or pages would be out of this range."""
     assert 10e6 < observed()["process.memory.usage"][""] < 4e9
 
 
 def test_threads_are_counted() -> None:
-    """One more thread is one more."""
+    """An additional thread increases the count by one."""
     before = observed()["process.thread.count"][""]
     end = threading.Event()
     thread = threading.Thread(target=end.wait)
@@ -52,9 +52,9 @@ def test_threads_are_counted() -> None:
     assert during == before + 1
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system has no /proc/self/fd")
 def test_open_files_are_counted(tmp_path: Path) -> None:
-    """A leak shows long before the limit is reached."""
+    """A leak can be seen long before the limit is reached."""
     before = observed()["process.unix.file_descriptor.count"][""]
     with (tmp_path / "x").open("w"):
         assert observed()["process.unix.file_descriptor.count"][""] == before + 1

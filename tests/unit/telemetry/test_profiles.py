@@ -1,4 +1,4 @@
-"""Continuous profiles: what is pushed, with which labels, and that a server that is away holds nothing up."""
+"""Continuous profiles are pushed with labels, and an unavailable server delays nothing."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from tests.unit.waiting import eventually
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """Give a server that takes pushes."""
+    """Start a server that accepts pushes."""
     with _sink(200) as taking:
         yield taking
 
@@ -56,8 +56,8 @@ def _burn(seconds: float) -> None:
         sum(number * number for number in range(200))
 
 
-def test_profiles_are_pushed_under_the_service_s_name_and_tags(sink: Sink) -> None:
-    """A busy function shows up in the CPU profile of its service."""
+def test_profiles_are_pushed_with_the_name_and_tags_of_the_service(sink: Sink) -> None:
+    """The CPU profile of the service contains a busy function."""
     profiles = _start(sink)
     _burn(0.3)
     assert profiles.close(60)
@@ -74,8 +74,8 @@ def test_profiles_are_pushed_under_the_service_s_name_and_tags(sink: Sink) -> No
     assert profile.total("cpu", through="_burn") > 0
 
 
-def test_samples_taken_within_a_span_carry_its_id_and_name(sink: Sink) -> None:
-    """The way from a trace to its flame graph: span ids in the samples, by the real library."""
+def test_samples_taken_within_a_span_have_its_id_and_name(sink: Sink) -> None:
+    """A trace links to its flame graph by span IDs in the samples; the test uses the real library."""
     profiles = _start(sink)
     processor = profiles.span_processor()
     assert processor
@@ -96,8 +96,8 @@ def test_samples_taken_within_a_span_carry_its_id_and_name(sink: Sink) -> None:
     assert seen == {(), *((("span_id", each), ("span_name", name)) for name, each in ids.items())}
 
 
-def test_allocations_are_profiled_when_asked_for(sink: Sink) -> None:
-    """They cost much, so they are off unless switched on."""
+def test_allocations_are_profiled_if_enabled(sink: Sink) -> None:
+    """They are expensive and therefore off by default."""
     profiles = _start(sink, memory=True)
     kept = [bytearray(1_000_000) for _ in range(20)]
     assert profiles.close(60)
@@ -112,16 +112,16 @@ def test_allocations_are_profiled_when_asked_for(sink: Sink) -> None:
     assert profile.total("inuse_space") > sum(map(len, kept)) / 2
 
 
-def test_without_an_address_nothing_is_begun() -> None:
-    """A service without a collector runs all the same, with nothing to tie its spans to."""
+def test_without_an_address_nothing_is_started() -> None:
+    """A service works without a collector, and its spans have no profiles."""
     profiles = Profiles("mythical-test", "", {})
     assert not profiles.running
     assert profiles.span_processor() is None
     assert profiles.close(0)
 
 
-def test_a_second_start_in_one_process_is_refused_with_a_warning(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
-    """The library has one sampler for a process; the service goes on without a second."""
+def test_a_second_start_in_one_process_is_rejected_with_a_warning(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    """The library has one sampler per process, and the service continues without a second one."""
     first = _start(sink)
     second = _start(sink)
     assert (first.running, second.running) == (True, False)
@@ -130,8 +130,8 @@ def test_a_second_start_in_one_process_is_refused_with_a_warning(sink: Sink, cap
     assert first.close(5)
 
 
-def test_pushes_go_on_when_the_server_is_back() -> None:
-    """A server that refused for a while gets the next profiles without a restart."""
+def test_pushes_continue_when_the_server_recovers() -> None:
+    """A server that rejected pushes for a while gets the next profiles without a restart."""
     with _sink(500, 200) as sink:
         profiles = _start(sink)
 
@@ -139,12 +139,12 @@ def test_pushes_go_on_when_the_server_is_back() -> None:
             _burn(0.05)
             return len(sink.pushes) > 1
 
-        eventually(second_push, "push after one that was refused")
+        eventually(second_push, "push after one that was rejected")
         assert profiles.close(60)
 
 
 def test_an_outage_of_the_server_is_two_lines_in_the_log(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
-    """One when it begins and one when it is over, however long it lasts."""
+    """One is logged at the start and one at the end, for any duration."""
     caplog.set_level(logging.INFO, "common.telemetry.profiles")
     sink.healthy = False
     profiles = _start(sink)
@@ -156,7 +156,7 @@ def test_an_outage_of_the_server_is_two_lines_in_the_log(sink: Sink, caplog: pyt
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("reply", "message"),
     [
         (LOGIN_PAGE, "status 200 with an HTML page"),
         (REDIRECT, "status 302, a redirect to login.example:8443"),
@@ -165,24 +165,24 @@ def test_an_outage_of_the_server_is_two_lines_in_the_log(sink: Sink, caplog: pyt
     ],
     ids=["login page", "redirect", "401", "404"],
 )
-def test_what_answers_pushes_and_is_no_profile_server_is_reported(
-    answer: Reply, said: str, caplog: pytest.LogCaptureFixture
+def test_a_response_that_is_not_from_a_profile_server_is_reported(
+    reply: Reply, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By two lines, as an outage: the library itself follows redirects, and takes a page for a success."""
+    """There are two lines, as for an outage: the library itself follows redirects and accepts any page as a success."""
     caplog.set_level(logging.INFO, "common.telemetry.profiles")
     with _sink() as sink:
-        sink.judge = lambda _: answer
+        sink.respond = lambda _: reply
         profiles = _start(sink)
         eventually(lambda: caplog.messages, "line")
-        sink.judge = lambda _: Reply(400, b"{}", (("Content-Type", "application/json"),))
+        sink.respond = lambda _: Reply(400, b"{}", (("Content-Type", "application/json"),))
         eventually(lambda: len(caplog.messages) > 1, "line at the end")
         assert profiles.close(5)
     assert caplog.messages == ["profile server unavailable", "profile server available again"]
-    assert vars(caplog.records[0])["fields"]["error"] == said
+    assert vars(caplog.records[0])["fields"]["error"] == message
 
 
 def test_each_push_has_the_headers_of_the_settings(sink: Sink, capfd: pytest.CaptureFixture[str]) -> None:
-    """Tenant and authorization, in the pushes of the library and in the check; the library does not print them."""
+    """The pushes of the library and the check have tenant and authorization; the library does not print them."""
     logging.getLogger("common.telemetry.profiles").setLevel(logging.DEBUG)
     headers = {"X-Scope-OrgID": "team", "Authorization": "Bearer s3cret"}
     address = f"http://{LOOPBACK}:{sink.port}"
@@ -199,19 +199,19 @@ def test_each_push_has_the_headers_of_the_settings(sink: Sink, capfd: pytest.Cap
 
 @pytest.mark.parametrize(("level", "lines"), [("DEBUG", 1), ("INFO", 0)])
 def test_the_library_reports_each_failed_push_only_while_debugging(level: str, lines: int) -> None:
-    """It writes to standard error by itself, once for each push: with the default settings the state is enough."""
+    """It writes to standard error once per push; by default, the two lines about the outage are enough."""
     program = f"""
 import logging, time
 from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 logging.basicConfig(level="{level}", filename="/dev/null")
 profiles = Profiles("mythical-test", "http://{LOOPBACK}:{free_port()}", {{}}, upload_interval_s=60)
-end = time.monotonic() + 0.5
-while time.monotonic() < end:
+end = time.thread_time() + 0.5
+while time.thread_time() < end:
     sum(range(1000))
 assert profiles.close(60)
 """
-    run = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)  # noqa: S603 - our own
+    run = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True, text=True)  # noqa: S603
     assert run.stderr.count("Failed to send session") == lines
 
 
@@ -219,7 +219,7 @@ assert profiles.close(60)
 def test_a_server_on_loopback_is_reached_without_the_proxy(
     sink: Sink, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
-    """A proxy would look for the address on its own machine; hosts that bypass it already still do."""
+    """A proxy would connect to the address on another machine; hosts that bypass it already still do."""
     monkeypatch.setenv("http_proxy", f"http://{LOOPBACK}:{free_port()}")
     monkeypatch.setenv("NO_PROXY", before)
     monkeypatch.setenv("no_proxy", before)
@@ -231,7 +231,7 @@ def test_a_server_on_loopback_is_reached_without_the_proxy(
     assert before in os.environ["NO_PROXY"]
 
 
-def test_a_server_that_never_answers_does_not_hold_up_the_end() -> None:
+def test_a_server_that_never_responds_does_not_delay_the_shutdown() -> None:
     """Neither close() nor the end of the process waits for the library, which would wait for half a minute."""
     program = f"""
 import sys, time
@@ -239,13 +239,13 @@ from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 address = "http://{LOOPBACK}:" + sys.argv[1]
 profiles = Profiles("mythical-test", address, {{}}, upload_interval_s=1)
-end = time.monotonic() + 1.5
-while time.monotonic() < end:
+end = time.thread_time() + 1.5
+while time.thread_time() < end:
     sum(range(1000))
-begun = time.monotonic()
+started = time.monotonic()
 assert not profiles.close(0.5)
-assert time.monotonic() - begun < 20
+assert time.monotonic() - started < 20
 """
     with _sink(None) as sink:
-        subprocess.run([sys.executable, "-c", program, str(sink.port)], check=True, timeout=60)  # noqa: S603 - our own
+        subprocess.run([sys.executable, "-c", program, str(sink.port)], check=True, timeout=60)  # noqa: S603 - a constant program
         assert sink.pushes

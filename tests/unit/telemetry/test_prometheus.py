@@ -1,4 +1,4 @@
-"""The /metrics page, read back by prometheus_client's own parsers."""
+"""The /metrics page is parsed with prometheus_client's parsers."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ RESOURCE = Resource({"service.name": "mythical-server", "service.namespace": "pr
 
 
 class Measured:
-    """A meter, and the page that shows what it measured."""
+    """A meter, and the page with its metrics."""
 
     def __init__(self, *views: View) -> None:
         self._reader = InMemoryMetricReader()
@@ -28,25 +28,25 @@ class Measured:
         self.meter: Meter = self.provider.get_meter("test")
 
     def page(self, accept: str = OPENMETRICS) -> tuple[str, str]:
-        """The text and its content type."""
+        """Return the text and its content type."""
         text, content_type = render_metrics(self._reader.get_metrics_data(), accept)
         return text.decode(), content_type
 
     def families(self) -> dict[str, Family]:
-        """The page as Prometheus understands it."""
+        """Return the page as Prometheus parses it."""
         return {family.name: family for family in read_openmetrics(self.page()[0])}  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
 def measured() -> Iterator[Measured]:
-    """A meter of its own."""
+    """Return a new meter."""
     made = Measured()
     yield made
     made.provider.shutdown()
 
 
-def test_an_exemplar_stands_on_the_bucket_of_its_value(measured: Measured) -> None:
-    """From a slow bucket of the histogram one gets to a trace that was slow; a bound belongs to its own bucket."""
+def test_an_exemplar_is_on_the_bucket_of_its_value(measured: Measured) -> None:
+    """A slow bucket of the histogram links to a slow trace; a value equal to a bound belongs to that bucket."""
     times = measured.meter.create_histogram("mythical_request_times", explicit_bucket_boundaries_advisory=[10, 20, 50])
     tracer, spans = TracerProvider(shutdown_on_exit=False).get_tracer("test"), {}
     for value, bound in ((3, "10.0"), (20, "20.0"), (99, "+Inf")):
@@ -73,7 +73,7 @@ def test_an_exemplar_stands_on_the_bucket_of_its_value(measured: Measured) -> No
 
 
 def test_a_histogram_has_its_count_and_its_sum(measured: Measured) -> None:
-    """Means are computed from them."""
+    """Mean values are computed from them."""
     measured.meter.create_histogram("h").record(3, {"a": "b"})
     samples = {sample.name: sample for sample in measured.families()["h"].samples}
     assert (samples["h_count"].value, samples["h_sum"].value) == (1, 3)
@@ -91,8 +91,8 @@ def test_a_histogram_has_its_count_and_its_sum(measured: Measured) -> None:
         ("messaging.client.sent.messages", "{message}", "messaging_client_sent_messages"),
     ],
 )
-def test_names_are_as_the_otlp_path_would_write_them(measured: Measured, name: str, unit: str, exposed: str) -> None:
-    """Source: OpenTelemetry, "Prometheus and OpenMetrics Compatibility": a dashboard serves both ways of the data."""
+def test_names_are_those_of_the_otlp_path(measured: Measured, name: str, unit: str, exposed: str) -> None:
+    """Source: OpenTelemetry, "Prometheus and OpenMetrics Compatibility". Dashboards work with both."""
     measured.meter.create_counter(name, unit, "Of a kind.").add(2, {"http.route": "/<beast>"})
     family = measured.families()[exposed]
     assert (family.type, family.documentation) == ("counter", "Of a kind.")
@@ -100,8 +100,8 @@ def test_names_are_as_the_otlp_path_would_write_them(measured: Measured, name: s
     assert (sample.name, sample.labels, sample.value) == (f"{exposed}_total", {"http_route": "/<beast>"}, 2)
 
 
-def test_what_can_fall_is_a_gauge(measured: Measured) -> None:
-    """A gauge and an up-down counter keep their name; only what never falls is a _total."""
+def test_values_that_can_decrease_are_gauges(measured: Measured) -> None:
+    """A gauge and an up-down counter keep their names; only a monotonic counter has the suffix _total."""
 
     def level(_: CallbackOptions) -> Iterator[Observation]:
         yield Observation(153)
@@ -115,7 +115,7 @@ def test_what_can_fall_is_a_gauge(measured: Measured) -> None:
 
 
 def test_the_resource_is_target_info(measured: Measured) -> None:
-    """So that one can join who is measured to what is measured."""
+    """Queries can join metrics with the attributes of their process."""
     measured.meter.create_counter("c").add(1)
     target = measured.families()["target"]
     assert target.type == "info"
@@ -123,8 +123,8 @@ def test_the_resource_is_target_info(measured: Measured) -> None:
     assert target.samples[0].labels["service_name"] == "mythical-server"
 
 
-def test_the_plain_format_has_the_same_figures_and_no_exemplars(measured: Measured) -> None:
-    """That format has no place for them: a scrape of older servers would fail as a whole."""
+def test_the_plain_format_has_the_same_values_and_no_exemplars(measured: Measured) -> None:
+    """The format does not support them: a scrape by an older server would fail completely."""
     with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("x"):
         measured.meter.create_histogram("h").record(3)
         measured.meter.create_counter("c").add(1)
@@ -135,26 +135,26 @@ def test_the_plain_format_has_the_same_figures_and_no_exemplars(measured: Measur
     assert (samples["h_count"], samples["c_total"]) == (1, 1)
 
 
-def test_the_open_format_is_named_as_such(measured: Measured) -> None:
-    """Prometheus reads exemplars only under this content type."""
+def test_openmetrics_has_its_content_type(measured: Measured) -> None:
+    """Prometheus reads exemplars only with this content type."""
     assert measured.page()[1].startswith("application/openmetrics-text")
 
 
-def test_nothing_measured_is_a_page_all_the_same() -> None:
-    """A scrape that comes before the first measurement must not count as failed."""
+def test_without_measurements_there_is_a_valid_page() -> None:
+    """A scrape before the first measurement must not fail."""
     assert render_metrics(None, OPENMETRICS)[0] == b"# EOF\n"
     assert render_metrics(None, "")[0] == b""
 
 
-def test_two_instruments_of_one_name_and_different_kinds_do_not_spoil_the_page(measured: Measured) -> None:
-    """The second is left out: a page with both would not be read at all."""
+def test_two_instruments_with_one_name_and_different_kinds_do_not_break_the_page(measured: Measured) -> None:
+    """The second is left out, because a page with both would be invalid."""
     measured.provider.get_meter("one").create_counter("same").add(1)
     measured.provider.get_meter("two").create_histogram("same").record(5)
     assert {sample.name for sample in measured.families()["same"].samples} <= {"same_total", "same_count"}
 
 
-def test_an_exponential_histogram_does_not_spoil_the_page() -> None:
-    """The text formats have no place for one; the rest of the page is served."""
+def test_an_exponential_histogram_does_not_break_the_page() -> None:
+    """The text formats do not support it, and the rest of the page is served."""
     measured = Measured(View(instrument_name="h", aggregation=ExponentialBucketHistogramAggregation()))
     measured.meter.create_histogram("h").record(3)
     measured.meter.create_counter("c").add(1)
@@ -162,14 +162,14 @@ def test_an_exponential_histogram_does_not_spoil_the_page() -> None:
     measured.provider.shutdown()
 
 
-def test_what_a_label_says_cannot_break_the_page(measured: Measured) -> None:
-    """Quotes, line ends and backslashes are escaped."""
+def test_no_label_value_can_break_the_page(measured: Measured) -> None:
+    """Quotes, newlines, and backslashes are escaped."""
     odd = 'a"b\\c\nd'
     measured.meter.create_counter("c").add(1, {"odd": odd})
     assert measured.families()["c"].samples[0].labels == {"odd": odd}
 
 
 @pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
-def test_a_version_that_is_none_gets_the_plain_page(kind: str) -> None:
-    """Whoever asks for nonsense is served what everyone understands."""
+def test_an_invalid_version_gets_the_plain_page(kind: str) -> None:
+    """Every client can parse the plain format."""
     assert render_metrics(None, f"{kind}; version=x1")[1].startswith("text/plain; version=0.0.4")

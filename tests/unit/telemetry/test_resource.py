@@ -1,4 +1,4 @@
-"""The resource: who all signals speak of."""
+"""The resource describes the process and the service in all signals."""
 
 import json
 import os
@@ -10,42 +10,46 @@ from common.telemetry.process import resource
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the machine has set must not matter."""
+    """Remove the variables of the machine."""
     monkeypatch.delenv("OTEL_RESOURCE_ATTRIBUTES", raising=False)
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
 
 
-def test_the_resource_says_which_process_of_which_service_it_is() -> None:
-    """Name, namespace, version, instance, environment, host and process."""
-    said = resource("mythical-server", "production").attributes
-    assert said["service.name"] == "mythical-server"
-    assert said["service.namespace"] == said["deployment.environment"] == said["deployment.environment.name"]
-    assert said["service.namespace"] == "production"
-    assert said["process.pid"] == os.getpid()
+def test_the_resource_identifies_the_process_and_the_service() -> None:
+    """It has name, namespace, version, instance, environment, host, and process."""
+    attributes = resource("mythical-server", "production").attributes
+    assert attributes["service.name"] == "mythical-server"
+    assert (
+        attributes["service.namespace"]
+        == attributes["deployment.environment"]
+        == attributes["deployment.environment.name"]
+    )
+    assert attributes["service.namespace"] == "production"
+    assert attributes["process.pid"] == os.getpid()
     for name in ("service.version", "service.instance.id", "host.name", "host.arch", "os.type"):
-        assert said[name], name
+        assert attributes[name], name
     for name in ("process.executable.name", "process.runtime.name", "process.runtime.version"):
-        assert said[name], name
+        assert attributes[name], name
 
 
-def test_what_the_user_says_of_the_resource_is_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The original ignored the variable; here it wins over everything known by itself."""
+def test_attributes_of_the_user_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original ignored the variable; here it overrides detected attributes."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.version=9,host.name=elsewhere,team=a%20b")
-    said = resource("mythical-server", "production").attributes
-    assert (said["service.version"], said["host.name"], said["team"]) == ("9", "elsewhere", "a b")
-    assert said["service.name"] == "mythical-server"
+    attributes = resource("mythical-server", "production").attributes
+    assert (attributes["service.version"], attributes["host.name"], attributes["team"]) == ("9", "elsewhere", "a b")
+    assert attributes["service.name"] == "mythical-server"
 
 
-def test_the_standard_name_of_the_service_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over ours, and over the one among the attributes (OpenTelemetry specification)."""
+def test_the_standard_name_of_the_service_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It overrides the default and the name in the attributes (OpenTelemetry specification)."""
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=second")
     assert resource("mythical-server", "production").attributes["service.name"] == "second"
     monkeypatch.setenv("OTEL_SERVICE_NAME", "first")
     assert resource("mythical-server", "production").attributes["service.name"] == "first"
 
 
-def test_the_command_line_stays_out() -> None:
-    """It may hold secrets, and everyone who reads telemetry would read them."""
-    said = resource("mythical-server", "production").attributes
-    assert not any("command" in name or name == "process.owner" for name in said)
-    json.dumps(dict(said))
+def test_the_command_line_is_not_in_the_resource() -> None:
+    """It may contain secrets, which would be visible in the telemetry."""
+    attributes = resource("mythical-server", "production").attributes
+    assert not any("command" in name or name == "process.owner" for name in attributes)
+    json.dumps(dict(attributes))

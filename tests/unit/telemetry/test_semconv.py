@@ -1,4 +1,4 @@
-"""The three generations of span names."""
+"""The standard variable selects old, new, or both semantic conventions."""
 
 import os
 
@@ -27,16 +27,16 @@ OLD = Conventions(old_http=True, new_http=False, old_database=True, new_database
         ("http,http/dup,database,database/dup", BOTH_SEMCONVS),
     ],
 )
-def test_the_standard_variable_chooses_old_new_or_both(value: str, expected: Conventions) -> None:
-    """By default both, for dashboards old and new; `/dup` wins over the bare word, as the conventions say."""
+def test_the_standard_variable_selects_old_new_or_both(value: str, expected: Conventions) -> None:
+    """The default is both, for old and new dashboards; `/dup` takes precedence, as the conventions require."""
     assert conventions(Env({SEMCONV_VARIABLE: value})) == expected
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, BOTH_WORDS), ("", BOTH_WORDS), ("http", "http"), ("x", "x")])
-def test_our_default_is_that_of_the_instrumentation_libraries(
+def test_the_default_is_set_for_the_instrumentation_libraries(
     before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They read the variable themselves; what the user set stays."""
+    """They read the variable themselves; a value of the user is kept."""
     monkeypatch.setenv(SEMCONV_VARIABLE, "")
     if before is None:
         monkeypatch.delenv(SEMCONV_VARIABLE)

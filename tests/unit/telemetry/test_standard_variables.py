@@ -1,4 +1,4 @@
-"""Every OTEL_* variable of the specification works, or is rejected with one line that says what to use instead."""
+"""Every OTEL_* variable of the specification works, or is rejected with one line that names an alternative."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ INTEGERS = (["1", "4096"], ["-1", "1.5", "many", "10s", "99999999999"])
 MILLISECONDS = (["1", "30000"], ["0", "-1", "10s", "1.5"])
 
 # Source: OpenTelemetry specification, environment variables; general, batch processors, limits, exporters, metrics.
-# Variable → values that work, values that don't.
+# Variable → valid values, invalid values.
 ROWS: dict[str, tuple[list[str], list[str]]] = {
     "OTEL_SDK_DISABLED": (["true", "false"], ["maybe"]),
     "OTEL_SERVICE_NAME": (["renamed"], []),
@@ -65,15 +65,15 @@ for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_value_that_the_sdk_can_use_is_accepted(name: str) -> None:
-    """Set to nothing, a variable counts as unset."""
+def test_a_valid_value_is_accepted(name: str) -> None:
+    """An empty variable counts as unset."""
     for value in ["", " ", *ROWS[name][0]]:
         telemetry_settings(Env({name: value}), "test")
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_value_that_it_cannot_use_is_one_line_with_the_name(name: str) -> None:
-    """And with what the variable takes."""
+def test_an_invalid_value_is_one_line_with_the_name(name: str) -> None:
+    """The line also has the valid values."""
     for value in ROWS[name][1]:
         with pytest.raises(SettingsError, match=name) as caught:
             telemetry_settings(Env({name: value}), "test")
@@ -81,32 +81,32 @@ def test_a_value_that_it_cannot_use_is_one_line_with_the_name(name: str) -> None
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-def test_what_python_does_not_support_is_rejected_with_an_alternative(name: str) -> None:
-    """Rather than ignored."""
+def test_values_that_python_does_not_support_are_rejected_with_an_alternative(name: str) -> None:
+    """They are not silently ignored."""
     with pytest.raises(SettingsError, match=f"{name} isn't supported; "):
         telemetry_settings(Env({name: "1"}), "test")
 
 
-def test_the_rows_are_all_that_is_checked() -> None:
-    """A variable that is added has to have its row."""
+def test_every_checked_variable_has_a_row() -> None:
+    """An added variable needs a row."""
     assert CHECKS.keys() <= ROWS.keys()
 
 
-def test_a_header_s_value_is_not_printed() -> None:
+def test_the_value_of_a_header_is_not_printed() -> None:
     """It may be a token."""
     with pytest.raises(SettingsError) as caught:
         telemetry_settings(Env({"OTEL_EXPORTER_OTLP_HEADERS": "s3cret"}), "test")
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_certificate_has_to_be_there(tmp_path: Path) -> None:
-    """The exporter would log a traceback, and go on without."""
+def test_a_certificate_must_exist(tmp_path: Path) -> None:
+    """Otherwise, the exporter would log a traceback and continue without it."""
     with pytest.raises(SettingsError, match="isn't a file"):
         telemetry_settings(Env({"OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path)}), "test")
 
 
-def test_a_variable_that_is_set_to_nothing_does_not_reach_the_sdk() -> None:
-    """Its exporters would raise; so they would for compression `none` over gRPC."""
+def test_an_empty_variable_does_not_reach_the_sdk() -> None:
+    """Its exporters would raise an error, as for the compression `none` over gRPC."""
     environ = {
         "OTEL_EXPORTER_OTLP_COMPRESSION": " ",
         "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
@@ -118,7 +118,7 @@ def test_a_variable_that_is_set_to_nothing_does_not_reach_the_sdk() -> None:
 
 
 def test_credentials_in_an_endpoint_become_the_header_of_each_signal() -> None:
-    """gRPC knows none in an address, and exporters log the address; a header that is there takes precedence."""
+    """gRPC does not support them in a URL, and exporters log the URL; an existing header takes precedence."""
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:pw@alloy:4317",
         "OTEL_EXPORTER_OTLP_HEADERS": "tenant=a",

@@ -1,4 +1,4 @@
-"""Spans in batches, off the path of the work they tell of."""
+"""Spans are exported in batches by a separate thread."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,35 +15,35 @@ from tests.unit.telemetry.push_sink import LOOPBACK, Sink
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """A collector that takes everything."""
+    """Start a collector that accepts everything."""
     made = Sink(200)
     yield made
     made.close()
 
 
 def to(port: int) -> Collector:
-    """The collector at that port of loopback."""
+    """Return the collector at that port of loopback."""
     return Collector(LOOPBACK, port, "http/protobuf")
 
 
 def tracer_provider(
     collector: Collector, meters: MeterProvider | None = None, silent: Callable[[], bool] = lambda: False
 ) -> TracerProvider:
-    """Spans in batches to a collector."""
+    """Return a provider that exports batches to a collector."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(batch_processor(collector.exporter("traces"), meters or MeterProvider(), silent))
     return provider
 
 
 def spans(provider: TracerProvider, count: int) -> None:
-    """Make that many."""
+    """Create that many spans."""
     tracer = provider.get_tracer("test")
     for _ in range(count):
         tracer.start_span("x").end()
 
 
-def test_many_spans_leave_in_one_push(sink: Sink) -> None:
-    """In the original each left by itself."""
+def test_many_spans_are_sent_in_one_push(sink: Sink) -> None:
+    """The original sent each span separately."""
     provider = tracer_provider(to(sink.port))
     spans(provider, 100)
     provider.shutdown()
@@ -54,10 +54,10 @@ def test_many_spans_leave_in_one_push(sink: Sink) -> None:
     ("variable", "value", "pushes"),
     [("OTEL_TRACES_SAMPLER", "always_off", 0), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20", 5)],
 )
-def test_the_standard_variables_decide(
+def test_the_standard_variables_take_effect(
     sink: Sink, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, pushes: int
 ) -> None:
-    """What is kept, and how much goes at a time."""
+    """They set the sampler and the size of a batch."""
     monkeypatch.setenv(variable, value)
     provider = tracer_provider(to(sink.port))
     spans(provider, 100)
@@ -65,8 +65,8 @@ def test_the_standard_variables_decide(
     assert len(sink.pushes) == pushes
 
 
-def test_a_batch_is_soon_on_its_way_when_that_is_asked_for(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTEL_BSP_SCHEDULE_DELAY wins over the two seconds that are ours."""
+def test_the_delay_of_a_batch_can_be_set(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTEL_BSP_SCHEDULE_DELAY takes precedence over the default of two seconds."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     provider = tracer_provider(to(sink.port))
     spans(provider, 1)
@@ -74,21 +74,21 @@ def test_a_batch_is_soon_on_its_way_when_that_is_asked_for(sink: Sink, monkeypat
     provider.shutdown()
 
 
-def test_a_collector_that_hangs_costs_the_work_nothing() -> None:
-    """Ten thousand spans, more than the queue holds: none waits for an export, which takes ten seconds to fail."""
+def test_a_collector_that_hangs_does_not_delay_the_work() -> None:
+    """No span waits for an export, which takes ten seconds to fail, even if the queue is full."""
     hanging = Sink(None)
     provider = tracer_provider(to(hanging.port))
     before = time.monotonic()
     spans(provider, 10_000)
     assert time.monotonic() - before < 60  # twenty exports would take three minutes
-    hanging.let_go()
+    hanging.release()
     provider.shutdown()
     hanging.close()
 
 
 @pytest.mark.parametrize(("status", "lost"), [(200, {}), (400, {"error.type": "export_failed"})])
-def test_spans_that_the_collector_does_not_take_are_counted(status: int, lost: dict[str, str]) -> None:
-    """The queue lets go of a batch when it hands it to the exporter: of what fails there, only this count tells."""
+def test_spans_that_the_collector_does_not_accept_are_counted(status: int, lost: dict[str, str]) -> None:
+    """The queue drops its reference to a batch before the export, so only this counter shows a failure."""
     answering, reader = Sink(status), InMemoryMetricReader()
     provider = tracer_provider(to(answering.port), meters=MeterProvider([reader]))
     spans(provider, 7)
@@ -102,8 +102,8 @@ def test_spans_that_the_collector_does_not_take_are_counted(status: int, lost: d
     assert (point.value, point.attributes) == (7, lost)
 
 
-def test_spans_of_a_service_without_a_voice_are_gone(sink: Sink) -> None:
-    """The fault silent_telemetry: they are not kept for later, for nobody would wait for them."""
+def test_spans_of_a_silenced_service_are_dropped(sink: Sink) -> None:
+    """The fault silent_telemetry does not keep them for later."""
     silent = [True]
     provider = tracer_provider(to(sink.port), silent=lambda: silent[0])
     spans(provider, 3)

@@ -1,4 +1,4 @@
-"""The doctor pushes as a service does, and names what is wrong with the answer; each cause by a real listener."""
+"""The doctor pushes like a service and names the error in the response; each cause has a real server."""
 
 import socket
 import ssl
@@ -21,7 +21,7 @@ Listening = Callable[..., int]
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """An HTTP server that answers as configured."""
+    """Start an HTTP server that responds as configured."""
     made = Server()
     yield made
     made.close()
@@ -29,7 +29,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for the loopback address, signed by itself, with its key in the same file."""
+    """Create a self-signed certificate for the loopback address, with its key in the same file."""
     file = tmp_path_factory.mktemp("tls") / "both.pem"
     subject = ["-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}"]
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
@@ -41,10 +41,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def listening() -> Iterator[Listening]:
-    """Give `listening(answer, context)`: a port that accepts, by TLS if wanted, sends the answer, and closes."""
+    """Return `listening(response, certificate)`, which starts a server that sends a response and closes."""
     listeners: list[tuple[socket.socket, threading.Thread]] = []
 
-    def serve(listener: socket.socket, answer: bytes, context: ssl.SSLContext | None) -> None:
+    def serve(listener: socket.socket, response: bytes, context: ssl.SSLContext | None) -> None:
         while True:
             try:
                 connection, _ = listener.accept()
@@ -53,19 +53,19 @@ def listening() -> Iterator[Listening]:
             try:
                 with connection if context is None else context.wrap_socket(connection, server_side=True) as accepted:
                     accepted.recv(1000)
-                    accepted.sendall(answer)
+                    accepted.sendall(response)
                     # The client may still send its body: a close with unread bytes would reset the connection.
-                    while answer and accepted.recv(1000):
+                    while response and accepted.recv(1000):
                         pass
             except OSError:
                 connection.close()
 
-    def start(answer: bytes = b"", certificate: Path | None = None) -> int:
+    def start(response: bytes = b"", certificate: Path | None = None) -> int:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
         if context and certificate:
             context.load_cert_chain(certificate)
         listener = socket.create_server((LOOPBACK, 0))
-        thread = threading.Thread(target=serve, args=(listener, answer, context))
+        thread = threading.Thread(target=serve, args=(listener, response, context))
         thread.start()
         listeners.append((listener, thread))
         return int(listener.getsockname()[1])
@@ -79,7 +79,7 @@ def listening() -> Iterator[Listening]:
 
 @pytest.fixture
 def collector() -> Iterator[Callable[[grpc.StatusCode], int]]:
-    """Give `collector(status)`: the port of a gRPC server that answers an export with this status."""
+    """Return `collector(status)`, which starts a gRPC server that responds with a status, and returns its port."""
     servers: list[grpc.Server] = []
 
     def start(status: grpc.StatusCode) -> int:
@@ -104,22 +104,22 @@ def collector() -> Iterator[Callable[[grpc.StatusCode], int]]:
 
 
 def logs(port: int, scheme: str = "http", **more: str) -> dict[str, str]:
-    """The environment of a service that pushes its lines there."""
+    """Return the environment of a service that pushes its lines to a port."""
     return {"LOGS_TARGET": f"{scheme}://{LOOPBACK}:{port}/loki/api/v1/push", **more}
 
 
-def said(signal: str, environment: dict[str, str]) -> str:
-    """What the doctor says of this signal, with the remedy; empty if all is well."""
+def finding(signal: str, environment: dict[str, str]) -> str:
+    """Return the doctor's finding about a signal with its remedy, or an empty text."""
     found = probe(target(signal, environment), environment)
     return "; ".join(found) if found else ""
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 422])
-def test_an_answer_to_an_empty_push_is_well(server: Server, status: int) -> None:
-    """That the server wants content shows that it is the right endpoint."""
+def test_a_response_to_an_empty_push_is_a_success(server: Server, status: int) -> None:
+    """A response that content is missing shows that the endpoint is right."""
     server.status, server.body = status, b""
-    assert said("logs", logs(server.address[1])) == ""
-    assert [(method, path) for method, path, _, _ in server.asked] == [("POST", "/loki/api/v1/push")]
+    assert finding("logs", logs(server.address[1])) == ""
+    assert [(method, path) for method, path, _, _ in server.requests] == [("POST", "/loki/api/v1/push")]
 
 
 @pytest.mark.parametrize(
@@ -133,68 +133,70 @@ def test_an_answer_to_an_empty_push_is_well(server: Server, status: int) -> None
     ],
 )
 def test_a_status_is_explained(server: Server, status: int, expected: str) -> None:
-    """With the variable in effect."""
+    """The message names the variable in effect."""
     server.status, server.body = status, b""
-    assert expected in said("logs", logs(server.address[1]))
+    assert expected in finding("logs", logs(server.address[1]))
 
 
-def test_credentials_are_sent_and_never_shown(server: Server) -> None:
-    """Those of the URL, and those of the OTLP headers."""
+def test_credentials_are_sent_and_not_shown(server: Server) -> None:
+    """They are those of the URL, and those of the OTLP headers."""
     server.status, server.body = 401, b""
     url = f"http://user:s3cret@{LOOPBACK}:{server.address[1]}/push?token=s3cret"
     environment = {"LOGS_TARGET": url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"} | {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": url, "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20s3cret"
     }  # fmt: skip
     for signal in ("logs", "traces"):
-        answer = said(signal, environment)
-        assert "rejects the credentials" in answer
-        assert "s3cret" not in answer
-    assert [headers.get("Authorization") or headers.get("authorization") for _, _, headers, _ in server.asked] == [
+        text = finding(signal, environment)
+        assert "rejects the credentials" in text
+        assert "s3cret" not in text
+    assert [headers.get("Authorization") or headers.get("authorization") for _, _, headers, _ in server.requests] == [
         "Basic dXNlcjpzM2NyZXQ=",
         "Basic dXNlcjpzM2NyZXQ=",
     ]
 
 
-def test_a_page_instead_of_an_answer_is_named(listening: Listening) -> None:
-    """A login page or the page of a proxy has status 200 as well."""
+def test_an_html_page_as_the_response_is_named(listening: Listening) -> None:
+    """A login page or the page of a proxy also has status 200."""
     page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 4\r\n\r\n<ht>"
-    assert "answers with an HTML page, such as a login page" in said("logs", logs(listening(page)))
+    assert "answers with an HTML page, such as a login page" in finding("logs", logs(listening(page)))
 
 
-def test_nothing_listens_there() -> None:
-    """The variable and the address are named, for HTTP and for gRPC."""
+def test_a_closed_port_is_named() -> None:
+    """The message has the variable and the address, for HTTP and for gRPC."""
     port = free_port()
-    assert f"LOGS_TARGET=http://{LOOPBACK}:{port}/loki/api/v1/push does not answer: Connection refused" in said(
+    assert f"LOGS_TARGET=http://{LOOPBACK}:{port}/loki/api/v1/push does not answer: Connection refused" in finding(
         "logs", logs(port)
     )
-    assert "does not answer" in said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{port}"})
+    assert "does not answer" in finding("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{port}"})
 
 
-def test_tls_where_http_is_spoken_and_the_reverse(listening: Listening, server: Server, authority: Path) -> None:
-    """Each is named with the scheme to use, for HTTP and for gRPC."""
+def test_tls_and_plain_text_mixed_up_are_named(listening: Listening, server: Server, authority: Path) -> None:
+    """The message has the scheme to use, for HTTP and for gRPC."""
     secure = listening(b"", authority)
-    assert "expects TLS, but the URL says http; change it to https://" in said("logs", logs(secure))
-    assert "expects TLS" in said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{secure}"})
+    assert "expects TLS, but the URL says http; change it to https://" in finding("logs", logs(secure))
+    assert "expects TLS" in finding("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{secure}"})
     plain = server.address[1]
-    assert "does not use TLS, but the URL says https; change it to http://" in said("logs", logs(plain, "https"))
-    assert "does not use TLS" in said("traces", {GRPC_ENDPOINT: f"https://{LOOPBACK}:{plain}"})
+    assert "does not use TLS, but the URL says https; change it to http://" in finding("logs", logs(plain, "https"))
+    assert "does not use TLS" in finding("traces", {GRPC_ENDPOINT: f"https://{LOOPBACK}:{plain}"})
 
 
 def test_a_certificate_of_an_unknown_authority_is_named(listening: Listening, authority: Path) -> None:
-    """With the file of authorities in effect; with the right file the push succeeds."""
+    """The message has the file of authorities in effect; with the right file, the push succeeds."""
     done = b"HTTP/1.1 204 No Content\r\n\r\n"
     port = listening(done, authority)
-    assert "has a certificate that no authority of the system signed" in said("logs", logs(port, "https"))
-    assert said("logs", logs(port, "https", REQUESTS_CA_BUNDLE=f"{authority}.crt")) == ""
-    assert "/missing: No such file" in said("logs", logs(port, "https", REQUESTS_CA_BUNDLE="/missing"))
+    assert "has a certificate that no authority of the system signed" in finding("logs", logs(port, "https"))
+    assert finding("logs", logs(port, "https", REQUESTS_CA_BUNDLE=f"{authority}.crt")) == ""
+    assert "/missing: No such file" in finding("logs", logs(port, "https", REQUESTS_CA_BUNDLE="/missing"))
 
 
-def test_grpc_at_an_http_port_and_the_reverse(server: Server, collector: Callable[[grpc.StatusCode], int]) -> None:
-    """Port and protocol do not match: both ways out are offered."""
-    found = said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{server.address[1]}"})
+def test_grpc_to_an_http_port_and_the_reverse_are_named(
+    server: Server, collector: Callable[[grpc.StatusCode], int]
+) -> None:
+    """The remedy has both the port and the protocol."""
+    found = finding("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{server.address[1]}"})
     assert "is an HTTP port, but the service sends gRPC; use the port for gRPC (4317)" in found
     http = {GRPC_ENDPOINT: f"http://{LOOPBACK}:{collector(grpc.StatusCode.OK)}"}
-    found = said("traces", http | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    found = finding("traces", http | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
     assert "is a gRPC port, but the service sends HTTP; use the port for HTTP (4318)" in found
 
 
@@ -210,17 +212,17 @@ def test_grpc_at_an_http_port_and_the_reverse(server: Server, collector: Callabl
 def test_a_grpc_status_is_explained(
     collector: Callable[[grpc.StatusCode], int], status: grpc.StatusCode, expected: str
 ) -> None:
-    """As those of HTTP."""
-    answer = said("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{collector(status)}"})
-    assert expected in answer
-    assert bool(answer) == bool(expected)
+    """The messages are like those for HTTP."""
+    text = finding("traces", {GRPC_ENDPOINT: f"http://{LOOPBACK}:{collector(status)}"})
+    assert expected in text
+    assert bool(text) == bool(expected)
 
 
 def test_the_proxy_in_effect_is_named() -> None:
-    """For addresses outside the suite alone, unless NO_PROXY lists them; without its password."""
+    """It is named only for addresses outside the suite that are not in NO_PROXY, and without its password."""
     proxy = f"http://user:s3cret@{LOOPBACK}:{free_port()}"
     environment = {"LOGS_TARGET": "http://loki.example.org/push", "HTTP_PROXY": proxy}
-    found = said("logs", environment)
+    found = finding("logs", environment)
     assert "does not answer through the proxy of HTTP_PROXY=http://127.0.0.1:" in found
     assert "s3cret" not in found
     assert proxy_of("http://loki.example.org/push", environment | {"NO_PROXY": "x, .example.org"}) == ""
@@ -250,6 +252,6 @@ def test_the_proxy_in_effect_is_named() -> None:
 def test_the_variable_in_effect_is_found(
     signal: str, environment: dict[str, str], variable: str, url: str, protocol: str
 ) -> None:
-    """By the precedence of the services."""
+    """The precedence is that of the services."""
     found = target(signal, environment)
     assert found == Target(variable, url, protocol, signal)

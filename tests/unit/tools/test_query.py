@@ -1,4 +1,4 @@
-"""Queries return what came, raise one kind of error for what did not, and reach this machine without a proxy."""
+"""Queries return the response or raise one kind of error, and do not use a proxy for this machine."""
 
 import http.server
 import threading
@@ -11,12 +11,12 @@ from tools.query import NoAnswer, UnexpectedAnswer, get_json, is_up, query_mimir
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by path: /json, /text, /moved, /broken; and notes what it was sent."""
+    """Responds by path: /json, /text, /moved, /broken; and records the requests."""
 
     seen: ClassVar[list[tuple[str, str, bytes]]] = []
 
     def do_GET(self) -> None:
-        """Answer any method."""
+        """Respond to any method."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.seen.append((self.command, self.path, body))
         path = self.path.partition("?")[0]
@@ -31,12 +31,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET  # noqa: N815
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def base() -> Iterator[str]:
-    """The address of a server with this handler."""
+    """Start a server with this handler and return its URL."""
     Handler.seen.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -46,8 +46,8 @@ def base() -> Iterator[str]:
         thread.join()
 
 
-def test_an_error_status_is_an_answer(base: str) -> None:
-    """The caller decides what it means; `get_json` raises, with the answer in the error."""
+def test_an_error_status_is_a_response(base: str) -> None:
+    """The caller decides what it means; `get_json` raises an error that contains the response."""
     assert send(f"{base}/broken").status == 500
     with pytest.raises(UnexpectedAnswer, match="500: it broke") as caught:
         get_json(f"{base}/broken")
@@ -56,19 +56,19 @@ def test_an_error_status_is_an_answer(base: str) -> None:
 
 
 def test_a_redirect_is_followed(base: str) -> None:
-    """Pages send a browser to their start."""
+    """Pages redirect a browser to their start page."""
     assert send(f"{base}/moved").text == "hello"
     assert is_up(f"{base}/moved")
 
 
 def test_a_body_that_is_not_json_is_an_error(base: str) -> None:
-    """It says what came instead."""
+    """The message contains the body."""
     with pytest.raises(UnexpectedAnswer, match="not JSON: 'hello'"):
         get_json(f"{base}/text")
 
 
 def test_query_and_body_are_sent(base: str) -> None:
-    """The query is encoded; a body makes it a POST unless another method is named."""
+    """The query is encoded; a body makes it a POST unless another method is set."""
     query_mimir(base, "up == 1")
     send(f"{base}/json", body={"a": 1})
     send(f"{base}/json", method="PUT", body=[])
@@ -80,7 +80,7 @@ def test_query_and_body_are_sent(base: str) -> None:
 
 
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would answer instead of the service; other hosts are asked through it."""
+    """The proxy would respond instead of the service; it is used for other hosts."""
     monkeypatch.setenv("http_proxy", base)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)

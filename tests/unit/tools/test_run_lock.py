@@ -1,4 +1,4 @@
-"""One process at a time, and the others learn which."""
+"""Only one process has the lock, and others can read its note."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pytest
 from tools.run_lock import AlreadyLocked, lock_note, run_lock
 
 
-def test_the_second_learns_who_holds_the_lock(tmp_path: Path) -> None:
-    """By the note of the first; afterwards the lock is free, and its note is gone."""
+def test_the_second_process_gets_the_note_of_the_first(tmp_path: Path) -> None:
+    """Afterwards the lock is free, and its note is removed."""
     path = tmp_path / "lock"
     assert lock_note(path) is None
     with run_lock(path, "the first"):
@@ -21,7 +21,7 @@ def test_the_second_learns_who_holds_the_lock(tmp_path: Path) -> None:
         assert lock_note(path) == "the third"
 
 
-def test_a_file_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_an_oserror(tmp_path: Path) -> None:
     """The caller knows which setting to name."""
     with pytest.raises(OSError, match="directory"), run_lock(tmp_path, "note"):
         pass

@@ -1,4 +1,4 @@
-"""Errors as responses: RFC 9457, without internals."""
+"""Error responses have the format of RFC 9457 and no internals."""
 
 from http import HTTPStatus
 
@@ -11,7 +11,7 @@ from common.web.problems import Problem, register_error_handlers
 
 @pytest.fixture
 def client() -> FlaskClient:
-    """An app that fails in every way."""
+    """Return a client of an application with one route per kind of error."""
     app = Flask("test")
     register_error_handlers(app)
 
@@ -31,44 +31,44 @@ def client() -> FlaskClient:
 
 
 def test_a_problem_has_the_standard_shape(client: FlaskClient) -> None:
-    """Type, title, status and detail, as application/problem+json."""
-    answer = client.get("/wrong")
-    assert answer.status_code == 400
-    assert answer.content_type == "application/problem+json"
-    assert answer.get_json(force=True) == {
+    """It has type, title, status, and detail, as application/problem+json."""
+    response = client.get("/wrong")
+    assert response.status_code == 400
+    assert response.content_type == "application/problem+json"
+    assert response.get_json(force=True) == {
         "type": "about:blank",
         "title": "Bad Request",
         "status": 400,
         "detail": "Send a name.",
     }
-    assert "Retry-After" not in answer.headers
+    assert "Retry-After" not in response.headers
 
 
-def test_if_waiting_helps_the_response_says_how_long(client: FlaskClient) -> None:
-    """Retry-After, in seconds."""
-    answer = client.get("/unavailable")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+def test_a_temporary_error_has_a_retry_after_header(client: FlaskClient) -> None:
+    """Its value is in seconds."""
+    response = client.get("/unavailable")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
 
 
-def test_flasks_own_errors_have_the_same_shape(client: FlaskClient) -> None:
-    """404, and 405 with the methods that are allowed."""
+def test_errors_of_flask_have_the_same_shape(client: FlaskClient) -> None:
+    """These are 404, and 405 with the allowed methods."""
     missing = client.get("/nowhere")
     assert (missing.status_code, missing.content_type) == (404, "application/problem+json")
-    refused = client.delete("/wrong")
-    assert refused.status_code == 405
-    assert refused.headers["Allow"] == "GET, HEAD, OPTIONS"
+    rejected = client.delete("/wrong")
+    assert rejected.status_code == 405
+    assert rejected.headers["Allow"] == "GET, HEAD, OPTIONS"
 
 
 def test_an_unhandled_exception_is_in_the_log_and_not_in_the_response(
     client: FlaskClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The exception's text may contain anything, a password for example."""
-    answer = client.get("/bug")
-    assert answer.status_code == 500
-    assert answer.content_type == "application/problem+json"
-    assert "mythical" not in answer.text
-    assert "KeyError" not in answer.text
-    assert answer.get_json(force=True)["detail"] == "Internal error. See the service log for details."
+    """The exception's text may contain anything, for example a password."""
+    response = client.get("/bug")
+    assert response.status_code == 500
+    assert response.content_type == "application/problem+json"
+    assert "mythical" not in response.text
+    assert "KeyError" not in response.text
+    assert response.get_json(force=True)["detail"] == "Internal error. See the service log for details."
     (record,) = [record for record in caplog.records if record.name == "common.web.problems"]
     assert record.message == "unhandled exception"
     assert record.exc_info

@@ -1,4 +1,4 @@
-"""The layer around an application: whole bodies in both directions, a response in every case."""
+"""The WSGI layer reads whole bodies, buffers responses, and always responds."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from common.web.server import MAX_READ_BYTES, buffered
 
 
 def app() -> Flask:
-    """An application that answers with the length of a body of JSON."""
+    """Return an application whose response is the length of a JSON body."""
     made = Flask("test")
     made.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     register_error_handlers(made)
@@ -37,8 +37,8 @@ def post(sent: bytes, length: int | None = None) -> tuple[str, bytes]:
     return status, b"".join(pieces)
 
 
-def test_a_body_is_there_before_the_application_is_called() -> None:
-    """So a caller that sends slowly takes no place among the requests that are processed."""
+def test_the_body_is_read_before_the_application_is_called() -> None:
+    """A client that sends slowly does not count as a request that is processed."""
     read: list[int] = []
 
     class Input(io.BytesIO):
@@ -56,25 +56,25 @@ def test_a_body_is_there_before_the_application_is_called() -> None:
 
 
 def test_a_body_in_chunks_is_read_to_its_end() -> None:
-    """It has no length, and the application sees all of it."""
+    """It has no length, and the application gets all of it."""
     assert post(b"eight by") == ("200 OK", b'{"length":8}\n')
 
 
-def test_a_truncated_body_is_not_processed_as_a_whole_one() -> None:
-    """It may be valid JSON as far as it arrived, and yet is not what the caller meant to send."""
+def test_a_truncated_body_is_rejected() -> None:
+    """It may be valid JSON up to the end of the truncated part."""
     assert post(b"{}", 2)[0] == "200 OK"
     assert post(b"{}", 8)[0] == "400 BAD REQUEST"
 
 
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, MAX_READ_BYTES + 1])
 def test_a_body_that_is_too_large_is_rejected(size: int) -> None:
-    """With an announced length and in chunks."""
+    """This holds with an announced length and in chunks."""
     assert post(b"x" * size, size)[0].startswith("413")
     assert post(b"x" * size)[0].startswith("413")
 
 
-def test_of_a_body_that_is_far_too_large_nothing_is_read() -> None:
-    """Memory for it would be memory for as many as there are threads."""
+def test_a_body_far_above_the_limit_is_not_read() -> None:
+    """Memory for it would be needed in each thread."""
     body = io.BytesIO(b"x" * (MAX_READ_BYTES + 1))
     environ = {"CONTENT_LENGTH": str(MAX_READ_BYTES + 1), "wsgi.input": body}
     buffered(lambda *_: [])(environ, lambda *_: lambda _: None)
@@ -82,7 +82,7 @@ def test_of_a_body_that_is_far_too_large_nothing_is_read() -> None:
 
 
 class Response:
-    """A response of which the second piece fails."""
+    """A response whose second piece raises an error."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -97,7 +97,7 @@ class Response:
 
 
 def test_a_response_is_closed_even_if_it_fails(caplog: pytest.LogCaptureFixture) -> None:
-    """What the framework opened for the request ends with it, and the caller gets no half of a response."""
+    """Resources of the request are released, and the client does not get half of a response."""
     pieces = Response()
 
     def fails(_: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -109,13 +109,13 @@ def test_a_response_is_closed_even_if_it_fails(caplog: pytest.LogCaptureFixture)
     assert [record.message for record in caplog.records] == ["unhandled exception"]
 
 
-def test_an_application_that_raises_is_answered_for(caplog: pytest.LogCaptureFixture) -> None:
-    """With a problem that says nothing of the exception; the log has it."""
+def test_an_exception_of_the_application_results_in_a_problem_response(caplog: pytest.LogCaptureFixture) -> None:
+    """The response does not contain the exception; the log does."""
 
     def fails(*_: object) -> Iterable[bytes]:
         raise ValueError("injected")
 
-    answer = Client(buffered(fails)).get("/")
-    assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
-    assert "injected" not in answer.text
+    response = Client(buffered(fails)).get("/")
+    assert (response.status_code, response.content_type) == (500, "application/problem+json")
+    assert "injected" not in response.text
     assert "injected" in caplog.text

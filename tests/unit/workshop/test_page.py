@@ -1,4 +1,4 @@
-"""The page of the switches: what is no strength is refused there, before any service is asked."""
+"""The fault page rejects an invalid value before it calls a service."""
 
 import pytest
 
@@ -7,17 +7,18 @@ from workshop.page import create_app
 
 
 @pytest.mark.parametrize("strength", ["1", "true", '"1"', "null", "NaN", "Infinity", "-1e999", "1" + "0" * 400])
-def test_what_is_no_strength_is_refused_with_a_sentence(strength: str) -> None:
-    """Also a whole number that is longer than any float: a stack trace would call it a mistake of the page.
+def test_an_invalid_fault_value_is_rejected_with_a_sentence(strength: str) -> None:
+    """This includes a whole number above the range of floats, which must not cause a stack trace.
 
-    No service is there, so that the one good strength among them gets as far as to be told so.
+    No service is running, so the response to the only valid value is that the service does not respond.
     """
     page = create_app(FaultClient({"server": "http://127.0.0.1:1"})).test_client()
-    answer = page.put(
+    response = page.put(
         "/api/faults/slow_query",
         data=f'{{"strength": {strength}}}',
         content_type="application/json",
         base_url="http://127.0.0.1:4003",
     )
-    assert answer.status_code == (502 if strength == "1" else 400)
-    assert ("strength" if answer.status_code == 400 else "does not answer") in answer.get_json(force=True)["detail"]
+    assert response.status_code == (502 if strength == "1" else 400)
+    detail = response.get_json(force=True)["detail"]
+    assert ("strength" if response.status_code == 400 else "does not answer") in detail

@@ -1,4 +1,4 @@
-"""What `scenario` says: the answer with its questions, and the signs that a run has seen."""
+"""The command `scenario` prints the answer with its queries, and the symptoms that a run has shown."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,70 +11,70 @@ from workshop.scenario import GatewayQuery, Symptom
 from workshop.scenario_command import _visible_signs, answer
 from workshop.stack import Backends, Stack
 
-NOBODY = "http://127.0.0.1:1"
+NO_SERVER = "http://127.0.0.1:1"
 
 
-class Answering(Gateway):
-    """A gateway that is there, and shows everything."""
+class RespondingGateway(Gateway):
+    """A gateway that responds and shows every symptom."""
 
     def answers(self) -> bool:
-        """It does."""
+        """Return true."""
         return True
 
     def shows(self, look: GatewayQuery) -> bool:  # noqa: ARG002 - whatever it is
-        """All of it."""
+        """Return true."""
         return True
 
 
-class Told(Stack):
-    """A stack in which one alert fires, and of which symptoms are as `shows` says."""
+class FakeStack(Stack):
+    """A stack with firing alerts, whose symptoms depend on a function."""
 
     def __init__(self, shown: Callable[[Symptom], bool]) -> None:
-        super().__init__(Backends(*[NOBODY] * 4))
+        super().__init__(Backends(*[NO_SERVER] * 4))
         self._shown = shown
 
     def answers(self) -> bool:
-        """There is one."""
+        """Return true."""
         return True
 
     def shows(self, symptom: Symptom) -> bool:
-        """As told."""
+        """Return the result of the function."""
         return self._shown(symptom)
 
     def firing(self) -> set[str]:
-        """One, and another that is none of the scenario's."""
+        """Return an alert of the scenario and another one."""
         return {"NothingRecorded", "AlloyDropping"}
 
 
-def away(_: Symptom) -> bool:
-    """Loki was stopped, perhaps."""
-    raise WorkshopError("nothing answers")
+def unavailable(_: Symptom) -> bool:
+    """Raise the error of a stopped Loki."""
+    raise WorkshopError("no response")
 
 
 OF = scenario.read("standstill")
-TELLS = [symptom.sentence for symptom in OF.symptoms]
+SENTENCES = [symptom.sentence for symptom in OF.symptoms]
 
 
 @pytest.mark.parametrize(
-    ("gateway", "stack", "signs"),
+    ("gateway", "stack", "symptoms"),
     [
-        (Answering(NOBODY), Told(lambda _: True), TELLS),
-        (Gateway(NOBODY), Told(lambda it: bool(it.promql)), [TELLS[1], "the alert NothingRecorded fires"]),
-        (Gateway(NOBODY), Told(away), ["the alert NothingRecorded fires"]),
+        (RespondingGateway(NO_SERVER), FakeStack(lambda _: True), SENTENCES),
+        (Gateway(NO_SERVER), FakeStack(lambda it: bool(it.promql)), [SENTENCES[1], "the alert NothingRecorded fires"]),
+        (Gateway(NO_SERVER), FakeStack(unavailable), ["the alert NothingRecorded fires"]),
     ],
 )
-def test_signs_are_looked_for_at_the_gateway_or_else_in_the_stack(
-    gateway: Gateway, stack: Stack, signs: list[str]
+def test_symptoms_are_queried_from_the_gateway_or_else_from_the_stack(
+    gateway: Gateway, stack: Stack, symptoms: list[str]
 ) -> None:
-    """Alerts are where Mimir is; a back end that is away hides its own signs, and ends nothing."""
+    """Alerts are in Mimir; an unavailable backend hides its own symptoms and does not end the run."""
     seen = _visible_signs(OF, gateway, stack)
     assert seen is not None
-    assert list(seen()) == signs
+    assert list(seen()) == symptoms
 
 
-def test_where_nobody_can_be_asked_nothing_is_said_of_signs() -> None:
-    """A run goes on all the same."""
-    assert _visible_signs(OF, Gateway(NOBODY), Stack(Backends(*[NOBODY] * 4))) is None
+def test_without_gateway_and_stack_no_symptoms_are_reported() -> None:
+    """A run continues anyway."""
+    assert _visible_signs(OF, Gateway(NO_SERVER), Stack(Backends(*[NO_SERVER] * 4))) is None
 
 
 @pytest.mark.parametrize(
@@ -85,5 +85,5 @@ def test_where_nobody_can_be_asked_nothing_is_said_of_signs() -> None:
     ],
 )
 def test_the_answer_names_alert_and_profile(name: str, line: str, tmp_path: Path) -> None:
-    """Beside the questions in the languages of the stack."""
+    """The queries in the languages of the stack are listed too."""
     assert line in answer(tmp_path / "scenario.lock", name)

@@ -1,4 +1,4 @@
-"""What the server answers, over a store in memory."""
+"""The server responds to valid requests and rejects invalid ones, with a store in memory."""
 
 import pytest
 
@@ -8,7 +8,7 @@ PROBLEM = "application/problem+json"
 
 
 def test_a_name_is_added_found_and_removed() -> None:
-    """201, 200 with the list, 204, and 204 again: removing is idempotent."""
+    """The statuses are 201, 200 with the list, 204, and 204 again, because removing is idempotent."""
     rig = Rig()
     assert rig.client.post("/owlbear", json={"name": "sly_otter"}).status_code == 201
     found = rig.client.get("/owlbear")
@@ -32,49 +32,49 @@ def test_a_name_is_added_found_and_removed() -> None:
     ],
 )
 def test_a_rejection_is_a_problem_with_a_sentence(method: str, path: str, status: int) -> None:
-    """The original answered 204 and 500 where it had found the request wrong."""
-    answer = Rig().client.open(path, method=method)
-    assert (answer.status_code, answer.content_type) == (status, PROBLEM)
-    assert answer.get_json(force=True)["status"] == status
-    assert answer.get_json(force=True)["detail"]
-    assert ("Allow" in answer.headers) is (status == 405)
+    """The original responded with 204 and 500 to some invalid requests."""
+    response = Rig().client.open(path, method=method)
+    assert (response.status_code, response.content_type) == (status, PROBLEM)
+    assert response.get_json(force=True)["status"] == status
+    assert response.get_json(force=True)["detail"]
+    assert ("Allow" in response.headers) is (status == 405)
 
 
 def test_a_name_that_exists_is_a_conflict() -> None:
-    """409; in the original it was a 500 with the database's words."""
+    """The status is 409; in the original it was a 500 with the database's message."""
     rig = Rig()
     rig.client.post("/unicorn", json={"name": "x"})
     assert rig.client.post("/unicorn", json={"name": "x"}).status_code == 409
 
 
 def test_a_body_that_is_too_large_is_not_read() -> None:
-    """413 above 16 KiB."""
+    """The status is 413 above 16 KiB."""
     assert Rig().client.post("/unicorn", json={"name": "x" * 20_000}).status_code == 413
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_while_the_database_is_unavailable_or_recreated_callers_are_asked_to_retry(method: str) -> None:
-    """503 with Retry-After."""
+def test_while_the_database_is_unavailable_responses_have_retry_after(method: str) -> None:
+    """The status is 503 with Retry-After, also while tables are recreated."""
     rig = Rig()
     rig.store.is_down = True
     unavailable = rig.client.open("/unicorn", method=method, json={"name": "x"})
     rig.store.is_down, rig.maintenance.is_recreating = False, True
     recreating = rig.client.open("/unicorn", method=method, json={"name": "x"})
-    for answer in (unavailable, recreating):
-        assert (answer.status_code, answer.content_type) == (503, PROBLEM)
-        assert int(answer.headers["Retry-After"]) >= 1
+    for response in (unavailable, recreating):
+        assert (response.status_code, response.content_type) == (503, PROBLEM)
+        assert int(response.headers["Retry-After"]) >= 1
 
 
 @pytest.mark.parametrize(("strength", "status"), [(0, 201), (1, 500)])
 def test_the_fault_null_name_loses_names(strength: float, status: int) -> None:
-    """Off at 0, always at 1; the answer is a 500 that says nothing of the database."""
-    answer = Rig(null_name=strength).client.post("/unicorn", json={"name": "x"})
-    assert answer.status_code == status
-    assert "column" not in answer.text
+    """It is off at 0 and always triggers at 1; the response is a 500 that says nothing about the database."""
+    response = Rig(null_name=strength).client.post("/unicorn", json={"name": "x"})
+    assert response.status_code == status
+    assert "column" not in response.text
 
 
-def test_a_page_leads_to_the_next_one() -> None:
-    """Newest first, by a link, until there are no more; names that come in between move nothing."""
+def test_a_page_links_to_the_next_one() -> None:
+    """Names are ordered from new to old; names added in between do not shift pages."""
     rig = Rig()
     rig.store.names["unicorn"] = [f"n{number}" for number in range(5)]
     first = rig.client.get("/unicorn?limit=2")

@@ -1,4 +1,4 @@
-"""What the command line of the benchmarks takes."""
+"""The command line of the benchmarks rejects invalid numbers."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from bench.__main__ import main
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("argument", "message"),
     [
         ("--rounds=0", "--rounds: '0' is not a whole number, 1 or more"),
         ("--messages=few", "--messages: 'few' is not a whole number, 1 or more"),
@@ -15,11 +15,11 @@ from bench.__main__ import main
         ("--seconds=long", "--seconds: 'long' is not a number of seconds, 1 to 3,600"),
     ],
 )
-def test_a_figure_that_is_none_is_refused_before_anything_starts(
-    word: str, said: str, capsys: pytest.CaptureFixture[str]
+def test_an_invalid_number_is_rejected_before_anything_starts(
+    argument: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the word that is wrong and what it may be; else the run would end after minutes, dividing by nothing."""
+    """The message has the argument and its range. Otherwise the run would fail after minutes, at a division by zero."""
     with pytest.raises(SystemExit) as ended:
-        main([word])
+        main([argument])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -15,11 +15,11 @@ from local.ports import LOOPBACK
 class _Unavailable(grpc.GenericRpcHandler):  # type: ignore[misc]
     def service(self, _: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(
-            lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "of the test")
+            lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "rejected by the test")
         )
 
 
-class _Refusal(BaseHTTPRequestHandler):
+class _RejectingHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -29,12 +29,12 @@ class _Refusal(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the services do."""
+        """Log nothing."""
 
 
 @contextmanager
-def refusing_grpc() -> Iterator[int]:
-    """Give the port of a gRPC server that answers every call with UNAVAILABLE."""
+def rejecting_grpc() -> Iterator[int]:
+    """Yield the port of a gRPC server that answers every call with UNAVAILABLE."""
     server = grpc.server(ThreadPoolExecutor(4), handlers=[_Unavailable()])
     port = server.add_insecure_port(f"{LOOPBACK}:0")
     server.start()
@@ -45,10 +45,10 @@ def refusing_grpc() -> Iterator[int]:
 
 
 @contextmanager
-def refusing_http() -> Iterator[int]:
-    """Give the port of an HTTP server that answers every POST with 503."""
-    with ThreadingHTTPServer((LOOPBACK, 0), _Refusal) as server:
-        thread = Thread(target=server.serve_forever, name="refusing")
+def rejecting_http() -> Iterator[int]:
+    """Yield the port of an HTTP server that answers every POST with 503."""
+    with ThreadingHTTPServer((LOOPBACK, 0), _RejectingHandler) as server:
+        thread = Thread(target=server.serve_forever, name="rejecting")
         thread.start()
         try:
             yield server.server_address[1]

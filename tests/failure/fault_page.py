@@ -1,4 +1,4 @@
-"""The page of switches as a process of its own."""
+"""The page of the injected faults as a separate process."""
 
 import os
 import sys
@@ -13,8 +13,8 @@ from tools.query import is_up
 
 
 @contextmanager
-def switch_page(folder: Path, **settings: str) -> Iterator[str]:
-    """Serve the page of switches, and give its address."""
+def fault_page(folder: Path, **settings: str) -> Iterator[str]:
+    """Serve the page of the injected faults; yield its URL."""
     port = free_port()
     process = Process(
         "page",

@@ -1,0 +1,95 @@
+"""Outgoing HTTP requests to one server, by the conventions: attributes of the current span, and a histogram."""
+
+import time
+from collections.abc import Mapping
+
+import urllib3
+from opentelemetry import trace
+from opentelemetry.metrics import Meter
+from opentelemetry.trace import StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from common.core.address import join_host_port
+from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S
+from common.telemetry.settings import Conventions
+
+FAILURE = 400
+
+
+class HttpClient:
+    """Sends requests to `server` (host, port) over at most `connections` kept connections, those of `pool`."""
+
+    def __init__(self, server: tuple[str, int], meter: Meter, *, connections: int, conventions: Conventions) -> None:
+        host, self._port = server
+        self._host = host.strip("[]")  # as server.address and the socket have it; a URL has brackets
+        self._conventions = conventions
+        self.pool = urllib3.HTTPConnectionPool(
+            host,
+            self._port,
+            maxsize=connections,
+            block=False,
+            retries=False,  # a retry would be a second request, which is for the caller to decide
+            timeout=urllib3.Timeout(connect=1.0, read=5.0),
+        )
+        self.unreachable = f"the server at {join_host_port(host, self._port)} cannot be reached"
+        self._duration = meter.create_histogram(
+            "http.client.request.duration",
+            unit="s",
+            description="Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=HTTP_DURATION_BUCKETS_S,
+        )
+
+    def attributes(self, method: str, path: str) -> dict[str, AttributeValue]:
+        """Return the attributes with which the CLIENT span of a request starts; `path` has no query."""
+        attributes: dict[str, AttributeValue] = {}
+        url = f"http://{join_host_port(self._host, self._port)}{path}"
+        if self._conventions.old_http:
+            attributes |= {
+                "http.method": method,
+                "http.target": path,
+                "http.url": url,
+                "net.peer.name": self._host,
+                "net.peer.port": self._port,
+            }
+        if self._conventions.new_http:
+            attributes |= {
+                "http.request.method": method,
+                "url.full": url,
+                "server.address": self._host,
+                "server.port": self._port,
+            }
+        return attributes
+
+    def send(
+        self, method: str, target: str, body: str | bytes | None, headers: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request inside its CLIENT span, and return the answer, whatever its status.
+
+        Raise urllib3.exceptions.HTTPError if there is none. That and a status from 400 on mark the span as failed.
+        """
+        labels: dict[str, AttributeValue] = {
+            "http.request.method": method,
+            "server.address": self._host,
+            "server.port": self._port,
+        }
+        span = trace.get_current_span()
+        failure = ""
+        start = time.perf_counter()
+        try:
+            answer = self.pool.request(method, target, body=body, headers=headers)
+            labels["http.response.status_code"] = answer.status
+            if self._conventions.old_http:
+                span.set_attribute("http.status_code", answer.status)
+            if self._conventions.new_http:
+                span.set_attribute("http.response.status_code", answer.status)
+            if answer.status >= FAILURE:
+                labels["error.type"], failure = str(answer.status), f"the server answered {answer.status}"
+            return answer
+        except urllib3.exceptions.HTTPError as error:
+            labels["error.type"], failure = type(error).__name__, self.unreachable
+            raise
+        finally:
+            self._duration.record(time.perf_counter() - start, labels)
+            if failure:
+                span.set_attribute("error.type", labels["error.type"])
+                span.set_status(StatusCode.ERROR, failure)
