@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
-# Other variables of Python in the user's shell are removed. With them, Python could import other modules, exit because of
-# an invalid value, wait for input, compile again in each process, or raise warnings as errors.
+# Variables of the user's shell with which other modules, or none, would be found, or Python would behave differently:
+# it ends at a wrong value, waits for input, compiles again in each process, or makes errors of warnings.
 harmless := PYTHON PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 # Tests mostly wait, so more of them run at a time than there are cores. The tests of a file share a process and its servers.

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Deploys the suite to a Kubernetes cluster, or removes it. It may be run again at any time.
+# Deploys the suite to a Kubernetes cluster, or removes it. You can run it again at any time.
 #
 #   kubernetes/deploy.sh --context NAME [--overlay local|scale|cloud|source] [--images load] [--timeout SECONDS]
 #   kubernetes/deploy.sh --context NAME --delete [--delete-volumes]
 #
-# Without --context, it asks whether the current one is meant. --images load copies the images that compose builds into a
+# Without --context, it asks whether to use the current one. --images load copies the images that compose builds into a
 # local cluster of kind, k3d, or minikube. Everything that can prevent a deployment is checked before the first change.
 set -euo pipefail
 unset CDPATH # cd would search it first
 cd -- "$(dirname -- "$0")/.."
 
 label=app.kubernetes.io/part-of=mythical-beasts
-# What deploy.sh makes in a namespace, volume claims excepted.
+# The kinds of objects that deploy.sh creates in a namespace, except volume claims.
 kinds=deployments,statefulsets,services,configmaps,secrets,serviceaccounts,networkpolicies,poddisruptionbudgets,horizontalpodautoscalers
 
 context='' overlay=local images='' timeout=600 delete=no volumes=no

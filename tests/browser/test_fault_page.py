@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from common.faults import ALL_FAULTS
 from tests.browser.conftest import Suite, WatchedPage, check_readable, restart
 from tests.failure.fault_page import fault_page
 from tests.integration.conftest import STOP_S, Service
@@ -44,6 +45,11 @@ def post_status(suite: Suite) -> int:
     return ask(
         suite.server.base_url, "/unicorn", "POST", body=f'{{"name": "{secrets.token_hex(8)}"}}', headers=JSON
     ).status
+
+
+def test_each_fault_of_each_service_has_a_switch(page: Page) -> None:
+    """Those of the frontend included."""
+    expect(page.get_by_role("switch")).to_have_count(len(ALL_FAULTS))
 
 
 def test_a_fault_has_its_effect_while_it_is_enabled(suite: Suite, page: Page) -> None:

@@ -1,7 +1,7 @@
 // Shows and sets the faults of the services; refreshes every two seconds, because other clients set faults too.
 const REFRESH_MS = 2000;
-const SERVICES = ["requester", "server", "recorder"];
 const message = document.getElementById("message");
+const lists = new Map(); // by service
 const rows = new Map();
 
 async function request(path, method = "GET", body) {
@@ -21,10 +21,8 @@ function addList(service) {
   const section = clone("service");
   section.querySelector("h2").textContent = service;
   document.getElementById("services").append(section);
-  return section.querySelector("ul");
+  lists.set(service, section.querySelector("ul"));
 }
-
-const lists = new Map(SERVICES.map((service) => [service, addList(service)]));
 
 function addRow(fault) {
   const item = clone("fault");
@@ -38,7 +36,8 @@ function addRow(fault) {
   toggle.addEventListener("change", () => set(fault, toggle.checked ? valueWhenOn(fault) : 0));
   range.addEventListener("input", () => { row.dragging = true; row.output.textContent = range.value; });
   range.addEventListener("change", () => { row.dragging = false; set(fault, Number(range.value)); });
-  lists.get(fault.service)?.append(item);
+  if (!lists.has(fault.service)) addList(fault.service);
+  lists.get(fault.service).append(item);
   rows.set(fault.name, row);
   return row;
 }
