@@ -33,15 +33,14 @@ class Api:
     """Passes requests to the server over kept connections, each with its CLIENT span."""
 
     def __init__(self, config: Config, publisher: Publisher, faults: Faults, *, tracer: Tracer, meter: Meter) -> None:
-        host, self._port = config.server
-        self._host = host.strip("[]")  # as server.address and the socket have it; a URL has brackets
+        self._host, self._port = config.server
         self._endpoints = config.endpoints
         self._conventions = config.telemetry.conventions
         self._publisher = publisher
         self._faults = faults
         self._tracer = tracer
         self._http = urllib3.HTTPConnectionPool(
-            host,
+            self._host,
             self._port,
             maxsize=config.address.threads,
             block=False,

@@ -42,14 +42,13 @@ class Client:
         conventions: Conventions,
         faults: Faults,
     ) -> None:
-        host, self._port = server
-        self._host = host.strip("[]")  # as server.address and the socket have it; a URL has brackets
+        self._host, self._port = server
         self._catalogue = catalogue
         self._tracer = tracer
         self._conventions = conventions
         self._faults = faults
         self._http = urllib3.HTTPConnectionPool(
-            host,
+            self._host,
             self._port,
             maxsize=connections,
             block=False,

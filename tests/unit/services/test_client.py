@@ -126,11 +126,10 @@ def test_the_span_speaks_the_generations_that_are_in_force(
         assert said.get(name, value) == value
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]"])
-def test_an_ipv6_address_has_brackets_in_the_url_alone(host: str) -> None:
+def test_an_ipv6_address_has_brackets_in_the_url_alone() -> None:
     """`url.full` must be a URL; `server.address` is the address itself. Nothing needs to listen there."""
     told = Recorded()
-    with client(told, (host, 1), NEW) as asker, asker.span("GET", "unicorn", None):
+    with client(told, ("::1", 1), NEW) as asker, asker.span("GET", "unicorn", None):
         pass
     said = attributes(told.span)
     assert (said["url.full"], said["server.address"]) == ("http://[::1]:1/unicorn", "::1")
