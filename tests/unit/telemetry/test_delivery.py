@@ -208,6 +208,20 @@ def test_what_a_receiver_rejects_of_a_push_that_it_accepts_is_counted_and_report
     assert "the collector rejected a part: too many" in reported(caplog, capsys)
 
 
+@pytest.mark.parametrize("rejected", [0, -3])
+@pytest.mark.parametrize("signal", PUSHES)
+def test_a_warning_of_a_receiver_that_rejects_nothing_is_one_line(
+    signal: Signal, rejected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All items count as delivered, also where the number makes no sense."""
+    text = f"{signal}{rejected}: use another endpoint"
+    with sink(Reply(200, partial(signal, rejected, text), PROTOBUF)) as receiver:
+        counted = PUSHES[signal](Collector(LOOPBACK, receiver.port, HTTP), 2)
+    assert set(counted) <= {""}
+    own = [vars(record)["fields"] for record in caplog.records if record.name == delivery.__name__]
+    assert own == [{"reason": text}]
+
+
 @pytest.mark.parametrize("signal", PUSHES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_over_grpc_what_is_not_a_grpc_answer_is_a_loss(
