@@ -49,7 +49,7 @@ class Env:
         if self._values.get(name, "").strip():
             raise SettingsError(f"{name} and {name}_FILE are both set; set only one of them")
         try:
-            secret = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            secret = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError):
             raise SettingsError(
                 f"{name}_FILE={path!r} cannot be read; use a text file that this user can read"

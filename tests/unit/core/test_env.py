@@ -126,7 +126,7 @@ def test_what_was_asked_is_kept_with_its_default_in_plain_digits() -> None:
 def test_a_password_can_come_from_a_file_and_no_error_tells_it(tmp_path: Path) -> None:
     """As secrets of containers do: `X_FILE` names the file; both, none to read or an empty one are errors."""
     file = tmp_path / "password"
-    file.write_text("s3cret \n")
+    file.write_text("s3cret \n", encoding="utf-8-sig")  # as some editors write it
     assert Env({"X_FILE": str(file)}).secret("X", "default") == "s3cret "
     assert Env({"X": "secret"}).secret("X", "default") == "secret"
     assert Env({}).secret("X", "default") == "default"
