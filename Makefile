@@ -5,7 +5,9 @@ MAKEFLAGS += --no-print-directory
 python := .venv/bin/python
 # Variables of the user's shell with which other modules, or none, would be found, or Python would behave differently:
 # it ends at a wrong value, waits for input, compiles again in each process, or makes errors of warnings.
-harmless := PYTHON PYTHONIOENCODING PYTHONPYCACHEPREFIX PYTHONUNBUFFERED PYTHONUTF8
+encodings := ascii cp1252 iso-8859-1 iso-8859-15 latin-1 utf-8 UTF-8 utf8
+harmless := PYTHON PYTHONPYCACHEPREFIX PYTHONUNBUFFERED $(if $(filter 0 1,$(PYTHONUTF8)),PYTHONUTF8) \
+  $(if $(filter $(encodings),$(firstword $(subst :, ,$(PYTHONIOENCODING)))),PYTHONIOENCODING)
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 # Tests mostly wait, so more of them run at a time than there are cores. The tests of a file share a process and its servers.
 # The files start in the order of testpaths and of their names, the longest first.

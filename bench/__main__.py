@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.generator import generator_cost
@@ -13,30 +15,44 @@ from bench.report import Measurement, table
 from bench.server import server_cost
 from bench.testbed import TestBed
 from bench.usage import memory_at_default_load
-from common.core.cli import replace_unprintable
+from common.core.cli import USAGE_ERROR, OneLineArgumentParser, replace_unprintable
+from common.core.env import SettingsError
+from common.telemetry.standard_variables import check_standard_variables
 from local.errors import LocalError
 
+PARTS = ("server", "messages", "load", "memory")
 # An hour; what lasts longer is the soak.
 MOST_S = 3600.0
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run all benchmarks; exit status 0, 1 if something could not be measured, 2 for an argument that is not valid."""
+    """Run the benchmarks; exit status 0, 1 if something could not be measured, 2 for a wrong argument or variable."""
     replace_unprintable()
     arguments = _arguments(words)
+    seconds = arguments.seconds
+    parts: dict[str, tuple[str, Callable[[TestBed], list[Measurement]]]] = {
+        "server": (
+            "cost of a request on each rung of INSTRUMENTATION",
+            partial(server_cost, rounds=arguments.rounds, seconds=seconds),
+        ),
+        "messages": ("publisher to recorder, against pika alone", partial(message_rates, count=arguments.messages)),
+        "load": ("CPU per request of the generator", partial(generator_cost, rounds=1, seconds=seconds)),
+        "memory": ("each service under the default load", partial(memory_at_default_load, seconds=seconds * 3)),
+    }
+    try:
+        check_standard_variables(os.environ)
+    except SettingsError as fault:
+        print(f"bench: {fault}", file=sys.stderr)
+        return USAGE_ERROR
     figures: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="mythical-bench-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o711)  # the servers' own users have to reach their folders below it
         try:
             with TestBed(Path(folder)) as testbed:
-                _say("server: cost of a request on each rung of INSTRUMENTATION")
-                figures += server_cost(testbed, rounds=arguments.rounds, seconds=arguments.seconds)
-                _say("messages: publisher to recorder, against pika alone")
-                figures += message_rates(testbed, count=arguments.messages)
-                _say("load: CPU per request of the generator")
-                figures += generator_cost(testbed, rounds=1, seconds=arguments.seconds)
-                _say("memory: each service under the default load")
-                figures += memory_at_default_load(testbed, seconds=arguments.seconds * 3)
+                for name in arguments.only or PARTS:
+                    said, measure = parts[name]
+                    print(f"{name}: {said}", file=sys.stderr, flush=True)
+                    figures += measure(testbed)
         except LocalError as fault:
             sys.exit(f"bench: {fault}")
     print(table(figures))
@@ -45,7 +61,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = OneLineArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="what to measure (default all)")
     parser.add_argument("--rounds", type=_count, default=3, help="rounds of the four rungs (default 3)")
     parser.add_argument("--seconds", type=_length, default=8, help="length of one measurement (default 8)")
     parser.add_argument("--messages", type=_count, default=6000, help="messages to send (default 6000)")
@@ -68,10 +85,6 @@ def _length(text: str) -> float:
     if not 1 <= seconds <= MOST_S:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 1 to {MOST_S:,.0f}")
     return seconds
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

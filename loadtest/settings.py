@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from common.core.address import split_credentials
 from common.core.endpoints import EndpointSet, endpoints_for
 from common.core.env import Env, SettingsError
-from common.telemetry.settings import STANDARD_PORTS, collector
+from common.telemetry.settings import STANDARD_PORTS, ExportSettings, collector, export_settings
 from loadtest.shapes import SHAPES
 
 ROLES = ("alone", "master", "worker")
@@ -41,6 +41,7 @@ class Settings:
     break_error_share: float
     collector: str = field(repr=False)
     telemetry: bool
+    exports: ExportSettings
     frontend: str = ""
     faro: str = field(default="", repr=False)
     authorization: str = field(default="", repr=False)
@@ -53,6 +54,7 @@ class Settings:
 
 def load(env: Env) -> Settings:
     """Read the settings. Raises SettingsError, one line with the variable and its valid values."""
+    exports = export_settings(env)
     words = endpoints_for(env.choice("ENDPOINT_TYPE", "MYTHICAL", ("MYTHICAL", "BORING")))
     frontend, _ = split_credentials(env.url("LOAD_FRONTEND", "").rstrip("/"))
     host, authorization = split_credentials(env.url("LOAD_HOST", "http://127.0.0.1:4000").rstrip("/"))
@@ -76,6 +78,7 @@ def load(env: Env) -> Settings:
         faro=env.url("LOAD_FARO", ""),
         collector=_collector(env),
         telemetry=not env.flag("OTEL_SDK_DISABLED", default=False),
+        exports=exports,
     )
 
 

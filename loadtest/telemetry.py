@@ -1,5 +1,6 @@
 """Telemetry of the load generator: traces that start at a user, and metrics of the run, over OTLP/HTTP."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -11,17 +12,18 @@ from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExp
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import CallbackOptions, MeterProvider, NoOpMeterProvider, Observation
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, Status, StatusCode, TracerProvider
 
 from common.core.address import bypass_proxies, shown
-from common.telemetry.delivery import otlp_session
+from common.telemetry.delivery import is_not_about_a_push, otlp_session
+from common.telemetry.logs.records import with_fields
+from common.telemetry.metrics import meter_provider
 from common.telemetry.process import observe_process
 from common.telemetry.semconv import HTTP_DURATION_BUCKETS_S, SHAPE, SYNTHETIC, USER_KIND
 from common.telemetry.standard_variables import remove_unset
+from common.telemetry.traces import batch_processor
 from loadtest.settings import Settings
 
 SERVICE, VERSION = "mythical-loadtest", "0.1.0"
@@ -32,7 +34,6 @@ AGENT = f"{SERVICE}/{VERSION} (synthetic; locust)"
 
 # An export that hangs must not delay the end of the run: shutdown takes at most twice this.
 PUSH_TIMEOUT_S = 2
-METRICS_EVERY_MS = 5000
 
 BUCKETS_S = tuple(sorted({*HTTP_DURATION_BUCKETS_S, 0.3}))  # 0.3 s is what the checks ask for
 
@@ -165,14 +166,23 @@ def start_telemetry(settings: Settings) -> Telemetry:
         return Telemetry(settings, NoOpTracerProvider(), NoOpMeterProvider())
     remove_unset(os.environ)
     bypass_proxies(settings.collector)
-    who = resource()
-    traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
-    url = settings.collector
-    span_exporter = OTLPSpanExporter(f"{url}/v1/traces", timeout=PUSH_TIMEOUT_S, session=otlp_session())
-    traces.add_span_processor(BatchSpanProcessor(span_exporter, max_queue_size=8192, schedule_delay_millis=2000))
+    for handler in logging.getLogger().handlers:
+        # What is lost is reported once, and with its cause, which Locust's format would leave out.
+        handler.addFilter(is_not_about_a_push)
+        handler.addFilter(with_fields)
+    who, url, exports = resource(), settings.collector, settings.exports
     metric_exporter = OTLPMetricExporter(f"{url}/v1/metrics", timeout=PUSH_TIMEOUT_S, session=otlp_session())
-    reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=METRICS_EVERY_MS)
-    return Telemetry(settings, traces, SdkMeterProvider([reader], resource=who, shutdown_on_exit=False))
+    meters, _ = meter_provider(
+        who,
+        metric_exporter if exports["metrics"] else None,
+        interval_ms=exports["metric_interval_ms"],
+        temporality=exports["metric_temporality"],
+    )
+    traces = SdkTracerProvider(resource=who, shutdown_on_exit=False)
+    if exports["traces"]:
+        span_exporter = OTLPSpanExporter(f"{url}/v1/traces", timeout=PUSH_TIMEOUT_S, session=otlp_session())
+        traces.add_span_processor(batch_processor(span_exporter, meters))
+    return Telemetry(settings, traces, meters)
 
 
 def resource() -> Resource:

@@ -271,6 +271,7 @@ def _call(at: Target, proxy: str) -> Diagnosis | None:
                 _context(at).wrap_socket(connection, server_hostname=at.address[0]).close()
         elif not _is_http2(answer := _exchange(*at.address, HTTP2_PREFACE)):
             return _not_http2(at, answer)
+    os.environ.pop("GRPC_POLL_STRATEGY", None)  # with a wrong value, gRPC would abort this process
     try:
         grpc = import_module("grpc")
     except ImportError:

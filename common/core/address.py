@@ -2,16 +2,33 @@
 
 import ipaddress
 import os
+import re
 import socket
 from base64 import b64encode
 from urllib.parse import unquote, urlsplit
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Of this machine, of Docker for the host of a container, and of a Kubernetes cluster for its services.
+LOCAL_DOMAINS = (".localhost", ".docker.internal", ".svc", ".cluster.local")
+NAME = re.compile(r"[^\s!-,/:-@[-^`{-\x9f]+")
 
 
 def join_host_port(host: str, port: int | str) -> str:
     """Return host:port, an IPv6 address in brackets (RFC 3986, section 3.2.2); brackets that are there stay."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def host_of(text: str) -> str:
+    """Return a name or an IP address as sockets accept it, so IPv6 without brackets; empty if the text is neither."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        if ":" in bare or bare != text:
+            ipaddress.IPv6Address(bare)
+        else:
+            bare.encode("idna")  # what sockets do with a name: no label may be empty, or have more than 63 characters
+    except ValueError:
+        return ""
+    return bare if ":" in bare or NAME.fullmatch(bare) else ""
 
 
 def shown(address: str) -> str:
@@ -21,9 +38,8 @@ def shown(address: str) -> str:
     URL the query and the fragment too, which may contain a token.
     """
     scheme, separator, rest = address.partition("://")
-    if not separator:
-        return address.rpartition("@")[2]
-    return f"{scheme.rpartition('@')[2]}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
+    end = (rest if separator else address).rpartition("@")[2].partition("?")[0].partition("#")[0]
+    return f"{scheme.rpartition('@')[2]}://{end}" if separator else end
 
 
 def split_credentials(url: str) -> tuple[str, str]:
@@ -53,7 +69,7 @@ def is_trusted_host(host: str) -> bool:
         name = (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:  # an opening bracket without a closing one
         return False
-    if name in ("localhost", socket.gethostname().lower()):
+    if name.removesuffix(".") in ("localhost", socket.gethostname().lower()):
         return True
     try:
         ipaddress.ip_address(name)
@@ -63,14 +79,18 @@ def is_trusted_host(host: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Return whether `host` is this machine or a name without a dot, such as those that docker compose gives.
+    """Return whether `host` is this machine, or a name without a dot or of a domain that only exists around it.
 
     A proxy would look for such an address on its own machine or in its own network.
     """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return bool(host) and ("." not in host or host.endswith(".localhost"))
+        name = host.removesuffix(".").lower()
+        return bool(name) and ("." not in name or name.endswith(LOCAL_DOMAINS))
+    # The unspecified address, to which a client can connect, is this machine.
+    found = getattr(address, "ipv4_mapped", None) or address
+    return bool(found.is_loopback or found.is_unspecified)
 
 
 def bypass_proxies(*addresses: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from common.core.address import shown
+from common.core.address import host_of, shown
 
 Number = TypeVar("Number", int, float)
 
@@ -49,7 +49,7 @@ class Env:
         if self._values.get(name, "").strip():
             raise SettingsError(f"{name} and {name}_FILE are both set; set only one of them")
         try:
-            secret = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+            secret = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, ValueError):
             raise SettingsError(
                 f"{name}_FILE={path!r} cannot be read; use a text file that this user can read"
@@ -101,30 +101,33 @@ class Env:
         return self.integer(name, default, 1, 65535)
 
     def host(self, name: str, default: str) -> str:
-        """Return a host name, an IP address, or a folder with a socket; credentials in it would become telemetry."""
+        """Return a host name, an IP address without brackets, a folder with a socket, or the empty default."""
         value = self.text(name, default)
-        if "@" in value or "://" in value:
+        host = value if value.startswith("/") else host_of(value)
+        if value and not host:
             raise SettingsError(f"{name}={shown(value)!r} is not a host; use a name or an IP address alone")
-        return value
+        return host
 
     def host_port(self, name: str, default: str) -> tuple[str, int]:
-        """Return a host and a port from the form host:port."""
+        """Return a host, as above, and a port from the form host:port."""
         value = self.text(name, default)
-        host, _, port = value.rpartition(":")
+        before, _, port = value.rpartition(":")
+        host = host_of(before)
         # The length first: int() raises another error for thousands of digits.
-        number = int(port) if port.isdecimal() and len(port) <= len("65535") else 0
-        if not host or {*"/@"} & {*host} or not 1 <= number <= 65535:  # noqa: PLR2004 - TCP ports
+        number = int(port) if port.isascii() and port.isdigit() and len(port) <= len("65535") else 0
+        if not host or not 1 <= number <= 65535:  # noqa: PLR2004 - TCP ports
             raise SettingsError(f"{name}={shown(value)!r} is not host:port, as in {default}")
         return host, number
 
     def url(self, name: str, default: str) -> str:
-        """Return an http or https URL, or the empty default."""
-        value = self.text(name, default)
+        """Return an http or https URL, its scheme in lower case, or the empty default."""
+        scheme, separator, rest = self.text(name, default).partition("://")
+        value = scheme.lower() + separator + rest if separator else scheme
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(f"{name}={shown(value)!r} is not a URL; it must start with http:// or https://")
         if value and not _has_host(value):
             raise SettingsError(
-                f"{name}={shown(value)!r} is not a URL; it must include a host, as in http://host:80/path"
+                f"{name}={shown(value)!r} is not a URL; it must include a host, as in http://host:80/path, and no blank"
             )
         return value
 
@@ -141,7 +144,8 @@ def remove_libpq_variables(environ: MutableMapping[str, str], *, keep: tuple[str
 def _has_host(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
+        # urlsplit() ignores line breaks and tabs, but what connects may not.
+        return url.isprintable() and " " not in url and bool(host_of(parts.hostname or "")) and parts.port != 0
     except ValueError:  # an invalid port, an unmatched bracket
         return False
 

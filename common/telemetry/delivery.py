@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -32,20 +33,32 @@ class NotDelivered(Exception):
 
 @dataclass
 class Answer:
-    """The answer to a push: how many of its items the collector rejected if it accepted it, and why some are lost."""
+    """The answer to a push: how many of its items the collector rejected if it accepted it, and why some are lost.
+
+    `warning` is the text of an answer that accepts all.
+    """
 
     rejected: int = 0
     cause: str = UNKNOWN
+    warning: str = ""
 
 
 @contextmanager
 def pushing() -> Iterator[Answer]:
     """Give what becomes the answer to the push that this thread makes in the block."""
-    _thread.answer = Answer()
+    _thread.answer = answer = Answer()
     try:
-        yield _thread.answer
+        yield answer
     finally:
         del _thread.answer
+        if answer.warning:
+            _report_warning(answer.warning)
+
+
+@lru_cache(maxsize=8)
+def _report_warning(text: str) -> None:
+    """Write a line the first time that a collector says this."""
+    log.warning("telemetry export accepted with a warning", extra={"fields": {"reason": text}})
 
 
 def is_not_about_a_push(record: logging.LogRecord) -> bool:
@@ -70,7 +83,9 @@ def read_answer(body: bytes) -> None:
         note_cause("an answer that cannot be read")
         raise NotDelivered(UNKNOWN) from None
     answer = getattr(_thread, "answer", None)
-    if answer and partial.rejected_spans:
+    if answer and partial.rejected_spans <= 0:
+        answer.warning = partial.error_message[:SHOWN_TEXT]
+    elif answer:
         answer.rejected = partial.rejected_spans
         answer.cause = f"the collector rejected a part: {partial.error_message[:SHOWN_TEXT] or 'it does not say why'}"
 

@@ -8,12 +8,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
 from common.core.address import basic, join_host_port, split_credentials
 from common.core.env import Env, SettingsError
-from common.telemetry.standard_variables import SIGNALS, check_standard_variables
+from common.telemetry.standard_variables import BATCH_SIZE, QUEUE_SIZES, SIGNALS, check_standard_variables
 
 Signal = Literal["traces", "metrics", "logs"]
 
@@ -33,7 +33,7 @@ GRPC_METHODS = {
 }
 
 # The SDK's own default, and the size of a batch, below which its queue must not be.
-OTLP_QUEUE_LINES, OTLP_BATCH_LINES = 2048, 512
+OTLP_QUEUE_LINES, OTLP_BATCH_LINES = QUEUE_SIZES["BLRP"], BATCH_SIZE
 
 # From the lowest to the highest; docs/instrumentation-ladder.md compares them.
 RUNGS = ("off", "ebpf", "zero-code", "stock", "fast")
@@ -100,6 +100,15 @@ class LogSettings:
     json: bool = False
 
 
+class ExportSettings(TypedDict):
+    """Whether spans and metrics are sent, how often metrics are, in ms, and which sums are differences."""
+
+    traces: bool
+    metrics: bool
+    metric_interval_ms: float
+    metric_temporality: str
+
+
 @dataclass(frozen=True)
 class Conventions:
     """The generations in force. Source: OpenTelemetry, "HTTP semantic convention stability migration"."""
@@ -135,10 +144,7 @@ class TelemetrySettings:
 
 def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
     """Read them; raises SettingsError."""
-    check_standard_variables(env.values)
-    preference = env.choice(
-        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
-    )
+    exports = export_settings(env)
     rung = instrumentation(env, service)
     profiles_host = env.host("PROFILE_COLLECTOR_HOST", "")
     profiles_port = env.port("PROFILE_COLLECTOR_PORT", 4040)
@@ -147,16 +153,26 @@ def telemetry_settings(env: Env, service: str) -> TelemetrySettings:
         namespace=env.text("NAMESPACE", "production"),
         instrumentation=rung,
         enabled=not env.flag("OTEL_SDK_DISABLED", default=False) and rung in MANUAL,
-        traces=env.choice("OTEL_TRACES_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
-        metrics=env.choice("OTEL_METRICS_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
-        metric_interval_ms=env.number("OTEL_METRIC_EXPORT_INTERVAL", 5000, 100, 3_600_000),
-        metric_temporality=preference,
+        **exports,
         collector=collector(env),
         logs=log_settings(env),
         profiles_address=f"http://{join_host_port(profiles_host, profiles_port)}" if profiles_host else "",
         profiles_headers=push_headers(env, "PROFILE_COLLECTOR"),
         profiles_memory=env.flag("PROFILE_MEMORY", default=False),
         conventions=conventions(env),
+    )
+
+
+def export_settings(env: Env) -> ExportSettings:
+    """Read them; raises SettingsError for any variable of the specification with a value that the SDK could not use."""
+    check_standard_variables(env.values)
+    return ExportSettings(
+        traces=env.choice("OTEL_TRACES_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
+        metrics=env.choice("OTEL_METRICS_EXPORTER", "otlp", ("otlp", "none")) == "otlp",
+        metric_interval_ms=env.number("OTEL_METRIC_EXPORT_INTERVAL", 5000, 100, 3_600_000),
+        metric_temporality=env.choice(
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative", ("cumulative", "delta", "lowmemory")
+        ),
     )
 
 

@@ -1,11 +1,13 @@
-"""The variables of the OpenTelemetry specification that the SDK reads by itself, checked before the SDK starts.
+"""The variables that the SDK and the libraries below it read by themselves, checked before the SDK starts.
 
 A value that the SDK can't use ends it with a traceback, or is ignored with an unnoticed warning. Here each wrong
 value is a SettingsError that names the variable. What Python doesn't support is rejected with what to use instead.
 
-Source: OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter".
+Source: OpenTelemetry specification, "Environment Variable Specification" and "OpenTelemetry Protocol Exporter"; gRPC,
+doc/environment_variables.md.
 """
 
+import re
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from importlib.metadata import entry_points
@@ -16,6 +18,7 @@ from common.core.address import split_credentials
 from common.core.env import Env, SettingsError
 
 LARGEST = 2**31 - 1
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 # What a span may hold.
@@ -33,6 +36,12 @@ LIMITS = tuple(
     )
 )
 LOG_LIMITS = ("OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT")
+
+# By default: the queue of spans and that of log records, and their batches.
+QUEUE_SIZES, BATCH_SIZE = {"BSP": 8192, "BLRP": 2048}, 512
+
+# How the names of variables end that hold one of a few words.
+ENUMERATIONS = ("_SAMPLER", "_FILTER", "_AGGREGATION", "_PREFERENCE", "_PROTOCOL", "_COMPRESSION", "_INSECURE")
 
 # Variable → what to use instead.
 UNSUPPORTED = {
@@ -55,12 +64,17 @@ def check_standard_variables(values: Mapping[str, str]) -> None:
     for name, check in CHECKS.items():
         if env.text(name, ""):
             check(env, name)
-    size, batch = (env.text(f"OTEL_BSP_MAX_{what}", "") for what in ("QUEUE_SIZE", "EXPORT_BATCH_SIZE"))
-    if size and int(size) < int(batch or 512):
-        raise SettingsError(
-            f"OTEL_BSP_MAX_QUEUE_SIZE={size!r} is smaller than a batch of {batch or 512} spans; "
-            "give a larger one, or a smaller OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
-        )
+    for name, accepted in OF_LIBRARIES.items():
+        if (value := values.get(name, accepted[0])) not in accepted:
+            raise SettingsError(f"{name}={value!r} is not one of {', '.join(accepted)}; unset it")
+    for kind, most in QUEUE_SIZES.items():
+        size = env.integer(f"OTEL_{kind}_MAX_QUEUE_SIZE", most, 1, LARGEST)
+        batch = env.integer(f"OTEL_{kind}_MAX_EXPORT_BATCH_SIZE", BATCH_SIZE, 1, LARGEST)
+        if size < batch:
+            raise SettingsError(
+                f"OTEL_{kind}_MAX_QUEUE_SIZE={size} is smaller than a batch of {batch}; "
+                f"set a larger one, or a smaller OTEL_{kind}_MAX_EXPORT_BATCH_SIZE"
+            )
 
 
 def otlp_variable(environ: Mapping[str, str], signal: str, what: str) -> str:
@@ -78,11 +92,13 @@ def otlp_headers(environ: Mapping[str, str], signal: str) -> dict[str, str]:
 def remove_unset(environ: MutableMapping[str, str]) -> None:
     """Remove standard variables that are set to nothing, and compression `none`, which the gRPC exporters reject.
 
-    By the specification both mean the default; some parts of the SDK raise instead. Also remove the variables of the
-    HTTP library that would take precedence over a certificate that is set for OTLP.
+    By the specification both mean the default; some parts of the SDK raise instead. White space around values and
+    upper case, which some parts do not accept, are removed. Also remove the variables of the HTTP library that would
+    take precedence over a certificate that is set for OTLP.
     """
     for name in [name for name in environ if name.startswith("OTEL_")]:
-        value = environ[name].strip().lower()
+        value = environ[name].strip()
+        environ[name] = value = value.lower() if name.endswith(ENUMERATIONS) else value
         if not value or (name.endswith("_COMPRESSION") and value == "none"):
             del environ[name]
     if any(otlp_variable(environ, signal, "CERTIFICATE") for signal in SIGNALS):
@@ -136,9 +152,15 @@ def _endpoint(env: Env, name: str) -> None:
 
 def _headers(env: Env, name: str) -> None:
     for pair in env.text(name, "").split(","):
-        key, equals, _ = pair.partition("=")
-        if pair.strip() and not (key.strip() and equals):
-            raise SettingsError(f"{name} isn't a list of headers; give name=value, with commas between")
+        key, equals, value = (unquote(part.strip()) for part in pair.partition("="))
+        if not pair.strip():
+            continue
+        # gRPC expects bytes for a name with this end.
+        valid = HEADER_NAME.fullmatch(key) and not key.lower().endswith("-bin")
+        if not (valid and equals and value.isascii() and value.isprintable()):
+            raise SettingsError(
+                f"{name} isn't a list of headers; set name=value, with commas between, in printable ASCII"
+            )
 
 
 def _file(env: Env, name: str) -> None:
@@ -148,10 +170,28 @@ def _file(env: Env, name: str) -> None:
 
 
 def _propagators(env: Env, name: str) -> None:
-    installed = sorted({"none", *entry_points(group="opentelemetry_propagator").names})
-    for propagator in env.text(name, "").split(","):
-        if propagator.strip() not in installed:
-            raise SettingsError(f"{name}={propagator.strip()!r} isn't installed; installed are {', '.join(installed)}")
+    if env.text(name, "") != "none":
+        _installed("opentelemetry_propagator")(env, name)
+
+
+def _installed(group: str, *more: str) -> Check:
+    """Return the check of a list of names, each that of an installed plug-in of the group, or one of `more`."""
+
+    def check(env: Env, name: str) -> None:
+        known = sorted({*more, *entry_points(group=group).names})
+        for each in map(str.strip, env.text(name, "").split(",")):
+            if each not in known:
+                raise SettingsError(f"{name}={each!r} isn't installed; installed are {', '.join(known)}")
+
+    return check
+
+
+def _patterns(env: Env, name: str) -> None:
+    for pattern in env.text(name, "").split(","):
+        try:
+            re.compile(pattern.strip())
+        except re.error as error:
+            raise SettingsError(f"{name}={pattern!r} isn't a regular expression: {error}") from None
 
 
 _milliseconds = partial(_integer, low=1)
@@ -164,6 +204,12 @@ OTLP_CHECKS: dict[str, Check] = {
     "INSECURE": _one_of("true", "false"),  # the exporters understand no other words
     "COMPRESSION": _one_of("none", "gzip"),
     **dict.fromkeys(("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"), _file),
+}
+
+# What each accepts, to the letter: gRPC aborts the process for another value, and protobuf raises when it is imported.
+OF_LIBRARIES = {
+    "GRPC_POLL_STRATEGY": ("epoll1", "poll", "epoll1,poll", "all"),
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": ("upb", "python"),
 }
 
 CHECKS: dict[str, Check] = {
@@ -184,6 +230,17 @@ CHECKS: dict[str, Check] = {
     "OTEL_BSP_MAX_QUEUE_SIZE": _milliseconds,
     **dict.fromkeys((*LIMITS, *LOG_LIMITS), _integer),
     "OTEL_PROPAGATORS": _propagators,
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": _installed("opentelemetry_resource_detector", "*"),
+    "OTEL_PYTHON_CONTEXT": _installed("opentelemetry_context"),
+    **dict.fromkeys(
+        (
+            "OTEL_PYTHON_EXCLUDED_URLS",
+            "OTEL_PYTHON_FLASK_EXCLUDED_URLS",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+        ),
+        _patterns,
+    ),
     **{
         f"OTEL_EXPORTER_OTLP_{signal}{what}": check
         for signal in ("", *(f"{signal}_" for signal in SIGNALS))

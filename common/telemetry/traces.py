@@ -8,6 +8,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from common.telemetry.delivery import Answer, Exports, pushing
+from common.telemetry.standard_variables import QUEUE_SIZES
 
 Silent = Callable[[], bool]
 
@@ -15,7 +16,7 @@ Silent = Callable[[], bool]
 SCHEDULE_DELAY_MS = 2000
 
 # Spans of ten seconds of a request burst while the collector restarts; about 15 MB when full.
-QUEUE_SIZE = 8192
+QUEUE_SIZE = QUEUE_SIZES["BSP"]
 
 # The only switch of the SDK's own metrics, read when a processor or a tracer is created; neither has an argument for
 # it. It is set for the processor only, because tracers would count each span too.

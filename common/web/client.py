@@ -20,18 +20,17 @@ class HttpClient:
     """Sends requests to `server` (host, port) over at most `connections` kept connections, those of `pool`."""
 
     def __init__(self, server: tuple[str, int], meter: Meter, *, connections: int, conventions: Conventions) -> None:
-        host, self._port = server
-        self._host = host.strip("[]")  # as server.address and the socket have it; a URL has brackets
+        self._host, self._port = server
         self._conventions = conventions
         self.pool = urllib3.HTTPConnectionPool(
-            host,
+            self._host,
             self._port,
             maxsize=connections,
             block=False,
             retries=False,  # a retry would be a second request, which is for the caller to decide
             timeout=urllib3.Timeout(connect=1.0, read=5.0),
         )
-        self.unreachable = f"the server at {join_host_port(host, self._port)} cannot be reached"
+        self.unreachable = f"the server at {join_host_port(self._host, self._port)} cannot be reached"
         self._duration = meter.create_histogram(
             "http.client.request.duration",
             unit="s",

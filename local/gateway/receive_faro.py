@@ -19,7 +19,7 @@ from local.gateway.receive_loki import HEX
 from local.gateway.receive_otlp import OtlpReceiver, from_json
 from local.gateway.records import LogLine
 from local.gateway.telemetry_store import TelemetryStore
-from local.gateway.web import Answer, Request, Route
+from local.gateway.web import Answer, Request, Route, parse_json
 
 PATH = "/collect"
 # Each kind of item: its list in the payload, and the field with its name in logfmt.
@@ -100,10 +100,7 @@ class FaroReceiver:
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        raise HttpError(400, "the body is not JSON") from None
+    payload = parse_json(body)
     if not isinstance(payload, dict) or not isinstance(payload.get("meta"), dict):
         raise HttpError(400, 'the body must be a Faro payload, an object with "meta"')
     if sum(len(_items(payload, name)) for name in KINDS.values()) > MOST_ITEMS:
@@ -133,7 +130,7 @@ def lines_of(payload: dict[str, Any]) -> Iterator[LogLine]:
                 time_unix_nano=_nanoseconds(item.get("timestamp")),
                 service=SERVICE,
                 labels={"service_name": SERVICE, "job": JOB, "kind": kind},
-                line=_encodable(logfmt(fields)),
+                line=logfmt(fields),
                 metadata={},
                 resource={},
                 trace_id=_id(trace.get("trace_id")),
@@ -174,11 +171,6 @@ def _stack(item: dict[str, Any]) -> str:
 
 def _flat(prefix: str, values: dict[str, Any]) -> dict[str, str]:
     return {f"{prefix}_{key}": str(value) for key, value in values.items() if value not in (None, "")}
-
-
-def _encodable(text: str) -> str:
-    """Return `text` without half surrogate pairs, which JSON can hold and UTF-8 cannot encode."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _id(value: Any) -> str:

@@ -5,7 +5,6 @@ Sources of the formats: Loki's HTTP API, POST /loki/api/v1/push: {"streams": [{"
 reference of loki.source.api for the paths, and for /raw, whose body is one line of text after the other.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from local.gateway.http_error import HttpError
 from local.gateway.push_pb2 import LokiPushRequest
 from local.gateway.records import LONGEST_NAME, LogLine
 from local.gateway.telemetry_store import TelemetryStore
-from local.gateway.web import READY, Answer, Request, Route, content_coding
+from local.gateway.web import READY, Answer, Request, Route, content_coding, parse_json
 
 PREFIXES = ("/loki/api/v1", "/api/v1")
 # The keys the suite's lines carry, and those of OpenTelemetry's own log formats.
@@ -101,7 +100,7 @@ def parse_labels(text: str) -> dict[str, str]:
     """Parse labels as in a query, `{job="x", level="info"}`. Raises HttpError 400 if they are invalid."""
     labels, at, text = {}, 1, text.strip()
     while label := LABEL.match(text, at):
-        labels[label[1]], at = _text(ESCAPED.sub(_escaped, label[2])), label.end()
+        labels[label[1]], at = ESCAPED.sub(_escaped, label[2]).encode("utf-8", "replace").decode(), label.end()
     if text[:1] != "{" or text[at:].strip() != "}":
         raise HttpError(400, 'the labels of a stream must be {name="value", …}')
     return labels
@@ -115,10 +114,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 def read_push(body: bytes) -> Iterator[LogLine]:
     """Return the lines of a push in JSON. Raises HttpError 400 that names the first invalid place."""
-    try:
-        push = json.loads(body)
-    except (ValueError, RecursionError):
-        raise HttpError(400, "the body is not JSON") from None
+    push = parse_json(body)
     streams = push.get("streams") if isinstance(push, dict) else None
     if not isinstance(streams, list):
         raise HttpError(400, 'the body must be {"streams": […]}')
@@ -136,9 +132,9 @@ def _stream(stream: Any, where: str) -> Iterator[LogLine]:
     for number, value in enumerate(values):
         match value:
             case [str(moment), str(line)] if _is_time(moment):
-                yield log_line(int(moment), _text(line), labels, {})
+                yield log_line(int(moment), line, labels, {})
             case [str(moment), str(line), dict(metadata)] if _is_time(moment):
-                yield log_line(int(moment), _text(line), labels, _texts(metadata))
+                yield log_line(int(moment), line, labels, _texts(metadata))
             case _:
                 must = 'must be ["<ns since 1970>", "<line>"], and may end with {metadata}'
                 raise HttpError(400, f"{where}.values[{number}] {must}")
@@ -173,9 +169,4 @@ def _id(metadata: dict[str, str], keys: tuple[str, ...], pattern: re.Pattern[str
 
 
 def _texts(values: dict[str, Any]) -> dict[str, str]:
-    return {_text(key): _text(value) for key, value in values.items()}
-
-
-def _text(value: Any) -> str:
-    """`value` as text that UTF-8 can encode: JSON may hold half a surrogate pair, which no protobuf takes."""
-    return str(value).encode("utf-8", "replace").decode()
+    return {key: str(value) for key, value in values.items()}

@@ -25,7 +25,7 @@ from local.gateway.http_error import HttpError
 from local.gateway.otlp_json import attributes, plain, temporality_name
 from local.gateway.records import LONGEST_NAME, Attributes, LogLine, Series
 from local.gateway.telemetry_store import Point, TelemetryStore
-from local.gateway.web import Answer, Request, Route
+from local.gateway.web import Answer, Request, Route, parse_json
 
 # Forwards an accepted request: path of OTLP over HTTP, encoded request, number of items in it.
 Forward = Callable[[str, bytes, int], None]
@@ -206,12 +206,12 @@ def line_of(record: LogRecord, service: str, resource: Attributes) -> LogLine:
 def from_json(message: M, body: bytes) -> M:
     """Fill `message` from JSON, with ids as in OTLP/JSON, and return it. Raises HttpError 400 if it is not that."""
     try:
-        content = json.loads(body)
+        content = parse_json(body)
         if not isinstance(content, dict):
             raise TypeError
         return json_format.ParseDict(_ids_in_base64(content), message, ignore_unknown_fields=True)
     # The last two are raised by the parser for a list or a text in place of an object.
-    except (ValueError, RecursionError, json_format.ParseError, TypeError, AttributeError):
+    except (HttpError, ValueError, RecursionError, json_format.ParseError, TypeError, AttributeError):
         raise HttpError(400, f"the body is not a valid {message.DESCRIPTOR.name} in JSON") from None
 
 

@@ -64,6 +64,20 @@ def json_answer(value: Any) -> Answer:
     return Answer(json.dumps(value, separators=(",", ":")).encode())
 
 
+def parse_json(body: bytes) -> Any:
+    """Return the value of a body in JSON. Raises HttpError 400 if it is not JSON.
+
+    Programs log anything: bytes that are not UTF-8 and half surrogate pairs, which no protobuf accepts, are replaced.
+    """
+    try:
+        value = json.loads(body.decode("utf-8-sig", "replace"))
+        if b"\\ud" in body.lower():
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        raise HttpError(400, "the body is not JSON") from None
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One method and path, of which `{…}` parts match anything but a slash."""

@@ -10,6 +10,8 @@ import pytest
 from local.ports import LOOPBACK, free_port
 from tests.integration.conftest import Gateway, StartService
 from tests.integration.load_support import needs_locust, run_load, stand_in
+from tests.unit.telemetry.push_sink import LOGIN_PAGE, Reply, Sink
+from tests.unit.telemetry.test_delivery import PROTOBUF, partial
 
 pytestmark = needs_locust
 
@@ -64,6 +66,37 @@ def test_the_gate_passes_with_the_real_server_and_traces_are_connected(
     request = next(span for span in trace if span["service"] == "mythical-server" and span["kind"] == "SERVER")
     assert request["attributes"]["user_agent.synthetic.type"] == "test"
     assert request["attributes"]["loadtest.user.kind"] == "keeper"
+
+
+LOSSES = {
+    "a part": (Reply(200, partial("traces", 1), PROTOBUF), "the collector rejected a part: too many"),
+    "a login page": (LOGIN_PAGE, "status 200 with an HTML page"),
+    "a warning": (Reply(200, partial("traces", 0), PROTOBUF), 'accepted with a warning: reason="too many"'),
+}
+
+
+@pytest.mark.parametrize("answer", LOSSES)
+def test_what_the_collector_does_not_accept_is_one_line_for_each_signal(tmp_path: Path, answer: str) -> None:
+    """With its cause, as a service reports it, however many pushes there are."""
+    reply, message = LOSSES[answer]
+    collector = Sink(reply)
+    try:
+        with stand_in() as host:
+            ended = run_load(
+                tmp_path,
+                LOAD_HOST=host,
+                LOAD_TIME="3",
+                LOAD_USERS="1",
+                LOAD_COLLECTOR=f"http://{LOOPBACK}:{collector.port}",
+                OTEL_METRIC_EXPORT_INTERVAL="500",
+                OTEL_SDK_DISABLED="false",
+            )
+    finally:
+        collector.close()
+    assert ended.code == 0, ended.output
+    lines = [line for line in ended.output.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert len(lines) == (1 if answer == "a warning" else 2), ended.output
+    assert all(message in line for line in lines), lines
 
 
 def _complete(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:

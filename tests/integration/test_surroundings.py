@@ -59,6 +59,10 @@ FOREIGN = {
     "OTEL_RESOURCE_ATTRIBUTES": "service.name=another,team=mine",
     "REQUESTS_CA_BUNDLE": "/missing",
     "SSL_CERT_FILE": "/missing",
+    "GRPC_VERBOSITY": "nonsense",
+    "GRPC_TRACE": "nonsense",
+    "GRPC_ENABLE_FORK_SUPPORT": "nonsense",
+    "GRPC_DNS_RESOLVER": "nonsense",
 }
 PYTHON_VARIABLES = {
     "PYTHONHOME": "/missing",
@@ -75,7 +79,7 @@ PYTHON_VARIABLES = {
     "PYTHONIOENCODING": "ascii",
 }
 DOCTOR, WORKSHOP, LOAD, GATE = "make doctor", "make workshop", "make load", "make load-gate"
-BENCH = ".venv/bin/python -m bench --rounds 1 --seconds 1 --messages 50"
+BENCH = ".venv/bin/python -m bench --only messages --messages 50"
 GATE_FILE = "[run]\nusers = 1\nrate = 1\ntime = 1\n[most]\np95_ms = 5000\nerror_share = 1\n[least]\nrequests = 0\n"
 NO_IPV6 = "ip link set lo up; sysctl -qw net.ipv6.conf.all.disable_ipv6=1"
 
@@ -107,7 +111,7 @@ class Row:
 ROWS = {
     "proxies": Row(dict.fromkeys(PROXIES, NOWHERE) | {"NO_PROXY": "example.org"}, commands=(WORKSHOP, LOAD)),
     "socks": Row(dict.fromkeys(PROXIES, f"socks5://{LOOPBACK}:9"), commands=(GATE,)),
-    "foreign variables": Row(FOREIGN, own=True, commands=(WORKSHOP, LOAD)),
+    "foreign variables": Row(FOREIGN, own=True, commands=(WORKSHOP, LOAD, BENCH)),
     "variables of Python": Row(PYTHON_VARIABLES, commands=(WORKSHOP, LOAD)),
     "locale C, no HOME, umask 077, few files": Row(
         {"LC_ALL": "C", "TMPDIR": "/missing"}, "unset HOME LANG; umask 077; ulimit -n 256", own=True, commands=(LOAD,)
@@ -117,13 +121,23 @@ ROWS = {
         commands=(WORKSHOP,),
     ),
     "a path with blanks": Row(before='cd "$CLONE"', commands=(WORKSHOP,)),
-    "a terminal of 40 columns": Row({"TERM": "xterm", "COLUMNS": "40"}, columns=40),
+    "a terminal of 40 columns, locale POSIX": Row({"TERM": "xterm", "COLUMNS": "40", "LC_ALL": "POSIX"}, columns=40),
     "no IPv6, and no network": Row(own=True, before=NO_IPV6, network=True, root=True),
     "telemetry sent elsewhere": Row(
         {"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}, doctor=f"OTEL_EXPORTER_OTLP_ENDPOINT={NOWHERE} does not answer"
     ),
     "an exporter that Python lacks": Row(
         {"OTEL_TRACES_EXPORTER": "zipkin"}, refused="OTEL_TRACES_EXPORTER='zipkin' is not one of"
+    ),
+    "a way to poll that gRPC lacks": Row(
+        {"GRPC_POLL_STRATEGY": "nonsense"}, refused="GRPC_POLL_STRATEGY='nonsense' is not one of epoll1"
+    ),
+    "an implementation that protobuf lacks": Row(
+        {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "cpp"},
+        refused="PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION='cpp' is not one of upb, python",
+    ),
+    "a database at an address that is none": Row(
+        {"MYTHICAL_DATABASE_HOST": "127.0.0.1:5432"}, refused="MYTHICAL_DATABASE_HOST='127.0.0.1:5432' is not a host"
     ),
     "a state folder that cannot be made": Row({"MYTHICAL_STATE": "/proc/mine"}, refused="/proc/mine: No such file"),
     "a state folder of another user": Row(

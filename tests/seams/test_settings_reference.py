@@ -28,7 +28,10 @@ SECTIONS = dict(sections((ROOT / "docs/reference/settings.md").read_text(encodin
 STANDARD = "Standard variables that the SDK reads itself"
 DEMO = "The demo"
 # Of the API and of the instrumentations.
-OF_NO_CONSTANT = {"OTEL_PROPAGATORS", "OTEL_PYTHON_EXCLUDED_URLS", "OTEL_PYTHON_FLASK_EXCLUDED_URLS"}
+OF_NO_CONSTANT = {
+    *("OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT"),
+    *("OTEL_PYTHON_EXCLUDED_URLS", "OTEL_PYTHON_FLASK_EXCLUDED_URLS"),
+}
 STANDARD_NAMES = {name for row in rows(SECTIONS[STANDARD]) for name in words(row["Variable"])}
 
 

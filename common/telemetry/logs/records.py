@@ -26,6 +26,9 @@ JSON_NAMES = {"http.method": "method"}
 # The libraries that transport log lines: if their own lines were sent, each push would cause the next.
 TRANSPORT_LOGGERS = ("urllib3", "requests", "opentelemetry.exporter", "grpc")
 
+# The SDK's line for each text that it cuts, as the limit for attributes asks.
+TRUNCATED = "String attribute value exceeds max length of %d, truncating."
+
 # What may stand bare. Anything else is quoted: a space would end the value, a quote would open one, `=` would make a
 # new pair, and control characters would forge lines or colour terminals.
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,;<>()\[\]{}|~^!?*&#$-]+\Z")
@@ -35,11 +38,16 @@ _UNSAFE = re.compile(r'["\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 class TraceContextFilter(logging.Filter):
-    """Adds the ids of the current span to each record; drops what the transports log below WARNING."""
+    """Adds the ids of the current span to each record.
+
+    Drops what the transports log below WARNING, and the lines about each text that the SDK cuts.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Set `trace_id` and `span_id` (hexadecimal, empty outside a span), on the thread that logs."""
         if record.levelno < logging.WARNING and record.name.startswith(TRANSPORT_LOGGERS):
+            return False
+        if record.msg == TRUNCATED:
             return False
         context = trace.get_current_span().get_span_context()
         record.trace_id = f"{context.trace_id:032x}" if context.is_valid else ""
@@ -86,6 +94,13 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
         pairs["exception.message"] = str(record.exc_info[1])
         pairs["exception.stacktrace"] = "".join(traceback.format_exception(*record.exc_info))
     return pairs
+
+
+def with_fields(record: logging.LogRecord) -> bool:
+    """Add the caller's fields to the event text, for a handler of another program's: a filter that lets all pass."""
+    if more := _mapping(record, "fields"):
+        record.msg, record.args, record.fields = f"{_text(record)}: {logfmt(more)}", None, None
+    return True
 
 
 def labels(record: logging.LogRecord) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ def test_an_ipv6_address_is_put_in_brackets(host: str, joined: str) -> None:
         ("http://[user:s3cret@::1", "http://::1"),
         ("", ""),
         ("alloy", "alloy"),
+        ("alloy:1?token=s3cret", "alloy:1"),
     ],
 )
 def test_an_address_is_shown_without_its_credentials(address: str, expected: str) -> None:

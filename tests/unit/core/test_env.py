@@ -27,7 +27,12 @@ GOOD: list[tuple[str, Reader, object]] = [
     ("mythical-server:4000", lambda env: env.host_port("X", "h:1"), ("mythical-server", 4000)),
     ("::1", lambda env: env.host("X", "h"), "::1"),
     ("/var/run/postgresql", lambda env: env.host("X", "h"), "/var/run/postgresql"),
-    ("[::1]:4000", lambda env: env.host_port("X", "h:1"), ("[::1]", 4000)),
+    ("[::1]", lambda env: env.host("X", "h"), "::1"),
+    ("fe80::1%eth0", lambda env: env.host("X", "h"), "fe80::1%eth0"),
+    ("alloy.", lambda env: env.host("X", "h"), "alloy."),
+    ("[::1]:4000", lambda env: env.host_port("X", "h:1"), ("::1", 4000)),
+    ("::1:4000", lambda env: env.host_port("X", "h:1"), ("::1", 4000)),
+    ("HTTPS://logs:3100", lambda env: env.url("X", ""), "https://logs:3100"),
     ("http://[::1]:3100/push", lambda env: env.url("X", ""), "http://[::1]:3100/push"),
     ("https://logs/loki/api/v1/push", lambda env: env.url("X", ""), "https://logs/loki/api/v1/push"),
 ]
@@ -52,11 +57,21 @@ BAD: list[tuple[str, Reader, str]] = [
     ("host:0", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:70000", lambda env: env.host_port("X", "h:1"), "host:port"),
     ("host:" + "9" * 5000, lambda env: env.host_port("X", "h:1"), "host:port"),
-    ("http://host", lambda env: env.host("X", "h"), "a name or an IP address alone"),
+    *(
+        (value, lambda env: env.host_port("X", "h:1"), "host:port")
+        for value in ("::1", "[::1]", "[x]:80", "[:80", "a b:80", "host :80", "host:\u0663", "a..b:80")
+    ),
+    *(
+        (value, lambda env: env.host("X", "h"), "a name or an IP address alone")
+        for value in ("http://host", "host:5432", "[::1]:5432", "[host]", "[::1", "host/", "a b", "a,b", "a..b")
+    ),
     ("loki:3100", lambda env: env.url("X", ""), "http://"),
     *(
         (value, lambda env: env.url("X", ""), "must include a host")
-        for value in ("http://", "https:///path", "http://:3100/push", "http://loki:port/push", "http://[::1/push")
+        for value in (
+            *("http://", "https:///path", "http://:3100/push", "http://loki:port/push", "http://[::1/push"),
+            *("http://loki:0", "http://loki:70000", "http:// loki", "http://lo\nki", "http://loki/a b", "http://a..b"),
+        )
     ),
 ]
 
@@ -111,7 +126,7 @@ def test_each_read_variable_is_recorded_with_its_default() -> None:
 def test_a_password_can_come_from_a_file_and_is_in_no_error(tmp_path: Path) -> None:
     """`X_FILE` names the file, as with container secrets. Both variables, a missing or an empty file are errors."""
     file = tmp_path / "password"
-    file.write_text("s3cret \n")
+    file.write_text("s3cret \n", encoding="utf-8-sig")  # as some editors write it
     assert Env({"X_FILE": str(file)}).secret("X", "default") == "s3cret "
     assert Env({"X": "secret"}).secret("X", "default") == "secret"
     assert Env({}).secret("X", "default") == "default"

@@ -9,7 +9,12 @@ from common.core.address import bypass_proxies, is_local
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "a.localhost", "alloy", "mythical-server"]
+    "host",
+    [
+        *("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::"),
+        *("localhost", "localhost.", "A.LOCALHOST", "alloy", "alloy.", "mythical-server", "host.docker.internal"),
+        *("alloy.mythical.svc", "alloy.mythical.svc.cluster.local."),
+    ],
 )
 def test_this_machine_and_names_of_compose_are_local(host: str) -> None:
     """A proxy cannot resolve them."""

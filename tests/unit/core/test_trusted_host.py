@@ -10,7 +10,9 @@ from common.core.address import is_trusted_host
 
 
 @pytest.mark.parametrize("port", ["", ":4000"])
-@pytest.mark.parametrize("name", ["localhost", "LOCALHOST", "127.0.0.1", "10.0.0.5", "[::1]", socket.gethostname()])
+@pytest.mark.parametrize(
+    "name", ["localhost", "LOCALHOST", "localhost.", "127.0.0.1", "10.0.0.5", "[::1]", socket.gethostname()]
+)
 def test_addresses_localhost_and_the_own_hostname_are_trusted(name: str, port: str) -> None:
     """They are trusted with and without a port."""
     assert is_trusted_host(name + port)

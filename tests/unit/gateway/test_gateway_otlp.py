@@ -42,10 +42,11 @@ class Gateway:
         raise AssertionError(path)
 
     def post_json(self, path: str, body: object) -> int:
-        """Return the status of an OTLP/JSON request."""
+        """Return the status of an OTLP/JSON request, whose body may be bytes."""
         [route] = [route for route in self.otlp.routes() if route.path == path]
         headers: Any = {"Content-Type": "application/json"}
-        return route.handler(Request(headers, {}, (), json.dumps(body).encode())).status
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return route.handler(Request(headers, {}, (), sent)).status
 
 
 def metrics_request(metric: Metric, service: str = "mythical-server") -> bytes:
@@ -177,6 +178,20 @@ def test_otlp_json_writes_ids_in_hex() -> None:
         with pytest.raises(HttpError) as rejection:
             gateway.post_json("/v1/traces", wrong)
         assert rejection.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [(rb"a\ud800b", "a?b"), (b"a\xffb", "a\ufffdb"), (rb"a\ud83d\ude00b", "a\U0001f600b"), (b"\xc3\xa9", "\xe9")],
+)
+def test_characters_that_no_protobuf_can_hold_are_replaced(name: bytes, read: str) -> None:
+    """A name that was cut within a character must not make its whole batch invalid; the Collector accepts both."""
+    gateway = Gateway()
+    trace_id = "2af7651916cd43dd8448eb211c80319c"
+    span = b'{"traceId": "%s", "spanId": "b7ad6b7169203331", "name": "%s"}' % (trace_id.encode(), name)
+    assert gateway.post_json("/v1/traces", b'{"resourceSpans": [{"scopeSpans": [{"spans": [%s]}]}]}' % span) == 200
+    [response] = gateway.get(f"/api/traces/{trace_id}")
+    assert response["name"] == read
 
 
 def test_otlp_json_accepts_proto_names_and_unknown_fields() -> None:

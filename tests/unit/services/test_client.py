@@ -128,11 +128,10 @@ def test_the_span_has_attributes_of_the_selected_conventions(
         assert recorded.get(name, value) == value
 
 
-@pytest.mark.parametrize("host", ["::1", "[::1]"])
-def test_an_ipv6_address_has_brackets_only_in_the_url(host: str) -> None:
+def test_an_ipv6_address_has_brackets_only_in_the_url() -> None:
     """`url.full` must be a URL; `server.address` is the address without brackets. Nothing needs to listen there."""
     telemetry = Recorded()
-    with client(telemetry, (host, 1), NEW) as http, http.span("GET", "unicorn", None):
+    with client(telemetry, ("::1", 1), NEW) as http, http.span("GET", "unicorn", None):
         pass
     recorded = attributes(telemetry.span)
     assert (recorded["url.full"], recorded["server.address"]) == ("http://[::1]:1/unicorn", "::1")

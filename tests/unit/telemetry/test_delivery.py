@@ -208,6 +208,20 @@ def test_items_that_a_receiver_rejects_in_an_accepted_push_are_counted(
     assert "the collector rejected a part: too many" in reported(caplog, capsys)
 
 
+@pytest.mark.parametrize("rejected", [0, -3])
+@pytest.mark.parametrize("signal", PUSHES)
+def test_a_warning_of_a_receiver_that_rejects_nothing_is_one_line(
+    signal: Signal, rejected: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All items count as delivered, also where the number makes no sense."""
+    text = f"{signal}{rejected}: use another endpoint"
+    with sink(Reply(200, partial(signal, rejected, text), PROTOBUF)) as receiver:
+        counted = PUSHES[signal](Collector(LOOPBACK, receiver.port, HTTP), 2)
+    assert set(counted) <= {""}
+    own = [vars(record)["fields"] for record in caplog.records if record.name == delivery.__name__]
+    assert own == [{"reason": text}]
+
+
 @pytest.mark.parametrize("signal", PUSHES)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_over_grpc_a_response_without_a_grpc_message_is_a_loss(

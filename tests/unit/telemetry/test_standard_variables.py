@@ -17,7 +17,12 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "OTEL_SDK_DISABLED": (["true", "false"], ["maybe"]),
     "OTEL_SERVICE_NAME": (["renamed"], []),
     "OTEL_RESOURCE_ATTRIBUTES": (["a=b,c=d"], []),
-    "OTEL_PROPAGATORS": (["tracecontext", "baggage,tracecontext", "none"], ["b3", "tracecontext,jaeger"]),
+    "OTEL_PROPAGATORS": (
+        ["tracecontext", "baggage,tracecontext", "none"],
+        ["b3", "tracecontext,jaeger", "none,baggage"],
+    ),
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": (["otel", "process,os", "*"], ["gcp"]),
+    "OTEL_PYTHON_CONTEXT": (["contextvars_context"], ["nonsense"]),
     "OTEL_TRACES_SAMPLER": (["always_off", "parentbased_traceidratio"], ["jaeger_remote", "xray", "sometimes"]),
     "OTEL_TRACES_SAMPLER_ARG": (["0", "0.25", "1"], ["2", "-1", "half"]),
     "OTEL_TRACES_EXPORTER": (["otlp", "none"], ["zipkin", "jaeger"]),
@@ -34,11 +39,11 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "OTEL_BSP_SCHEDULE_DELAY": MILLISECONDS,
     "OTEL_BSP_EXPORT_TIMEOUT": MILLISECONDS,
     "OTEL_BSP_MAX_QUEUE_SIZE": (["512", "100000"], ["100", "0", "many"]),
-    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": (["1", "512"], ["0", "x"]),
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": (["1", "512", "8192"], ["0", "x", "8193"]),
     "OTEL_BLRP_SCHEDULE_DELAY": MILLISECONDS,
     "OTEL_BLRP_EXPORT_TIMEOUT": MILLISECONDS,
     "OTEL_BLRP_MAX_QUEUE_SIZE": (["2048"], ["0", "x"]),
-    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": MILLISECONDS,
+    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": (["1", "2048"], ["0", "x", "2049"]),
     "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": INTEGERS,
     "OTEL_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
     "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": INTEGERS,
@@ -50,11 +55,27 @@ ROWS: dict[str, tuple[list[str], list[str]]] = {
     "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT": INTEGERS,
     "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": INTEGERS,
 }
+ROWS |= dict.fromkeys(
+    (
+        *("OTEL_PYTHON_EXCLUDED_URLS", "OTEL_PYTHON_FLASK_EXCLUDED_URLS"),
+        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+    ),
+    (["healthz,/admin/.*", ".*"], ["*", "a,("]),
+)
+# Of the libraries below: set to nothing, these end the process as well.
+OF_LIBRARIES = {
+    "GRPC_POLL_STRATEGY": (["poll", "epoll1", "all"], ["", "none", "epollex", "Poll"]),
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": (["upb", "python"], ["", "cpp", "UPB", "nonsense"]),
+}
 for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
     ROWS |= {
         f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT": (["http://h:4318", "h:4317"], ["http://", "ftp://h"]),
         f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL": (["grpc", "http/protobuf"], ["http/json", "kafka"]),
-        f"OTEL_EXPORTER_OTLP_{signal}HEADERS": (["a=b", "a=b, c=d=e,"], ["token", "=b"]),
+        f"OTEL_EXPORTER_OTLP_{signal}HEADERS": (
+            ["a=b", "a=b, c=d=e,", "A=%20b%2C"],
+            ["token", "=b", "a b=c", "a=b\nc", "a=%0A", "a=\xe9", "a-bin=b"],
+        ),
         f"OTEL_EXPORTER_OTLP_{signal}TIMEOUT": (["10", "0.5"], ["10s", "10000", "0"]),
         f"OTEL_EXPORTER_OTLP_{signal}COMPRESSION": (["gzip", "none"], ["zstd"]),
         f"OTEL_EXPORTER_OTLP_{signal}INSECURE": (["true", "false"], ["1", "maybe"]),
@@ -71,10 +92,13 @@ def test_a_valid_value_is_accepted(name: str) -> None:
         telemetry_settings(Env({name: value}), "test")
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [*ROWS, *OF_LIBRARIES])
 def test_an_invalid_value_is_one_line_with_the_name(name: str) -> None:
     """The line also has the valid values."""
-    for value in ROWS[name][1]:
+    good, bad = {**ROWS, **OF_LIBRARIES}[name]
+    for value in good:
+        telemetry_settings(Env({name: value}), "test")
+    for value in bad:
         with pytest.raises(SettingsError, match=name) as caught:
             telemetry_settings(Env({name: value}), "test")
         assert "\n" not in str(caught.value)
@@ -106,15 +130,22 @@ def test_a_certificate_must_exist(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_does_not_reach_the_sdk() -> None:
-    """Its exporters would raise an error, as for the compression `none` over gRPC."""
+    """Its exporters would raise an error, as for the compression `none` over gRPC; blanks around it are ignored."""
     environ = {
         "OTEL_EXPORTER_OTLP_COMPRESSION": " ",
         "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "none",
-        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_TRACES_SAMPLER": " Always_on ",
+        "OTEL_METRICS_EXEMPLAR_FILTER": "ALWAYS_ON",
+        "OTEL_SERVICE_NAME": "Mine",
         "OTHER": "",
     }
     remove_unset(environ)
-    assert environ == {"OTEL_TRACES_SAMPLER": "always_on", "OTHER": ""}
+    assert environ == {
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_METRICS_EXEMPLAR_FILTER": "always_on",
+        "OTEL_SERVICE_NAME": "Mine",
+        "OTHER": "",
+    }
 
 
 def test_credentials_in_an_endpoint_become_the_header_of_each_signal() -> None:
