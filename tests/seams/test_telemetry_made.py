@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from flask import Flask
 from opentelemetry import context
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
 from opentelemetry.metrics import MeterProvider
@@ -30,9 +31,11 @@ from common.messaging.telemetry import (
 )
 from common.messaging.topology import Broker
 from common.telemetry.process import observe_process
-from common.telemetry.settings import Conventions, conventions
+from common.telemetry.settings import SEMCONV_VARIABLE, Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
 from common.web.concurrency_limit import ConcurrencyLimiter
+from services.frontend.api import Api
+from services.frontend.config import load as frontend_config
 from services.recorder.message_handler import MessageHandler
 from services.requester.client import Client
 from services.requester.danger_gauge import DangerGauge
@@ -79,6 +82,19 @@ def requester(chosen: Conventions, told: Recorded) -> Iterator[Made]:
     client.close()
     server.close()
     return made_by(told, "requester")
+
+
+def frontend(mode: str, told: Recorded) -> Iterator[Made]:
+    """A request of the page that the server answers, and one that it fails."""
+    server = Server()
+    settings = {"MYTHICAL_SERVER_HOST_PORT": f"127.0.0.1:{server.address[1]}", SEMCONV_VARIABLE: mode}
+    api = Api(frontend_config(Env(settings)), cast(Any, Broken()), NO_FAULTS, tracer=told.tracer, meter=told.meter)
+    api.add_routes(app := Flask("frontend"))
+    for server.status in (200, 500):
+        app.test_client().get("/api/unicorn")
+    api.close()
+    server.close()
+    return made_by(told, "<method>")
 
 
 class Broken:
@@ -163,8 +179,13 @@ def played(request: pytest.FixtureRequest) -> Iterator[tuple[str, Played]]:
         patch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", mode)
         patch.setenv("INSTRUMENTATION", layer)
         chosen = conventions(Env({"OTEL_SEMCONV_STABILITY_OPT_IN": mode}))
-        told = [Recorded() for _ in range(3)]
-        spans = [*requester(chosen, told[0]), *sql(chosen, told[1]), *messages(told[2])]
+        told = [Recorded() for _ in range(4)]
+        spans = [
+            *requester(chosen, told[0]),
+            *sql(chosen, told[1]),
+            *messages(told[2]),
+            *frontend(mode, told[3]),
+        ]
         of_server, server_told = server(mode)
         yield name, Played(layer, [*spans, *of_server], [*told, server_told])
 
@@ -205,7 +226,7 @@ def test_a_failure_is_marked_with_its_error_type_in_every_span(played: tuple[str
 
 def test_composed_names_are_of_the_documented_form(played: tuple[str, Played]) -> None:
     """`GET /<beast>` and `SELECT unicorn`."""
-    forms = {"<method> <route>": r"(GET|HTTP) /<[a-z:]+>", "<operation> <table>": r"[A-Z]+ unicorn"}
+    forms = {"<method> <route>": r"(GET|HTTP) /<[a-z:]+>", "<operation> <table>": r"[A-Z]+ unicorn", "<method>": "GET"}
     for span in played[1].spans:
         assert re.fullmatch(forms.get(span.page, re.escape(span.page)), span.name)
 
