@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from flask import Flask
 from opentelemetry import context
 from opentelemetry.instrumentation._semconv import _OpenTelemetrySemanticConventionStability as Stability
 from opentelemetry.metrics import MeterProvider
@@ -30,9 +31,11 @@ from common.messaging.telemetry import (
 )
 from common.messaging.topology import Broker
 from common.telemetry.process import observe_process
-from common.telemetry.settings import Conventions, conventions
+from common.telemetry.settings import SEMCONV_VARIABLE, Conventions, conventions
 from common.telemetry.traces import CountingSpanExporter
 from common.web.concurrency_limit import ConcurrencyLimiter
+from services.frontend.api import Api
+from services.frontend.config import load as frontend_config
 from services.recorder.message_handler import MessageHandler
 from services.requester.client import Client
 from services.requester.danger_gauge import DangerGauge
@@ -79,6 +82,21 @@ def requester(chosen: Conventions, telemetry: Recorded) -> Iterator[Made]:
     client.close()
     server.close()
     return made_by(telemetry, "requester")
+
+
+def frontend(mode: str, telemetry: Recorded) -> Iterator[Made]:
+    """A request of the page that the server answers, and one that it fails."""
+    server = Server()
+    settings = {"MYTHICAL_SERVER_HOST_PORT": f"127.0.0.1:{server.address[1]}", SEMCONV_VARIABLE: mode}
+    api = Api(
+        frontend_config(Env(settings)), cast(Any, Broken()), NO_FAULTS, tracer=telemetry.tracer, meter=telemetry.meter
+    )
+    api.add_routes(app := Flask("frontend"))
+    for server.status in (200, 500):
+        app.test_client().get("/api/unicorn")
+    api.close()
+    server.close()
+    return made_by(telemetry, "<method>")
 
 
 class Broken:
@@ -163,8 +181,13 @@ def played(request: pytest.FixtureRequest) -> Iterator[tuple[str, Played]]:
         patch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", mode)
         patch.setenv("INSTRUMENTATION", layer)
         chosen = conventions(Env({"OTEL_SEMCONV_STABILITY_OPT_IN": mode}))
-        telemetry = [Recorded() for _ in range(3)]
-        spans = [*requester(chosen, telemetry[0]), *sql(chosen, telemetry[1]), *messages(telemetry[2])]
+        telemetry = [Recorded() for _ in range(4)]
+        spans = [
+            *requester(chosen, telemetry[0]),
+            *sql(chosen, telemetry[1]),
+            *messages(telemetry[2]),
+            *frontend(mode, telemetry[3]),
+        ]
         of_server, server_telemetry = server(mode)
         yield name, Played(layer, [*spans, *of_server], [*telemetry, server_telemetry])
 
@@ -205,7 +228,7 @@ def test_a_failed_span_of_each_kind_has_an_error_type(played: tuple[str, Played]
 
 def test_composed_span_names_have_the_documented_form(played: tuple[str, Played]) -> None:
     """`GET /<beast>` and `SELECT unicorn`."""
-    forms = {"<method> <route>": r"(GET|HTTP) /<[a-z:]+>", "<operation> <table>": r"[A-Z]+ unicorn"}
+    forms = {"<method> <route>": r"(GET|HTTP) /<[a-z:]+>", "<operation> <table>": r"[A-Z]+ unicorn", "<method>": "GET"}
     for span in played[1].spans:
         assert re.fullmatch(forms.get(span.page, re.escape(span.page)), span.name)
 
