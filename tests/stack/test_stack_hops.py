@@ -80,9 +80,7 @@ def test_a_trace_contains_requester_server_and_recorder(stack: Backends) -> None
     assert [span["name"] for span in spans if span.get("parentSpanId") not in ids] == ["requester"]
 
 
-def test_a_click_is_one_trace_from_the_browser_to_the_recorder(
-    stack: Backends, watched: WatchedPage
-) -> None:
+def test_a_click_is_one_trace_from_the_browser_to_the_recorder(stack: Backends, watched: WatchedPage) -> None:
     """Each part has a log line of the trace, the session has a web vital, and the service map starts at the browser."""
     page = watched.page
     page.goto(f"http://localhost:{port('FRONTEND_PORT')}/#unicorn")
