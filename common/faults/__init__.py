@@ -26,16 +26,25 @@ MIN_LEASE_S, MAX_LEASE_S = 1.0, 86_400.0
 # The public name of a blind fault.
 UNNAMED = "unnamed"
 
+# In the order of their definition, in which programs list them.
+ALL_FAULTS: "list[Fault]" = []
+
 
 @dataclass(frozen=True)
 class Fault:
-    """An injected fault: its name, its service, its default and maximum strength, and its visible effect."""
+    """An injected fault: its name, its service, its default and maximum strength, and its visible effect.
+
+    Each that is defined is added to ALL_FAULTS.
+    """
 
     name: str
     service: str
     default: float
     max_strength: float
     sentence: str
+
+    def __post_init__(self) -> None:
+        ALL_FAULTS.append(self)
 
     @property
     def variable(self) -> str:
@@ -115,9 +124,6 @@ FAILING_FETCH = Fault("failing_fetch", "frontend", 0, 1, "The share of the page'
 SCRIPT_ERROR = Fault(
     "script_error", "frontend", 0, 1, "The share of page loads whose script fails instead of showing names."
 )
-
-# In the order above, in which programs list them.
-ALL_FAULTS = tuple(value for value in tuple(globals().values()) if isinstance(value, Fault))
 
 SLOW_BEASTS = frozenset({"beholder", "unicorn"})
 

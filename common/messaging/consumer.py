@@ -63,13 +63,12 @@ class Consumer:
         attempts: int = 5,
         max_redeliveries: int = MAX_REDELIVERIES,
         retry_delay_s: float = 5.0,
-        max_body_bytes: int = 64 * 1024,
         depth_interval_s: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._dead = dead_name(queue)
         self._handler = InstrumentedHandler(
-            broker, queue, handle, tracer, meter, attempts, max_redeliveries, max_body_bytes, clock
+            broker, queue, handle, tracer, meter, attempts, max_redeliveries, clock=clock
         )
         self._thread = IOLoopThread("consumer")
         self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")

@@ -80,12 +80,12 @@ class Delivery:
     @property
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
-        return self._count(ATTEMPTS) + 1
+        return min(_positive(self.headers.get(ATTEMPTS)), MAX_COUNT) + 1
 
     @property
     def redeliveries(self) -> int:
         """How often the message was delivered before to a consumer that did not acknowledge it, as far as counted."""
-        return self._count(REDELIVERIES)
+        return min(_positive(self.headers.get(REDELIVERIES)), MAX_COUNT)
 
     @property
     def message_id(self) -> str | None:
@@ -99,21 +99,17 @@ class Delivery:
 
         AMQP's timestamp has whole seconds, so an age computed from it is up to a second too long.
         """
-        found = self.properties.timestamp
-        return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+        return _positive(self.properties.timestamp) or None
 
     @property
     def waited_from(self) -> float | None:
         """When the message entered the queue first, in seconds since 1970, to the millisecond if its sender says so."""
-        found = self.headers.get(SENT_MS)
-        if isinstance(found, int) and not isinstance(found, bool) and found > 0:
-            return found / 1000
-        return self.sent_at
+        return _positive(self.headers.get(SENT_MS)) / 1000 or self.sent_at
 
-    def _count(self, header: str) -> int:
-        """Return the count in a header, 0 where it is missing or not a count."""
-        value = self.headers.get(header)
-        return min(max(value, 0), MAX_COUNT) if isinstance(value, int) and not isinstance(value, bool) else 0
+
+def _positive(value: object) -> int:
+    """Return a number of an unknown sender, 0 for anything but a whole number above 0."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +178,7 @@ class InstrumentedHandler:
     meter: Meter
     attempts: int
     max_redeliveries: int
-    max_body_bytes: int
+    max_body_bytes: int = 64 * 1024
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
@@ -203,10 +199,9 @@ class InstrumentedHandler:
 
     def process(self, delivery: Delivery) -> Disposition:
         """Work on the message and return its disposition; nothing is raised."""
-        if isinstance(self.tracer, NoOpTracer):  # others instrument this process
-            return self._process(delivery)
-        # The sender's span and its baggage, also for the handler.
-        token = context.attach(propagate.extract(carrier(delivery.headers)))
+        # The sender's span and its baggage, also for the handler; where others instrument this process, it is current.
+        others = isinstance(self.tracer, NoOpTracer)
+        token = context.attach(context.get_current() if others else propagate.extract(carrier(delivery.headers)))
         try:
             return self._process(delivery)
         finally:

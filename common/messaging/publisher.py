@@ -3,22 +3,26 @@
 import logging
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from threading import Condition
 
-from opentelemetry import propagate, trace
-from opentelemetry.metrics import Meter
+from opentelemetry import context, propagate, trace
+from opentelemetry.metrics import Meter, Observation
 from opentelemetry.trace import SpanKind, Tracer
 from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships no py.typed
 
 from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing
 from common.messaging.errors import MessagingError, PublisherClosed, TooManyInFlight, copy_error
 from common.messaging.handler import SENT_MS
-from common.messaging.telemetry import mark_failed, publish_metrics, span_attributes
+from common.messaging.telemetry import OperationMetrics, mark_failed, queue_labels, span_attributes
 from common.messaging.topology import Broker, work_queue
 
 log = logging.getLogger(__name__)
+
+# A confirm takes about a millisecond on an idle local broker and the whole deadline while the broker is unavailable.
+PUBLISH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 PERSISTENT = 2  # AMQP 0-9-1 delivery-mode: written to disk
 
@@ -78,7 +82,8 @@ class Publisher:
         The span starts in the caller's context, and the message carries it to the consumer. Errors, all in the future:
         BrokerUnavailable, BrokerBlocked, QueueMismatch (certainly not sent), NotConfirmed (unknown), Unroutable,
         TooManyInFlight, PublisherClosed. `delay_s` delays sending by that many seconds, for fault injection.
-        `message_id` defaults to a random one. The future's callbacks run on the connection's thread: keep them short.
+        `message_id` defaults to a random one. The future's callbacks run on the connection's thread, in the context of
+        the caller: keep them short.
         """
         started = time.monotonic()
         body = text.encode()
@@ -90,9 +95,9 @@ class Publisher:
             kind=SpanKind.PRODUCER,
             attributes=span_attributes(self._broker, self._queue, "publish", message_id, len(body)),
         )
-        context = trace.set_span_in_context(span)
+        caller, sending = context.get_current(), trace.set_span_in_context(span)
         headers: dict[str, str | int] = {}
-        propagate.inject(headers, context)
+        propagate.inject(headers, sending)
         now = time.time()
         headers[SENT_MS] = round((now + delay_s) * 1000)
         properties = BasicProperties(
@@ -108,14 +113,16 @@ class Publisher:
 
         def finish(error: MessagingError | None) -> None:
             """End metrics, span and future, in this order: code that waits for the future finds the others done."""
-            self._metrics.record(time.monotonic() - started, error, context)
+            self._metrics.record(time.monotonic() - started, error, sending)
             if error is not None:
                 mark_failed(span, error)
             span.end()
+            token = context.attach(caller)
             if error is None:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+            context.detach(token)
 
         def done(error: MessagingError | None) -> None:
             with self._state:
@@ -170,3 +177,30 @@ class Publisher:
         for message, timer in list(self._delayed.items()):
             self._thread.cancel(timer)
             self._send(message)
+
+
+def publish_metrics(
+    meter: Meter, queue: str, in_flight: Callable[[], int], blocked: Callable[[], bool]
+) -> OperationMetrics:
+    """Create a publisher's instruments; `in_flight` and `blocked` are read at each collection."""
+    meter.create_observable_gauge(
+        "mythical_publisher_blocked",
+        [lambda _options: [Observation(int(blocked()), {"messaging.destination.name": queue})]],
+        description="1 while the broker's memory or disk alarm blocks the publisher, 0 otherwise.",
+    )
+    meter.create_observable_gauge(
+        "mythical_publisher_in_flight",
+        [lambda _options: [Observation(in_flight(), {"messaging.destination.name": queue})]],
+        unit="{message}",
+        description="Messages passed to the publisher that the broker has not confirmed yet.",
+    )
+    sent = meter.create_counter(
+        "messaging.client.sent.messages", "{message}", "Messages the producer tried to send to the broker."
+    )
+    duration = meter.create_histogram(
+        "messaging.client.operation.duration",
+        "s",
+        "From publish() until the broker confirmed or the message failed.",
+        explicit_bucket_boundaries_advisory=PUBLISH_SECONDS,
+    )
+    return OperationMetrics(sent, duration, {**queue_labels(queue), "messaging.operation.name": "publish"})

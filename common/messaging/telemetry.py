@@ -10,8 +10,6 @@ from opentelemetry.util.types import AttributeValue
 
 from common.messaging.topology import Broker
 
-# A confirm takes about a millisecond on an idle local broker and the whole deadline while the broker is unavailable.
-PUBLISH_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # The work on a message takes 20 to 50 ms; the fine steps are there.
 PROCESS_SECONDS = (0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # A message is recorded at once, or after the backlog of a burst; above ten minutes the exact age does not matter.
@@ -69,33 +67,6 @@ class OperationMetrics:
         labels = self.labels if error is None else {**self.labels, "error.type": error_type(error)}
         self.counter.add(1, labels, context)
         self.histogram.record(seconds, labels, context)
-
-
-def publish_metrics(
-    meter: Meter, queue: str, in_flight: Callable[[], int], blocked: Callable[[], bool]
-) -> OperationMetrics:
-    """Create a publisher's instruments; `in_flight` and `blocked` are read at each collection."""
-    meter.create_observable_gauge(
-        "mythical_publisher_blocked",
-        [lambda _options: [Observation(int(blocked()), {"messaging.destination.name": queue})]],
-        description="1 while the broker's memory or disk alarm blocks the publisher, 0 otherwise.",
-    )
-    meter.create_observable_gauge(
-        "mythical_publisher_in_flight",
-        [lambda _options: [Observation(in_flight(), {"messaging.destination.name": queue})]],
-        unit="{message}",
-        description="Messages passed to the publisher that the broker has not confirmed yet.",
-    )
-    sent = meter.create_counter(
-        "messaging.client.sent.messages", "{message}", "Messages the producer tried to send to the broker."
-    )
-    duration = meter.create_histogram(
-        "messaging.client.operation.duration",
-        "s",
-        "From publish() until the broker confirmed or the message failed.",
-        explicit_bucket_boundaries_advisory=PUBLISH_SECONDS,
-    )
-    return OperationMetrics(sent, duration, {**queue_labels(queue), "messaging.operation.name": "publish"})
 
 
 def process_metrics(meter: Meter, queue: str) -> OperationMetrics:

@@ -186,13 +186,6 @@ class ProfileLabelProcessor(SpanProcessor):
         if parent is None or parent.is_remote:
             self._of_thread.labels.end()
 
-    def shutdown(self) -> None:
-        """Nothing is held."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the SDK's signature
-        """Nothing is held."""
-        return True
-
     def _bounded(self, name: str) -> str:
         if name not in self._names:
             if len(self._names) >= MAX_NAMES:

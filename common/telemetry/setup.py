@@ -39,7 +39,6 @@ CLOSE_S = 3.0
 class Telemetry:
     """The running signals of a process; our own code gets its tracers and meters from the two providers."""
 
-    settings: TelemetrySettings
     tracers: TracerProvider
     meters: MeterProvider
     latest_metrics: LatestMetrics
@@ -135,7 +134,6 @@ def start_telemetry(
         },
     )
     return Telemetry(
-        settings=settings,
         tracers=tracers,
         meters=meters,
         latest_metrics=latest_metrics,
@@ -168,7 +166,6 @@ def _left_to_others(settings: TelemetrySettings) -> Telemetry:
     _report_deprecated()
     log.info("telemetry started", extra={"fields": {"instrumentation": rung}})
     return Telemetry(
-        settings=settings,
         tracers=NoOpTracerProvider(),
         meters=NoOpMeterProvider(),
         latest_metrics=lambda: None,

@@ -60,21 +60,17 @@ class Address:
 
 def address(env: Env, port: int) -> Address:
     """Read the address. Binds to loopback by default: the admin endpoints have no authentication."""
+    host = env.text("HTTP_HOST", "127.0.0.1")
+    try:
+        ipaddress.ip_address(host)  # granian does not resolve names
+    except ValueError:
+        raise SettingsError(f"HTTP_HOST={shown(host)!r} isn't an IP address such as 127.0.0.1 or 0.0.0.0") from None
     return Address(
-        host=_ip_address("HTTP_HOST", env.text("HTTP_HOST", "127.0.0.1")),
+        host=host,
         port=env.port("HTTP_PORT", port),
         threads=env.integer("HTTP_THREADS", 4, 1, 256),
         backlog=env.integer("HTTP_BACKLOG", 1024, 128, 65535),
     )
-
-
-def _ip_address(name: str, host: str) -> str:
-    """Validate that `host` is an IP address; granian does not resolve names."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise SettingsError(f"{name}={shown(host)!r} isn't an IP address such as 127.0.0.1 or 0.0.0.0") from None
-    return host
 
 
 def loopback(where: Address) -> bool:

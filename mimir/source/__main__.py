@@ -1,12 +1,12 @@
 """Generate the rules of every scale: `python -m mimir.source`; `--check` only reports files that are out of date."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from mimir.source.rules import Group, Rule, groups
 from mimir.source.scales import SCALES
+from tools.generated import run
 
 FOLDER = Path(__file__).resolve().parents[1] / "rules"
 # Mimir's name for the only tenant while multitenancy is off; it reads local rules from the folder of that name.
@@ -20,24 +20,6 @@ groups:
 def generated() -> dict[str, str]:
     """Return the generated files, by their paths in the folder of rules."""
     return {f"{scale.name}/{TENANT}/slo.yaml": text(groups(scale)) for scale in SCALES}
-
-
-def stale(folder: Path) -> list[str]:
-    """Return the paths of files that are missing, differ from their source, or have none."""
-    existing = {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in folder.rglob("*.yaml")
-    }
-    files = generated()
-    return sorted(path for path in files | existing if files.get(path) != existing.get(path))
-
-
-def write(folder: Path) -> None:
-    """Write every file, and remove those that have no source."""
-    for path in stale(folder):
-        (folder / path).unlink(missing_ok=True)
-    for path, content in generated().items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(content, encoding="utf-8")
 
 
 def text(groups: list[Group]) -> str:
@@ -69,18 +51,5 @@ def expression(promql: str) -> list[str]:
     return [f"expr: '{promql}'" if '"' in promql else f"expr: {promql}"]
 
 
-def main() -> int:
-    """Run the command; return 1 if `--check` finds a file that is out of date."""
-    parser = argparse.ArgumentParser(prog="python -m mimir.source", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, report what is out of date")
-    if not parser.parse_args().check:
-        write(FOLDER)
-        return 0
-    found = stale(FOLDER)
-    if found:
-        sys.stderr.write(f"out of date: {', '.join(found)}; run python -m mimir.source\n")
-    return 1 if found else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("python -m mimir.source", __doc__, FOLDER, generated()))

@@ -3,12 +3,11 @@
 import logging
 import re
 from concurrent.futures import Future
-from functools import partial
 from http import HTTPStatus
 
 import urllib3
 from flask import Flask, Response, g, request
-from opentelemetry import context, propagate, trace
+from opentelemetry import propagate
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import SpanKind, Tracer
 
@@ -102,11 +101,9 @@ class Api:
         """Publish the message about the request without waiting; one that the broker never confirms is logged."""
         body = request.get_json(silent=True) if request.method != "GET" else None
         future = self._publisher.publish(message_text(request.method, beast, body))
-        future.add_done_callback(partial(_log_unpublished, trace.get_current_span()))
+        future.add_done_callback(_log_unpublished)
 
 
-def _log_unpublished(span: trace.Span, future: Future[None]) -> None:
+def _log_unpublished(future: Future[None]) -> None:
     if error := future.exception():
-        token = context.attach(trace.set_span_in_context(span))
         log.error("message not published", extra={"fields": {"status": "FAILURE", "error": str(error)}})
-        context.detach(token)

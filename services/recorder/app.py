@@ -46,7 +46,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     )
     admin = create_admin_app(
         telemetry.latest_metrics,
-        {"broker": lambda: _readiness_problem(consumer)},
+        {"broker": lambda: None if consumer.ready else str(consumer.last_error or "connecting to the broker")},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
@@ -63,7 +63,3 @@ def create_app() -> Flask:
     app = Flask("recorder", static_folder=None)
     register_error_handlers(app)
     return app
-
-
-def _readiness_problem(consumer: Consumer) -> str | None:
-    return None if consumer.ready else str(consumer.last_error or "connecting to the broker")

@@ -55,7 +55,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     workers = WorkerThreads(plan, request_round, count=config.loops, start_s=config.start_s)
     admin = create_admin_app(
         telemetry.latest_metrics,
-        {"broker": lambda: _readiness_problem(publisher)},
+        {"broker": lambda: str(publisher.last_error) if publisher.last_error else None},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
@@ -76,7 +76,3 @@ def create_app() -> Flask:
     app = Flask("requester", static_folder=None)
     register_error_handlers(app)
     return app
-
-
-def _readiness_problem(publisher: Publisher) -> str | None:
-    return str(publisher.last_error) if publisher.last_error else None

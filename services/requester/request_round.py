@@ -6,12 +6,10 @@ from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from opentelemetry import context, trace
 from opentelemetry.trace import SpanContext
 
 from common.core.endpoints import EndpointSet, message_text
 from common.faults import NEW_VERSION_FAILS, POISON_MESSAGES, SLOW_BEASTS, SLOW_PUBLISH, Faults
-from common.messaging.errors import MessagingError
 from common.messaging.publisher import Publisher
 from services.requester.client import Client, RequestFailed
 from services.requester.danger_gauge import DangerGauge
@@ -83,14 +81,11 @@ class RequestRound:
         if self._faults.should_trigger(POISON_MESSAGES):
             message = message.replace(" /", " ", 1)
         future = self._publisher.publish(message, delay_s=delay_s)
-        future.add_done_callback(partial(self._log_unpublished, trace.get_current_span(), beast))
+        future.add_done_callback(partial(self._log_unpublished, beast))
 
-    def _log_unpublished(self, span: trace.Span, beast: str, future: Future[None]) -> None:
-        error = future.exception()
-        if isinstance(error, MessagingError):
-            token = context.attach(trace.set_span_in_context(span))
+    def _log_unpublished(self, beast: str, future: Future[None]) -> None:
+        if error := future.exception():
             log.error("message not published", extra=self._extra(beast, status="FAILURE", error=str(error)))
-            context.detach(token)
 
     def _log(self, method: str, beast: str, start: float, error: str | None = None) -> None:
         extra = self._extra(

@@ -140,7 +140,7 @@ class WatchedPage:
             self._faults.append(f"console: {line.text} {line.location}")
 
     def _record_failure(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # by the next load of the page
+        if request.failure != "net::ERR_ABORTED":  # the next load of the page ends open requests
             self._faults.append(f"no response: {request.method} {request.url} {request.failure}")
 
     def _record_status(self, response: Response) -> None:

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from common.telemetry.profiles import PROFILE_ID
-from grafana.source.__main__ import FOLDER, stale
+from grafana.source.__main__ import FOLDER, generated
 from grafana.source.queries import ALERTMANAGER, LOKI, MIMIR, POSTGRES, PYROSCOPE, TEMPO, Json
 from grafana.source.reading import PanelQuery, boards, panel_queries, panels, query_variables, with_values
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, names_in, queried_by_rules, recorded
 from tests.seams.tree import ROOT
 from tests.stack.test_dashboards import CHOICES, MAY_BE_EMPTY
+from tools.generated import stale
 
 SOURCES = {source.uid: source.kind for source in (MIMIR, ALERTMANAGER, LOKI, TEMPO, PYROSCOPE, POSTGRES)}
 KEPT = {
@@ -51,7 +52,7 @@ def test_the_stack_can_run_every_query() -> None:
 
 def test_the_files_match_their_source() -> None:
     """A manual edit of a dashboard is lost when the files are next generated."""
-    assert stale(FOLDER) == []
+    assert stale(FOLDER, generated()) == []
 
 
 def test_the_dashboards_of_the_original_keep_their_addresses() -> None:

@@ -8,13 +8,14 @@ import yaml
 
 from common.faults import ALL_FAULTS
 from grafana.source.reading import boards
-from mimir.source.__main__ import FOLDER, TENANT, stale
+from mimir.source.__main__ import FOLDER, TENANT, generated
 from mimir.source.objectives import OBJECTIVES, Objective
 from mimir.source.rules import Rule, alerts, groups
 from mimir.source.scales import PRODUCTION, SCALES, WORKSHOP, Scale, seconds
 from tests.seams.compose_files import services
 from tests.seams.dashboard_metrics import FROM_OTHERS, documented, queried_by_rules
 from tests.seams.tree import ROOT, rows, sections, words
+from tools.generated import stale
 from tools.suite import SERVICES
 from workshop import scenario
 
@@ -45,7 +46,7 @@ def test_no_folder_of_mimir_is_a_prefix_of_another() -> None:
 
 def test_the_files_match_their_source() -> None:
     """A manual edit of a rule is lost when the files are next generated."""
-    assert stale(FOLDER) == []
+    assert stale(FOLDER, generated()) == []
 
 
 @EVERY_SCALE

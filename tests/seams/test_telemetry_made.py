@@ -21,11 +21,11 @@ from common.core.env import Env
 from common.faults import LABEL_EXPLOSION, LONG_LABEL, Faults, register_fault_telemetry
 from common.messaging.errors import BrokerUnavailable
 from common.messaging.handler import Delivery, InstrumentedHandler
+from common.messaging.publisher import publish_metrics
 from common.messaging.telemetry import (
     mark_failed,
     observe_depths,
     observe_unacknowledged,
-    publish_metrics,
     span_attributes,
 )
 from common.messaging.topology import Broker

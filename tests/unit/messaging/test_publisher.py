@@ -1,5 +1,8 @@
 """A publisher without capacity returns an error for a message."""
 
+from queue import SimpleQueue
+
+from opentelemetry import context
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
@@ -33,3 +36,17 @@ def test_a_broker_that_recovers_meanwhile_does_not_make_publish_raise() -> None:
     errors = [type(publisher.publish("GET /unicorn").exception(60)) for _ in range(2)]
     publisher.close(0.1)
     assert errors == [BrokerUnavailable, TooManyInFlight]
+
+
+def test_the_callbacks_of_a_message_that_fails_later_run_in_the_context_of_the_caller() -> None:
+    """Their log line has the trace of the request that the message is about."""
+    publisher = Publisher(
+        NO_BROKER, tracer=NoOpTracerProvider().get_tracer("test"), meter=NoOpMeterProvider().get_meter("test")
+    )
+    seen: SimpleQueue[object] = SimpleQueue()
+    token = context.attach(context.set_value("request", "seventh"))
+    future = publisher.publish("GET /unicorn")
+    future.add_done_callback(lambda _: seen.put(context.get_value("request")))
+    context.detach(token)
+    publisher.close(0)
+    assert seen.get(timeout=60) == "seventh"

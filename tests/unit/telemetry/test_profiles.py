@@ -206,8 +206,8 @@ from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 logging.basicConfig(level="{level}", filename="/dev/null")
 profiles = Profiles("mythical-test", "http://{LOOPBACK}:{free_port()}", {{}}, upload_interval_s=60)
-end = time.monotonic() + 0.5
-while time.monotonic() < end:
+end = time.thread_time() + 0.5
+while time.thread_time() < end:
     sum(range(1000))
 assert profiles.close(60)
 """
@@ -239,8 +239,8 @@ from common.core.address import bypass_proxies
 from common.telemetry.profiles import Profiles
 address = "http://{LOOPBACK}:" + sys.argv[1]
 profiles = Profiles("mythical-test", address, {{}}, upload_interval_s=1)
-end = time.monotonic() + 1.5
-while time.monotonic() < end:
+end = time.thread_time() + 1.5
+while time.thread_time() < end:
     sum(range(1000))
 started = time.monotonic()
 assert not profiles.close(0.5)
