@@ -1,5 +1,6 @@
 """Runs the whole suite on this machine without Docker and shows its signals arriving: python -m local.demo."""
 
+import argparse
 import contextlib
 import os
 import signal
@@ -182,4 +183,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m local.demo",
+        description="Run the suite without Docker and show its signals as they arrive. Ctrl-C stops it.",
+        epilog="Environment variables configure it, for example DEMO_SECONDS=40; see docs/reference/settings.md.",
+    ).parse_args()
     sys.exit(main())
