@@ -47,7 +47,9 @@ class RequestState:
     @property
     def target(self) -> str:
         """The path with nothing that a caller made up, since it is a dimension of span metrics."""
-        return self.route.replace("<beast>", self.beast) if self.beast != UNKNOWN else f"/{UNKNOWN}"
+        if self.beast != UNKNOWN:
+            return self.route.replace("<beast>", self.beast)
+        return self.route if self.route.startswith("/") and "<" not in self.route else f"/{UNKNOWN}"
 
 
 def log_level(response: Response) -> int:
