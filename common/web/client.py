@@ -17,7 +17,7 @@ FAILURE = 400
 
 
 class HttpClient:
-    """Sends requests to `server` (host, port) over at most `connections` kept connections, those of `pool`."""
+    """Sends requests to `server` (host, port) and keeps up to `connections` connections open, in `pool`."""
 
     def __init__(self, server: tuple[str, int], meter: Meter, *, connections: int, conventions: Conventions) -> None:
         self._host, self._port = server
@@ -62,9 +62,10 @@ class HttpClient:
     def send(
         self, method: str, target: str, body: str | bytes | None, headers: Mapping[str, str]
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request inside its CLIENT span, and return the answer, whatever its status.
+        """Send a request inside its CLIENT span, and return the response of any status.
 
-        Raise urllib3.exceptions.HTTPError if there is none. That and a status from 400 on mark the span as failed.
+        Raise urllib3.exceptions.HTTPError if there is no response. An error or a status of 400 or more
+        marks the span as failed.
         """
         labels: dict[str, AttributeValue] = {
             "http.request.method": method,

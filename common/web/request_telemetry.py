@@ -1,4 +1,4 @@
-"""Telemetry of an incoming request: attributes of its span, the conventions' histogram, what its log line has."""
+"""Telemetry of an incoming request: attributes of its span, the conventions' histogram, fields of its log line."""
 
 import logging
 import time
@@ -36,7 +36,7 @@ STATE = "mythical.request_state"
 
 @dataclass(frozen=True, slots=True)
 class RequestState:
-    """What is known of a request when it starts; kept in its WSGI environment."""
+    """Properties of a request that are known when it starts. Its WSGI environment holds this object."""
 
     method: str
     route: str
@@ -46,7 +46,7 @@ class RequestState:
 
     @property
     def target(self) -> str:
-        """The path with nothing that a caller made up, since it is a dimension of span metrics."""
+        """The path without values of a client, since it is a dimension of span metrics."""
         if self.beast != UNKNOWN:
             return self.route.replace("<beast>", self.beast)
         return self.route if self.route.startswith("/") and "<" not in self.route else f"/{UNKNOWN}"
@@ -72,9 +72,9 @@ def outcome(state: RequestState, response: Response) -> dict[str, str]:
 
 
 class RequestTelemetry:
-    """Describes the requests of an app; without `spans`, those are of others.
+    """Describes the requests of an app. With `spans=False`, another instrumentation describes the spans.
 
-    `on_response` is called inside the span of each request with its state, the response and the duration in seconds.
+    `on_response` is called inside the span of each request with its state, the response, and the duration in seconds.
     """
 
     def __init__(
