@@ -1,14 +1,13 @@
 """A heap profile by tracing allocations for a while."""
 
-import ast
+import re
 import sys
 import threading
 import time
+import tokenize
 import tracemalloc
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from common.telemetry.pprof import Frame, ProfileWriter, ValueType, one_profile
 
@@ -16,6 +15,11 @@ DEFAULT_S = 1.0
 # Frames kept of each allocation: each additional one slows every thread while tracing is on.
 DEPTH = 8
 TYPES = (ValueType("inuse_objects", "count"), ValueType("inuse_space", "bytes"))
+
+# What encloses more indented lines: a function or class with its name, or a block without one.
+_HEAD = re.compile(
+    r"(?:(?:async\s+)?def|class)\s+(?P<name>\w+)|(?:async|if|elif|else|for|while|with|try|except|finally|match|case)\b"
+)
 
 
 def heap_profile(seconds: float = DEFAULT_S, stop: threading.Event | None = None) -> bytes:
@@ -65,35 +69,52 @@ def _is_own(traceback: tracemalloc.Traceback) -> bool:
     return any(call.filename in (__file__, tracemalloc.__file__) for call in traceback)
 
 
-# A function or class: its name, its first line and its last one.
-_Definition = tuple[str, int, int]
+# Indentation, and the name of the function or class that the line starts ("": a block, None: neither).
+_Line = tuple[int, str | None]
 
 
 class Sources:
     """Finds the functions that lines belong to: tracemalloc reports file and line only.
 
-    Reads each file once and keeps where its functions and classes are, not its text.
+    Reads each file once and keeps its outline, not its text.
     """
 
     def __init__(self) -> None:
-        self._definitions: dict[str, list[_Definition]] = {}
+        self._outlines: dict[str, list[_Line]] = {}
+        self._frames: dict[tuple[str, int], Frame] = {}
 
     def frame(self, filename: str, line: int) -> Frame:
-        """Return the frame of a line, named after the functions and classes around it."""
-        if filename not in self._definitions:
-            self._definitions[filename] = _definitions(filename)
-        around = [(name, first) for name, first, last in self._definitions[filename] if first <= line <= last]
-        start = around[-1][1] if around else 0
-        return Frame(".".join(name for name, _ in around) or "<module>", filename, line, start)
+        """Return the frame of a line, named after the functions and classes around it, found by indentation."""
+        if filename not in self._outlines:
+            self._outlines[filename] = _outline(filename)
+        if (filename, line) not in self._frames:
+            self._frames[filename, line] = _frame(self._outlines[filename], filename, line)
+        return self._frames[filename, line]
 
 
-def _definitions(filename: str) -> list[_Definition]:
+def _outline(filename: str) -> list[_Line]:
     """Read a file; return nothing for one that cannot be read, such as code from a string."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # Python reported them when it loaded the file
-            tree = ast.parse(Path(filename).read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
+        with tokenize.open(filename) as source:
+            return [_line(text) for text in source]
+    except (OSError, SyntaxError, UnicodeDecodeError):
         return []
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    found = [(node.name, node.lineno, node.end_lineno or 0) for node in ast.walk(tree) if isinstance(node, kinds)]
-    return sorted(found, key=lambda each: each[1])  # what encloses others begins before them
+
+
+def _line(text: str) -> _Line:
+    bare = text.lstrip()
+    head = _HEAD.match(bare)
+    return len(text) - len(bare), (head["name"] or "") if head else None
+
+
+def _frame(outline: list[_Line], filename: str, line: int) -> Frame:
+    names: list[str] = []
+    start = 0
+    depth = outline[line - 1][0] if 0 < line <= len(outline) else 0
+    for number in range(line - 1, 0, -1):
+        indent, name = outline[number - 1] if depth else (0, None)
+        if name is not None and indent < depth:
+            depth = indent
+            names += [name] if name else []
+            start = start or (number if name else 0)
+    return Frame(".".join(reversed(names)) or "<module>", filename, line, start)
