@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from bench.generator import generator_cost
@@ -20,7 +19,25 @@ from common.core.env import SettingsError
 from common.telemetry.standard_variables import check_standard_variables
 from local.errors import LocalError
 
-PARTS = ("server", "messages", "load", "memory")
+# What each part measures, and how.
+PARTS: dict[str, tuple[str, Callable[[TestBed, argparse.Namespace], list[Measurement]]]] = {
+    "server": (
+        "cost of a request on each rung of INSTRUMENTATION",
+        lambda testbed, words: server_cost(testbed, rounds=words.rounds, seconds=words.seconds),
+    ),
+    "messages": (
+        "publisher to recorder, against pika alone",
+        lambda testbed, words: message_rates(testbed, count=words.messages),
+    ),
+    "load": (
+        "CPU per request of the generator",
+        lambda testbed, words: generator_cost(testbed, rounds=1, seconds=words.seconds),
+    ),
+    "memory": (
+        "each service under the default load",
+        lambda testbed, words: memory_at_default_load(testbed, seconds=words.seconds * 3),
+    ),
+}
 # An hour; what lasts longer is the soak.
 MOST_S = 3600.0
 
@@ -29,16 +46,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the benchmarks; exit status 0, 1 if something could not be measured, 2 for a wrong argument or variable."""
     replace_unprintable()
     arguments = _arguments(words)
-    seconds = arguments.seconds
-    parts: dict[str, tuple[str, Callable[[TestBed], list[Measurement]]]] = {
-        "server": (
-            "cost of a request on each rung of INSTRUMENTATION",
-            partial(server_cost, rounds=arguments.rounds, seconds=seconds),
-        ),
-        "messages": ("publisher to recorder, against pika alone", partial(message_rates, count=arguments.messages)),
-        "load": ("CPU per request of the generator", partial(generator_cost, rounds=1, seconds=seconds)),
-        "memory": ("each service under the default load", partial(memory_at_default_load, seconds=seconds * 3)),
-    }
     try:
         check_standard_variables(os.environ)
     except SettingsError as fault:
@@ -50,9 +57,9 @@ def main(words: Sequence[str] | None = None) -> int:
         try:
             with TestBed(Path(folder)) as testbed:
                 for name in arguments.only or PARTS:
-                    said, measure = parts[name]
-                    print(f"{name}: {said}", file=sys.stderr, flush=True)
-                    figures += measure(testbed)
+                    description, measure = PARTS[name]
+                    print(f"{name}: {description}", file=sys.stderr, flush=True)
+                    figures += measure(testbed, arguments)
         except LocalError as fault:
             sys.exit(f"bench: {fault}")
     print(table(figures))
