@@ -71,7 +71,7 @@ def parse_json(body: bytes) -> Any:
     """
     try:
         value = json.loads(body.decode("utf-8-sig", "replace"))
-        if b"\\ud" in body.lower():
+        if b"\\ud" in body or b"\\uD" in body:
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         raise HttpError(400, "the body is not JSON") from None
