@@ -10,7 +10,7 @@ harmless := PYTHON PYTHONPYCACHEPREFIX PYTHONUNBUFFERED $(if $(filter 0 1,$(PYTH
   $(if $(filter $(encodings),$(firstword $(subst :, ,$(PYTHONIOENCODING)))),PYTHONIOENCODING)
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 # Tests mostly wait, so more of them run at a time than there are cores. The tests of a file share a process and its servers.
-# The files start in the order of testpaths and of their names, the longest first.
+# The files start in the order in which they are collected, the longest first; see tests/integration/conftest.py.
 parallel := --dist loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: help demo test test-browser test-failure test-stack test-kubernetes check format doctor workshop load load-gate bench soak screenshots setup audit lock clean

@@ -13,6 +13,7 @@ from workshop.scenario import GatewayQuery
 Json = dict[str, Any]
 NOT_FOUND = 404
 LIMIT = 3_000
+TIMEOUT_S = 30.0  # as many spans take a busy machine seconds
 PROFILE_S = 12.0  # one is pushed every ten seconds, with the time at which it started
 NANO = 1e9
 
@@ -120,7 +121,7 @@ class Gateway:
 
     def _get(self, path: str, **query: Any) -> Any:
         try:
-            answer = send(f"{self._page}/api/{path}", **query)
+            answer = send(f"{self._page}/api/{path}", timeout_s=TIMEOUT_S, **query)
             if answer.status == OK:
                 return answer.json()
         except QueryError as error:

@@ -22,6 +22,13 @@ __all__ = ["DEADLINE_S", "STOP_S", "Gateway", "Service", "StartService", "eventu
 
 StartService = Callable[..., Service]
 
+LONGEST = ("test_surroundings", "test_scenarios", "test_demo_workshop", "test_frontend_page")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: the last to start would run alone at the end, while other cores wait."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def servers_folder() -> Iterator[Path]:

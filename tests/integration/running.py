@@ -16,17 +16,22 @@ DEADLINE_S = 60.0
 # A service has five seconds to drain and flush; the rest is for a busy machine. Unbounded work would exceed it:
 # exporters, for example, retry for a minute.
 STOP_S = 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
 
 Found = TypeVar("Found")
 
 
 def eventually(poll: Callable[[], Found], deadline_s: float = DEADLINE_S, what: str = "") -> Found:
-    """Return the first truthy result of `poll`; fail the test if there is none within `deadline_s`."""
-    end = time.monotonic() + deadline_s
+    """Return the first truthy result of `poll`; fail the test if there is none within `deadline_s`.
+
+    The pauses grow: each look costs CPU time, which other tests need.
+    """
+    end, pause_s = time.monotonic() + deadline_s, FIRST_PAUSE_S
     while not (found := poll()):
         if time.monotonic() > end:
             pytest.fail(f"{what or 'nothing'} within {deadline_s:.0f} s; last result: {found!r}")
-        time.sleep(0.05)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.3, LONGEST_PAUSE_S)
     return found
 
 
