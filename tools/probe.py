@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from common.core.address import is_local, join_host_port, shown, split_credentials
 from common.core.env import Env
-from common.telemetry.settings import GRPC_METHODS, PROTOCOLS, STANDARD_PORTS, collector, push_headers
+from common.telemetry.settings import GRPC_METHODS, PROTOCOLS, collector, port_for, protocol_of, push_headers
 from common.telemetry.standard_variables import otlp_headers, otlp_variable
 
 TIMEOUT_S = 3.0
@@ -81,7 +81,7 @@ def target(signal: str, environment: Mapping[str, str]) -> Target:
     own, every = f"OTEL_EXPORTER_OTLP_{signal.upper()}_", "OTEL_EXPORTER_OTLP_"
     otlp = partial(otlp_variable, environment, signal)
     of_all = collector(env)
-    in_full = value(f"{own}PROTOCOL").lower() or of_all.protocol
+    in_full = protocol_of(environment, signal, of_all.protocol)
     protocol = PROTOCOLS[in_full]
     path = f"/v1/{signal}" if protocol == "http" else ""
     if url := value(f"{own}ENDPOINT"):
@@ -89,10 +89,8 @@ def target(signal: str, environment: Mapping[str, str]) -> Target:
     elif url := value(f"{every}ENDPOINT"):
         variable, url = f"{every}ENDPOINT", url.rstrip("/") + path
     else:
-        # As the services do: the standard port of another protocol accepts nothing of this one.
-        port = STANDARD_PORTS[in_full] if of_all.port == STANDARD_PORTS[of_all.protocol] else of_all.port
         variable = "TRACING_COLLECTOR_HOST"
-        url = f"http://{join_host_port(of_all.host, port)}{path}"
+        url = f"http://{join_host_port(of_all.host, port_for(in_full, of_all.port))}{path}"
     if "://" not in url:  # for gRPC, host:port is enough, and means TLS
         url = f"{'http' if otlp('INSECURE').lower() == 'true' else 'https'}://{url}"
     client = otlp("CLIENT_CERTIFICATE"), otlp("CLIENT_KEY")

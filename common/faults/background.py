@@ -28,6 +28,7 @@ class BackgroundFault:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closing = False
+        self._failure = ""
         faults.on_change(self._changed)
 
     def start(self) -> None:
@@ -69,7 +70,9 @@ class BackgroundFault:
 
     def _try_step(self) -> float:
         try:
-            return self._step(self._faults.strength(self._fault))
+            pause_s = self._step(self._faults.strength(self._fault))
+            self._failure = ""
+            return pause_s
         except Exception as error:  # of any kind: the thread must survive to clean up later
             self._log(error)
             return RETRY_S
@@ -77,11 +80,16 @@ class BackgroundFault:
     def _try_undo(self) -> bool:
         try:
             self._undo()
+            self._failure = ""
         except Exception as error:  # as above
             self._log(error)
             return False
         return True
 
     def _log(self, error: Exception) -> None:
+        """Log a failure that differs from that of the last attempt: in an outage they are all the same."""
+        if str(error) == self._failure:
+            return
+        self._failure = str(error)
         name = self._faults.public_name(self._fault)
         log.warning("injected fault failed", extra={"fields": {"fault": name, "error": str(error)}})

@@ -11,9 +11,15 @@ from importlib import import_module
 from typing import Any, Literal, TypedDict
 from urllib.parse import urlsplit
 
-from common.core.address import basic, join_host_port, split_credentials
+from common.core.address import basic, join_host_port, shown, split_credentials
 from common.core.env import Env, SettingsError
-from common.telemetry.standard_variables import BATCH_SIZE, QUEUE_SIZES, SIGNALS, check_standard_variables
+from common.telemetry.standard_variables import (
+    BATCH_SIZE,
+    QUEUE_SIZES,
+    SIGNALS,
+    check_standard_variables,
+    otlp_variable,
+)
 
 Signal = Literal["traces", "metrics", "logs"]
 
@@ -60,8 +66,7 @@ class Collector:
             if os.environ.get(name):
                 return None
         protocol = self.protocol_of(signal)
-        # The standard port of another protocol accepts nothing of this one.
-        port = STANDARD_PORTS[protocol] if self.port == STANDARD_PORTS[self.protocol] else self.port
+        port = port_for(protocol, self.port)
         return f"http://{join_host_port(self.host, port)}{f'/v1/{signal}' if protocol == 'http/protobuf' else ''}"
 
     def addresses(self) -> list[str]:
@@ -70,8 +75,8 @@ class Collector:
         return [f"http://{join_host_port(self.host, self.port)}", *(os.environ.get(name, "") for name in names)]
 
     def protocol_of(self, signal: Signal) -> str:
-        """Return the signal's own protocol, read as leniently as collector() checked it, or that of all signals."""
-        return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "").strip().lower() or self.protocol
+        """Return the protocol of a signal."""
+        return protocol_of(os.environ, signal, self.protocol)
 
     def exporter(self, signal: Signal) -> Any:
         """Return the SDK's exporter of a signal."""
@@ -192,6 +197,12 @@ def collector(env: Env) -> Collector:
     protocol = env.choice("OTEL_EXPORTER_OTLP_PROTOCOL", default, tuple(PROTOCOLS))
     for signal in SIGNALS:
         env.choice(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", protocol, tuple(PROTOCOLS))
+        endpoint = otlp_variable(env.values, signal, "ENDPOINT")
+        if endpoint and "://" not in endpoint and protocol_of(env.values, signal, protocol) == "http/protobuf":
+            raise SettingsError(
+                f"the endpoint {shown(endpoint)!r} of {signal.lower()} is not a URL, which OTLP over HTTP needs; "
+                f"set http://{shown(endpoint)} in OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"
+            )
     return Collector(
         host=env.host("TRACING_COLLECTOR_HOST", "localhost"),
         port=env.port("TRACING_COLLECTOR_PORT", STANDARD_PORTS[protocol]),
@@ -199,14 +210,27 @@ def collector(env: Env) -> Collector:
     )
 
 
-def default_protocol(endpoint: str) -> str:
-    """Return the protocol for an endpoint without OTEL_EXPORTER_OTLP_PROTOCOL: gRPC, unless only HTTP can be meant.
+def protocol_of(environ: Mapping[str, str], signal: str, of_all: str) -> str:
+    """Return the protocol of a signal: its own, or what its own endpoint implies, or `of_all`, that of all signals."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+    if protocol := environ.get(f"{own}_PROTOCOL", "").strip().lower():
+        return protocol
+    if environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip():
+        return of_all
+    return default_protocol(environ.get(f"{own}_ENDPOINT", "").strip(), of_all)
 
-    Only OTLP over HTTP has a path, and its standard port accepts nothing else.
-    """
+
+def default_protocol(endpoint: str, otherwise: str = "grpc") -> str:
+    """Return the protocol that an endpoint implies: only OTLP over HTTP has a path; each has its standard port."""
     url = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    http = url.path.strip("/") or f":{STANDARD_PORTS['http/protobuf']}" == url.netloc[-5:]
-    return "http/protobuf" if http else "grpc"
+    if url.path.strip("/"):
+        return "http/protobuf"
+    return next((name for name, port in STANDARD_PORTS.items() if url.netloc.endswith(f":{port}")), otherwise)
+
+
+def port_for(protocol: str, port: int) -> int:
+    """Return `port`, or the standard port of `protocol` if it is that of the other one, which would accept nothing."""
+    return STANDARD_PORTS[protocol] if port in STANDARD_PORTS.values() else port
 
 
 def log_settings(env: Env) -> LogSettings:

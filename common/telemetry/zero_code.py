@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from urllib.parse import quote
 
 from common.core.address import bypass_proxies
-from common.telemetry.settings import TelemetrySettings, set_default_conventions
+from common.telemetry.settings import Signal, TelemetrySettings, set_default_conventions
 from common.telemetry.standard_variables import move_credentials, remove_unset
 
 
@@ -43,6 +43,7 @@ def standard_variables(settings: TelemetrySettings) -> dict[str, str]:
     from common.telemetry.traces import SCHEDULE_DELAY_MS
 
     collector, namespace = settings.collector, quote(settings.namespace)
+    signals: tuple[Signal, ...] = ("traces", "metrics", "logs")
     described = {
         "service.namespace": namespace,
         "service.version": VERSION,
@@ -55,11 +56,12 @@ def standard_variables(settings: TelemetrySettings) -> dict[str, str]:
         "OTEL_TRACES_EXPORTER": "otlp",
         "OTEL_METRICS_EXPORTER": "otlp",
         "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
+        **{f"OTEL_EXPORTER_OTLP_{name.upper()}_PROTOCOL": collector.protocol_of(name) for name in signals},
         "OTEL_METRIC_EXPORT_INTERVAL": f"{settings.metric_interval_ms:.0f}",
         "OTEL_BSP_SCHEDULE_DELAY": str(SCHEDULE_DELAY_MS),
         **{
             f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT": endpoint
-            for signal in ("traces", "metrics", "logs")
+            for signal in signals
             if (endpoint := collector.endpoint(signal))
         },
     }

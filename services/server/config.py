@@ -40,6 +40,7 @@ class Database:
             "user": self.user,
             "password": self.password,
             "dbname": self.name,
+            "client_encoding": "UTF8",  # the default is that of the database: with SQL_ASCII, texts would be bytes
         }
 
 

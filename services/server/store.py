@@ -1,5 +1,6 @@
 """The store: names of beasts in Postgres, through a connection pool. Every wait has a limit."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,14 @@ POOLER_HINT = "a pooler such as PgBouncer does not apply the timeouts to the ses
 # PgBouncer's error for a startup parameter that it does not accept, such as `options`.
 STARTUP_REJECTED = "unsupported startup parameter"
 TIMEOUT_IN_EFFECT = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+
+# What an administrator has to change.
+UNUSABLE: dict[type[psycopg.Error], str] = {
+    errors.DiskFull: "the database is out of disk space",
+    errors.InsufficientPrivilege: "the database role lacks a privilege",
+    errors.InvalidSchemaName: "the search path of the database has no schema",
+    errors.ReadOnlySqlTransaction: "the database is read-only",
+}
 
 Row = tuple[Any, ...]
 Pool = ConnectionPool[psycopg.Connection[Row]]
@@ -68,10 +77,10 @@ class ServerConnection(psycopg.Connection[Row]):
 
 
 class ConnectionHealth:
-    """`is_down` is true after a failed connect, until a connect or a statement succeeds."""
+    """`error` is that of a failed connect, None once a connect or a statement succeeds."""
 
     def __init__(self) -> None:
-        self.is_down = False
+        self.error: psycopg.OperationalError | None = None
 
     def connection_class(
         self, session_timeout_ms: int | None, *, commented: bool = False
@@ -96,11 +105,12 @@ class ConnectionHealth:
                             connection.close()
                             raise psycopg.OperationalError(POOLER_HINT)
                 except psycopg.OperationalError as error:
-                    health.is_down = True
+                    health.error = error
                     if STARTUP_REJECTED in str(error):
-                        raise psycopg.OperationalError(POOLER_HINT) from error
+                        health.error = psycopg.OperationalError(POOLER_HINT)
+                        raise health.error from error
                     raise
-                health.is_down = False
+                health.error = None
                 return connection
 
         return MonitoredConnection
@@ -113,6 +123,8 @@ def make_pool(database: Database, health: ConnectionHealth) -> Pool:
     the work; a timeout in this process would leave it running there. With a pooler, each checkout is one transaction
     with local timeouts, and no statement is prepared.
     """
+    # It logs each failed attempt to connect; TableMaintenance logs the first, and the end of the outage.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     timeout = database.statement_timeout_ms
     in_session = {"autocommit": True, "options": f"-c statement_timeout={timeout} -c lock_timeout={timeout // 2}"}
     return ConnectionPool(
@@ -216,9 +228,9 @@ class Store:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection[Row]]:
         """Check out a connection; raise DatabaseUnavailable for transient errors, in the block too."""
-        if self._health.is_down and not self._pool.get_stats().get("pool_available"):
+        if self._health.error and not self._pool.get_stats().get("pool_available"):
             # Waiting would be pointless and occupy one of few threads. The pool reconnects by itself.
-            raise DatabaseUnavailable("the database is unavailable")
+            raise DatabaseUnavailable("the database is unavailable") from self._health.error
         try:
             with self._pool.connection() as connection:
                 if not connection.autocommit:
@@ -226,15 +238,17 @@ class Store:
                 yield connection
                 if held_s := self._faults.random_delay(POOL_TOO_SMALL, 0.03, 0.05):
                     time.sleep(held_s)  # simulated: other work before the connection is returned
-            self._health.is_down = False
+            self._health.error = None
         except (PoolTimeout, TooManyRequests) as error:
+            if self._health.error:
+                raise DatabaseUnavailable("the database is unavailable") from self._health.error
             raise DatabaseUnavailable("no database connection is free") from error
         except (errors.QueryCanceled, errors.LockNotAvailable) as error:
             raise DatabaseUnavailable("the database took too long") from error
         except errors.UndefinedTable as error:
             self.tables_missing.set()
             raise DatabaseUnavailable("the tables do not exist yet") from error
-        except errors.DiskFull as error:
-            raise DatabaseUnavailable("the database is out of disk space") from error
+        except tuple(UNUSABLE) as error:
+            raise DatabaseUnavailable(UNUSABLE[type(error)]) from error
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable("the database is unavailable") from error

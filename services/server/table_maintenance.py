@@ -79,6 +79,8 @@ class TableMaintenance:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="table-maintenance", daemon=True)
         self._created = False
+        self._problem = ""
+        self._failed_at = 0.0
         self.ready = False
         self.is_recreating = False
 
@@ -113,14 +115,28 @@ class TableMaintenance:
             with self._store.connection() as connection, connection.transaction():
                 if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK,)).fetchone() == (True,):
                     action(connection)
+            if self._problem:
+                outage_s = round(time.monotonic() - self._failed_at, 3)
+                log.info("maintenance resumed", extra={"fields": {"task": task, "outage_s": outage_s}})
+                self._problem = ""
             return True
         except DatabaseUnavailable as error:
-            log.warning("maintenance postponed", extra={"fields": {"task": task, "error": str(error)}})
-        except Error:
-            log.exception("maintenance failed", extra={"fields": {"task": task}})
+            if self._is_new(error):
+                log.warning("maintenance postponed", extra={"fields": {"task": task, "error": self._problem}})
+        except Exception as error:  # of any kind: a dead thread would go unnoticed
+            if self._is_new(error):
+                log.exception("maintenance failed", extra={"fields": {"task": task, "error": self._problem}})
         finally:
             self.is_recreating = False
         return False
+
+    def _is_new(self, error: Exception) -> bool:
+        """Return whether an attempt failed for another reason than the one before: an outage may last for hours."""
+        cause = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        before, self._problem = self._problem, " ".join(cause.split())
+        if not before:
+            self._failed_at = time.monotonic()
+        return self._problem != before
 
     def _create(self, connection: Connection[Row]) -> None:
         with self._tracer.start_as_current_span("server"):

@@ -172,10 +172,10 @@ SILENT = {
 
 
 @contextmanager
-def own_database(postgres: Postgres) -> Iterator[str]:
+def own_database(postgres: Postgres, options: str = "") -> Iterator[str]:
     """Create a database and yield its name; drop it at the end, also if it has connections."""
     name = f"test_{secrets.token_hex(4)}"
-    run(postgres, f"CREATE DATABASE {name}")
+    run(postgres, f"CREATE DATABASE {name} {options}")
     yield name
     run(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -24,6 +24,7 @@ from tests.integration.service_support import (
     ask,
     database_settings,
     fleet,
+    own_database,
     run,
     silent_server,
 )
@@ -235,3 +236,44 @@ def test_the_pool_reconnects_after_callers_timed_out(database: Postgres) -> None
         eventually(lambda: not any(reads() for _ in range(8)) and pool.get_stats()["connections_errors"] > 4)
         start(database)
         eventually(reads, RECOVERY_S)
+
+
+@pytest.mark.parametrize(
+    ("statement", "cause"),
+    [
+        ("ALTER DATABASE {} SET default_transaction_read_only = on", "read-only transaction"),
+        ("ALTER DATABASE {} SET search_path = nowhere", "no schema has been selected"),
+        ("REVOKE CREATE ON SCHEMA public FROM public; ALTER DATABASE {} SET role = pg_monitor", "permission denied"),
+    ],
+)
+def test_a_database_without_rights_or_schema_is_named_in_one_line(
+    ready: Service, database: Postgres, tmp_path: Path, statement: str, cause: str
+) -> None:
+    """The log names the cause once, without a stack trace, and the server rejects requests."""
+    assert ready.process.running
+    with own_database(database) as name:
+        for each in statement.format(name).split("; "):
+            run(database, each, name)
+        settings = database_settings(database, name) | {"MYTHICAL_SERVER_DATABASE_TEARDOWN_TIMEOUT": "1000"}
+        with fleet(tmp_path, SILENT, settings) as servers:
+            server = servers.start("server", until="/healthz")
+            eventually(lambda: cause in server.process.tail(50), what="the cause in the log")
+            assert ask(server.base_url, "/readyz").status == 503
+            assert {response.status for response in requests(server)} == {503}
+            assert server.process.tail(500).count('msg="maintenance') == 1
+            assert "Traceback" not in server.process.tail(500)
+
+
+def test_texts_are_the_same_in_a_database_without_an_encoding(
+    database: Postgres, ready: Service, tmp_path: Path
+) -> None:
+    """Of SQL_ASCII, psycopg reads texts as bytes unless the client asks for UTF-8."""
+    assert ready.process.running
+    with (
+        own_database(database, "ENCODING SQL_ASCII TEMPLATE template0") as name,
+        fleet(tmp_path, SILENT, database_settings(database, name), {"FAULT_NULL_NAME": "0"}) as servers,
+    ):
+        server = servers.start("server")
+        added = ask(server.base_url, "/unicorn", "POST", body=json.dumps({"name": "größe"}), headers=JSON)
+        assert added.status == 201
+        assert json.loads(ask(server.base_url, "/unicorn").body) == [{"name": "größe"}]

@@ -10,8 +10,12 @@ import pytest
 from local.state import CHECKOUT
 
 
-def test_an_incomplete_environment_is_recreated(tmp_path: Path) -> None:
-    """Ctrl-C leaves a Python without pip: the next setup must not use it as an environment."""
+@pytest.mark.parametrize("variables", [{}, {"PIP_REQUIREMENT": "/missing", "PIP_QUIET": "nonsense", "PIP_USER": "1"}])
+def test_an_incomplete_environment_is_recreated(tmp_path: Path, variables: dict[str, str]) -> None:
+    """Ctrl-C leaves a Python without pip: the next setup must not use it as an environment.
+
+    Variables of the user's shell do not change what is installed.
+    """
     checkout = tmp_path / "checkout"
     for name in ("scripts", "requirements"):
         (checkout / name).mkdir(parents=True)
@@ -21,7 +25,7 @@ def test_an_incomplete_environment_is_recreated(tmp_path: Path) -> None:
     result = subprocess.run(
         ["bash", "scripts/setup", "python"],  # noqa: S607
         cwd=checkout,
-        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable},
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,6 +64,31 @@ def test_scripts_work_in_their_checkout_with_cdpath_set(tmp_path: Path, script: 
     )
     assert set(seen.read_text().split()) == {str(checkout)}
     assert [path.name for path in elsewhere.iterdir()] == [Path(script).parts[0]]
+
+
+def test_npm_installs_the_same_with_any_variables_of_the_shell(tmp_path: Path) -> None:
+    """With NODE_ENV=production or a dry run, it would install less; where packages come from stays a choice."""
+    for folder in ("scripts", "tools", "local/gateway/web/node_modules"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "scripts/setup").write_bytes((CHECKOUT / "scripts/setup").read_bytes())
+    (tmp_path / "local/gateway/web/package-lock.json").touch()
+    npm = tmp_path / "tools/npm"
+    npm.write_text("#!/bin/sh\nenv | grep -i '^npm\\|^node' >seen\n")
+    npm.chmod(0o755)
+    kept = {"npm_config_registry": "http://mirror.example.org", "NPM_CONFIG_HTTPS_PROXY": "http://proxy.example.org"}
+    foreign = {
+        "NODE_ENV": "production",
+        "NODE_OPTIONS": "-r missing",
+        "npm_config_dry_run": "true",
+        "NPM_CONFIG_PREFIX": "/",
+    }
+    subprocess.run(
+        ["bash", "scripts/setup", "web"],  # noqa: S607
+        cwd=tmp_path,
+        env={"PATH": f"{npm.parent}:/usr/bin:/bin", **kept, **foreign},
+        check=True,
+    )
+    assert set((tmp_path / "seen").read_text().splitlines()) == {f"{name}={value}" for name, value in kept.items()}
 
 
 def test_make_finds_its_modules_with_any_python_variables(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The endpoint and the protocol of OTLP depend on the settings of the suite and on the standard variables."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,8 +9,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from common.core.env import Env, SettingsError
-from common.telemetry.settings import Collector, Signal, collector, telemetry_settings
+from common.telemetry.settings import PROTOCOLS, Collector, Signal, collector, telemetry_settings
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
+from tools.probe import target
 
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 HTTP = "http/protobuf"
@@ -125,6 +127,7 @@ def test_a_signal_with_another_protocol_has_its_standard_port(monkeypatch: pytes
     assert Collector("alloy", 4317, "grpc").endpoint("metrics") == "http://alloy:4318/v1/metrics"
     assert Collector("alloy", 4317, "grpc").endpoint("traces") == "http://alloy:4317"
     assert Collector("alloy", 5000, "grpc").endpoint("metrics") == "http://alloy:5000/v1/metrics"
+    assert Collector("alloy", 4317, HTTP).endpoint("traces") == "http://alloy:4318/v1/traces"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,6 @@ def test_a_signal_with_another_protocol_has_its_standard_port(monkeypatch: pytes
         ("collector:4317", "grpc"),
         ("https://collector.example", "grpc"),
         ("http://collector:4318", HTTP),
-        ("collector:4318", HTTP),
         ("https://collector.example/otlp", HTTP),
     ],
 )
@@ -144,3 +146,35 @@ def test_an_endpoint_that_implies_http_needs_no_protocol(endpoint: str, protocol
     endpoint_set = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     assert collector(Env(endpoint_set)).protocol == protocol
     assert collector(Env({**endpoint_set, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})).protocol == "grpc"
+
+
+@pytest.mark.parametrize(
+    ("environ", "protocol"),
+    [
+        ({"TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, HTTP),
+        ({"TRACES_ENDPOINT": "https://collector.example/otlp/v1/traces"}, HTTP),
+        ({"TRACES_ENDPOINT": "http://collector:4318", "ENDPOINT": "http://other:4317"}, HTTP),
+        ({"TRACES_ENDPOINT": "http://collector:4317", "ENDPOINT": "http://other:4318"}, "grpc"),
+        ({"TRACES_ENDPOINT": "http://collector:9999", "ENDPOINT": "http://other:4318"}, HTTP),
+        ({"TRACES_ENDPOINT": "http://collector:4318", "PROTOCOL": "grpc"}, "grpc"),
+        ({"TRACES_ENDPOINT": "http://collector:4318", "TRACES_PROTOCOL": "grpc"}, "grpc"),
+    ],
+)
+def test_the_endpoint_of_a_signal_implies_its_protocol_alone(
+    environ: dict[str, str], protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other signals keep theirs, and a protocol that is set takes precedence."""
+    for name, value in environ.items():
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", value)
+    found = collector(Env(os.environ))
+    assert found.protocol_of("traces") == protocol
+    assert found.protocol_of("metrics") == found.protocol
+    assert target("traces", os.environ).protocol == PROTOCOLS[protocol]
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"])
+def test_an_endpoint_for_http_without_a_scheme_is_rejected(name: str) -> None:
+    """gRPC accepts host and port; the exporter over HTTP would lose everything."""
+    with pytest.raises(SettingsError, match="set http://collector:4318 in OTEL_EXPORTER_OTLP_ENDPOINT"):
+        collector(Env({name: "collector:4318"}))
+    collector(Env({name: "collector:4317"}))
