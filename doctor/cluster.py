@@ -113,13 +113,8 @@ class Namespace:
         return {each["metadata"]["name"]: each for each in self._objects if each["kind"] in kinds}
 
     def workloads(self) -> dict[str, Object]:
-        """Return the Deployments and StatefulSets of the suite by name."""
-        found = self.of_kind("Deployment", "StatefulSet")
-        return {
-            name: each
-            for name, each in found.items()
-            if each["metadata"].get("labels", {}).get("app.kubernetes.io/part-of") == "mythical-beasts"
-        }
+        """Return the Deployments and StatefulSets by name."""
+        return self.of_kind("Deployment", "StatefulSet")
 
     def pods(self, labels: Mapping[str, str]) -> list[Object]:
         """Return the pods with these labels that are not being deleted."""
@@ -129,15 +124,20 @@ class Namespace:
             if matches(labels, pod["metadata"]) and "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def endpoints(self, service: str, port: str = "") -> list[Pod]:
-        """Return the ready pods behind a Service; `port` is the name of its port, by default its first one."""
+    def endpoints(self, service: str, port: int = 0) -> list[Pod]:
+        """Return the ready pods behind a Service that have this port, or any."""
         found = []
         for each in self.of_kind("EndpointSlice").values():
             if each["metadata"].get("labels", {}).get("kubernetes.io/service-name") != service:
                 continue
-            numbers = [entry["port"] for entry in each.get("ports") or () if port in ("", entry.get("name"))]
-            ready = [entry for entry in each.get("endpoints") or () if entry.get("conditions", {}).get("ready", True)]
-            found += [Pod(self.name, entry["targetRef"]["name"], numbers[0]) for entry in ready if numbers]
+            numbers = [entry["port"] for entry in each.get("ports") or () if port in (0, entry["port"])]
+            # An address that is not a pod has no targetRef; no condition means ready.
+            pods = [
+                entry["targetRef"]["name"]
+                for entry in each.get("endpoints") or ()
+                if entry["conditions"].get("ready", True) and "targetRef" in entry
+            ]
+            found += [Pod(self.name, pod, numbers[0]) for pod in pods if numbers]
         return sorted(found)
 
     def last_warning(self, name: str) -> str:

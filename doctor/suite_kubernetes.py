@@ -20,6 +20,8 @@ from tools.probe import Diagnosis
 APPLICATION, STACK = "mythical", "monitoring-stack"
 OVERLAY_LABEL = "mythical-beasts/overlay"
 ACCOUNT = "system:serviceaccount:monitoring-stack:alloy"
+BACKEND_PORTS = {"tempo": 3200, "mimir": 9009, "loki": 3100, "pyroscope": 4040}
+ALLOY_PORT = 12345
 # What Alloy's ClusterRole grants, and what is missing without it.
 PERMISSIONS = {
     ("list", "pods"): "it finds no pod to scrape, and reads no log line",
@@ -76,11 +78,10 @@ class _Deployment:
             for space in self._spaces.values()
             for name, findings in workloads.check(cluster, space, deploy).items()
         }
-        names = [(APPLICATION, each.name) for each in suite.SERVICES] + [
-            (STACK, each.backend) for each in PATHS.values()
-        ]
-        alloys = self._spaces[STACK].endpoints("alloy", "http")
-        ready = {name: pods[0] for space, name in names if (pods := self._spaces[space].endpoints(name, "http"))}
+        names = [(APPLICATION, each.name, each.port) for each in suite.SERVICES]
+        names += [(STACK, name, port) for name, port in BACKEND_PORTS.items()]
+        ready = {name: pods[0] for space, name, port in names if (pods := self._spaces[space].endpoints(name, port))}
+        alloys = self._spaces[STACK].endpoints("alloy", ALLOY_PORT)
         urls = cluster.forward(forwards, [*ready.values(), *alloys])
         self._urls = {name: urls[pod] for name, pod in ready.items() if pod in urls}
         self._services = {each.name: self._service(each) for each in suite.SERVICES}
@@ -138,8 +139,8 @@ class _Deployment:
         if "mimir" not in self._urls:
             return []
         boxes = {name: Container(name, "not ready" if found else RUNNING) for name, found in self._found.items()}
-        forward = self._cluster.command("port-forward", "-n", STACK, "service/alloy", "12345:12345")
-        log = f"{forward}; open http://localhost:12345, and see the errors of prometheus.scrape"
+        forward = self._cluster.command("port-forward", "-n", STACK, "service/alloy", str(ALLOY_PORT))
+        log = f"{forward}; open http://localhost:{ALLOY_PORT}, and see the errors of prometheus.scrape"
         execute = self._cluster.command("exec", "-n", APPLICATION, "{}-0", "--")
         return backends.failed_targets(self._urls["mimir"], boxes, log, execute)
 
@@ -160,12 +161,12 @@ class _Deployment:
 
     def _alloy(self, pod: Pod, url: str) -> Alloy:
         logs = self._cluster.command("logs", "-n", STACK, pod.name)
-        forward = self._cluster.command("port-forward", "-n", STACK, f"pod/{pod.name}", f"12345:{pod.port}")
+        forward = self._cluster.command("port-forward", "-n", STACK, f"pod/{pod.name}", f"{ALLOY_PORT}:{pod.port}")
         remedies = Remedies(
             start=f"{logs} --tail=20",
             log=f"{logs} --tail=50",
             memory=f"check its memory: {self._cluster.command('top', 'pod', '-n', STACK, pod.name)}",
-            open=f"{forward}; open http://localhost:12345",
+            open=f"{forward}; open http://localhost:{ALLOY_PORT}",
         )
         return Alloy.examine(url, "" if url else f"no port of pod/{pod.name} could be forwarded", remedies)
 
