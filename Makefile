@@ -56,8 +56,8 @@ format: ## format the code and apply the fixes of the linter
 	@$(python) -m ruff check --fix .
 	@$(python) -m ruff format .
 
-doctor: ## find what is wrong with the suite, before and while it runs; WAIT=60 make doctor retries for 60 s
-	@$(if $(wildcard $(python)),$(python),$(or $(PYTHON),python3)) -m doctor --wait $(or $(WAIT),0)
+doctor: ## find what is wrong with the suite; WAIT=60 make doctor retries for 60 s, CONTEXT=kind-kind checks a cluster
+	@$(if $(wildcard $(python)),$(python),$(or $(PYTHON),python3)) -m doctor --wait $(or $(WAIT),0) $(if $(CONTEXT),--context "$(CONTEXT)")
 
 workshop: ## list the faults to inject, the scenarios to run, and the address of the page
 	@scripts/setup python

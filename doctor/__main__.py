@@ -1,6 +1,6 @@
-"""Check the suite and suggest fixes: python -m doctor [--json] [--wait 60] [start|docker|local].
+"""Check the suite and suggest fixes: python -m doctor [--json] [--wait 60] [--context NAME | start|docker|local].
 
-Without an argument it checks what runs or, if nothing does, whether the suite could start.
+Without an argument it checks what runs here or, if nothing does, whether the suite could start.
 Exit status: 0 all checks passed, 1 something is broken, 2 usage error.
 """
 
@@ -19,6 +19,7 @@ from doctor.containers import containers
 from doctor.env_files import ROOT
 from doctor.report import UNUSABLE, Report, Unusable, text
 from doctor.suite_docker import SuiteWithDocker
+from doctor.suite_kubernetes import SuiteInCluster
 from doctor.suite_local import SuiteWithoutDocker
 from local.errors import LocalError
 from local.ports import answers
@@ -33,13 +34,17 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; a mistake exits with one line and status 2."""
     parser = OneLineArgumentParser(prog="doctor", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("suite", nargs="?", choices=SUITES, help="what to check; by default what runs here")
+    parser.add_argument("--context", default="", help="check the suite in the cluster of this context of kubectl")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.add_argument(
         "--wait", type=wait_seconds, default=0.0, metavar="S", help="repeat for this long, until all checks pass"
     )
     parser.add_argument("--cloud", action="store_true", help="check the settings of Grafana Cloud too")
     parser.add_argument("--env-file", type=Path, action="append", default=[], help="read after .env, as compose does")
-    return parser.parse_args(words)
+    options = parser.parse_args(words)
+    if options.context and options.suite:
+        parser.error(f"--context checks a cluster; leave out {options.suite}")
+    return options
 
 
 def wait_seconds(word: str) -> float:
@@ -55,6 +60,8 @@ def wait_seconds(word: str) -> float:
 
 def examine(options: argparse.Namespace, environ: Mapping[str, str]) -> Report:
     """Run all checks once. Raises Unusable, SettingsError or LocalError if an input is invalid."""
+    if options.context:
+        return SuiteInCluster(options.context).report()
     more = list(options.env_file)
     if not more and (ROOT / CLOUD_ENV).exists():
         more = [ROOT / CLOUD_ENV]

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from doctor.containers import RUNNING, Container
-from doctor.report import BROKEN, Finding
-from tools.query import QueryError, get_json, query_mimir
+from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding
+from tools.query import OK, NoAnswer, QueryError, get_json, query_mimir, send
 from tools.suite import CPU_PROFILE
 
 # How far each query looks back.
@@ -67,9 +67,32 @@ AGES: Mapping[str, Age] = {"traces": traces, "metrics": metrics, "logs": logs, "
 # are few spans and log lines.
 LATE_S = {"traces": 60.0, "metrics": 30.0, "logs": 60.0, "profiles": 60.0}
 
+
+def cell(url: str, service: str, signal: str, fault: Callable[[], Fault]) -> Cell:
+    """Return the cell of a signal in the backend at `url`; `fault` finds the cause if data is missing or too old."""
+    try:
+        age = AGES[signal](url, service)
+    except (QueryError, KeyError, TypeError, AttributeError, ValueError):
+        age = None  # another program may answer there; the checks of the path report it
+    if age is not None and age <= LATE_S[signal]:
+        return Cell(service, signal, FRESH, age)
+    return Cell(service, signal, MISSING if age is None else LATE, age, fault())
+
+
+def not_ready(name: str, url: str, container_state: str, start: str) -> Fault | None:
+    """Return a fault if a backend does not answer, or is not ready; `start` is the remedy."""
+    try:
+        page = send(f"{url}/ready")
+        said = "" if page.status == OK else f"it is not ready: {page.text.strip()[:80]}"
+    except NoAnswer as error:
+        said = f"{name} does not answer at {url}: {container_state or error}"
+    return Fault(f"collector → {name}", said, start) if said else None
+
+
 # Scrape intervals are 5 to 15 s; a target that failed for a whole minute is not merely starting.
 FAILED_FOR_A_MINUTE = "max_over_time({0}[1m]) == 0 and count_over_time({0}[1m]) >= 3"
-TARGETS_DOWN = FAILED_FOR_A_MINUTE.format('up{group="infrastructure"}')
+# The group "pods" exists in a cluster.
+TARGETS_DOWN = FAILED_FOR_A_MINUTE.format('up{group=~"infrastructure|pods"}')
 POSTGRES_DOWN = FAILED_FOR_A_MINUTE.format("pg_up")
 # Alloy's login works, and its query of the statements returns nothing.
 NO_STATEMENTS = "min_over_time(pg_up[1m]) == 1 and count_over_time(pg_up[1m]) >= 3 unless on () pg_statements_calls"
@@ -77,10 +100,19 @@ NO_STATEMENTS = "min_over_time(pg_up[1m]) == 1 and count_over_time(pg_up[1m]) >=
 CONTAINERS = {"postgres": "mythical-database", "rabbitmq": "mythical-queue", "host": "alloy"}
 
 
-def failed_targets(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
-    """Report scrape targets that failed for a minute although their container runs; empty if Mimir does not answer."""
+def failed_targets(
+    mimir: str,
+    boxes: Mapping[str, Container],
+    log: str = "docker compose logs --tail 20 {}",
+    execute: str = "docker compose exec {}",
+) -> list[Finding]:
+    """Report scrape targets that failed for a minute although their container runs; empty if Mimir does not answer.
+
+    `log` and `execute` are the commands that print the log of a container, and that run a command in it.
+    """
     try:
-        down = {series["metric"]["service"] for series in query_mimir(mimir, TARGETS_DOWN)}
+        labels = [series["metric"] for series in query_mimir(mimir, TARGETS_DOWN)]
+        down = {each.get("pod") or each["service"] for each in labels}
         login_fails = bool(query_mimir(mimir, POSTGRES_DOWN))
         no_statements = bool(query_mimir(mimir, NO_STATEMENTS))
     except (QueryError, KeyError, TypeError):
@@ -89,11 +121,12 @@ def failed_targets(mimir: str, boxes: Mapping[str, Container]) -> list[Finding]:
     for name in sorted(down):
         container = CONTAINERS.get(name, name)
         if container not in boxes or boxes[container].state == RUNNING:
-            logs_of_it = f"docker compose logs --tail 20 {container}"
-            found.append(Finding(f"metrics of {name}", "Alloy's scrapes have failed for a minute", BROKEN, logs_of_it))
+            said = "Alloy's scrapes have failed for a minute"
+            found.append(Finding(f"metrics of {name}", said, BROKEN, log.format(container)))
     if login_fails:
         said = "the database rejects Alloy's login: its role is missing, or its password is different"
-        fix = "docker compose exec mythical-database psql -U postgres -f /docker-entrypoint-initdb.d/monitor.sql"
+        psql = "psql -U postgres -f /docker-entrypoint-initdb.d/monitor.sql"
+        fix = f"{execute.format('mythical-database')} {psql}"
         found.append(Finding("metrics of postgres", said, BROKEN, fix))
     if no_statements:
         said = "Postgres has no statistics of statements: it does not load pg_stat_statements, or has no such extension"

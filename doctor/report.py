@@ -13,7 +13,11 @@ FRESH, LATE, MISSING, OFF, SENT = "fresh", "late", "missing", "off", "sent"
 WELL, SICK, UNUSABLE = 0, 1, 2
 
 WIDTH = 80
-HEADINGS = {"none": "Before a start with Docker:", "docker": "The suite runs with Docker."}
+HEADINGS = {
+    "none": "Before a start with Docker:",
+    "docker": "The suite runs with Docker.",
+    "kubernetes": "The suite in a cluster:",
+}
 LABELS = {OK: "ok", NOTE: "note", BROKEN: "WRONG"}
 SERVICE_WIDTH = 24
 
@@ -54,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was found; `suite` is what runs here: none, docker or local."""
+    """Everything that was found; `suite` is what runs: none, docker, kubernetes, or local."""
 
     suite: str
     findings: Sequence[Finding] = ()
@@ -125,7 +129,7 @@ def _remedy(remedy: str, indent: int) -> Iterator[str]:
     # One command per line, so that each can be copied; a long one continues after a backslash.
     for number, part in enumerate(remedy.split("; ") if remedy else ()):
         line = f"{' ' * indent}{'do:' if number == 0 else '':10} {part}"
-        if part.startswith("docker "):
+        if part.startswith(("docker ", "kubectl ")):
             *begun, last = _wrapped(line, indent + 13, WIDTH - 2)
             yield from (f"{each} \\" for each in begun)
             yield last

@@ -68,10 +68,10 @@ class Service:
 
     def down(self) -> Fault | None:
         """Return a fault if it does not answer."""
-        page = self.page("/healthz")
+        page = self.container_state or self.page("/healthz")
         if isinstance(page, Answer) and page.status == OK:
             return None
-        why = self.container_state or (page if isinstance(page, str) else f"status {page.status}")
+        why = page if isinstance(page, str) else f"status {page.status}"
         return Fault(self.name, f"it does not answer at {self.address}: {why}", self.start)
 
     def not_ready(self) -> Fault | None:

@@ -10,13 +10,12 @@ from doctor import containers as docker
 from doctor.alloy import Alloy
 from doctor.containers import RUNNING, Container
 from doctor.env_files import port
-from doctor.report import FRESH, LATE, MISSING, OFF, SENT, Cell, Fault, Report
+from doctor.report import MISSING, OFF, SENT, Cell, Fault, Report
 from doctor.service import Service, occasional, service_fault
 from doctor.signal_paths import PATHS
 from doctor.surroundings import check_database, check_files, check_selinux
 from tools import suite
 from tools.probe import Diagnosis, target
-from tools.query import OK, NoAnswer, QueryError, send
 
 HOST = "http://127.0.0.1"
 # The layer with the Collector: it publishes no endpoint to query, and logs and profiles do not go through it.
@@ -74,13 +73,7 @@ class SuiteWithDocker:
         # A layer removes backends: the minimal one Pyroscope, that for Grafana Cloud all four.
         if self._boxes and PATHS[signal].backend not in self._boxes:
             return self._cell_without_backend(service, signal)
-        try:
-            age = backends.AGES[signal](self._backend_url(signal), service)
-        except (QueryError, KeyError, TypeError, AttributeError, ValueError):
-            age = None  # another program may answer there; the checks of the path report it
-        if age is not None and age <= backends.LATE_S[signal]:
-            return Cell(service, signal, FRESH, age)
-        return Cell(service, signal, MISSING if age is None else LATE, age, self._fault(service, signal))
+        return backends.cell(self._backend_url(signal), service, signal, lambda: self._fault(service, signal))
 
     def _cell_without_backend(self, service: str, signal: str) -> Cell:
         alloy = self._boxes.get("alloy")
@@ -138,13 +131,8 @@ class SuiteWithDocker:
         return self._alloy.down() or self._alloy.receiver_fault(PATHS[signal])
 
     def _backend_fault(self, signal: str) -> Fault | None:
-        name, url = PATHS[signal].backend, self._backend_url(signal)
-        try:
-            page = send(f"{url}/ready")
-            said = "" if page.status == OK else f"it is not ready: {page.text.strip()[:80]}"
-        except NoAnswer as error:
-            said = f"{name} does not answer at {url}: {self._stopped(name) or error}"
-        return Fault(f"collector → {name}", said, _start(name)) if said else None
+        name = PATHS[signal].backend
+        return backends.not_ready(name, self._backend_url(signal), self._stopped(name), _start(name))
 
     def _just_started(self, service: str) -> Fault | None:
         box = self._boxes.get(service)

@@ -3,10 +3,12 @@
 import re
 
 import pytest
+import yaml
 
 from doctor.containers import known
 from doctor.service import DROP_COUNTERS, SWITCHED_OFF
 from doctor.signal_paths import PATHS
+from doctor.suite_kubernetes import ACCOUNT, CLUSTER_PATHS, PERMISSIONS
 from tests.seams.compose_files import dotenv, everything, text
 from tests.seams.tree import ROOT
 from tools import suite
@@ -25,6 +27,30 @@ def test_every_hop_of_a_signal_exists(signal: str) -> None:
     assert path.backend in everything()
     assert path.port_variable in dotenv()
     assert f"`{path.target_variable}`" in SETTINGS
+
+
+@pytest.mark.parametrize("signal", CLUSTER_PATHS)
+def test_every_receiver_in_a_cluster_exists(signal: str) -> None:
+    """It is a component of kubernetes.alloy or of the configuration of compose."""
+    kind, _, label = CLUSTER_PATHS[signal].receiver.rpartition(".")
+    assert f'\n{kind} "{label}" {{' in ALLOY + text("kubernetes/base/alloy/kubernetes.alloy")
+
+
+def test_the_doctor_asks_for_every_permission_of_alloy() -> None:
+    """It asks for one verb of each resource in the ClusterRole, as the account to which the role is bound."""
+    documents = list(yaml.safe_load_all(text("kubernetes/base/alloy/alloy.yaml")))
+    (role,) = (each for each in documents if each["kind"] == "ClusterRole")
+    granted = {
+        (verb, f"{resource}.{rule['apiGroups'][0]}".rstrip("."))
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert set(PERMISSIONS) <= granted
+    assert {resource for _, resource in PERMISSIONS} == {resource for _, resource in granted}
+    (binding,) = (each for each in documents if each["kind"] == "ClusterRoleBinding")
+    (subject,) = binding["subjects"]
+    assert f"system:serviceaccount:{subject['namespace']}:{subject['name']}" == ACCOUNT
 
 
 def test_the_services_are_those_of_the_suite() -> None:
