@@ -90,7 +90,7 @@ def _names(body: bytes) -> list[dict[str, str]]:
         names = None
     if isinstance(names, list) and all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in names):
         return names
-    failure = RequestFailed("UnreadableAnswer", "the answer of the server is no list of names")
+    failure = RequestFailed("UnreadableAnswer", "the response of the server is not a list of names")
     span = trace.get_current_span()
     span.set_attribute("error.type", failure.kind)
     span.set_status(StatusCode.ERROR, str(failure))

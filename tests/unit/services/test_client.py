@@ -209,7 +209,7 @@ def test_a_response_that_is_not_a_list_of_names_is_a_failure(server: Server, bod
     """Another program listens at the address; the span has the error, and the loop continues."""
     server.body = body
     telemetry = Recorded()
-    with pytest.raises(RequestFailed, match="no list of names"):
+    with pytest.raises(RequestFailed, match="not a list of names"):
         request(telemetry, server.address)
     assert telemetry.span.status.status_code is StatusCode.ERROR
     assert attributes(telemetry.span)["error.type"] == "UnreadableAnswer"
