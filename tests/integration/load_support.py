@@ -45,11 +45,13 @@ def environment(folder: Path, **settings: str) -> dict[str, str]:
     return {**inherited, **quiet, **settings}
 
 
-def run_load(folder: Path, *arguments: str, least: int = 0, **settings: str) -> LoadRun:
-    """Run the load until it ends; the output includes standard error.
+def run_load(folder: Path, *arguments: str, **settings: str) -> LoadRun:
+    """Run the load until it ends; the output includes standard error."""
+    return run_enough_load(0, folder, *arguments, **settings)
 
-    A run with fewer requests than `least`, as on a busy machine, is repeated, each time four times as long.
-    """
+
+def run_enough_load(least: int, folder: Path, *arguments: str, **settings: str) -> LoadRun:
+    """Run the load; if it makes fewer requests than `least`, as on a busy machine, run it again four times as long."""
     while True:
         finished = subprocess.run(  # noqa: S603 - a constant program
             [str(PYTHON), "-m", "loadtest", *arguments],

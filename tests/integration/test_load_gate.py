@@ -9,7 +9,7 @@ import pytest
 
 from local.ports import LOOPBACK, free_port
 from tests.integration.conftest import Gateway, StartService
-from tests.integration.load_support import needs_locust, run_load, stand_in
+from tests.integration.load_support import needs_locust, run_enough_load, run_load, stand_in
 from tests.unit.telemetry.push_sink import LOGIN_PAGE, Reply, Sink
 from tests.unit.telemetry.test_delivery import PROTOBUF, partial
 
@@ -82,9 +82,9 @@ def test_what_the_collector_does_not_accept_is_one_line_for_each_signal(tmp_path
     collector = Sink(reply)
     try:
         with stand_in() as host:
-            ended = run_load(
+            ended = run_enough_load(
+                1,
                 tmp_path,
-                least=1,
                 LOAD_HOST=host,
                 LOAD_TIME="3",
                 LOAD_USERS="1",
@@ -108,7 +108,7 @@ def _complete(gateway: Gateway, trace_id: str) -> list[dict[str, Any]]:
 def test_the_gate_fails_with_a_slow_server(tmp_path: Path) -> None:
     """All responses are correct, but 400 ms late: p95 and the time checks exceed their limits."""
     with stand_in(delay_s=0.4) as host:
-        run = run_load(tmp_path, "gate", least=20, LOAD_HOST=host, LOAD_TIME="8")
+        run = run_enough_load(20, tmp_path, "gate", LOAD_HOST=host, LOAD_TIME="8")
     assert run.code == 1, run.output
     exceeded = {line["figure"] for line in run.results["gate"] if not line["holds"]}
     assert {"p95_ms", "check_share"} <= exceeded
@@ -168,9 +168,9 @@ def test_runs_with_the_same_seed_use_the_same_names(tmp_path: Path) -> None:
     for run_id in ("first", "other"):
         posts: list[tuple[str, str]] = []
         with stand_in(posts=posts) as host:
-            run_load(
+            run_enough_load(
+                9,
                 tmp_path,
-                least=9,
                 LOAD_HOST=host,
                 LOAD_SEED="42",
                 LOAD_RUN_ID=run_id,
