@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from common.faults import ALL_FAULTS
 from tests.browser.conftest import Suite, WatchedPage, check_readable, restart
@@ -62,6 +62,29 @@ def test_a_fault_has_its_effect_while_it_is_enabled(suite: Suite, page: Page) ->
     fault.get_by_role("switch").uncheck()
     expect(fault.get_by_role("status")).to_have_text("0")
     assert post_status(suite) == 201
+
+
+def test_a_late_answer_does_not_undo_a_change(page: Page) -> None:
+    """A refresh from before a change is ignored when its answer arrives after it."""
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    switch = row(page, "null_name").get_by_role("switch")
+    page.route("**/api/faults", hold)
+    while not held:
+        page.wait_for_timeout(50)
+    switch.check()
+    expect(row(page, "null_name").get_by_role("status")).to_have_text(re.compile(r"^1, \d+ s$"))
+    with page.expect_response("**/api/faults"):
+        held[0][0].fulfill(response=held[0][1])
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert switch.is_checked()
+    page.unroute("**/api/faults")
 
 
 def test_the_page_shows_the_end_of_a_fault(suite: Suite, page: Page) -> None:

@@ -3,6 +3,9 @@ const REFRESH_MS = 2000;
 const message = document.getElementById("message");
 const lists = new Map(); // by service
 const rows = new Map();
+// An answer that was requested before a change was complete would show the state before it.
+let changes = 0;
+let pending = 0;
 
 async function request(path, method = "GET", body) {
   const response = await fetch(`/api/faults${path}`, {
@@ -64,9 +67,25 @@ async function set(fault, strength) {
 }
 
 async function update(change) {
+  changes += 1;
+  pending += 1;
   try {
     await change();
-    (await request("")).forEach(show);
+  } catch (error) {
+    message.textContent = error.message;
+    return;
+  } finally {
+    pending -= 1;
+  }
+  await refresh();
+}
+
+async function refresh() {
+  const before = changes;
+  try {
+    const faults = await request("");
+    if (pending || before !== changes) return;
+    faults.forEach(show);
     message.textContent = "";
   } catch (error) {
     message.textContent = error.message;
@@ -74,5 +93,5 @@ async function update(change) {
 }
 
 document.getElementById("clear").addEventListener("click", () => update(() => request("", "DELETE")));
-update(() => null);
-setInterval(() => update(() => null), REFRESH_MS);
+refresh();
+setInterval(refresh, REFRESH_MS);
