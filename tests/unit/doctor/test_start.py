@@ -49,6 +49,12 @@ def test_the_shell_has_priority_over_files_and_a_later_file_over_an_earlier_one(
     assert values | {"LOKI_PORT": "3", "TEMPO_PORT": "2", "MIMIR_PORT": "1"} == values
 
 
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path) -> None:
+    """It begins with a byte order mark, and its lines end with CR LF; compose reads it, and `export`, too."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfONE=1\r\nexport TWO='2'\r\n")
+    assert env_files.read(tmp_path / ".env") == {"ONE": "1", "TWO": "2"}
+
+
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """A misspelled name is not treated as an empty file."""
     with pytest.raises(Unusable, match=r"missing\.env: No such file"):
