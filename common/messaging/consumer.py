@@ -71,7 +71,7 @@ class Consumer:
             broker, queue, handle, tracer, meter, attempts, max_redeliveries, clock=clock
         )
         self._thread = IOLoopThread("consumer")
-        self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")
+        self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker", self._deliver_again)
         self._receiver = DeliveryReceiver(
             self._thread, broker, queue, prefetch=prefetch or 2 * concurrency, on_delivery=self._workers.submit
         )
@@ -138,6 +138,10 @@ class Consumer:
             if not connection.blocked:
                 connection.declare_again()
         self._thread.call_later(self._depth_interval_s, self._refresh_depths)
+
+    def _deliver_again(self) -> None:
+        """Have the broker deliver again what is not acknowledged, such as a message whose work raised an error."""
+        self._thread.call_soon_threadsafe(partial(self._receiver.reconnect, "internal error"))
 
     def _work(self, delivery: Delivery) -> None:
         """On a worker's thread; skip what the broker will deliver again anyway, because its connection is lost."""
@@ -267,14 +271,17 @@ class DeliveryReceiver(ReconnectingConnection):
 
 
 class Workers(Generic[T]):
-    """`count` daemon threads that call `work` on each item; `work` must not raise.
+    """`count` daemon threads that call `work` on each item, and `failed` if it raises; the error is logged.
 
     Not concurrent.futures: the interpreter waits for its threads at exit, so one handler that hangs would keep the
     process from ending.
     """
 
-    def __init__(self, count: int, work: Callable[[T], None], name: str) -> None:
+    def __init__(
+        self, count: int, work: Callable[[T], None], name: str, failed: Callable[[], None] = lambda: None
+    ) -> None:
         self._work = work
+        self._failed = failed
         self._items: SimpleQueue[T | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(count)]
         for thread in self._threads:
@@ -294,4 +301,10 @@ class Workers(Generic[T]):
 
     def _run(self) -> None:
         while (item := self._items.get()) is not None:
-            self._work(item)
+            try:
+                self._work(item)
+            except Exception:  # a dead thread would go unnoticed, and with the last of them nothing would be consumed
+                log.exception(
+                    "messaging callback failed", extra={"fields": {"thread": threading.current_thread().name}}
+                )
+                self._failed()

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import pkgutil
+import re
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from granian import Granian
@@ -42,6 +43,8 @@ DRAIN_TIMEOUT_S = 4.5
 # The largest body that is read, in bytes. It is above the application's own limit: a caller whose connection is closed
 # while it still sends does not see the rejection.
 MAX_READ_BYTES = 64 * 1024
+
+STATUS = re.compile(r"[1-9][0-9]{2}(?: |$)")
 
 
 @dataclass(frozen=True)
@@ -212,9 +215,14 @@ def buffered(app: WSGIApplication) -> WSGIApplication:
     from common.web.problems import INTERNAL_ERROR, problem_response
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, *more: Any) -> Any:
+            if not STATUS.match(status):
+                raise ValueError(f"{status!r} is not a status")  # it would end the process
+            return start_response(status, *more)
+
         try:
             _read_body(environ)
-            pieces = app(environ, start_response)
+            pieces = app(environ, start)
             try:
                 return [b"".join(pieces)]
             finally:

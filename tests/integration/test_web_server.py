@@ -51,7 +51,12 @@ def running(folder: Path, number: int = 0) -> Iterator[Service]:
 
 @pytest.mark.parametrize(
     ("path", "line"),
-    [("/raise", "unhandled exception"), ("/exit", "SystemExit: injected"), ("/raise-in-log", "injected into the log")],
+    [
+        ("/raise", "unhandled exception"),
+        ("/exit", "SystemExit: injected"),
+        ("/raise-in-log", "injected into the log"),
+        ("/status", "'9999 injected' is not a status"),
+    ],
 )
 def test_any_exception_is_a_500_and_a_log_line_and_keeps_the_thread(tmp_path: Path, path: str, line: str) -> None:
     """The number of exceptions exceeds that of threads; one is raised by the logging of the first."""
