@@ -160,7 +160,9 @@ def _reject(text: str) -> int:
 
 
 def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) -> None:
-    """Serve until SIGTERM or SIGINT; then answer the requests in progress, call the shutdown hooks, and return.
+    """Serve until SIGTERM, SIGINT, or the end of the terminal (SIGHUP, which nohup ignores).
+
+    Then answer the requests in progress, call the shutdown hooks, and return.
 
     `start` is called in the worker process, since threads and connections do not survive a fork. Its event is set on
     the first signal, for whatever would delay the last responses. Raises SettingsError if the port is taken.
@@ -190,7 +192,7 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
 
     # Granian warns of many threads at each start; most of ours only hold a request that waits.
     logging.getLogger("_granian").addFilter(lambda record: "Python threads" not in record.getMessage())
-    Granian(
+    server = Granian(
         "service",
         address=where.host,
         port=where.port,
@@ -202,7 +204,15 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
         log_level=LogLevels.warning,
         # No workers_kill_timeout: with one, granian now and then reports that it kills a worker that has already
         # exited, as two of its threads wait for the same process. `_stop` limits the time instead.
-    ).serve(target_loader=load_app, wrap_loader=False)
+    )
+    # Granian would replace the worker when the terminal is closed, and go on without it.
+    hangup = signal.getsignal(signal.SIGHUP)
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup is signal.SIG_IGN else _terminate))
+    server.serve(target_loader=load_app, wrap_loader=False)
+
+
+def _terminate(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def buffered(app: WSGIApplication) -> WSGIApplication:

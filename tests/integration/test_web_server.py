@@ -111,6 +111,24 @@ def test_a_service_stopped_during_its_start_exits(tmp_path: Path) -> None:
         started.process.kill()
 
 
+def test_a_service_ends_with_its_terminal_but_not_under_nohup(tmp_path: Path) -> None:
+    """The signal goes to both of its processes; otherwise it would hold its port after its terminal is closed."""
+    with running(tmp_path) as started:
+        assert started.process.pid
+        os.killpg(started.process.pid, signal.SIGHUP)
+        assert eventually(lambda: started.process.exit_code is not None and [started.process.exit_code]) == [0]
+        assert "closed, stop=True, " in started.process.log.read_text(encoding="utf-8")
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running(tmp_path, 1) as started:
+            assert started.process.pid
+            os.killpg(started.process.pid, signal.SIGHUP)
+            assert ask(started.base_url, "/").status == 200
+            assert started.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the worker is stopped by the Linux kernel")
 def test_the_worker_does_not_outlive_the_supervising_process(tmp_path: Path) -> None:
     """An orphan would keep the port open; the worker stops as after SIGTERM."""
