@@ -85,6 +85,21 @@ def test_a_machine_without_docker_is_a_finding(monkeypatch: pytest.MonkeyPatch, 
     assert [machine.docker().said, machine.compose().said] == ["does not answer", "does not answer"]
 
 
+def test_podman_and_the_variables_that_choose_an_engine_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Podman's command may have the name docker; its version would be too old a Docker."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    engine.chmod(0o755)
+    assert machine.docker().remedy.startswith("correct or unset DOCKER_HOST; ")
+    engine.write_text("#!/bin/sh\necho podman version 4.9.3\n")
+    found = machine.docker()
+    assert (found.state, "Podman" in found.said) == (NOTE, True)
+
+
 def test_an_old_version_of_compose_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It would fail at the first tag that it does not know."""
     old = tmp_path / "docker"
