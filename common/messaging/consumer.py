@@ -14,6 +14,7 @@ from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships n
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
+from common.core.pacing import RateLimitedLog
 from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing, ReconnectingConnection
 from common.messaging.errors import MessagingError, QueueMismatch
 from common.messaging.handler import Delivery, Disposition, InstrumentedHandler, Message, copied
@@ -27,6 +28,7 @@ POLL_INTERVAL_S = 0.01
 # After this time a copy that the broker neither confirms nor rejects is logged and sent again.
 MOVE_TIMEOUT_S = 30.0
 MOVE_RETRY_S = 1.0
+LOG_INTERVAL_S = 30.0
 # Shorter: the message has not been worked on yet, and is then handled without being counted.
 COUNT_TIMEOUT_S = 5.0
 
@@ -89,6 +91,7 @@ class Consumer:
         )
         self._clock = clock
         self._labels = queue_labels(queue)
+        self._not_moved = RateLimitedLog(LOG_INTERVAL_S)  # each message is tried again every second
         self._depth_interval_s = depth_interval_s
         observe_depths(meter, lambda: self.depths)
         observe_unacknowledged(meter, queue, lambda: self._receiver.unacked, self._oldest_s)
@@ -174,8 +177,9 @@ class Consumer:
                     self._retried.add(1, self._labels)
                 self._receiver.acknowledge(delivery)
             elif self._receiver.can_acknowledge(delivery):
-                fields = {"queue": queue, "reason": str(error)}
-                log.warning("could not requeue or dead-letter the message", extra={"fields": fields})
+                if count := self._not_moved.record():
+                    fields = {"queue": queue, "reason": str(error), "count": count}
+                    log.warning("could not requeue or dead-letter the message", extra={"fields": fields})
                 retry = partial(self._workers.submit, delivery)  # to decide again whether it can be counted
                 if not disposition.redelivery:
                     retry = partial(self._acknowledge_or_move, delivery, disposition)
