@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.core.cli import OneLineArgumentParser, replace_unprintable
+from common.core.cli import OneLineArgumentParser, run_program
 from common.core.env import SettingsError
 from doctor import env_files, machine
 from doctor.containers import containers
@@ -90,7 +90,6 @@ def _running(environ: Mapping[str, str], any_container: bool) -> str:
 
 def main() -> int:
     """Run the checks, print the report, and return the exit status."""
-    replace_unprintable()
     options = parse_arguments(sys.argv[1:])
     until = time.monotonic() + options.wait
     try:
@@ -107,4 +106,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

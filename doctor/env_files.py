@@ -20,11 +20,14 @@ CLOUD_DOCS = "see Grafana Cloud in docs/compose.md"
 def read(file: Path) -> dict[str, str]:
     """Return the variables of a file with NAME=value lines. Raises Unusable if it cannot be read."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # as compose: editors of Windows write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise Unusable(f"{file}: {getattr(error, 'strerror', None) or 'is not a text file'}") from None
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip(): re.sub(r"\s+#.*$", "", value).strip().strip("\"'") for name, value in pairs}
+    return {
+        name.strip().removeprefix("export "): re.sub(r"\s+#.*$", "", value).strip().strip("\"'")
+        for name, value in pairs
+    }
 
 
 def values(environ: Mapping[str, str], files: Sequence[Path]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Check whether the suite can start here with Docker: versions, memory, disk, free ports, variables, older data."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,12 @@ def examine(environ: Mapping[str, str], env_file_paths: Sequence[Path], *, with_
 
 def docker() -> Finding:
     """Check the version of the Docker engine."""
-    return _version("Docker", run("version", "--format", "{{.Server.Version}}"), DOCKER, "start it, or install it")
+    if "podman" in (run("--version") or "").lower():
+        said = "is Podman, with which the suite is not tested: its limits and mounts differ"
+        return Finding("Docker", said, NOTE, "install Docker if the suite does not start")
+    chosen = [name for name in ("DOCKER_HOST", "DOCKER_CONTEXT") if os.environ.get(name)]
+    remedy = f"correct or unset {chosen[0]}" if chosen else "start it, or install it"
+    return _version("Docker", run("version", "--format", "{{.Server.Version}}"), DOCKER, remedy)
 
 
 def compose() -> Finding:

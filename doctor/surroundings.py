@@ -14,6 +14,8 @@ from local.state import ENOUGH_FILES, LEAST_FILES
 
 # Prefixes of variables that are meant for other programs and that the suite removes or does not read.
 IGNORED = ("PG", "LOCUST_", "FLASK_", "GRANIAN_", "AMQP", "RABBITMQ_", "ERL_")
+# Variables that Compose reads by itself.
+COMPOSE = ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_ENV_FILES", "COMPOSE_DISABLE_ENV_FILE")
 CERTIFICATES = (
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -37,6 +39,9 @@ def check_shell(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(
             "shell", f"{names}: the suite ignores them", NOTE, "docs/reference/settings.md lists its settings"
         )
+    if chosen := [name for name in COMPOSE if environ.get(name)]:
+        said = f"{', '.join(chosen)}: Compose reads other files, or keeps the data under another name, than documented"
+        yield Finding("shell", said, NOTE, f"unset {' '.join(chosen)} unless that is intended")
     for name in CERTIFICATES:
         if (path := environ.get(name)) and not os.access(path, os.R_OK):
             said = f"{name}={path} cannot be read: connections by TLS fail"

@@ -38,7 +38,7 @@ class GateResult:
 def read_gate(path: Path = FILE) -> Gate:
     """Read the thresholds. Raises SettingsError if the file is missing, unreadable, or has unknown keys."""
     try:
-        text = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as fault:
         raise SettingsError(f"{path}: {fault.strerror}") from fault
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:

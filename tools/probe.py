@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from common.core.address import is_local, join_host_port, shown, split_credentials
+from common.core.cli import run_program
 from common.core.env import Env
 from common.telemetry.settings import GRPC_METHODS, PROTOCOLS, collector, port_for, protocol_of, push_headers
 from common.telemetry.standard_variables import otlp_headers, otlp_variable
@@ -295,6 +296,12 @@ def _call(at: Target, proxy: str) -> Diagnosis | None:
     return f"{at.shown} answers with {status}: {said[:80]}", "see the log of that server"
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Print the problems of the targets that this environment names."""
     # The lines of the log may go to Loki, and are not asked for then.
     sys.stdout.write(json.dumps(otlp_problems({**os.environ, "OTEL_LOGS_EXPORTER": "otlp"})) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(main))

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common.core.cli import OneLineArgumentParser, replace_unprintable
+from common.core.cli import OneLineArgumentParser, run_program
 from common.core.env import Env, SettingsError
 from common.faults import InvalidFaultSetting, check_strength
 from tools.query import is_up
@@ -152,7 +152,6 @@ def _print(lines: Sequence[str]) -> None:
 
 def main() -> int:
     """Run the command; an expected error is one line on stderr and exit status 2."""
-    replace_unprintable()
     try:
         return run(sys.argv[1:], Env(os.environ))
     except (WorkshopError, SettingsError) as fault:
@@ -160,9 +159,7 @@ def main() -> int:
         return UNUSABLE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -70,7 +70,7 @@ def read(name: str) -> Scenario:
         raise WorkshopError(f"there is no scenario {name!r}; there are {', '.join(names())}")
     path = FOLDER / f"{name}.toml"
     try:
-        return _parsed(name, tomllib.loads(path.read_text(encoding="utf-8")))
+        return _parsed(name, tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, InvalidFaultSetting) as wrong:
         raise WorkshopError(f"workshop/scenarios/{path.name} is invalid: {type(wrong).__name__} {wrong}") from wrong
 

@@ -1,12 +1,14 @@
 """For command-line programs: an ArgumentParser with one-line errors, and output that does not raise."""
 
 import argparse
+import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
-USAGE_ERROR = 2
+FAILED, USAGE_ERROR = 1, 2
 
 
 class OneLineArgumentParser(argparse.ArgumentParser):
@@ -29,3 +31,22 @@ def replace_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def run_program(main: Callable[[], int]) -> int:
+    """Return the exit status of a program; if its output cannot be written, 1 and one line on standard error.
+
+    Without that line if the reader has ended, as after `| head -1`.
+    """
+    replace_unprintable()
+    try:
+        status = main()
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is written at exit
+        if error.errno == errno.ENOSPC:
+            sys.stderr.write(f"output: {error.strerror}\n")
+        return FAILED
+    return status

@@ -14,6 +14,7 @@ from pika import BasicProperties  # type: ignore[import-untyped]  # pika ships n
 from pika.channel import Channel  # type: ignore[import-untyped]  # pika ships no py.typed
 from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.typed
 
+from common.core.pacing import RateLimitedLog
 from common.messaging.connection import ConfirmedSender, IOLoopThread, Outgoing, ReconnectingConnection
 from common.messaging.errors import MessagingError, QueueMismatch
 from common.messaging.handler import Delivery, Disposition, InstrumentedHandler, Message, copied
@@ -27,6 +28,7 @@ POLL_INTERVAL_S = 0.01
 # After this time a copy that the broker neither confirms nor rejects is logged and sent again.
 MOVE_TIMEOUT_S = 30.0
 MOVE_RETRY_S = 1.0
+LOG_INTERVAL_S = 30.0
 # Shorter: the message has not been worked on yet, and is then handled without being counted.
 COUNT_TIMEOUT_S = 5.0
 
@@ -71,7 +73,7 @@ class Consumer:
             broker, queue, handle, tracer, meter, attempts, max_redeliveries, clock=clock
         )
         self._thread = IOLoopThread("consumer")
-        self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker")
+        self._workers: Workers[Delivery] = Workers(concurrency, self._work, "worker", self._deliver_again)
         self._receiver = DeliveryReceiver(
             self._thread, broker, queue, prefetch=prefetch or 2 * concurrency, on_delivery=self._workers.submit
         )
@@ -89,6 +91,7 @@ class Consumer:
         )
         self._clock = clock
         self._labels = queue_labels(queue)
+        self._not_moved = RateLimitedLog(LOG_INTERVAL_S)  # each message is tried again every second
         self._depth_interval_s = depth_interval_s
         observe_depths(meter, lambda: self.depths)
         observe_unacknowledged(meter, queue, lambda: self._receiver.unacked, self._oldest_s)
@@ -139,6 +142,10 @@ class Consumer:
                 connection.declare_again()
         self._thread.call_later(self._depth_interval_s, self._refresh_depths)
 
+    def _deliver_again(self) -> None:
+        """Have the broker deliver again what is not acknowledged, such as a message whose work raised an error."""
+        self._thread.call_soon_threadsafe(partial(self._receiver.reconnect, "internal error"))
+
     def _work(self, delivery: Delivery) -> None:
         """On a worker's thread; skip what the broker will deliver again anyway, because its connection is lost."""
         if not self._receiver.can_acknowledge(delivery):
@@ -170,8 +177,9 @@ class Consumer:
                     self._retried.add(1, self._labels)
                 self._receiver.acknowledge(delivery)
             elif self._receiver.can_acknowledge(delivery):
-                fields = {"queue": queue, "reason": str(error)}
-                log.warning("could not requeue or dead-letter the message", extra={"fields": fields})
+                if count := self._not_moved.record():
+                    fields = {"queue": queue, "reason": str(error), "count": count}
+                    log.warning("could not requeue or dead-letter the message", extra={"fields": fields})
                 retry = partial(self._workers.submit, delivery)  # to decide again whether it can be counted
                 if not disposition.redelivery:
                     retry = partial(self._acknowledge_or_move, delivery, disposition)
@@ -267,14 +275,17 @@ class DeliveryReceiver(ReconnectingConnection):
 
 
 class Workers(Generic[T]):
-    """`count` daemon threads that call `work` on each item; `work` must not raise.
+    """`count` daemon threads that call `work` on each item, and `failed` if it raises; the error is logged.
 
     Not concurrent.futures: the interpreter waits for its threads at exit, so one handler that hangs would keep the
     process from ending.
     """
 
-    def __init__(self, count: int, work: Callable[[T], None], name: str) -> None:
+    def __init__(
+        self, count: int, work: Callable[[T], None], name: str, failed: Callable[[], None] = lambda: None
+    ) -> None:
         self._work = work
+        self._failed = failed
         self._items: SimpleQueue[T | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(count)]
         for thread in self._threads:
@@ -294,4 +305,10 @@ class Workers(Generic[T]):
 
     def _run(self) -> None:
         while (item := self._items.get()) is not None:
-            self._work(item)
+            try:
+                self._work(item)
+            except Exception:  # a dead thread would go unnoticed, and with the last of them nothing would be consumed
+                log.exception(
+                    "messaging callback failed", extra={"fields": {"thread": threading.current_thread().name}}
+                )
+                self._failed()

@@ -37,7 +37,7 @@ _KNOWN: tuple[tuple[type[BaseException], str], ...] = (
     ),
     (socket.gaierror, "host name not found"),
     (amqp.ProbableAuthenticationError, _REFUSED),
-    (amqp.ProbableAccessDeniedError, "user '{user}' may not use the virtual host"),
+    (amqp.ProbableAccessDeniedError, "user '{user}' may not use the virtual host, or it does not exist"),
     (amqp.StreamLostError, "connection lost"),
 )
 
@@ -93,6 +93,9 @@ def explain(error: BaseException, user: str) -> str:
         if cause.reply_code == ACCESS_REFUSED:
             return _REFUSED.format(user=user)
         return one_line(f"closed by the broker: {cause.reply_code} {cause.reply_text}")
+    if isinstance(cause, amqp.ChannelClosedByBroker):
+        permission = "" if cause.reply_code != ACCESS_REFUSED else ", rabbitmqctl set_permissions grants it"
+        return one_line(f"closed by the broker: {cause.reply_code} {cause.reply_text}{permission}")
     return one_line(f"{type(cause).__name__}: {cause}".removesuffix(": "))
 
 

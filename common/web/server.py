@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import pkgutil
+import re
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from granian import Granian
@@ -42,6 +43,8 @@ DRAIN_TIMEOUT_S = 4.5
 # The largest body that is read, in bytes. It is above the application's own limit: a caller whose connection is closed
 # while it still sends does not see the rejection.
 MAX_READ_BYTES = 64 * 1024
+
+STATUS = re.compile(r"[1-9][0-9]{2}(?: |$)")
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,9 @@ def _reject(text: str) -> int:
 
 
 def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) -> None:
-    """Serve until SIGTERM or SIGINT; then answer the requests in progress, call the shutdown hooks, and return.
+    """Serve until SIGTERM, SIGINT, or the end of the terminal (SIGHUP, which nohup ignores).
+
+    Then answer the requests in progress, call the shutdown hooks, and return.
 
     `start` is called in the worker process, since threads and connections do not survive a fork. Its event is set on
     the first signal, for whatever would delay the last responses. Raises SettingsError if the port is taken.
@@ -187,7 +192,7 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
 
     # Granian warns of many threads at each start; most of ours only hold a request that waits.
     logging.getLogger("_granian").addFilter(lambda record: "Python threads" not in record.getMessage())
-    Granian(
+    server = Granian(
         "service",
         address=where.host,
         port=where.port,
@@ -199,7 +204,15 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
         log_level=LogLevels.warning,
         # No workers_kill_timeout: with one, granian now and then reports that it kills a worker that has already
         # exited, as two of its threads wait for the same process. `_stop` limits the time instead.
-    ).serve(target_loader=load_app, wrap_loader=False)
+    )
+    # Granian would replace the worker when the terminal is closed, and go on without it.
+    hangup = signal.getsignal(signal.SIGHUP)
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if hangup is signal.SIG_IGN else _terminate))
+    server.serve(target_loader=load_app, wrap_loader=False)
+
+
+def _terminate(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def buffered(app: WSGIApplication) -> WSGIApplication:
@@ -212,9 +225,14 @@ def buffered(app: WSGIApplication) -> WSGIApplication:
     from common.web.problems import INTERNAL_ERROR, problem_response
 
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, *more: Any) -> Any:
+            if not STATUS.match(status):
+                raise ValueError(f"{status!r} is not a status")  # it would end the process
+            return start_response(status, *more)
+
         try:
             _read_body(environ)
-            pieces = app(environ, start_response)
+            pieces = app(environ, start)
             try:
                 return [b"".join(pieces)]
             finally:

@@ -167,6 +167,7 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
 
     server: HttpPort
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.0"  # of a first line that is not HTTP: its response has a status, too
     server_version = "mythical-gateway"
     sys_version = ""
     # Send head and body in one packet; otherwise Nagle's algorithm delays each response by 40 ms.
@@ -211,6 +212,8 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         """Return the decompressed body; read it also for an unknown path, or it would be parsed as the next request."""
+        if self.headers.defects:  # the rest of the head, which may have the length of the body, was not parsed
+            self._fail(400, "a line of the head is not a header field")
         body = self._read_chunked() if "Transfer-Encoding" in self.headers else self._read_counted()
         coding = content_coding(self.headers)
         return decompress(coding, body, self.server.limit) if coding else body

@@ -63,6 +63,8 @@ class App:
             raise ValueError("injected")
         if path == "/exit":
             sys.exit("injected")
+        if path == "/status":
+            start_response("9999 injected", [])
         if path == "/raise-in-log":
             logging.getLogger("common.web.server").addFilter(_broken)
             raise ValueError("injected")

@@ -297,6 +297,24 @@ def test_a_retry_queue_with_another_delay_is_reported(rig: Rig) -> None:
     until(lambda: recorder.texts == ["flows"])
 
 
+def test_messages_that_cannot_be_moved_are_one_line(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """Each is tried again every second, and its queue may be declared differently for hours."""
+
+    def fail(_: Message) -> None:
+        raise ValueError("injected")
+
+    rig.consumer(Recorder(), retry_delay_s=1.0).close(5)
+    recorder = Recorder(fail)
+    consumer = rig.consumer(recorder, wait=False, retry_delay_s=2.0)
+    until(lambda: isinstance(consumer.last_error, QueueMismatch))
+    for number in range(5):
+        rig.publisher().publish(f"bad {number}").result(60)
+    until(lambda: len(recorder.texts) == 5)
+    until(lambda: "could not requeue" in caplog.text)
+    consumer.close(1)
+    assert caplog.text.count("could not requeue") == 1
+
+
 def test_depths_are_reported_for_each_queue(rig: Rig) -> None:
     """The gauge has the ready messages of the three queues, with the queue name as the only label."""
     gate = Gate()

@@ -36,21 +36,23 @@ def test_an_incomplete_environment_is_recreated(tmp_path: Path, variables: dict[
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/setup", "scripts/audit", "scripts/lock", "scripts/generate-proto", ".ci/run"]
+    "command",
+    ["scripts/setup", "scripts/audit", "scripts/lock", "scripts/generate-proto", ".ci/run", "workshop/send-span 0 x:1"],
 )
-def test_scripts_work_in_their_checkout_with_cdpath_set(tmp_path: Path, script: str) -> None:
+def test_scripts_work_in_their_checkout_with_cdpath_set(tmp_path: Path, command: str) -> None:
     """`cd scripts/..` searches CDPATH: with a folder of that name there, the environment was created in it."""
+    script, *arguments = command.split()
     checkout, elsewhere, tools = tmp_path / "checkout", tmp_path / "elsewhere", tmp_path / "tools"
     for folder in (checkout, elsewhere):
         (folder / script).parent.mkdir(parents=True)
     (checkout / script).write_bytes((CHECKOUT / script).read_bytes())
     tools.mkdir()
-    for name in ("python3", "uv", "make"):
+    for name in ("python3", "uv", "make", "curl"):
         (tools / name).write_text('#!/bin/sh\npwd >>"$SEEN"\nexit 1\n')
         (tools / name).chmod(0o755)
     seen = tmp_path / "seen"
     subprocess.run(  # noqa: S603 - a script of this checkout
-        ["bash", script],  # noqa: S607
+        ["bash", script, *arguments],  # noqa: S607
         cwd=checkout,
         env={
             "PATH": f"{tools}:/usr/bin:/bin",

@@ -51,7 +51,12 @@ def running(folder: Path, number: int = 0) -> Iterator[Service]:
 
 @pytest.mark.parametrize(
     ("path", "line"),
-    [("/raise", "unhandled exception"), ("/exit", "SystemExit: injected"), ("/raise-in-log", "injected into the log")],
+    [
+        ("/raise", "unhandled exception"),
+        ("/exit", "SystemExit: injected"),
+        ("/raise-in-log", "injected into the log"),
+        ("/status", "'9999 injected' is not a status"),
+    ],
 )
 def test_any_exception_is_a_500_and_a_log_line_and_keeps_the_thread(tmp_path: Path, path: str, line: str) -> None:
     """The number of exceptions exceeds that of threads; one is raised by the logging of the first."""
@@ -104,6 +109,24 @@ def test_a_service_stopped_during_its_start_exits(tmp_path: Path) -> None:
         assert "closed, stop=True, 0" in started.process.log.read_text(encoding="utf-8")
     finally:
         started.process.kill()
+
+
+def test_a_service_ends_with_its_terminal_but_not_under_nohup(tmp_path: Path) -> None:
+    """The signal goes to both of its processes; otherwise it would hold its port after its terminal is closed."""
+    with running(tmp_path) as started:
+        assert started.process.pid
+        os.killpg(started.process.pid, signal.SIGHUP)
+        assert eventually(lambda: started.process.exit_code is not None and [started.process.exit_code]) == [0]
+        assert "closed, stop=True, " in started.process.log.read_text(encoding="utf-8")
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running(tmp_path, 1) as started:
+            assert started.process.pid
+            os.killpg(started.process.pid, signal.SIGHUP)
+            assert ask(started.base_url, "/").status == 200
+            assert started.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the worker is stopped by the Linux kernel")

@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from opentelemetry.metrics import Meter
@@ -46,6 +47,7 @@ def start_logs(
         handler = console_handler(settings)
     handler.addFilter(is_not_about_a_push)
     handler.addFilter(TraceContextFilter())
+    handler.addFilter(ExporterLimit())
     _disable_caller_lookup()
     root = logging.getLogger()
     root.setLevel(settings.level)
@@ -67,6 +69,24 @@ def _disable_caller_lookup() -> None:
     """
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+class ExporterLimit(logging.Filter):
+    """Lets each exporter of the SDK write two lines a minute: in an outage it would write several a minute for hours.
+
+    Those of our own exports are replaced by the lines of their state; these are of the automatic instrumentation.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._limits: defaultdict[tuple[str, int], RateLimitedLog] = defaultdict(
+            lambda: RateLimitedLog(LOG_INTERVAL_S, clock)
+        )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the record is of another logger, or the first of its level for some time."""
+        is_exporter = record.name.startswith("opentelemetry.exporter")
+        return not is_exporter or self._limits[record.name, record.levelno].record() > 0
 
 
 class DropReporter:

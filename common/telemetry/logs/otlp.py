@@ -33,7 +33,7 @@ class OtlpHandler(logging.Handler):
 
     `dropped(lines, reason)` is called for lines that are dropped: `queue_full` while `queue_lines` wait or are being
     sent, `export_failed` if the collector did not accept a batch within its timeout, `rejected` for the lines of an
-    accepted batch that it rejected, or `shutdown`.
+    accepted batch that it rejected, `unwritable` for a line that cannot be formatted, or `shutdown`.
     """
 
     def __init__(self, resource: Resource, collector: Collector, dropped: Dropped, queue_lines: int) -> None:
@@ -54,6 +54,14 @@ class OtlpHandler(logging.Handler):
         if self._waiting() >= self._queue_lines:
             self._drops.record(1, "queue_full", f"{self._queue_lines} wait to be sent over OTLP")
             return
+        try:
+            body, labels = (
+                logfmt(records.fields(record)),
+                {key: str(value) for key, value in records.labels(record).items()},
+            )
+        except Exception as error:  # it would end the caller, which only wanted to log
+            self._drops.record(1, "unwritable", f"they cannot be serialized, {type(error).__name__}")
+            return
         self._queued += 1
         level = records.level(record)
         self._provider.get_logger(record.name).emit(
@@ -62,8 +70,8 @@ class OtlpHandler(logging.Handler):
                 context=context.get_current(),
                 severity_text=level,
                 severity_number=SEVERITIES.get(level, SeverityNumber.UNSPECIFIED),
-                body=logfmt(records.fields(record)),
-                attributes={key: str(value) for key, value in records.labels(record).items()},
+                body=body,
+                attributes=labels,
             )
         )
 

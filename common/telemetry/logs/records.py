@@ -91,7 +91,7 @@ def fields(record: logging.LogRecord) -> dict[str, object]:
     pairs["msg"] = _text(record)
     if record.exc_info and record.exc_info[0]:
         pairs["exception.type"] = record.exc_info[0].__qualname__
-        pairs["exception.message"] = str(record.exc_info[1])
+        pairs["exception.message"] = _message(record.exc_info[1])
         pairs["exception.stacktrace"] = "".join(traceback.format_exception(*record.exc_info))
     return pairs
 
@@ -118,6 +118,13 @@ def _text(record: logging.LogRecord) -> str:
         return record.getMessage()
     except Exception:  # a wrong log call, in a library perhaps: it must not end the thread that writes the lines
         return str(record.msg)
+
+
+def _message(error: BaseException | None) -> str:
+    try:
+        return str(error)
+    except Exception:  # of another program's exception: the line with its stack trace must not be lost
+        return "<no text: __str__ failed>"
 
 
 def _mapping(record: logging.LogRecord, name: str) -> Mapping[str, Any]:

@@ -1,7 +1,9 @@
 """Output that the terminal's encoding cannot represent does not crash command-line programs."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +54,23 @@ def test_each_command_prints_in_a_locale_without_arrows(
     assert done.returncode in status, done.stderr
     assert "Traceback" not in done.stderr
     assert text in done.stdout
+
+
+LONG = """
+import sys
+from pathlib import Path
+from common.core.cli import run_program
+sys.exit(run_program(lambda: print("x" * 100_000) or 0))
+"""
+
+
+def test_output_that_cannot_be_written_is_at_most_a_line() -> None:
+    """A full disk is named; a reader that has ended, such as `head -1`, wants no more."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", LONG], stdout=full, stderr=subprocess.PIPE, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (1, b"output: No space left on device\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", LONG], stdout=writing, stderr=subprocess.PIPE, check=False)  # noqa: S603
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")

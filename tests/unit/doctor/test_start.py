@@ -49,6 +49,12 @@ def test_the_shell_has_priority_over_files_and_a_later_file_over_an_earlier_one(
     assert values | {"LOKI_PORT": "3", "TEMPO_PORT": "2", "MIMIR_PORT": "1"} == values
 
 
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path) -> None:
+    """It begins with a byte order mark, and its lines end with CR LF; compose reads it, and `export`, too."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfONE=1\r\nexport TWO='2'\r\n")
+    assert env_files.read(tmp_path / ".env") == {"ONE": "1", "TWO": "2"}
+
+
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """A misspelled name is not treated as an empty file."""
     with pytest.raises(Unusable, match=r"missing\.env: No such file"):
@@ -77,6 +83,21 @@ def test_a_machine_without_docker_is_a_finding(monkeypatch: pytest.MonkeyPatch, 
     """The program reports it without a stack trace."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [machine.docker().said, machine.compose().said] == ["does not answer", "does not answer"]
+
+
+def test_podman_and_the_variables_that_choose_an_engine_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Podman's command may have the name docker; its version would be too old a Docker."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    engine.chmod(0o755)
+    assert machine.docker().remedy.startswith("correct or unset DOCKER_HOST; ")
+    engine.write_text("#!/bin/sh\necho podman version 4.9.3\n")
+    found = machine.docker()
+    assert (found.state, "Podman" in found.said) == (NOTE, True)
 
 
 def test_an_old_version_of_compose_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

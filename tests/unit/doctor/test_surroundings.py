@@ -23,6 +23,7 @@ def test_an_ordinary_shell_is_not_mentioned() -> None:
         ({"HTTPS_PROXY": "http://user:s3cret@proxy:1"}, "HTTPS_PROXY: addresses outside this machine"),
         ({"PGHOST": "x", "LOCUST_USERS": "1", "FLASK_APP": "x"}, "FLASK_APP, LOCUST_USERS, PGHOST: the suite ignores"),
         ({f"PGVAR{number}": "x" for number in range(9)}, "PGVAR4 and 4 more: the suite ignores"),
+        ({"COMPOSE_FILE": "x.yml", "COMPOSE_PROFILES": "x"}, "COMPOSE_FILE: Compose reads other files"),
         ({"SSL_CERT_FILE": "/missing"}, "SSL_CERT_FILE=/missing cannot be read"),
     ],
 )

@@ -318,6 +318,9 @@ def test_a_malformed_chunked_body_is_rejected(echo: HttpPort, body: bytes) -> No
         ("Content-Length: -1", 400),
         ("Content-Length:", 400),
         ("Content-Length: " + "9" * 5000, 400),
+        ("X-\u00ff: x\r\nContent-Length: 5", 400),
+        ("Content-Length : 5", 400),
+        ("without a colon\r\nContent-Length: 5", 400),
     ],
 )
 def test_a_body_with_an_ambiguous_length_is_rejected(echo: HttpPort, head: str, status: int) -> None:
@@ -326,6 +329,12 @@ def test_a_body_with_an_ambiguous_length_is_rejected(echo: HttpPort, head: str, 
     assert responses.startswith(f"HTTP/1.1 {status} ".encode())
     assert responses.count(b"HTTP/1.1") == 1
     assert b"Connection: close" in responses
+
+
+@pytest.mark.parametrize("line", ["GARBAGE", "GET / HTTP/2.0", "PRI * HTTP/2.0", "GET / HTTP/nonsense"])
+def test_a_request_that_is_not_http_1_gets_a_status(echo: HttpPort, line: str) -> None:
+    """Such as that of a client of HTTP/2, which would show a bare text as a protocol error."""
+    assert exchange(echo, f"{line}\r\n\r\n".encode()).startswith(b"HTTP/1.1 ")
 
 
 def test_a_chunked_body_above_the_limit_is_rejected(echo: HttpPort) -> None:

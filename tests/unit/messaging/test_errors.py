@@ -10,6 +10,7 @@ from pika.adapters.utils.connection_workflow import (  # type: ignore[import-unt
     AMQPConnectorStackTimeout,
 )
 from pika.exceptions import (  # type: ignore[import-untyped]  # pika ships no py.typed
+    ChannelClosedByBroker,
     ConnectionClosedByBroker,
     ConnectionOpenAborted,
     IncompatibleProtocolError,
@@ -37,7 +38,12 @@ from common.messaging.errors import BrokerUnavailable, copy_error, explain, mism
         (AMQPConnectionWorkflowFailed([socket.gaierror(-2, "unknown")]), "host name not found"),
         (ProbableAuthenticationError("…"), "access refused for user 'guest', check name and password"),
         (ConnectionClosedByBroker(403, "ACCESS_REFUSED"), "access refused for user 'guest', check name and password"),
-        (ProbableAccessDeniedError("…"), "user 'guest' may not use the virtual host"),
+        (ProbableAccessDeniedError("…"), "user 'guest' may not use the virtual host, or it does not exist"),
+        (
+            ChannelClosedByBroker(403, "ACCESS_REFUSED - access to queue 'messages' refused"),
+            "closed by the broker: 403 ACCESS_REFUSED - access to queue 'messages' refused, "
+            "rabbitmqctl set_permissions grants it",
+        ),
         (ConnectionClosedByBroker(320, "CONNECTION_FORCED"), "closed by the broker: 320 CONNECTION_FORCED"),
         (StreamLostError("Stream connection lost: …"), "connection lost"),
         (RuntimeError("two\nlines"), "RuntimeError: two lines"),

@@ -63,6 +63,26 @@ def test_workers_finish_their_items_before_they_end() -> None:
     assert sorted(done) == list(range(100))
 
 
+def test_a_worker_survives_an_error_and_reports_it(caplog: pytest.LogCaptureFixture) -> None:
+    """A dead worker would go unnoticed: its message is never acknowledged, and fewer are worked on at a time."""
+    done: list[int] = []
+    failed = threading.Event()
+
+    def work(item: int) -> None:
+        if item == 0:
+            raise ValueError("injected")
+        done.append(item)
+
+    workers: Workers[int] = Workers(1, work, "test", failed.set)
+    with caplog.at_level(logging.ERROR):
+        for item in range(3):
+            workers.submit(item)
+        workers.stop(60)
+    assert done == [1, 2]
+    assert failed.is_set()
+    assert [record.msg for record in caplog.records] == ["messaging callback failed"]
+
+
 def test_a_worker_that_hangs_does_not_block_the_shutdown() -> None:
     """Its thread is a daemon, so the process can end without it."""
     hanging, release = list[threading.Thread](), threading.Event()

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from common.core.env import Env, SettingsError
-from common.telemetry.logs import start_logs
+from common.telemetry.logs import LOG_INTERVAL_S, ExporterLimit, start_logs
 from common.telemetry.settings import Collector, LogSettings, log_settings
 from tests.unit.telemetry.logfmt_grammar import parse
 from tests.unit.telemetry.push_sink import LOOPBACK, Sink
@@ -144,3 +144,19 @@ def test_a_token_can_come_from_a_file_and_must_be_valid_in_a_header(tmp_path: Pa
     assert log_settings(Env({"LOGS_TOKEN_FILE": str(file)})).headers == {"Authorization": "Bearer abcdef"}
     with pytest.raises(SettingsError, match="LOGS_TOKEN has a character that no HTTP header may have"):
         log_settings(Env({"LOGS_TOKEN": "s3crét"}))
+
+
+def test_an_exporter_writes_a_line_of_each_level_in_half_a_minute() -> None:
+    """With INSTRUMENTATION=zero-code its lines are not ours, and an outage may last for hours."""
+    now = [0.0]
+    limit = ExporterLimit(lambda: now[0])
+
+    def passes(name: str, level: int) -> bool:
+        return limit.filter(logging.LogRecord(name, level, "", 0, "text", (), None))
+
+    exporter = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+    seen = [passes(exporter, logging.WARNING), passes(exporter, logging.WARNING), passes(exporter, logging.ERROR)]
+    assert seen == [True, False, True]
+    assert all(passes("services.x", logging.WARNING) for _ in range(3))
+    now[0] = LOG_INTERVAL_S
+    assert passes(exporter, logging.WARNING)

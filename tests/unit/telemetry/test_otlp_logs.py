@@ -54,6 +54,28 @@ def test_lines_that_the_collector_rejects_are_counted_and_reported_once(capsys: 
     assert last.startswith('level=warn msg="88 log lines dropped: ')
 
 
+def test_a_line_that_cannot_be_formatted_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The caller, which only logs an error, does not get another one."""
+
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("injected")
+
+    sink, dropped = Sink(200), DroppedLines()
+    logs = handler(sink.port, dropped)
+    error = Unprintable()
+    of_error = logging.LogRecord("services.x", logging.ERROR, "", 0, "failed", (), (Unprintable, error, None))
+    bad = logging.LogRecord("services.x", logging.INFO, "", 0, "bad", (), None)
+    bad.fields = {"value": error}
+    for record in (of_error, bad):
+        logs.handle(record)
+    logs.close()
+    sink.close()
+    assert dropped.by_reason == {"unwritable": 1}
+    assert "RuntimeError" in capsys.readouterr().err
+    assert len(sink.pushes) == 1
+
+
 def test_lines_above_the_queue_limit_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     """Lines in a pending export count for the limit, and lines above it are dropped."""
     sink, dropped = Sink(None), DroppedLines()
