@@ -120,6 +120,28 @@ def test_evictions_wait_for_the_disruption_budget_and_fail_no_request(cluster: C
     assert failures == {}
 
 
+def test_three_servers_wipe_the_tables_once(cluster: Cluster, load: Load) -> None:
+    """The time of the last wipe is in the database, so only one of them does a wipe that is due."""
+
+    def wipes() -> int:
+        pods = cluster.ready(APPLICATION, "mythical-server").values()
+        return sum(cluster.run("logs", "-n", APPLICATION, name).stdout.count("tables recreated") for name in pods)
+
+    due = (
+        """psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "UPDATE mythical_wipes SET last = last - interval '2 days'\""""
+    )
+    cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
+    try:
+        eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
+        before = wipes()
+        cluster.run("exec", "-n", APPLICATION, "mythical-database-0", "--", "sh", "-c", due)
+        eventually(lambda: wipes() > before, "wipe")
+        load.wait()
+        assert wipes() == before + 1
+    finally:
+        cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=1")
+
+
 @pytest.mark.parametrize(
     ("namespace", "name"),
     [
@@ -212,7 +234,8 @@ def test_the_targets_of_a_lost_alloy_are_taken_over(cluster: Cluster, replicas: 
 
     cluster.run("scale", "-n", STACK, "statefulset/alloy", f"--replicas={replicas}")
     try:
-        cluster.rolled_out(STACK, "statefulset/alloy")
+        for name in ("alloy", "mimir"):
+            cluster.rolled_out(STACK, f"statefulset/{name}")
         with cluster.forward(STACK, "svc/mimir", 9009) as port:
             stack = Backends(ports={"MIMIR_PORT": port})
             owned = eventually(lambda: total(own(lost), "prometheus_scrape_targets_gauge"), f"target of {lost}")
