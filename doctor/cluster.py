@@ -140,12 +140,17 @@ class Namespace:
             found += [Pod(self.name, pod, numbers[0]) for pod in pods if numbers]
         return sorted(found)
 
-    def last_warning(self, name: str) -> str:
-        """Return the message of the latest warning about an object, or about one whose name begins with it."""
+    def last_warning(self, name: str, reason: str = "") -> str:
+        """Return the message of the latest warning about an object, or about one whose name begins with it.
+
+        With a `reason`, other warnings are left out.
+        """
         warnings = [
             (each.get("lastTimestamp") or each["metadata"].get("creationTimestamp") or "", each.get("message", ""))
             for each in self.of_kind("Event").values()
-            if each.get("type") == "Warning" and each["involvedObject"].get("name", "").startswith(name)
+            if each.get("type") == "Warning"
+            and each["involvedObject"].get("name", "").startswith(name)
+            and reason in ("", each.get("reason"))
         ]
         return max(warnings, default=("", ""))[1]
 

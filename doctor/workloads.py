@@ -55,7 +55,7 @@ def _workload(cluster: Cluster, space: Namespace, workload: Object, deploy: str)
     pods = space.pods(workload["spec"]["selector"]["matchLabels"])
     if len(pods) < wanted:
         # A quota, the Pod Security profile, or a controller that does not run.
-        why = space.last_warning(workload["metadata"]["name"]) or "there is no event that says why"
+        why = space.last_warning(workload["metadata"]["name"], "FailedCreate") or "no event says why"
         describe = cluster.command("describe", "-n", space.name, what)
         yield Finding(what, f"has {len(pods)} of {wanted} pods: {why}", BROKEN, describe)
     for pod in pods:
@@ -90,5 +90,5 @@ def _pod(cluster: Cluster, space: Namespace, pod: Object, deploy: str) -> Findin
     seconds = age_s(status.get("startTime") or pod["metadata"]["creationTimestamp"])
     if seconds < SLOW_S:
         return Finding(what, f"starting for {seconds:.0f} s", NOTE, "wait, and run the doctor again")
-    why = space.last_warning(name) or "there is no event that says why"
+    why = space.last_warning(name) or "no event says why"
     return Finding(what, f"not ready for {seconds:.0f} s: {why}", BROKEN, f"{describe}; {log}")

@@ -4,10 +4,13 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
+from doctor.metrics_text import total
 from tests.kubernetes.cluster import APPLICATION, STACK, Cluster, eventually, fetch
+from tests.stack.backends import Backends
 
 SERVER, RECORDER = "deployment/mythical-server", "deployment/mythical-recorder"
 # The users' time limit for a response, which a busy machine exceeds.
@@ -117,6 +120,28 @@ def test_evictions_wait_for_the_disruption_budget_and_fail_no_request(cluster: C
     assert failures == {}
 
 
+def test_three_servers_wipe_the_tables_once(cluster: Cluster, load: Load) -> None:
+    """The time of the last wipe is in the database, so only one of them does a wipe that is due."""
+
+    def wipes() -> int:
+        pods = cluster.ready(APPLICATION, "mythical-server").values()
+        return sum(cluster.run("logs", "-n", APPLICATION, name).stdout.count("tables recreated") for name in pods)
+
+    due = (
+        """psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "UPDATE mythical_wipes SET last = last - interval '2 days'\""""
+    )
+    cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
+    try:
+        eventually(lambda: len(cluster.ready(APPLICATION, "mythical-server")) == 3, "three servers")
+        before = wipes()
+        cluster.run("exec", "-n", APPLICATION, "mythical-database-0", "--", "sh", "-c", due)
+        eventually(lambda: wipes() > before, "wipe")
+        load.wait()
+        assert wipes() == before + 1
+    finally:
+        cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=1")
+
+
 @pytest.mark.parametrize(
     ("namespace", "name"),
     [
@@ -188,3 +213,56 @@ def test_confirmed_messages_are_recorded_after_the_broker_was_killed(cluster: Cl
         cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=1")
     print(f"waiting messages: before {before}, after {after}")  # noqa: T201
     assert after == before
+
+
+@pytest.mark.usefixtures("backends")
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_the_targets_of_a_lost_alloy_are_taken_over(cluster: Cluster, replicas: int) -> None:
+    """Every target has samples again; the gap between two samples of each target is printed."""
+    (alloy,) = cluster.get(STACK, "statefulset/alloy")
+    before = alloy["spec"]["replicas"]
+    lost = f"alloy-{replicas - 1}"
+
+    def own(pod: str) -> str:
+        with cluster.forward(STACK, f"pod/{pod}", 12345) as port:
+            return fetch(port, "/metrics")
+
+    def samples(stack: Backends, range_s: int) -> dict[str, list[float]]:
+        """Return the times of the samples of each target, except that of the lost replica itself."""
+        series = stack.promql(f'up{{group=~"mythical|infrastructure|pods",instance!~"{lost}:.*"}}[{range_s}s]')
+        return {json.dumps(each["metric"], sort_keys=True): [time_s for time_s, _ in each["values"]] for each in series}
+
+    cluster.run("scale", "-n", STACK, "statefulset/alloy", f"--replicas={replicas}")
+    try:
+        for name in ("alloy", "mimir"):
+            cluster.rolled_out(STACK, f"statefulset/{name}")
+        with cluster.forward(STACK, "svc/mimir", 9009) as port:
+            stack = Backends(ports={"MIMIR_PORT": port})
+            owned = eventually(lambda: total(own(lost), "prometheus_scrape_targets_gauge"), f"target of {lost}")
+            eventually(lambda: total(own(lost), "cluster_node_peers", state="participant") == replicas, "cluster")
+            # A minute with all replicas, so that every target has samples from before the loss.
+            began = time.time()
+            eventually(lambda: all(times[-1] > began + 30 for times in samples(stack, 60).values()), "samples of all")
+            targets = set(samples(stack, 30))
+            # It has no time to leave the cluster, and is not created again.
+            cluster.run("scale", "-n", STACK, "statefulset/alloy", f"--replicas={replicas - 1}")
+            cluster.run("delete", "pod", "-n", STACK, lost, "--grace-period=0", "--force", check=False)
+            killed = time.time()
+
+            def gaps() -> list[float]:
+                found = {name: times for name, times in samples(stack, 600).items() if name in targets}
+                if any(times[-1] <= killed + 30 for times in found.values()):
+                    return []
+                return sorted(
+                    max(after - earlier for earlier, after in pairwise(times) if after > killed)
+                    for times in found.values()
+                )
+
+            found = eventually(gaps, "new samples of every target")
+    finally:
+        cluster.run("scale", "-n", STACK, "statefulset/alloy", f"--replicas={before}")
+    print(  # noqa: T201
+        f"one of {replicas} replicas of Alloy lost, with {owned:.0f} targets: {len(found)} targets have samples again, "
+        f"with gaps from {found[0]:.0f} to {found[-1]:.0f} s, median {found[len(found) // 2]:.0f} s"
+    )
+    assert len(found) == len(targets)

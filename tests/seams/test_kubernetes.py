@@ -4,6 +4,7 @@ Needs kubectl, which contains Kustomize; a cluster is not needed.
 """
 
 import base64
+import os
 import re
 import shutil
 import subprocess
@@ -302,7 +303,8 @@ def test_the_values_of_the_chart_configure_the_same_alloy() -> None:
     chart, here = values["alloy"], container("alloy")
     image = f"grafana/alloy:{values['image']['tag']}"
     assert image == here["image"]
-    assert values["rbac"] == {"rules": [], "clusterRules": of_kind("local", "ClusterRole")["mythical-alloy"]["rules"]}
+    rules = [*values["rbac"]["rules"], *values["rbac"]["clusterRules"]]
+    assert rules == of_kind("local", "ClusterRole")["mythical-alloy"]["rules"]
     http = {"http": chart.get("listenPort", 12345)}
     ports = {port["name"]: port["port"] for port in chart["extraPorts"]}
     assert http | ports == {port["name"]: port["containerPort"] for port in here["ports"]}
@@ -316,3 +318,51 @@ def test_the_values_of_the_chart_configure_the_same_alloy() -> None:
     assert claim["spec"] == ours["spec"]
     arguments = {f"--storage.path={chart['storagePath']}", "--disable-reporting", "--cluster.enabled=true"}
     assert arguments <= set(here["args"])
+
+
+@pytest.mark.skipif(
+    not (shutil.which("helm") and os.environ.get("ALLOY_CHART")),
+    reason="set ALLOY_CHART to the folder of the chart grafana/alloy, and install helm",
+)
+def test_the_chart_renders_the_same_alloy() -> None:
+    """With the values, the official chart creates the container, the permissions, and the Services of the manifests."""
+    values = str(FOLDER / "helm/values.yaml")
+    # Without a cluster, helm may assume a version of Kubernetes that has other versions of objects.
+    command = [
+        "helm",
+        "template",
+        "alloy",
+        os.environ["ALLOY_CHART"],
+        "--namespace=monitoring-stack",
+        "--values",
+        values,
+    ]
+    command.append("--kube-version=1.32.0")
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    chart = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(output) if one}
+    spec, ours = chart["StatefulSet", "alloy"]["spec"], workloads()["alloy"]["spec"]
+    (there,), here = spec["template"]["spec"]["containers"], container("alloy")
+    for name in ("resources", "lifecycle", "securityContext"):
+        assert there[name] == here[name]
+    assert there["image"] == f"docker.io/{here['image']}"
+    assert {argument.removesuffix("/.") for argument in there["args"]} >= set(here["args"])
+    assert [(one["metadata"], one["spec"]) for one in spec["volumeClaimTemplates"]] == [
+        ({"name": one["metadata"]["name"]}, one["spec"]) for one in ours["volumeClaimTemplates"]
+    ]
+    assert spec["template"]["spec"]["securityContext"] == ours["template"]["spec"]["securityContext"]
+    assert {one["name"]: one.get("value", "") for one in there["env"]}.items() >= variables("alloy").items()
+    assert {one["mountPath"] for one in there["volumeMounts"]} == {one["mountPath"] for one in here["volumeMounts"]}
+    assert {one["containerPort"] for one in there["ports"]} == {one["containerPort"] for one in here["ports"]}
+    assert chart["ClusterRole", "alloy"]["rules"] == of_kind("local", "ClusterRole")["mythical-alloy"]["rules"]
+    assert chart["PodDisruptionBudget", "alloy"]["apiVersion"] == "policy/v1"
+    # Every Service of the manifests in the namespace, with its ports, except those of the backends.
+    for name in ("alloy", "alloy-cluster", "mythical-database", "mythical-queue"):
+        (wanted,) = (
+            one["spec"]
+            for one in rendered("local")
+            if (one["kind"], one["metadata"]["name"]) == ("Service", name)
+            and one["metadata"]["namespace"] == "monitoring-stack"
+        )
+        found = chart["Service", name]["spec"]
+        assert found.get("externalName") == wanted.get("externalName")
+        assert {one["port"] for one in found.get("ports", ())} >= {one["port"] for one in wanted.get("ports", ())}

@@ -312,8 +312,8 @@ def test_a_workload_without_replicas_is_named_with_the_command_that_scales_it(cl
 def test_pods_that_are_not_created_are_reported_with_the_event(cluster: FakeCluster) -> None:
     """A quota or the Pod Security profile rejects them."""
     cluster.without_endpoints("alloy")
-    event = {"kind": "Event", "type": "Warning", "message": "exceeded quota", "metadata": {"name": "e"}}
-    cluster.objects["monitoring-stack"].append(event | {"involvedObject": {"name": "alloy"}})
+    event: Object = {"kind": "Event", "type": "Warning", "message": "exceeded quota", "metadata": {"name": "e"}}
+    cluster.objects["monitoring-stack"].append(event | {"reason": "FailedCreate", "involvedObject": {"name": "alloy"}})
     cluster.old = {"traces"}
     report = cluster.report()
     (finding,) = broken(report)
