@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -29,7 +30,10 @@ class Load:
         """Return the number of requests, and of failures by their text; a slow response isn't a failure."""
         response = json.loads(fetch(self._port, "/stats/requests"))
         requests = sum(each["num_requests"] for each in response["stats"] if each["name"] != "Aggregated")
-        failures = {each["error"]: each["occurrences"] for each in response["errors"] if SLOW not in each["error"]}
+        failures = Counter[str]()  # the page counts each text for each kind of request
+        for each in response["errors"]:
+            if SLOW not in each["error"]:
+                failures[each["error"]] += each["occurrences"]
         return requests, failures
 
     def wait(self, requests: int = MIN_REQUESTS) -> None:
