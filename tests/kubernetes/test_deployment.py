@@ -128,10 +128,12 @@ def test_the_example_is_discovered_by_its_annotations(cluster: Cluster) -> None:
             )
             eventually(lambda: after_request(stack.traceql('{resource.k8s.deployment.name="example-app"}')), "trace")
             eventually(lambda: after_request(stack.profile('{service_name="example-app"}')), "profile")
-            (labels, line), *_ = eventually(lambda: stack.logql('{app="example-app"}'), "log line")
+            (labels, line), *_ = eventually(
+                lambda: stack.logql('{app="example-app"} |= "Request processed"'), "log line"
+            )
             assert labels["namespace"] == "default"
             assert labels["level"] == "info"
             assert '"duration"' in line
-            assert stack.trace(labels["trace_id"])
+            eventually(lambda: stack.trace(labels["trace_id"]), "trace of the log line")
     finally:
         cluster.run("delete", "-f", str(EXAMPLE), check=False)

@@ -14,6 +14,7 @@ from tests.kubernetes.cluster import APPLICATION, STACK, Cluster, eventually, fe
 from tests.stack.backends import Backends
 
 SERVER, RECORDER = "deployment/mythical-server", "deployment/mythical-recorder"
+PUBLISHERS = ("deployment/mythical-requester", "deployment/mythical-frontend")
 # The users' time limit for a response, which a busy machine exceeds.
 SLOW = "expected a response within"
 # The least number of requests before and after a change, so that "none failed" is meaningful.
@@ -157,13 +158,13 @@ def test_three_servers_wipe_the_tables_once(cluster: Cluster, load: Load) -> Non
 def test_a_killed_pod_is_replaced_and_the_load_continues(
     cluster: Cluster, load: Load, namespace: str, name: str
 ) -> None:
-    """The pod is deleted without its grace period; requests fail only while server or database is missing."""
+    """The pod is deleted without its grace period; requests fail only while what serves them is missing."""
     before = load.counts()
     seconds = cluster.kill(namespace, name)
     load.wait()
     requests, failures = requests_since(load, before)
     print(f"{name} killed: ready after {seconds:.1f} s; {requests} requests, failures {failures}")  # noqa: T201
-    if name not in ("mythical-server", "mythical-database"):
+    if name not in ("mythical-server", "mythical-frontend", "mythical-database"):
         assert failures == {}
 
 
@@ -205,16 +206,14 @@ def test_confirmed_messages_are_recorded_after_the_broker_was_killed(cluster: Cl
             lambda: not cluster.get(APPLICATION, "pods", "-l", "app.kubernetes.io/name=mythical-recorder"), "end"
         )
         eventually(lambda: waiting() >= 10, "ten waiting messages")
-        cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=0")
-        eventually(
-            lambda: not cluster.get(APPLICATION, "pods", "-l", "app.kubernetes.io/name=mythical-requester"), "end"
-        )
+        cluster.run("scale", "-n", APPLICATION, *PUBLISHERS, "--replicas=0")
+        publishers = "app.kubernetes.io/name in (mythical-requester,mythical-frontend)"
+        eventually(lambda: not cluster.get(APPLICATION, "pods", "-l", publishers), "end")
         before = waiting()
         cluster.kill(APPLICATION, "mythical-queue")
         after = eventually(waiting, "message")
     finally:
-        cluster.run("scale", "-n", APPLICATION, RECORDER, "--replicas=1")
-        cluster.run("scale", "-n", APPLICATION, "deployment/mythical-requester", "--replicas=1")
+        cluster.run("scale", "-n", APPLICATION, RECORDER, *PUBLISHERS, "--replicas=1")
     print(f"waiting messages: before {before}, after {after}")  # noqa: T201
     assert after == before
 
