@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.errors import FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect
 from email.message import Message
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ MOST_CONNECTIONS = 1024
 DISCARDED = 8
 LONGEST_NUMBER = 18
 TEXT = "text/plain; charset=utf-8"
+HEAD_DEFECTS = (FirstHeaderLineIsContinuationDefect, MissingHeaderBodySeparatorDefect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,9 @@ class _Handler(RequestDeadlineMixin, http.server.BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         """Return the decompressed body; read it also for an unknown path, or it would be parsed as the next request."""
-        if self.headers.defects:  # the rest of the head, which may have the length of the body, was not parsed
+        # After such a line the rest of the head, which may have the length of the body, was not parsed. The other
+        # defects are about parts of a body, which Python's parser of mail looks for in the head.
+        if any(isinstance(defect, HEAD_DEFECTS) for defect in self.headers.defects):
             self._fail(400, "a line of the head is not a header field")
         body = self._read_chunked() if "Transfer-Encoding" in self.headers else self._read_counted()
         coding = content_coding(self.headers)

@@ -331,6 +331,13 @@ def test_a_body_with_an_ambiguous_length_is_rejected(echo: HttpPort, head: str, 
     assert b"Connection: close" in responses
 
 
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=edge", "multipart/form-data", "message/rfc822"])
+def test_a_body_of_any_type_is_read(echo: HttpPort, kind: str) -> None:
+    """Python's parser of mail reports a head without the parts of such a body as defective."""
+    head = f"Content-Type: {kind}\r\nTransfer-Encoding: chunked"
+    assert exchange(echo, chunked(b"5\r\nhello\r\n0\r\n\r\n", head)).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize("line", ["GARBAGE", "GET / HTTP/2.0", "PRI * HTTP/2.0", "GET / HTTP/nonsense"])
 def test_a_request_that_is_not_http_1_gets_a_status(echo: HttpPort, line: str) -> None:
     """Such as that of a client of HTTP/2, which would show a bare text as a protocol error."""
