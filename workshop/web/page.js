@@ -81,10 +81,11 @@ async function update(change) {
 }
 
 async function refresh() {
+  if (pending) return;
   const before = changes;
   try {
     const faults = await request("");
-    if (pending || before !== changes) return;
+    if (before !== changes) return;
     faults.forEach(show);
     message.textContent = "";
   } catch (error) {
