@@ -66,6 +66,11 @@ class Service:
                 self._pages[path] = str(error)
         return self._pages[path]
 
+    def unexplained(self, signal: str) -> Fault:
+        """Return the fault if no check finds why a signal of the service is missing."""
+        said = "all checks pass, but no data has arrived recently"
+        return Fault(f"{self.name} → Alloy", said, f"check {self.variable(signal)}; {self.log}")
+
     def down(self) -> Fault | None:
         """Return a fault if it does not answer."""
         page = self.container_state or self.page("/healthz")

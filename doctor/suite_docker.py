@@ -101,11 +101,7 @@ class SuiteWithDocker:
             or self._services[service].dropped(signal)
             or (None if COLLECTOR in self._boxes else self._alloy.exporter_fault(PATHS[signal]))
             or self._outside(service, signal)
-            or Fault(
-                f"{service} → Alloy",
-                "all checks pass, but no data has arrived recently",
-                f"check {self._services[service].variable(signal)}; docker compose logs --tail 20 {service}",
-            )
+            or self._services[service].unexplained(signal)
         )
 
     def _outside(self, service: str, signal: str) -> Fault | None:

@@ -191,11 +191,7 @@ class _Deployment:
             or self._services[service].dropped(signal)
             or self._exporter_fault(signal)
             or self._undelivered(service, signal)
-            or Fault(
-                f"{service} → Alloy",
-                "all checks pass, but no data has arrived recently",
-                f"check {self._services[service].variable(signal)}; {self._services[service].log}",
-            )
+            or self._services[service].unexplained(signal)
         )
 
     def _fault_up_to_alloy(self, name: str, signal: str) -> Fault | None:

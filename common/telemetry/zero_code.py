@@ -6,6 +6,7 @@ of the worker would come after an `opentelemetry-instrument` in front of the com
 
 import os
 from importlib.metadata import entry_points
+from typing import get_args
 from urllib.parse import quote
 
 from common.core.address import bypass_proxies
@@ -43,7 +44,7 @@ def standard_variables(settings: TelemetrySettings) -> dict[str, str]:
     from common.telemetry.traces import SCHEDULE_DELAY_MS
 
     collector, namespace = settings.collector, quote(settings.namespace)
-    signals: tuple[Signal, ...] = ("traces", "metrics", "logs")
+    signals: tuple[Signal, ...] = get_args(Signal)
     described = {
         "service.namespace": namespace,
         "service.version": VERSION,

@@ -55,10 +55,8 @@ class OtlpHandler(logging.Handler):
             self._drops.record(1, "queue_full", f"{self._queue_lines} wait to be sent over OTLP")
             return
         try:
-            body, labels = (
-                logfmt(records.fields(record)),
-                {key: str(value) for key, value in records.labels(record).items()},
-            )
+            body = logfmt(records.fields(record))
+            labels = {key: str(value) for key, value in records.labels(record).items()}
         except Exception as error:  # it would end the caller, which only wanted to log
             self._drops.record(1, "unwritable", f"they cannot be serialized, {type(error).__name__}")
             return
