@@ -53,7 +53,7 @@ class Cluster:
         )
         known = listed.stdout.split()
         if context not in known:
-            raise Unusable(f"there is no context {context!r}; known: {' '.join(known) or 'none'}")
+            raise Unusable(f"the context {context!r} does not exist; use one of: {' '.join(known) or 'none'}")
         return cls(context)
 
     def command(self, *arguments: str) -> str:

@@ -207,7 +207,7 @@ def test_a_cluster_in_which_everything_arrives_has_no_finding(cluster: FakeClust
 def test_without_kubectl_and_with_an_unknown_context_there_is_one_line(cluster: FakeCluster, tmp_path: Path) -> None:
     """The line names the known contexts; the command line turns it into status 2."""
     cluster.report()
-    with pytest.raises(Unusable, match="there is no context 'other'; known: fake"):
+    with pytest.raises(Unusable, match="the context 'other' does not exist; use one of: fake"):
         SuiteInCluster("other")
     (tmp_path / "kubectl").unlink()
     with pytest.raises(Unusable, match="kubectl is not installed"):
