@@ -24,7 +24,10 @@ METHOD_FRAME = 1
 
 
 class ReplyFilter:
-    """A proxy before the broker that drops one kind of reply, on the first connection only."""
+    """A proxy before the broker that drops the first reply of one kind.
+
+    Not necessarily on the first connection: a busy broker may take longer to reply than the client waits.
+    """
 
     def __init__(self, port: int, reply: tuple[int, int]) -> None:
         self.dropped = 0
@@ -50,16 +53,14 @@ class ReplyFilter:
             end.close()
 
     def _accept(self) -> None:
-        first = True
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
                 broker = socket.create_connection((LOOPBACK, self._port))
                 self._sockets += (client, broker)
-                for pump in ((self._forward, (client, broker)), (self._filter, (broker, client, first))):
+                for pump in ((self._forward, (client, broker)), (self._filter, (broker, client))):
                     self._threads.append(threading.Thread(target=pump[0], args=pump[1]))
                     self._threads[-1].start()
-                first = False
 
     def _forward(self, client: socket.socket, broker: socket.socket) -> None:
         with suppress(OSError):
@@ -68,12 +69,12 @@ class ReplyFilter:
         with suppress(OSError):
             broker.shutdown(socket.SHUT_RDWR)
 
-    def _filter(self, broker: socket.socket, client: socket.socket, drop: bool) -> None:
+    def _filter(self, broker: socket.socket, client: socket.socket) -> None:
         with suppress(OSError), broker.makefile("rb") as frames:
             while head := frames.read(_FRAME.size):
                 kind, _channel, size = _FRAME.unpack(head)
                 rest = frames.read(size + 1)
-                if drop and kind == METHOD_FRAME and _METHOD.unpack_from(rest) == self._reply:
+                if not self.dropped and kind == METHOD_FRAME and _METHOD.unpack_from(rest) == self._reply:
                     self.dropped += 1
                 else:
                     client.sendall(head + rest)
