@@ -39,6 +39,14 @@ def servers_folder() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def folder(servers_folder: Path) -> Path:
+    """A separate folder that does not exist yet, and that the servers' users can access."""
+    parent = Path(tempfile.mkdtemp(dir=servers_folder))
+    parent.chmod(0o711)
+    return parent / "server"
+
+
 @pytest.fixture(scope="session")
 def postgres(servers_folder: Path) -> Iterator[Postgres]:
     """A running Postgres for the whole session; a test that stops it must restart it."""

@@ -16,9 +16,8 @@ from tests.integration.demo_run import STOPPED_S, DemoRun
 
 
 @pytest.fixture
-def folder(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A separate folder that the servers' users can access."""
-    folder = servers_folder / str(request.node.name)
+def folder(folder: Path) -> Path:
+    """A separate folder that exists."""
     folder.mkdir(mode=0o711)
     return folder
 

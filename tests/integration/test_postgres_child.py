@@ -15,12 +15,6 @@ from local.servers.postgres import Postgres
 from tests.integration.running import STOP_S
 
 
-@pytest.fixture
-def folder(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A separate folder."""
-    return servers_folder / str(request.node.name)
-
-
 def insert(server: Postgres, text: str) -> None:
     """Insert and commit a row."""
     with psycopg.connect(server.dsn) as connection:

@@ -19,12 +19,6 @@ QUEUE = "kept"
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 
 
-@pytest.fixture
-def folder(servers_folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A separate folder."""
-    return servers_folder / str(request.node.name)
-
-
 def publish(broker: RabbitMQ, body: bytes) -> None:
     """Publish a persistent message to a durable queue, and wait for the confirm."""
     with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
