@@ -9,9 +9,12 @@ encodings := ascii cp1252 iso-8859-1 iso-8859-15 latin-1 utf-8 UTF-8 utf8
 harmless := PYTHON PYTHONPYCACHEPREFIX PYTHONUNBUFFERED $(if $(filter 0 1,$(PYTHONUTF8)),PYTHONUTF8) \
   $(if $(filter $(encodings),$(firstword $(subst :, ,$(PYTHONIOENCODING)))),PYTHONIOENCODING)
 unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
-# Tests mostly wait, so more of them run at a time than there are cores. The tests of a file share a process and its servers.
+# Tests mostly wait, so at least three files run at a time, and one for each of up to eight cores: each process starts its
+# own servers. The tests of a file share a process.
 # The files start in the order in which they are collected, the longest first; see tests/integration/conftest.py.
 parallel := --dist loadfile --no-loadscope-reorder --numprocesses
+cores := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+processes := $(shell echo $$(($(cores) > 8 ? 8 : $(cores) > 3 ? $(cores) : 3)))
 
 .PHONY: help demo test test-browser test-failure test-stack test-kubernetes check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
@@ -24,7 +27,7 @@ demo: ## start the suite without Docker and watch its signals arrive
 
 test: ## run all tests, with a real Postgres and RabbitMQ; TESTS=tests/integration make test runs these only
 	@scripts/setup python servers jq web load peers pooler browser
-	@$(python) -m pytest $(parallel) 3 $(TESTS)
+	@$(python) -m pytest $(parallel) $(processes) $(TESTS)
 
 test-browser: ## open each page in Chromium and use it as a person would
 	@scripts/setup python servers web load browser
