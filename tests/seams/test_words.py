@@ -3,6 +3,8 @@
 import ast
 import io
 import re
+import subprocess
+import sys
 import tokenize
 import tomllib
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 import yaml
 
 from grafana.source.reading import boards, panels
-from tests.seams.tree import texts
+from tests.seams.tree import ROOT, texts
 
 PAGES = dict(texts(".md"))
 NOT_PROSE = (
@@ -96,6 +98,13 @@ def test_a_page_uses_the_words_of_the_field(name: str) -> None:
 def test_headings_are_nouns_or_imperatives(name: str) -> None:
     """A clause as a heading hides its subject from readers who scan a page."""
     assert [match[0] for match in HEADING.finditer(prose(PAGES[name]))] == []
+
+
+def test_pages_have_no_spelling_mistakes() -> None:
+    """That codespell knows of."""
+    command = [sys.executable, "-m", "codespell_lib", *PAGES]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+    assert checked.stdout + checked.stderr == ""
 
 
 def test_each_allowed_use_still_exists() -> None:

@@ -3,23 +3,35 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SKIPPED = {".git", ".venv", "node_modules", "__pycache__", "var"}
 CODE = re.compile(r"`([^`]+)`")
 
 
 @cache
 def committed() -> tuple[Path, ...]:
-    """Return the files under version control, or without version control all files that no tool created."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
-    if listed.returncode == 0:
-        paths = [ROOT / name for name in listed.stdout.split("\0") if name]
-    else:
-        paths = [path for path in ROOT.rglob("*") if not SKIPPED & set(path.relative_to(ROOT).parts)]
-    return tuple(path for path in paths if path.is_file())
+    """Return the files under version control; all files where Git cannot list them, as in a downloaded archive."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    except (OSError, subprocess.CalledProcessError):
+        return tuple(not_ignored(ROOT))
+    return tuple(path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file())
+
+
+def not_ignored(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder that .gitignore, of which each line is a name, does not exclude."""
+    lines = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    ignored = [".git", *(line.rstrip("/") for line in lines if not line.startswith("#"))]
+    for path in folder.iterdir():
+        if any(fnmatch(path.name, pattern) for pattern in ignored):
+            continue
+        if path.is_dir():
+            yield from not_ignored(path)
+        else:
+            yield path
 
 
 def texts(suffix: str = "") -> Iterator[tuple[str, str]]:
