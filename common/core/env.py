@@ -42,11 +42,12 @@ class Env:
         return self._values.get(name, "").strip() or default
 
     def secret(self, name: str, default: str) -> str:
-        """Return a password: the variable, or the content of the file `name`_FILE without a trailing line break."""
-        value, path = self.text(name, default), self.text(f"{name}_FILE", "")
+        """Return a password with its blanks, from the variable or the file `name`_FILE, without final line breaks."""
+        value, path = self._values.get(name, "").rstrip("\r\n"), self.text(f"{name}_FILE", "")
+        self.variables_read[name] = default
         if not path:
-            return value
-        if self._values.get(name, "").strip():
+            return value or default
+        if value:
             raise SettingsError(f"{name} and {name}_FILE are both set; set only one of them")
         try:
             secret = Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")

@@ -229,6 +229,8 @@ class ReconnectingConnection:
         self._open_timer: object | None = None
         self._set_up_timer: object | None = None
         self._since = time.monotonic()
+        self._logged = ""  # the reason of the last line about an outage
+        self._ends_soon = False  # the last connection ended soon after it was established
         self._on_closed: Work | None = None
         self.ready = False  # the subclass's: whether the broker has answered all that was asked in on_channel_open()
         self.depths: dict[str, int] = {}  # ready messages per queue, as of the last declaration
@@ -339,8 +341,16 @@ class ReconnectingConnection:
         now = time.monotonic()
         outage_s, self._since = now - self._since, now
         self.last_error = None
-        log.info("broker connected", extra={"fields": self._fields(outage_s=round(outage_s, 3))})
+        if self._ends_soon:
+            self._thread.call_later(STABLE_S, partial(self._log_connected, outage_s, now))
+        else:
+            self._log_connected(outage_s, now)
         self.on_channel_open(channel)
+
+    def _log_connected(self, outage_s: float, since: float) -> None:
+        if self._is_up and self._since == since:
+            self._ends_soon = False
+            log.info("broker connected", extra={"fields": self._fields(outage_s=round(outage_s, 3))})
 
     def _channel_closed(self, channel: Channel, reason: Exception) -> None:
         if channel is not self._declared_on:
@@ -372,19 +382,24 @@ class ReconnectingConnection:
             self._open_timer = self._thread.call_later(self._backoff.next(), self.open)
 
     def _down(self, error: MessagingError) -> None:
-        """Notify the subclass once, and log when the reason changes: not one line per attempt in a long outage."""
-        before, self.last_error = self.last_error, error
+        """Notify the subclass once, and log when the reason changes: not one line per attempt in a long outage.
+
+        A user without a permission can connect, and is disconnected when it is needed: that is one outage as well.
+        """
+        before, self.last_error, reason = self.last_error, error, str(error)
         self.ready = self.blocked = False
         self._undeclared, self._declared_on = set(), None
         self.depths = {}
         if before is None:
             now = time.monotonic()
-            if now - self._since >= STABLE_S:
+            self._ends_soon = now - self._since < STABLE_S
+            if not self._ends_soon:
                 self._backoff.reset()
             self._since = now
             self.on_channel_lost()
-        if str(error) != str(before) and self._on_closed is None:
-            log.warning("broker unavailable", extra={"fields": self._fields(reason=str(error))})
+        if reason not in (str(before), self._ends_soon and self._logged) and self._on_closed is None:
+            self._logged = reason
+            log.warning("broker unavailable", extra={"fields": self._fields(reason=reason)})
 
     def _set_blocked(self, blocked: bool) -> None:
         if blocked == self.blocked:

@@ -106,7 +106,7 @@ def mismatch(reply_text: str) -> QueueMismatch:
         return QueueMismatch(one_line(f"a queue is declared differently or locked by another client: {reply_text}"))
     argument, queue, wanted, actual = found.groups()
     remedy = "delete it once it is empty"
-    if argument == "x-message-ttl" and (delay := _MILLISECONDS.fullmatch(actual)):
+    if argument == "x-message-ttl" and _MILLISECONDS.fullmatch(wanted) and (delay := _MILLISECONDS.fullmatch(actual)):
         remedy = f"set the retry delay back to {int(delay[1]) / 1000:g} s, or delete the queue once it is empty"
     return QueueMismatch(
         one_line(

@@ -256,7 +256,7 @@ def push_headers(env: Env, prefix: str) -> dict[str, str]:
     A token without a user is a bearer token. Source: Grafana Loki, "Multi-tenancy"; RFC 6750, section 2.1.
     """
     tenant, user = env.text(f"{prefix}_TENANT", ""), env.text(f"{prefix}_USER", "")
-    token = env.secret(f"{prefix}_TOKEN", "")
+    token = env.secret(f"{prefix}_TOKEN", "").strip()
     headers = {"X-Scope-OrgID": tenant} if tenant else {}
     if user or token:
         # The lines of a file that wraps the token are one token.

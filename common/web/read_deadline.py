@@ -59,7 +59,9 @@ class RequestDeadlineMixin(_Base):
         """Wait for a request, and read it before its deadline."""
         self._reads.ends = time.monotonic() + self.idle_s
         try:
-            first = self.rfile.peek(1)  # type: ignore[attr-defined]  # it is a BufferedReader
+            # Some clients send an empty line after a body: RFC 9112, section 2.2.
+            while (first := self.rfile.peek(1)[:1]) in (b"\r", b"\n"):  # type: ignore[attr-defined]  # a BufferedReader
+                self.rfile.read(1)
         except OSError:
             first = b""
         if not first:

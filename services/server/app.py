@@ -58,7 +58,7 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
     )
     admin = create_admin_app(
         telemetry.latest_metrics,
-        {"database": lambda: _readiness_problem(maintenance)},
+        {"database": lambda: maintenance.problem},
         debug=config.debug,
         stop_event=stop_event,
         faults=faults if config.faults_control else None,
@@ -100,7 +100,3 @@ def create_app(
     register_error_handlers(app)
     add_routes(app, store, maintenance, config.endpoints, faults)
     return app
-
-
-def _readiness_problem(maintenance: TableMaintenance) -> str | None:
-    return None if maintenance.ready else "the database is unavailable or has no tables yet; see the log"

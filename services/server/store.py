@@ -1,6 +1,7 @@
 """The store: names of beasts in Postgres, through a connection pool. Every wait has a limit."""
 
 import logging
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -26,17 +27,33 @@ CHECKOUT_S = 1.0
 # notices within 4 s that the database is available again.
 RECONNECT_S = 10.0
 
-POOLER_HINT = "a pooler such as PgBouncer does not apply the timeouts to the session; set MYTHICAL_DATABASE_POOLER=true"
-# PgBouncer's error for a startup parameter that it does not accept, such as `options`.
-STARTUP_REJECTED = "unsupported startup parameter"
+TIMEOUTS_IGNORED = "a pooler such as PgBouncer does not apply the timeouts to the session"
 TIMEOUT_IN_EFFECT = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
 
+FEWER_CONNECTIONS = "allow more connections there, or set MYTHICAL_DATABASE_CONNECTIONS lower"
 # What an administrator has to change.
 UNUSABLE: dict[type[psycopg.Error], str] = {
     errors.DiskFull: "the database is out of disk space",
     errors.InsufficientPrivilege: "the database role lacks a privilege",
     errors.InvalidSchemaName: "the search path of the database has no schema",
     errors.ReadOnlySqlTransaction: "the database is read-only",
+}
+
+# What to change, by a part of the error's text: an error of connecting has no code.
+REMEDIES = {
+    TIMEOUTS_IGNORED: "set MYTHICAL_DATABASE_POOLER=true",
+    "unsupported startup parameter": "PgBouncer rejects the timeouts; set MYTHICAL_DATABASE_POOLER=true",
+    "statement pooling mode": "set pool_mode = transaction in PgBouncer",
+    "query_wait_timeout": "PgBouncer has too few sessions; set pool_mode = transaction there, or "
+    "MYTHICAL_DATABASE_CONNECTIONS to at most default_pool_size",
+    "too many": FEWER_CONNECTIONS,
+    "remaining connection slots": FEWER_CONNECTIONS,
+    "no more connections allowed": FEWER_CONNECTIONS,
+    "password": "check MYTHICAL_DATABASE_USER and MYTHICAL_DATABASE_PASSWORD",
+    "pg_hba.conf": "allow the user, database and address in that file, or check PGSSLMODE",
+    "SSL was required": "set PGSSLMODE=prefer, or turn TLS on in Postgres",
+    "certificate": "check PGSSLMODE and PGSSLROOTCERT",
+    "sslmode": "check PGSSLMODE",
 }
 
 Row = tuple[Any, ...]
@@ -103,17 +120,35 @@ class ConnectionHealth:
                         in_effect = connection.execute(TIMEOUT_IN_EFFECT).fetchone()
                         if in_effect != (str(session_timeout_ms),):
                             connection.close()
-                            raise psycopg.OperationalError(POOLER_HINT)
+                            raise psycopg.OperationalError(TIMEOUTS_IGNORED)
                 except psycopg.OperationalError as error:
                     health.error = error
-                    if STARTUP_REJECTED in str(error):
-                        health.error = psycopg.OperationalError(POOLER_HINT)
-                        raise health.error from error
                     raise
                 health.error = None
                 return connection
 
         return MonitoredConnection
+
+
+class LivePool(Pool):
+    """A pool that discards connections that the database closed while they were idle: a restart, a timeout, a pooler.
+
+    Without data to read, a connection is used without a question to the database.
+    """
+
+    def getconn(self, timeout: float | None = None) -> psycopg.Connection[Row]:
+        """Return a connection; see ConnectionPool.getconn."""
+        while _has_input(connection := super().getconn(timeout)):
+            connection.close()
+            self.putconn(connection)
+        return connection
+
+
+def _has_input(connection: psycopg.Connection[Row]) -> bool:
+    """Return whether an idle connection was closed or received an unsolicited message."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def make_pool(database: Database, health: ConnectionHealth) -> Pool:
@@ -127,7 +162,7 @@ def make_pool(database: Database, health: ConnectionHealth) -> Pool:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     timeout = database.statement_timeout_ms
     in_session = {"autocommit": True, "options": f"-c statement_timeout={timeout} -c lock_timeout={timeout // 2}"}
-    return ConnectionPool(
+    return LivePool(
         connection_class=health.connection_class(None if database.pooler else timeout, commented=database.comments),
         kwargs={
             **database.address,

@@ -13,7 +13,7 @@ from opentelemetry.trace import Status, StatusCode, Tracer
 from psycopg import Connection, Error, sql
 
 from common.faults import DAILY_WIPE, Faults
-from services.server.store import DatabaseUnavailable, Row, Store
+from services.server.store import REMEDIES, DatabaseUnavailable, Row, Store
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,11 @@ class TableMaintenance:
         """Start the thread; it retries every second while the database is unavailable."""
         self._thread.start()
 
+    @property
+    def problem(self) -> str | None:
+        """Why the tables cannot be used, or None while `ready`."""
+        return None if self.ready else self._problem or "the database has no tables yet"
+
     def close(self, timeout_s: float = 1.0) -> None:
         """Stop after the current task, or after timeout_s seconds; the database then rolls the task back."""
         self._stop.set()
@@ -133,7 +138,8 @@ class TableMaintenance:
     def _is_new(self, error: Exception) -> bool:
         """Return whether an attempt failed for another reason than the one before: an outage may last for hours."""
         cause = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-        before, self._problem = self._problem, " ".join(cause.split())
+        remedy = next((f"; {remedy}" for part, remedy in REMEDIES.items() if part in cause), "")
+        before, self._problem = self._problem, " ".join(cause.split()) + remedy
         if not before:
             self._failed_at = time.monotonic()
         return self._problem != before

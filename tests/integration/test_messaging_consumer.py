@@ -4,6 +4,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pika  # type: ignore[import-untyped]  # pika ships no py.typed
@@ -351,3 +352,29 @@ def test_an_alarm_does_not_stop_the_consumer(rig: Rig) -> None:
     successor = Recorder()
     rig.consumer(successor, retry_delay_s=0.1)
     until(lambda: "bad" in successor.texts)
+
+
+def test_a_missing_permission_is_one_line(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """The broker accepts the connection and ends it when the permission is needed, each time: that is one outage."""
+    user, allowed = f"{rig.queue}-reader", rig.broker
+    rabbitmqctl(rig.rabbitmq, "add_user", user, "secret")
+    rabbitmqctl(rig.rabbitmq, "set_permissions", user, ".*", ".*", "^$")
+    caplog.set_level("INFO", "common.messaging")
+
+    def lines(message: str) -> int:
+        found = [getattr(record, "fields", {}).get("role") for record in caplog.records if record.msg == message]
+        return found.count("consumer")
+
+    try:
+        rig.broker = replace(allowed, user=user, password="secret")
+        consumer = rig.consumer(Recorder(), wait=False)
+        log = rig.rabbitmq.process.log
+        until(lambda: log.read_text(encoding="utf-8").count(f"user '{user}' authenticated") > 8)
+        assert (lines("broker unavailable"), lines("broker connected")) == (1, 1)
+        assert "access to queue" in str(consumer.last_error)
+        rabbitmqctl(rig.rabbitmq, "set_permissions", user, ".*", ".*", ".*")
+        until(lambda: lines("broker connected") == 2)
+        assert (consumer.ready, lines("broker unavailable")) == (True, 1)
+    finally:
+        rig.broker = allowed
+        rabbitmqctl(rig.rabbitmq, "delete_user", user)

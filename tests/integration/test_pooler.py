@@ -31,26 +31,28 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {users}
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = 2
 ignore_startup_parameters = {ignored}
 """
 
-Pooler = Callable[[str], dict[str, str]]
+Pooler = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
 def pooler(servers_folder: Path, postgres: Postgres) -> Iterator[Pooler]:
-    """Return `pooler(ignored)`, which starts PgBouncer and returns a server's environment for it."""
+    """Return `pooler(ignored, mode)`, which starts PgBouncer and returns a server's environment for it."""
     with ExitStack() as end, own_database(postgres) as database:
 
-        def start(ignored: str) -> dict[str, str]:
+        def start(ignored: str, mode: str = "transaction") -> dict[str, str]:
             port, user = free_port(), server_user("postgres", "nobody")
             folder = servers_folder / f"pgbouncer-{port}"
             folder.mkdir()
             configuration, users = folder / "pgbouncer.ini", folder / "users.txt"
             configuration.write_text(
-                CONFIGURATION.format(postgres=postgres, host=LOOPBACK, port=port, users=users, ignored=ignored)
+                CONFIGURATION.format(
+                    postgres=postgres, host=LOOPBACK, port=port, users=users, ignored=ignored, mode=mode
+                )
             )
             users.write_text(f'"{postgres.user}" "{postgres.password}"\n')
             if user:
@@ -103,3 +105,12 @@ def test_without_the_setting_the_log_recommends_it(pooler: Pooler, service: Star
     assert ask(server.base_url, "/readyz").status == 503
     assert ask(server.base_url, "/unicorn").status == 503
     assert "Traceback" not in server.process.tail(50)
+
+
+def test_a_mode_without_transactions_is_named_with_its_remedy(pooler: Pooler, service: StartService) -> None:
+    """In statement mode, PgBouncer rejects each transaction; the log says so once."""
+    remedy = "set pool_mode = transaction in PgBouncer"
+    server = service("server", until="/healthz", **pooler("", "statement"), MYTHICAL_DATABASE_POOLER="true")
+    eventually(lambda: remedy in ask(server.base_url, "/readyz").text, what="the remedy on /readyz")
+    assert ask(server.base_url, "/unicorn").status == 503
+    assert server.process.tail(500).count(remedy) == 1

@@ -238,6 +238,38 @@ def test_the_pool_reconnects_after_callers_timed_out(database: Postgres) -> None
         eventually(reads, RECOVERY_S)
 
 
+def test_no_caller_gets_a_connection_that_the_database_closed(database: Postgres) -> None:
+    """After a restart, or after idle_session_timeout, each idle connection is replaced before its next use."""
+    if not database.process.running:
+        start(database)
+    settings = Database(database.host, database.port, database.user, database.password, database.database, 3, 1000)
+    with make_pool(settings, ConnectionHealth()) as pool:
+        for _ in range(2):
+            eventually(lambda: pool.get_stats()["pool_available"] == 3)
+            ours = "FROM pg_stat_activity WHERE application_name = 'mythical-server'"
+            run(database, f"SELECT pg_terminate_backend(pid, 60000) {ours}")
+            for _ in range(4):
+                with pool.connection(60) as connection:
+                    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_rejected_login_is_named_with_its_remedy(started: Fleet, ready: Service, database: Postgres) -> None:
+    """The log has the cause once, and /readyz has it for the doctor. A password is used as it is, blanks included."""
+    assert ready.process.running
+    run(database, "DROP ROLE IF EXISTS keeper")
+    run(database, "CREATE ROLE keeper SUPERUSER LOGIN PASSWORD ' p@ss:w/o%r?d#ü '")
+    wrong = {"MYTHICAL_DATABASE_USER": "keeper", "MYTHICAL_DATABASE_PASSWORD": "p@ss:w/o%r?d#ü"}
+    server = started.start("server", until="/healthz", **wrong)
+    remedy = 'password authentication failed for user "keeper"; check MYTHICAL_DATABASE_USER and '
+    eventually(lambda: remedy in json.loads(ask(server.base_url, "/readyz").body)["missing"]["database"])
+    assert {response.status for response in requests(server)} == {503}
+    assert server.process.tail(500).count("check MYTHICAL_DATABASE_USER and MYTHICAL_DATABASE_PASSWORD") == 1
+    assert server.stop() == 0
+    right = started.start("server", **wrong | {"MYTHICAL_DATABASE_PASSWORD": " p@ss:w/o%r?d#ü "})
+    assert ask(right.base_url, "/unicorn").status == 200
+    assert right.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("statement", "cause"),
     [

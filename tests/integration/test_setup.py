@@ -1,8 +1,10 @@
 """The setup of a checkout: after an interrupted setup, and with any variables of the user's shell."""
 
+import hashlib
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -90,7 +92,43 @@ def test_npm_installs_the_same_with_any_variables_of_the_shell(tmp_path: Path) -
         env={"PATH": f"{npm.parent}:/usr/bin:/bin", **kept, **foreign},
         check=True,
     )
+    # What a .npmrc with omit, global, location or dry-run would change.
+    kept |= {"npm_config_include": "dev", "npm_config_location": "user"}
+    kept |= {"npm_config_global": "false", "npm_config_dry_run": "false"}
     assert set((tmp_path / "seen").read_text().splitlines()) == {f"{name}={value}" for name, value in kept.items()}
+
+
+@pytest.mark.parametrize("moved", ["prefix = {}", "[install]\ntarget = {}", "dry-run = true"])
+def test_a_configuration_of_pip_selects_only_sources(tmp_path: Path, moved: str) -> None:
+    """The package is found where the file says, and is installed into the environment of the checkout."""
+    checkout, wheels, elsewhere = tmp_path / "checkout", tmp_path / "wheels", tmp_path / "elsewhere"
+    for folder in (checkout / "scripts", checkout / "requirements", wheels):
+        folder.mkdir(parents=True)
+    (checkout / "scripts/setup").write_bytes((CHECKOUT / "scripts/setup").read_bytes())
+    wheel = wheels / "one_module-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        info, tag = "one_module-1.dist-info", "Tag: py3-none-any"
+        file.writestr("one_module.py", "")
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: one-module\nVersion: 1\n")
+        file.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\n{tag}\n")
+        file.writestr(f"{info}/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (checkout / "requirements/dev.txt").write_text(f"one-module==1 --hash=sha256:{digest}\n")
+    configuration = tmp_path / "pip.conf"
+    sources = f"no-index = true\nfind-links =\n  {tmp_path}/missing\n  {wheels}\n"
+    configuration.write_text(f"[global]\n{sources}{moved.format(elsewhere)}\n")
+    result = subprocess.run(
+        ["bash", "scripts/setup", "python"],  # noqa: S607
+        cwd=checkout,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable, "PIP_CONFIG_FILE": str(configuration)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout
+    assert [*checkout.glob(".venv/lib/python3*/site-packages/one_module.py")]
+    assert not elsewhere.exists()
 
 
 def test_make_finds_its_modules_with_any_python_variables(tmp_path: Path) -> None:
