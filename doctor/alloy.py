@@ -47,6 +47,8 @@ class Alloy:
                 return silent(ready.text.strip()[:100] or f"status {ready.status}")
             listed = get_json(f"{address}/api/v0/web/components")
             metrics = send(f"{address}/metrics").text
+            if not isinstance(listed, list):
+                raise TypeError
             unhealthy = [
                 (each["localID"], each["health"].get("message", ""))
                 for each in listed

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from doctor.containers import RUNNING, Container
-from doctor.report import BROKEN, FRESH, LATE, MISSING, Cell, Fault, Finding
+from doctor.report import BROKEN, FRESH, IDLE, LATE, MISSING, Cell, Fault, Finding
 from tools.query import OK, NoAnswer, QueryError, get_json, query_mimir, send
 from tools.suite import CPU_PROFILE
 
@@ -68,15 +68,20 @@ AGES: Mapping[str, Age] = {"traces": traces, "metrics": metrics, "logs": logs, "
 LATE_S = {"traces": 60.0, "metrics": 30.0, "logs": 60.0, "profiles": 60.0}
 
 
-def cell(url: str, service: str, signal: str, fault: Callable[[], Fault]) -> Cell:
-    """Return the cell of a signal in the backend at `url`; `fault` finds the cause if data is missing or too old."""
+def cell(url: str, service: str, signal: str, fault: Callable[[], Fault | None]) -> Cell:
+    """Return the cell of a signal in the backend at `url`.
+
+    `fault` returns the cause if data is missing or too old, None if the service has no reason to send any.
+    """
     try:
         age = AGES[signal](url, service)
     except (QueryError, KeyError, TypeError, AttributeError, ValueError):
         age = None  # another program may answer there; the checks of the path report it
     if age is not None and age <= LATE_S[signal]:
         return Cell(service, signal, FRESH, age)
-    return Cell(service, signal, MISSING if age is None else LATE, age, fault())
+    if (found := fault()) is None:
+        return Cell(service, signal, IDLE)
+    return Cell(service, signal, MISSING if age is None else LATE, age, found)
 
 
 def not_ready(name: str, url: str, container_state: str, start: str) -> Fault | None:

@@ -7,9 +7,10 @@ from itertools import zip_longest
 from typing import Any
 
 # A NOTE does not fail the report. A cell is LATE if its latest data is too old, MISSING if none arrived, OFF if the
-# signal is switched off, and SENT if it goes to a backend that cannot be queried from here, with no fault on the path.
+# signal is switched off, IDLE if the service has no requests, and SENT if it goes to a backend that cannot be queried
+# from here, with no fault on the path.
 OK, NOTE, BROKEN = "ok", "note", "broken"
-FRESH, LATE, MISSING, OFF, SENT = "fresh", "late", "missing", "off", "sent"
+FRESH, LATE, MISSING, OFF, IDLE, SENT = "fresh", "late", "missing", "off", "idle", "sent"
 WELL, SICK, UNUSABLE = 0, 1, 2
 
 WIDTH = 80

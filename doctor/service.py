@@ -14,7 +14,7 @@ from tools.probe import Diagnosis, probe, target
 from tools.query import OK, Answer, NoAnswer, QueryError, send
 
 # Services that are idle while the requester sends nothing, and what they wait for.
-INPUT_OF = {service.name: service.input for service in suite.SERVICES if service.input}
+INPUT_OF = {service.name: service.input for service in suite.SERVICES if service.input and service.busy}
 REQUESTER = "mythical-requester"
 # Counters of dropped data on its /metrics endpoint, by signal. docs/reference/telemetry.md lists the names.
 DROP_COUNTERS: Mapping[str, tuple[tuple[str, dict[str, str]], ...]] = {

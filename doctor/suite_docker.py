@@ -11,7 +11,7 @@ from doctor.alloy import Alloy
 from doctor.containers import RUNNING, Container
 from doctor.env_files import port
 from doctor.report import MISSING, OFF, SENT, Cell, Fault, Report
-from doctor.service import Service, occasional, service_fault
+from doctor.service import Service, service_fault
 from doctor.signal_paths import PATHS
 from doctor.surroundings import check_database, check_files, check_selinux
 from tools import suite
@@ -40,10 +40,8 @@ class SuiteWithDocker:
         if "alloy" in self._boxes:
             findings += self._alloy.findings()
         findings += backends.failed_targets(self._backend_url("metrics"), self._boxes)
-        findings += [*occasional(self._services), *check_files(), *check_selinux(), *check_database(self._variables)]
-        return Report(
-            "docker", findings, [self._cell(name, signal) for name in suite.SERVICE_NAMES for signal in PATHS]
-        )
+        findings += [*check_files(), *check_selinux(), *check_database(self._variables)]
+        return Report("docker", findings, [self._cell(name, signal) for name in self._services for signal in PATHS])
 
     def _service(self, service: suite.Service) -> Service:
         name = service.name
@@ -93,16 +91,21 @@ class SuiteWithDocker:
         fault = self._fault_up_to_collector(service, signal) or self._alloy.exporter_fault(PATHS[signal])
         return Cell(service, signal, MISSING if fault else SENT, None, fault)
 
-    def _fault(self, service: str, signal: str) -> Fault:
-        """Return the first broken stage on the signal's path."""
+    def _fault(self, service: str, signal: str) -> Fault | None:
+        """Return the first broken stage on the signal's path; None if there is none and the service may be idle."""
         return (
             self._fault_up_to_collector(service, signal)
             or self._backend_fault(signal)
             or self._services[service].dropped(signal)
             or (None if COLLECTOR in self._boxes else self._alloy.exporter_fault(PATHS[signal]))
             or self._outside(service, signal)
-            or self._services[service].unexplained(signal)
+            or self._without_cause(service, signal)
         )
+
+    def _without_cause(self, service: str, signal: str) -> Fault | None:
+        if signal != "metrics" and service not in suite.SERVICE_NAMES:
+            return None
+        return self._services[service].unexplained(signal)
 
     def _outside(self, service: str, signal: str) -> Fault | None:
         """Return a fault if the service pushes to an address outside the suite, which can be probed from here."""

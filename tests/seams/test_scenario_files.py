@@ -51,6 +51,12 @@ def test_each_scenario_has_a_query_for_the_stack(of: Scenario) -> None:
 
 
 @each_scenario
+def test_traceql_compares_seconds_with_a_decimal_number(of: Scenario) -> None:
+    """Tempo compares a whole number only with attributes that are integers, and seconds are not."""
+    assert not [it.traceql for it in of.symptoms if re.search(r"_s [<>=]+ \d+(?![\d.])", it.traceql)]
+
+
+@each_scenario
 def test_a_question_to_loki_counts_lines(of: Scenario) -> None:
     """It is an instant query, for which Loki rejects a query that returns lines."""
     queries = [it.logql for it in of.symptoms if it.logql]

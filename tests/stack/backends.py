@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tools.suite import SERVICES
 from workshop import stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,3 +126,8 @@ class Backends:
 def workshop_backends(backends: Backends) -> stack.Backends:
     """Return the URLs of the backends in the form that the workshop uses."""
     return stack.Backends(*(backends.url(f"{name}_PORT") for name in ("MIMIR", "LOKI", "TEMPO", "PYROSCOPE")))
+
+
+def published_services() -> dict[str, str]:
+    """Return the variables with which the workshop finds the services at the ports that .env publishes."""
+    return {f"WORKSHOP_{it.short.upper()}": f"http://{HOST}:{port(it.port_variable)}" for it in SERVICES}

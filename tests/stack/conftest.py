@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from common.core.env import Env
-from tests.stack.backends import HOST, Backends, port
+from tests.stack.backends import HOST, Backends, port, published_services
 from workshop import WorkshopError
 from workshop.fault_client import FaultClient
 from workshop.settings import load
@@ -36,7 +36,7 @@ def stack() -> Backends:
 @pytest.fixture(scope="session")
 def fault_client(stack: Backends) -> FaultClient:  # noqa: ARG001 - the services need a running stack
     """A client for the fault APIs of the stack's services; skip the test if they are unavailable."""
-    client = FaultClient(load(Env(os.environ)).services)
+    client = FaultClient(load(Env({**os.environ, **published_services()})).services)
     try:
         client.states()
     except WorkshopError as error:

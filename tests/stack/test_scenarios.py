@@ -4,13 +4,13 @@ Scenarios that don't hide each other run concurrently: one after the other, they
 """
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from tests.stack.backends import Backends, eventually, workshop_backends
 from tests.stack.scenario_running import running
-from workshop import scenario
+from workshop import WorkshopError, scenario
 from workshop.fault_client import FaultClient
 from workshop.scenario import Symptom
 from workshop.stack import Stack
@@ -55,13 +55,14 @@ def test_a_scenarios_queries_return_results_only_while_it_runs(
 def _wait_for_each(stack: Backends, symptoms: list[tuple[str, Symptom]], deadline_s: float, *, present: bool) -> None:
     """Wait until each symptom was present, or absent, once; not necessarily at the same time."""
     queries = Stack(workshop_backends(stack))
-    remaining = [(name, it) for name, it in symptoms if list(queries.answers_to(it))]
+    remaining = list(symptoms)
 
     def poll() -> bool:
         for each in list(remaining):
-            results = list(queries.answers_to(each[1]))
-            if all(results) if present else not any(results):
-                remaining.remove(each)
+            with suppress(WorkshopError):  # a backend that is slow for once
+                results = list(queries.answers_to(each[1]))
+                if not results or (all(results) if present else not any(results)):
+                    remaining.remove(each)
         return not remaining
 
     began = time.monotonic()

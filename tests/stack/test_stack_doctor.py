@@ -26,12 +26,12 @@ def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.usefixtures("stack")
 def test_every_signal_of_every_service_is_fresh() -> None:
-    """Each cell is fresh; the doctor queries the backends, not Alloy."""
+    """Each cell is fresh, also of the frontend, whose page the load opens; the backends are queried, not Alloy."""
     report = json.loads(doctor("--json", "--wait", "60").stdout)
     late = {(cell["service"], cell["signal"]): cell["fault"] for cell in report["cells"] if cell["state"] != "fresh"}
     assert late == {}
     assert {cell["signal"] for cell in report["cells"]} == SIGNALS
-    assert len(report["cells"]) == 12
+    assert len(report["cells"]) == 16
 
 
 @pytest.mark.usefixtures("stack")

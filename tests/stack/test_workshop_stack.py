@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from local.ports import free_port
-from tests.stack.backends import port
+from tests.stack.backends import port, published_services
 from tests.workshop.pages import Page, pages, typed
 from tests.workshop.shell import needs_jq, shell
 
@@ -36,6 +36,6 @@ def test_each_command_for_the_stack_prints_the_pages_output(step: Page, tmp_path
     """The commands use the query languages of Tempo, Loki, Mimir and Pyroscope."""
     ports = {usual: port(variable) for usual, variable in PUBLISHED.items()}
     ports |= {usual: free_port() for usual in APPLICATIONS}
-    with shell(tmp_path / "checkout", ports) as terminal:
+    with shell(tmp_path / "checkout", ports, **published_services()) as terminal:
         for block in typed(step, "stack"):
             terminal.run(block)

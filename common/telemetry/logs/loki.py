@@ -11,7 +11,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
@@ -42,7 +43,7 @@ DELIVERED, BAD_REQUEST, TIMED_OUT, TOO_LARGE, TOO_MANY_REQUESTS, SERVER_ERROR = 
 STREAM_LIMIT = "active stream limit exceeded"
 # Loki keeps the other lines of a push where its text is about single lines. Source: Loki, pkg/validation/validate.go;
 # GroupedErrors in pkg/util/errors/errors.go; errorForFailedEntries in pkg/ingester/stream.go.
-IGNORED = re.compile(r"total ignored: (\d+) out of \d+")
+IGNORED = re.compile(r"total ignored: (\d+) out of (\d+)")
 GROUPS = re.compile(r"(?:^|; )(\d+) errors like: ")
 ABOUT_A_LINE = re.compile(
     r"entry for stream '.*' has timestamp too |max entry size '|entry (out of order|too far behind)"
@@ -63,10 +64,12 @@ class Rejected(Exception):
         self.apart = apart and lines is None
 
 
-def rejected_lines(text: str) -> int | None:
-    """Return how many lines of a push Loki rejected by its own text, None if that does not say."""
-    if ignored := IGNORED.findall(text):
-        return sum(map(int, ignored))
+def rejected_lines(text: str, pushed: int) -> int | None:
+    """Return how many of the `pushed` lines Loki rejected by its own text, None if that does not say."""
+    if ignored := IGNORED.search(text):
+        lost, of_stream = map(int, ignored.groups())
+        # The text of the ingester is about one stream, and stands for what else was rejected in the push.
+        return lost if of_stream == pushed else None
     _, *grouped = GROUPS.split(text) if GROUPS.match(text) else ("", "1", text)
     known = all(ABOUT_A_LINE.match(message) for message in grouped[1::2])
     return sum(map(int, grouped[::2])) if known else None
@@ -75,7 +78,7 @@ def rejected_lines(text: str) -> int | None:
 class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no types
     """Sends many lines in one push, grouped by their labels."""
 
-    def send(self, batch: Iterable[logging.LogRecord]) -> None:
+    def send(self, batch: Sequence[logging.LogRecord]) -> None:
         """Push the records; raises Rejected, or requests.RequestException where a retry may help.
 
         Only the status 204 is a delivery: what a login page or another server answers is not.
@@ -98,7 +101,7 @@ class BatchEmitter(LokiEmitterV1):  # type: ignore[misc]  # the package has no t
             raise requests.HTTPError(describe(response))
         raise Rejected(
             describe(response),
-            lines=rejected_lines(text) if status == BAD_REQUEST else None,
+            lines=rejected_lines(text, len(batch)) if status == BAD_REQUEST else None,
             # Loki says why it rejects what it has read.
             apart=over_limit or status == TOO_LARGE or (status == BAD_REQUEST and bool(text)),
         )
@@ -210,26 +213,34 @@ class BatchLokiHandler(LokiHandler):  # type: ignore[misc]  # the package has no
                 return False
             except Rejected as error:
                 if error.apart and len(batch) > 1 and self._pushes_apart > 0:
-                    return self._deliver_apart(sorted(batch, key=self.emitter.stream))
+                    return self._deliver_apart(self._streams(batch))
                 lost = len(batch) if error.lines is None else min(error.lines, len(batch))
                 self._drops.record(lost, "rejected", f"Loki rejected them, {error}")
             except Exception as error:  # ours or a caller's: if it ended the thread, no line would be sent any more
                 if len(batch) > 1 and self._pushes_apart > 0:
-                    return self._deliver_apart(batch)
+                    return self._deliver_apart([batch])
                 self._drops.record(len(batch), "unwritable", f"they cannot be serialized, {type(error).__name__}")
             else:
                 self._drops.recovered()
             self._sending -= len(batch)
             return True
 
-    def _deliver_apart(self, batch: list[logging.LogRecord]) -> bool:
-        """Deliver a batch in halves, so that the lines that are accepted are not lost with the others.
+    def _streams(self, batch: list[logging.LogRecord]) -> list[list[logging.LogRecord]]:
+        """Return the lines of each stream; Loki's answer is about the last stream of a push, and hides the others."""
+        ordered = sorted(batch, key=self.emitter.stream)
+        streams = [list(lines) for _, lines in groupby(ordered, self.emitter.stream)]
+        return streams if len(streams) <= self._pushes_apart else [ordered]
+
+    def _deliver_apart(self, parts: list[list[logging.LogRecord]]) -> bool:
+        """Deliver the parts of a batch, a single one in halves: accepted lines are not lost with the others.
 
         Loki stores a line only once that it receives again.
         """
-        self._pushes_apart -= 2
-        middle = len(batch) // 2
-        return self._deliver(batch[:middle]) and self._deliver(batch[middle:])
+        if len(parts) == 1:
+            middle = len(parts[0]) // 2
+            parts = [parts[0][:middle], parts[0][middle:]]
+        self._pushes_apart -= len(parts)
+        return all(self._deliver(part) for part in parts)
 
     def _pause(self, seconds: float) -> bool:
         """Wait before a retry, until the end of the process at most; return False if there is no time for one."""

@@ -100,7 +100,7 @@ def flow() -> Row:
 
 def durations() -> Row:
     """Return the row with the duration of each step."""
-    waited = traces('{ name = "process_message" && span.mythical.message.wait_s > 1 }')
+    waited = traces('{ name = "process_message" && span.mythical.message.wait_s > 1.0 }')
     slow = traces('{ name = "process_message" && duration > 100ms }')
     return Row(
         "Duration",

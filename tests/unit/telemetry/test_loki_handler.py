@@ -319,6 +319,31 @@ def test_without_a_number_from_loki_the_bad_lines_are_found_by_bisection(
     assert loki_.stored == {str(number) for number in range(65) if number not in bad}
 
 
+def test_lines_of_several_streams_are_counted_although_loki_reports_the_last_one(rig: Rig) -> None:
+    """The ingester's answer has the number of one stream, and none if the last stream of the push is accepted."""
+    sink = rig.sink()
+    stored: set[str] = set()
+
+    def respond(push: Push) -> Reply:
+        reply = Reply(204)
+        for stream in push.json["streams"]:
+            lines = [value[1].removeprefix("msg=") for value in stream["values"]]
+            bad = [line for line in lines if "bad" in line]
+            stored.update(line for line in lines if line not in bad)
+            reply = LOKI_TEXTS["the ingester's"](lines, bad) if bad else Reply(204)
+        return reply
+
+    sink.respond = respond
+    handler = rig.handler(sink.url)
+    for number in range(60):
+        level = (logging.INFO, logging.WARNING, logging.ERROR)[number % 3]
+        text = f"{number} bad" if number < 5 else str(number)
+        handler.handle(logging.getLogger("x").makeRecord("x", level, __file__, 1, text, (), None))
+    handler.close(10)
+    assert rig.dropped == {"rejected": 5}
+    assert stored == {str(number) for number in range(5, 60)}
+
+
 def test_the_number_of_retries_for_a_rejected_batch_is_limited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The remaining lines are counted as rejected."""
     monkeypatch.setattr(loki, "FLUSH_S", 60)
