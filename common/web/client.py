@@ -16,7 +16,8 @@ from common.telemetry.settings import Conventions
 
 FAILURE = 400
 # A connection stays with one server. So that servers that are added later get their share too, as behind a Service of
-# Kubernetes, one request of so many asks the server to close its connection afterwards.
+# Kubernetes, one request of so many asks the server to close its connection afterwards. The response announces that
+# (RFC 9112, section 9.6), so no request is sent on a connection that is about to be closed.
 RENEW_AFTER = 100
 
 

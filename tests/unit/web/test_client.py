@@ -22,6 +22,8 @@ def test_a_connection_is_renewed_after_a_number_of_requests() -> None:
         def do_GET(self) -> None:
             requests[self.client_address[1]] += 1
             self.send_response(204)
+            if self.close_connection:  # as the caller asks; RFC 9112, section 9.6
+                self.send_header("Connection", "close")
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
