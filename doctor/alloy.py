@@ -1,14 +1,17 @@
-"""Alloy's state: readiness, health of its components, and what they rejected and dropped."""
+"""Alloy's state: readiness, health of its components, and what they rejected, dropped, and repeat."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from doctor.metrics_text import total
+from doctor.metrics_text import samples, total
 from doctor.report import BROKEN, Fault, Finding
 from doctor.signal_paths import SignalPath
 from tools.query import OK, QueryError, get_json, send
 
 HEALTHY = "healthy"
+# With several replicas, it sends all spans of a trace to the same one; a component of kubernetes.alloy.
+LOAD_BALANCER = "otelcol.exporter.loadbalancing.replicas"
 
 
 class Remedies(NamedTuple):
@@ -86,9 +89,52 @@ class Alloy:
             return Fault(hop, said, f"{self.remedies.log} | grep {path.exporter}")
         return None
 
+    def retry_fault(self, path: SignalPath, *, delivered_before: bool) -> Fault | None:
+        """Return a fault if the exporter repeats pushes: the backend works, but Alloy does not reach it.
+
+        Unless `delivered_before`, only if no push has succeeded since Alloy's start, as each backend is slow at times.
+        """
+        repeated = total(self.metrics, path.repeated, component_id=path.exporter)
+        delivered = total(self.metrics, path.delivered, component_id=path.exporter)
+        if not repeated or (delivered and not delivered_before):
+            return None
+        said = f"{path.exporter} repeats pushes ({path.repeated} is {repeated:.0f})"
+        said += "" if delivered else ", and none has succeeded since its start"
+        remedy = f"check the URL in alloy/endpoints.json, and firewalls and network policies; {self.remedies.log}"
+        return Fault(f"Alloy → {path.backend}", said, remedy)
+
+    def replicas_fault(self, pods: Mapping[str, str], describe: str) -> Fault | None:
+        """Return a fault if spans do not reach the replica that processes their trace.
+
+        `pods` are the names of Alloy's pods by address, and `describe` shows the Service with these addresses. The
+        component is healthy in all these cases, and the receiver rejects the spans, or they wait for five minutes.
+        """
+        hop = "Alloy → replica of Alloy"
+        if fault := self._unhealthy(LOAD_BALANCER, hop):
+            return fault
+        failed = total(
+            self.metrics, "otelcol_loadbalancer_num_resolutions_total", component_id=LOAD_BALANCER, success="false"
+        )
+        if failed and not total(self.metrics, "otelcol_loadbalancer_num_backends", component_id=LOAD_BALANCER):
+            return Fault(hop, f"{LOAD_BALANCER} finds no replica: its Service has no address", describe)
+        for labels, waiting in samples(self.metrics, "otelcol_exporter_queue_size", component_id=LOAD_BALANCER):
+            # Such as otlp/loadbalancing/otelcol.exporter.loadbalancing.replicas_10.244.0.5:4319.
+            address = labels["exporter"].rpartition("_")[2]
+            if waiting and (pod := pods.get(address.rpartition(":")[0])):
+                said = f"{waiting:.0f} batches wait for {address} of pod/{pod}"
+                return Fault(hop, said, f"check network policies; {self.remedies.log} | grep loadbalancing")
+            if waiting:
+                said = f"{waiting:.0f} batches wait for {address}, which is not the address of a pod of Alloy"
+                return Fault(hop, said, f"wait a minute until Alloy has the new addresses; {describe}")
+        return None
+
     def findings(self) -> list[Finding]:
-        """Report each unhealthy component."""
-        return [Finding(name, f"Alloy: {said}", BROKEN, self._page(name)) for name, said in self.unhealthy]
+        """Report each unhealthy component, and a configuration that was not loaded."""
+        found = [Finding(name, f"Alloy: {said}", BROKEN, self._page(name)) for name, said in self.unhealthy]
+        if any(value == 0 for _, value in samples(self.metrics, "alloy_config_last_load_successful")):
+            said = "Alloy rejected it at the last reload, and uses the one before"
+            found.append(Finding("configuration of alloy", said, BROKEN, self.remedies.log))
+        return found
 
     def _page(self, component: str) -> str:
         return f"{self.remedies.open.format(address=self.address)}/component/{component}"

@@ -88,7 +88,11 @@ class SuiteWithDocker:
             return Cell(service, signal, MISSING if fault else SENT, None, fault)
         if alloy is None or not alloy.environment.get("ALLOY_ENDPOINTS", "").endswith(CLOUD):
             return Cell(service, signal, OFF)
-        fault = self._fault_up_to_collector(service, signal) or self._alloy.exporter_fault(PATHS[signal])
+        fault = (
+            self._fault_up_to_collector(service, signal)
+            or self._alloy.exporter_fault(PATHS[signal])
+            or self._alloy.retry_fault(PATHS[signal], delivered_before=False)
+        )
         return Cell(service, signal, MISSING if fault else SENT, None, fault)
 
     def _fault(self, service: str, signal: str) -> Fault | None:
@@ -99,6 +103,7 @@ class SuiteWithDocker:
             or self._services[service].dropped(signal)
             or (None if COLLECTOR in self._boxes else self._alloy.exporter_fault(PATHS[signal]))
             or self._outside(service, signal)
+            or (None if COLLECTOR in self._boxes else self._alloy.retry_fault(PATHS[signal], delivered_before=True))
             or self._without_cause(service, signal)
         )
 

@@ -22,6 +22,7 @@ OVERLAY_LABEL = "mythical-beasts/overlay"
 ACCOUNT = "system:serviceaccount:monitoring-stack:alloy"
 BACKEND_PORTS = {"tempo": 3200, "mimir": 9009, "loki": 3100, "pyroscope": 4040}
 ALLOY_PORT = 12345
+REPLICAS = "alloy-cluster"  # the headless Service by which Alloy's replicas find each other
 # What Alloy's ClusterRole grants, and what is missing without it.
 PERMISSIONS = {
     ("list", "pods"): "it finds no pod to scrape, and reads no log line",
@@ -116,11 +117,20 @@ class _Deployment:
             return
         errors = self._cluster.run("get", "-k", folder, "-o", "name").stderr
         for kind, name in re.findall(r'\(NotFound\): ([\w-]+)\S* "(\S+)" not found', errors):
-            if kind in ("configmaps", "secrets"):
+            used = [
+                workload
+                for space in self._spaces.values()
+                for workload, each in space.workloads().items()
+                if f'"{name}"' in json.dumps(each["spec"]["template"])
+            ]
+            if kind not in ("configmaps", "secrets"):
+                yield Finding(f"{kind}/{name}", "does not exist", BROKEN, self._deploy)
+            elif used:
+                said = f"does not exist, and the pods of {', '.join(used)} need it when they restart"
+                yield Finding(f"{kind}/{name}", said, BROKEN, self._deploy)
+            else:
                 said = "is not in the cluster: its files were changed after the deployment"
                 yield Finding(f"{kind}/{name}", said, NOTE, self._deploy)
-            else:
-                yield Finding(f"{kind}/{name}", "does not exist", BROKEN, self._deploy)
 
     def _permissions(self) -> Iterator[Finding]:
         for (verb, resource), said in PERMISSIONS.items() if "alloy" in self._found else ():
@@ -180,6 +190,7 @@ class _Deployment:
             self._fault_up_to_alloy(service, signal)
             or self._exporter_fault(signal)
             or self._undelivered(service, signal)
+            or self._retry_fault(signal, delivered_before=False)
         )
         return Cell(service, signal, MISSING if fault else SENT, None, fault)
 
@@ -191,6 +202,7 @@ class _Deployment:
             or self._services[service].dropped(signal)
             or self._exporter_fault(signal)
             or self._undelivered(service, signal)
+            or self._retry_fault(signal, delivered_before=True)
             or self._services[service].unexplained(signal)
         )
 
@@ -213,7 +225,20 @@ class _Deployment:
             said = self._stopped("alloy")
             return Fault("service → Alloy", said, self._cluster.command("describe", "-n", STACK, "statefulset/alloy"))
         path = PATHS[signal] if signal == "logs" and self._by_otlp(service) else CLUSTER_PATHS[signal]
-        faults = (alloy.down() or alloy.receiver_fault(path) for alloy in self._alloys)
+        # The receiver also rejects the spans that do not reach a replica, so that comes first.
+        faults = (
+            alloy.down() or (self._replicas_fault(alloy) if signal == "traces" else None) or alloy.receiver_fault(path)
+            for alloy in self._alloys
+        )
+        return next(filter(None, faults), None)
+
+    def _replicas_fault(self, alloy: Alloy) -> Fault | None:
+        pods = self._spaces[STACK].pods(self._spaces[STACK].workloads()["alloy"]["spec"]["selector"]["matchLabels"])
+        by_address = {pod["status"].get("podIP", ""): pod["metadata"]["name"] for pod in pods}
+        return alloy.replicas_fault(by_address, self._cluster.command("describe", "-n", STACK, f"service/{REPLICAS}"))
+
+    def _retry_fault(self, signal: str, *, delivered_before: bool) -> Fault | None:
+        faults = (alloy.retry_fault(PATHS[signal], delivered_before=delivered_before) for alloy in self._alloys)
         return next(filter(None, faults), None)
 
     def _exporter_fault(self, signal: str) -> Fault | None:

@@ -71,7 +71,15 @@ def _pod(cluster: Cluster, space: Namespace, pod: Object, deploy: str) -> Findin
     log = cluster.command("logs", "-n", space.name, name, "--tail=20")
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Finding(what, f"no node accepts it: {condition.get('message', '')}", BROKEN, describe)
+            claims = [
+                volume["persistentVolumeClaim"]["claimName"]
+                for volume in pod.get("spec", {}).get("volumes", ())
+                if "persistentVolumeClaim" in volume
+            ]
+            # The scheduler only says that a claim is not bound; the events of the claim say why.
+            events = (space.last_warning(each) for each in claims)
+            said = "; ".join(filter(None, (condition.get("message"), *events)))
+            return Finding(what, f"no node accepts it: {said}", BROKEN, describe)
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = container["state"].get("waiting", {})
         reason, message = waiting.get("reason", ""), waiting.get("message", "")

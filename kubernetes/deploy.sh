@@ -33,6 +33,7 @@ main() {
   check_size
   [ -z "$images" ] || load_images
   check_images
+  check_changes
   deploy
 }
 
@@ -106,11 +107,15 @@ check_values() { # placeholders that the user has to replace
 
 check_namespaces() {
   local name found
+  existing=()
   for name in $namespaces; do
     found=$(k get namespace "$name" --ignore-not-found -o \
-      'jsonpath={.metadata.name} {.metadata.labels.app\.kubernetes\.io/part-of} {.metadata.labels.mythical-beasts/overlay}' 2>&1) ||
+      'jsonpath={.status.phase} {.metadata.name} {.metadata.labels.app\.kubernetes\.io/part-of} {.metadata.labels.mythical-beasts/overlay}' 2>&1) ||
       fail "the namespace $name cannot be read: $(tail -n 1 <<<"$found"); use an account that may"
-    case $found in
+    [[ $found != Terminating* ]] ||
+      fail "the namespace $name is being deleted; wait until it is gone: kubectl --context $context get namespace $name"
+    [ -z "$found" ] || existing+=("$name")
+    case ${found#* } in
       # The third: its volumes are left from an earlier deployment.
       '' | "$name mythical-beasts $overlay" | "$name mythical-beasts ") ;;
       "$name mythical-beasts "*) fail "the overlay ${found##* } is deployed; remove it first: kubernetes/deploy.sh --context $context --delete" ;;
@@ -121,12 +126,10 @@ check_namespaces() {
 
 check_permissions() {
   local what missing=()
-  for what in namespaces deployments.apps statefulsets.apps services configmaps secrets networkpolicies.networking.k8s.io; do
+  # Each kind with its group, such as deployment.apps.
+  for what in $(awk '/^apiVersion: / {group = $2 ~ "/" ? "." $2 : ""; sub("/.*", "", group)} /^kind: / {print tolower($2) group}' <<<"$rendered" | sort -u); do
     k auth can-i create "$what" --namespace mythical --quiet 2>/dev/null || missing+=("$what")
   done
-  if [[ $rendered == *"kind: ClusterRole"* ]]; then
-    k auth can-i create clusterroles.rbac.authorization.k8s.io --quiet 2>/dev/null || missing+=(clusterroles)
-  fi
   [ ${#missing[@]} -eq 0 ] ||
     fail "RBAC does not allow the user of $context to create ${missing[*]}; use an administrator of the cluster"
 }
@@ -139,26 +142,49 @@ check_volumes() {
     fail "the cluster has no default storage class, which the volumes of Postgres and RabbitMQ need; mark one with the annotation storageclass.kubernetes.io/is-default-class=true"
 }
 
-check_size() { # requests of all pods against what the nodes offer; other pods on them are not counted
+check_size() { # requests of all pods against what the nodes have, less the requests of pods in other namespaces
   local need have
-  need=$(awk '
+  local units='
     function milli(v) { return v ~ /m$/ ? v + 0 : v * 1000 }
-    function mebi(v) { return v ~ /Gi$/ ? v * 1024 : v + 0 }
-    /^kind: / { replicas = 1 }
-    /^  replicas: / { replicas = $2 }
+    function mebi(v) { return v ~ /Ki$/ ? v / 1024 : v ~ /Mi$/ ? v + 0 : v ~ /Gi$/ ? v * 1024 : v / 1048576 }'
+  need=$(awk "$units"'
+    /^kind: / { kind = $2 }
+    /^  name: / { name = kind $2; replicas[name] = 1 }
+    /^  (minR|r)eplicas: / { replicas[name] = $2 }
+    # The autoscaler has the replicas of its target.
+    /^  scaleTargetRef:/ { target = 1 }
+    target && /^    kind: / { of = $2 }
+    target && /^    name: / { replicas[of $2] = replicas[name]; target = 0 }
     /^ +requests:$/ { inside = 1; next }
-    inside && $1 == "cpu:" { gsub(/"/, "", $2); cpu += milli($2) * replicas; next }
-    inside && $1 == "memory:" { memory += mebi($2) * replicas; next }
+    inside && $1 == "cpu:" { gsub(/"/, "", $2); cpu[name] += milli($2); next }
+    inside && $1 == "memory:" { memory[name] += mebi($2); next }
     { inside = 0 }
-    END { print int(cpu), int(memory) }' <<<"$rendered")
-  have=$(k get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.cpu} {.status.allocatable.memory}{"\n"}{end}' | awk '
-    { cpu += $1 ~ /m$/ ? $1 + 0 : $1 * 1000
-      memory += $2 ~ /Ki$/ ? $2 / 1024 : $2 ~ /Mi$/ ? $2 + 0 : $2 ~ /Gi$/ ? $2 * 1024 : $2 / 1048576 }
+    END {
+      for (name in cpu) { c += cpu[name] * replicas[name]; m += memory[name] * replicas[name] }
+      print int(c), int(m)
+    }' <<<"$rendered")
+  have=$({
+    k get nodes -o 'jsonpath={range .items[*]}{.status.allocatable.cpu}/{.status.allocatable.memory}{"\n"}{end}'
+    k get pods --all-namespaces --field-selector \
+      metadata.namespace!=mythical,metadata.namespace!=monitoring-stack,status.phase!=Succeeded,status.phase!=Failed \
+      -o 'jsonpath={range .items[*].spec.containers[*]}{"-/"}{.resources.requests.cpu}/{.resources.requests.memory}{"\n"}{end}'
+  } | awk -F / "$units"'
+    $1 == "-" { cpu -= milli($2); memory -= mebi($3); next }
+    { cpu += milli($1); memory += mebi($2) }
     END { print int(cpu), int(memory) }')
   [ "${need% *}" -le "${have% *}" ] ||
-    fail "the cluster is too small: the overlay $overlay requests ${need% *} m of CPU, the nodes have ${have% *} m; add a node or use a smaller overlay"
+    fail "the cluster is too small: the overlay $overlay requests ${need% *} m of CPU, the nodes have ${have% *} m free; add a node or use a smaller overlay"
   [ "${need#* }" -le "${have#* }" ] ||
-    fail "the cluster is too small: the overlay $overlay requests ${need#* } MiB of memory, the nodes have ${have#* } MiB; add a node or use a smaller overlay"
+    fail "the cluster is too small: the overlay $overlay requests ${need#* } MiB of memory, the nodes have ${have#* } MiB free; add a node or use a smaller overlay"
+}
+
+# What the API server would reject, such as a change of a field that cannot change. It can only try this in namespaces
+# that exist; in a new one, the other checks have to suffice.
+check_changes() {
+  local answer
+  [ "${#existing[@]}" -eq "$(wc -w <<<"$namespaces")" ] || return 0
+  answer=$(kubectl --context "$context" apply -k "kubernetes/overlays/$overlay" --dry-run=server 2>&1) ||
+    fail "the cluster would reject the change ($(grep -v 'dry run' <<<"$answer" | tail -n 1 | cut -c 1-300)); correct it, or deploy again after: kubernetes/deploy.sh --context $context --delete"
 }
 
 # --- Images ---------------------------------------------------------------------------------------------------------
@@ -194,7 +220,8 @@ check_images() { # those of compose; a node lists its 50 largest images, so with
 deploy() {
   local begun=$SECONDS namespace workload
   echo "deploying the overlay $overlay to $context"
-  kubectl --context "$context" apply -k "kubernetes/overlays/$overlay" | { grep -v unchanged || true; }
+  kubectl --context "$context" apply -k "kubernetes/overlays/$overlay" | { grep -v unchanged || true; } ||
+    fail "the deployment is not complete; after a correction, run the same command again"
   for namespace in $namespaces; do
     for workload in $(k get deployments,statefulsets -n "$namespace" -l $label -o name); do
       if ! kubectl --context "$context" rollout status -n "$namespace" "$workload" --timeout "$((begun + timeout > SECONDS ? begun + timeout - SECONDS : 1))s" >/dev/null 2>&1; then
@@ -235,9 +262,12 @@ remove() {
 }
 
 remove_empty() { # a namespace with volumes, or with what others put into it, stays
-  local left
-  left=$(k get -n "$1" all,configmaps,secrets,persistentvolumeclaims,serviceaccounts -o name --ignore-not-found |
-    grep -vxE 'configmap/kube-root-ca.crt|serviceaccount/default' || true)
+  local all left
+  # All kinds that the cluster knows, except what Kubernetes itself keeps in a namespace.
+  all=$(k api-resources --namespaced --verbs=list,delete -o name | grep -vE '^(events|endpoints|endpointslices|controllerrevisions)(\.|$)' | paste -sd , -) &&
+    left=$(k get -n "$1" "$all" -o name --ignore-not-found) ||
+    left='objects that cannot be listed'
+  left=$(grep -vxE 'configmap/kube-root-ca.crt|serviceaccount/default' <<<"$left" || true)
   if [ -z "$left" ]; then
     kubectl --context "$context" delete namespace "$1" --wait
   else

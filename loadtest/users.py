@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import deque
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any, NamedTuple
 
 import gevent
@@ -24,6 +25,9 @@ from loadtest.telemetry import Call
 PAUSE_S = 1.0  # of a keeper, between two requests
 PAGE, MOST_PAGES = 20, 5
 MAX_KEPT = 10  # names that a breeder keeps; without a limit, tables would grow with each run
+# A connection stays with one server. After so many requests, a user opens another one, so that servers that are added
+# during a run get their share too.
+RENEW_AFTER = 50
 
 
 # The page's files, and what it knows at its start; see services/frontend/pages.py.
@@ -58,6 +62,7 @@ class Visitor(FastHttpUser):
         while not hasattr(self.environment, "load"):
             gevent.sleep(0.02)
         self.load: LoadRun = self.environment.load
+        self.sent = count(1)
         worker = getattr(self.environment.runner, "worker_index", 0)
         self.rng = user_rng(self.load.settings.seed, self.kind, worker * 1_000_000 + next(self.load.numbers[self.kind]))
 
@@ -88,11 +93,12 @@ class Visitor(FastHttpUser):
         self, method: str, path: str, expected: Expectation, body: dict[str, str] | None, route: str = BEAST
     ) -> Reply:
         telemetry = self.load.telemetry
+        renewal = {} if next(self.sent) % RENEW_AFTER else {"Connection": "close"}
         url = path if self.load.settings.frontend and path.startswith("http") else f"{self.host}{path}"
         with (
             telemetry.call(self.kind, method, route, url, self.peer) as call,
             self.client.request(
-                method, path, name=route, json=body, headers=call.headers, catch_response=True
+                method, path, name=route, json=body, headers=call.headers | renewal, catch_response=True
             ) as response,
         ):
             error = getattr(response, "error", None)

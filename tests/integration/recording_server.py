@@ -56,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(STATUSES[self.command])
         if self.command != "DELETE":
             self.send_header("Content-Length", str(len(found)))
+        if self.close_connection:  # as the caller asks; RFC 9112, section 9.6
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(found)
 

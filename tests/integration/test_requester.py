@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from common.core.endpoints import BORING, MYTHICAL
+from common.web.client import RENEW_AFTER
 from local.ports import free_port
 from local.servers.postgres import Postgres
 from local.servers.rabbitmq import RabbitMQ
@@ -126,8 +127,9 @@ def test_the_boring_endpoints_are_requested(runs: Runs) -> None:
 
 
 def test_connections_are_kept(runs: Runs) -> None:
-    """Each loop uses one connection for many requests, without a handshake per request."""
-    assert set(runs.connections.values()) == {1}
+    """A loop uses one connection for many requests, without a handshake per request."""
+    for run, connections in runs.connections.items():
+        assert connections <= 1 + len(runs.requests[run]) // RENEW_AFTER
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import re
 import pytest
 import yaml
 
+from doctor.alloy import LOAD_BALANCER
 from doctor.containers import known
 from doctor.service import DROP_COUNTERS, SWITCHED_OFF
 from doctor.signal_paths import PATHS
-from doctor.suite_kubernetes import ACCOUNT, CLUSTER_PATHS, PERMISSIONS
+from doctor.suite_kubernetes import ACCOUNT, CLUSTER_PATHS, PERMISSIONS, REPLICAS
 from tests.seams.compose_files import dotenv, everything, text
 from tests.seams.tree import ROOT
 from tools import suite
@@ -29,11 +30,13 @@ def test_every_hop_of_a_signal_exists(signal: str) -> None:
     assert f"`{path.target_variable}`" in SETTINGS
 
 
-@pytest.mark.parametrize("signal", CLUSTER_PATHS)
-def test_every_receiver_in_a_cluster_exists(signal: str) -> None:
-    """It is a component of kubernetes.alloy or of the configuration of compose."""
-    kind, _, label = CLUSTER_PATHS[signal].receiver.rpartition(".")
-    assert f'\n{kind} "{label}" {{' in ALLOY + text("kubernetes/base/alloy/kubernetes.alloy")
+@pytest.mark.parametrize("component", [*(path.receiver for path in CLUSTER_PATHS.values()), LOAD_BALANCER])
+def test_every_component_in_a_cluster_exists(component: str) -> None:
+    """It is in kubernetes.alloy or in the configuration of compose, as is the name of the replicas' Service."""
+    kind, _, label = component.rpartition(".")
+    cluster = text("kubernetes/base/alloy/kubernetes.alloy")
+    assert f'\n{kind} "{label}" {{' in ALLOY + cluster
+    assert f'hostname = "{REPLICAS}"' in cluster
 
 
 def test_the_doctor_asks_for_every_permission_of_alloy() -> None:

@@ -297,6 +297,25 @@ def test_services_and_policies_select_pods_and_ports_that_exist(overlay: str) ->
             assert {port["port"] for port in rule["ports"]} <= numbers
 
 
+@pytest.mark.parametrize("overlay", ["local", "scale", "cloud"])
+def test_policies_let_through_what_the_variables_address(overlay: str) -> None:
+    """A plugin that enforces policies would drop it, and the sender would wait for its time limit."""
+    policies = [one for one in rendered(overlay) if one["kind"] == "NetworkPolicy"]
+    values = {value for name in ("mythical-requester", "load-worker") for value in variables(name, overlay).values()}
+    address = re.compile(r"^(?:http://)?([a-z-]+)(?:\.[\w.-]+)?:(\d+)")
+    addressed = {found.groups() for found in map(address.match, values) if found}
+    assert ("alloy", "12350") in addressed
+    for host, port in addressed - {("localhost", "12350")}:
+        open_ports = {
+            entry["port"]
+            for policy in policies
+            if policy["spec"]["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name") == host
+            for rule in policy["spec"].get("ingress", [])
+            for entry in rule["ports"]
+        }
+        assert int(port) in open_ports, host
+
+
 def test_the_values_of_the_chart_configure_the_same_alloy() -> None:
     """Permissions, ports, variables, limits, volume, and user are the same; the chart creates the rest."""
     values = yaml.safe_load((FOLDER / "helm/values.yaml").read_text(encoding="utf-8"))

@@ -287,6 +287,19 @@ def test_a_pod_that_no_node_accepts_is_named(cluster: FakeCluster) -> None:
     assert (finding.what, "Insufficient cpu" in finding.said) == ("pod/tempo-0", True)
 
 
+def test_a_volume_that_is_not_created_is_named_with_its_event(cluster: FakeCluster) -> None:
+    """The scheduler only says that the claim has no volume."""
+    message = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    waiting = pod("loki", conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+    waiting["spec"] = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-loki-0"}}]}
+    event: Object = {"kind": "Event", "type": "Warning", "message": 'storageclass "fast" not found'}
+    event |= {"metadata": {"name": "e"}, "involvedObject": {"name": "data-loki-0"}, "reason": "ProvisioningFailed"}
+    cluster.without_endpoints("loki", waiting)
+    cluster.objects["monitoring-stack"].append(event)
+    (finding,) = broken(cluster.report())
+    assert (finding.what, 'storageclass "fast" not found' in finding.said) == ("pod/loki-0", True)
+
+
 def test_a_pod_that_is_starting_is_a_note(cluster: FakeCluster) -> None:
     """It does not fail the report."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -341,6 +354,13 @@ def test_objects_of_the_overlay_that_are_missing_are_named(cluster: FakeCluster)
     assert [each.what for each in report.findings if each.state == NOTE] == ["configmaps/mythical-1"]
 
 
+def test_a_configuration_that_a_workload_needs_is_named_with_the_workload(cluster: FakeCluster) -> None:
+    """Its pods run on, and do not start again."""
+    cluster.commands = {"get -k": ("", 'Error from server (NotFound): configmaps "map" not found', 1)}
+    (finding,) = broken(cluster.report())
+    assert (finding.what, "mythical-server, " in finding.said) == ("configmaps/map", True)
+
+
 def test_a_permission_that_alloy_lacks_is_named_with_its_consequence(cluster: FakeCluster) -> None:
     """Log lines stop there; other signals do not need the permission."""
     cluster.commands = {"can-i get pods --subresource=log": ("no", "", 1)}
@@ -370,6 +390,69 @@ def test_an_unhealthy_component_and_a_target_that_is_down_are_named(cluster: Fak
         *("otelcol.exporter.otlp.tempo", "metrics of app-7", "metrics of rabbitmq")
     ]
     assert hops(report) == {"traces": {"Alloy → tempo"}}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said", "remedy"),
+    [
+        (
+            'otelcol_loadbalancer_num_resolutions_total{{component_id="{0}",resolver="dns",success="false"}} 2\n',
+            "finds no replica: its Service has no address",
+            "describe -n monitoring-stack service/alloy-cluster",
+        ),
+        (
+            'otelcol_exporter_queue_size{{component_id="{0}",exporter="otlp/loadbalancing/{0}_10.244.0.7:4319"}} 3\n',
+            "3 batches wait for 10.244.0.7:4319 of pod/alloy-0",
+            "network policies",
+        ),
+        (
+            'otelcol_exporter_queue_size{{component_id="{0}",exporter="otlp/loadbalancing/{0}_10.244.0.9:4319"}} 3\n',
+            "3 batches wait for 10.244.0.9:4319, which is not the address of a pod of Alloy",
+            "describe -n monitoring-stack service/alloy-cluster",
+        ),
+    ],
+)
+def test_spans_that_do_not_reach_a_replica_of_alloy_are_named(
+    cluster: FakeCluster, metrics: str, said: str, remedy: str
+) -> None:
+    """The component is healthy in each case. The receiver, which rejects spans then, is not the cause."""
+    rejected = "otelcol_receiver_refused_spans_total 7\n"
+    cluster.alloy_metrics = metrics.format("otelcol.exporter.loadbalancing.replicas") + rejected
+    cluster.change("alloy", pod("alloy"))
+    cluster.objects["monitoring-stack"][-1]["status"]["podIP"] = "10.244.0.7"
+    cluster.old = {"traces", "profiles"}
+    report = cluster.report()
+    assert hops(report)["traces"] == {"Alloy → replica of Alloy"}
+    assert hops(report)["profiles"] == {f"{name} → Alloy" for name in suite.SERVICE_NAMES}
+    faults = [cell.fault for cell in report.cells if cell.fault and cell.signal == "traces"]
+    assert all(said in fault.said and remedy in fault.remedy for fault in faults)
+
+
+def test_an_exporter_that_repeats_its_pushes_is_named(cluster: FakeCluster) -> None:
+    """The backend works, and a network policy or the address in Alloy's configuration separates them."""
+    cluster.alloy_metrics = 'loki_write_batch_retries_total{component_id="loki.write.loki"} 5\n'
+    cluster.old = {"logs"}
+    report = cluster.report()
+    assert hops(report) == {"logs": {"Alloy → loki"}}
+    (said,) = {cell.fault.said for cell in report.cells if cell.fault}
+    assert said.endswith("(loki_write_batch_retries_total is 5), and none has succeeded since its start")
+
+
+def test_a_cloud_that_is_never_reached_is_named(cluster: FakeCluster) -> None:
+    """A push that failed once, between others that succeeded, is not a fault."""
+    cluster.overlay = ""
+    cluster.objects["monitoring-stack"] = objects("alloy")
+    cluster.alloy_metrics = 'otelcol_exporter_queue_size{component_id="otelcol.exporter.otlp.tempo"} 5\n'
+    assert hops(cluster.report()) == {"traces": {"Alloy → tempo"}}
+    cluster.alloy_metrics += 'otelcol_exporter_sent_spans_total{component_id="otelcol.exporter.otlp.tempo"} 9\n'
+    assert {cell.state for cell in cluster.report().cells} == {SENT}
+
+
+def test_a_configuration_that_alloy_rejected_is_named(cluster: FakeCluster) -> None:
+    """Alloy runs on with the one before."""
+    cluster.alloy_metrics = "alloy_config_last_load_successful 0\n"
+    (finding,) = broken(cluster.report())
+    assert finding.what == "configuration of alloy"
 
 
 def test_without_backends_a_signal_is_followed_to_the_exporter(cluster: FakeCluster) -> None:

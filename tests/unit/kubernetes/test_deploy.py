@@ -20,22 +20,32 @@ case "$*" in
   "config get-contexts -o name") printf 'kind-test\nprod\n' ;;
   *"get --raw /version") [ -z "$FAKE_UNREACHABLE" ] || { echo "connection refused" >&2; exit 1; }
     printf '{\n  "major": "1",\n  "minor": "%s"\n}' "${FAKE_MINOR-36}" ;;
-  kustomize*) cat "$RENDERED" ;;
+  kustomize*) sed "s/  minReplicas: 1/  minReplicas: ${FAKE_AUTOSCALER-3}/" "$RENDERED" ;;
+  *" --dry-run=server") echo "namespace/mythical unchanged (server dry run)"
+    [ -z "$FAKE_REJECTED" ] || { echo "$FAKE_REJECTED" >&2; exit 1; } ;;
+  *" apply "*) [ -z "$FAKE_FAILED" ] || { echo "quota exceeded" >&2; exit 1; } ;;
+  *"api-resources "*) [ -z "$FAKE_NO_LIST" ] || exit 1
+    printf 'pods\nevents.events.k8s.io\ningresses.networking.k8s.io\n' ;;
+  *"get -n mythical pods,ingresses.networking.k8s.io "*) echo "serviceaccount/default"; echo "$FAKE_LEFT" ;;
   *"get namespace mythical"*) printf '%s' "$FAKE_NAMESPACE" ;;
   *"auth can-i create $FAKE_FORBIDDEN "*) exit 1 ;;
   *"get storageclass"*) echo "${FAKE_CLASS-true}" ;;
-  *"get nodes"*allocatable*) echo "${FAKE_NODES-4 8000000Ki}" ;;
+  *"get nodes"*allocatable*) echo "${FAKE_NODES-4/8000000Ki}" ;;
+  *"get pods --all-namespaces"*) echo "$FAKE_PODS" ;;
   *"get nodes"*images*) echo "${FAKE_IMAGES-[\"docker.io/library/mythical-beasts:0.1.0\"]}" ;;
 esac
 """
 
-RENDERED = """kind: Namespace
+RENDERED = """apiVersion: v1
+kind: Namespace
 metadata:
   name: mythical
 ---
+apiVersion: apps/v1
 kind: Deployment
+metadata:
+  name: mythical-server
 spec:
-  replicas: 3
   template:
     spec:
       containers:
@@ -46,6 +56,18 @@ spec:
           requests:
             cpu: 500m
             memory: 1Gi
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  name: server
+spec:
+  maxReplicas: 12
+  minReplicas: 1
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: mythical-server
 """
 
 CHANGES = (" apply ", " delete ", " label ")
@@ -82,7 +104,7 @@ class Cluster:
         """Return the calls that changed something."""
         calls = self._folder / "calls"
         lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
-        return [line for line in lines if any(change in line for change in CHANGES)]
+        return [line for line in lines if any(change in line for change in CHANGES) and "--dry-run" not in line]
 
 
 @pytest.fixture
@@ -102,16 +124,33 @@ NAMED = ("--context", "kind-test")
         (("--context", "other"), {}, "there is no context other; known: kind-test prod"),
         (NAMED, {"FAKE_UNREACHABLE": "1"}, "the cluster of kind-test does not answer (connection refused); start it"),
         (NAMED, {"FAKE_MINOR": "28"}, "the cluster has Kubernetes 1.28, which does not know preStop.sleep; upgrade"),
-        (NAMED, {"FAKE_NAMESPACE": "mythical  "}, "the namespace mythical exists and is not of this suite; rename"),
         (
             NAMED,
-            {"FAKE_NAMESPACE": "mythical mythical-beasts scale"},
+            {"FAKE_NAMESPACE": "Active mythical  "},
+            "the namespace mythical exists and is not of this suite; rename",
+        ),
+        (
+            NAMED,
+            {"FAKE_NAMESPACE": "Active mythical mythical-beasts scale"},
             "the overlay scale is deployed; remove it first: kubernetes/deploy.sh --context kind-test --delete",
         ),
-        (NAMED, {"FAKE_FORBIDDEN": "secrets"}, "RBAC does not allow the user of kind-test to create secrets; use"),
+        (
+            NAMED,
+            {"FAKE_NAMESPACE": "Terminating mythical mythical-beasts "},
+            "the namespace mythical is being deleted; wait until it is gone: kubectl --context kind-test get namespace",
+        ),
+        (NAMED, {"FAKE_FORBIDDEN": "deployment.apps"}, "RBAC does not allow the user of kind-test to create deploy"),
         (NAMED, {"FAKE_CLASS": ""}, "the cluster has no default storage class"),
-        (NAMED, {"FAKE_NODES": "1 8000000Ki"}, "the overlay local requests 1500 m of CPU, the nodes have 1000 m; add"),
-        (NAMED, {"FAKE_NODES": "4 2Gi"}, "the overlay local requests 3072 MiB of memory, the nodes have 2048 MiB; add"),
+        (NAMED, {"FAKE_NODES": "1/8000000Ki"}, "the overlay local requests 1500 m of CPU, the nodes have 1000 m free"),
+        (NAMED, {"FAKE_NODES": "4/2Gi"}, "the overlay local requests 3072 MiB of memory, the nodes have 2048 MiB free"),
+        (NAMED, {"FAKE_NODES": "2/8Gi", "FAKE_PODS": "-/250m/\n-//1Gi\n-/700m/1Gi"}, "the nodes have 1050 m free; add"),
+        (NAMED, {"FAKE_NODES": "4/4Gi", "FAKE_PODS": "-/250m/\n-//1Gi\n-/700m/1Gi"}, "the nodes have 2048 MiB free"),
+        (NAMED, {"FAKE_AUTOSCALER": "10"}, "the overlay local requests 5000 m of CPU, the nodes have 4000 m free"),
+        (
+            NAMED,
+            {"FAKE_NAMESPACE": "Active mythical mythical-beasts local", "FAKE_REJECTED": "spec: Forbidden: updates"},
+            "the cluster would reject the change (spec: Forbidden: updates); correct it, or deploy again after: kubern",
+        ),
         (NAMED, {"FAKE_IMAGES": "[]"}, "no node has the image mythical-beasts:0.1.0; for a local cluster, add"),
         ((*NAMED, "--overlay", "big"), {}, "--overlay big does not exist; use one of: cloud local scale source"),
         ((*NAMED, "--overlay", "cloud"), {}, "kubernetes/overlays/cloud/cloud.env has placeholders; replace <metri"),
@@ -148,7 +187,7 @@ def test_without_kubectl_the_message_says_what_to_install(tmp_path: Path) -> Non
 
 def test_a_second_deployment_applies_the_same(cluster: Cluster) -> None:
     """A namespace of this overlay, or one with the volumes of an earlier deployment, does not prevent a deployment."""
-    for namespace in ("", "mythical mythical-beasts local", "mythical mythical-beasts "):
+    for namespace in ("", "Active mythical mythical-beasts local", "Active mythical mythical-beasts "):
         result = cluster.deploy(*NAMED, FAKE_NAMESPACE=namespace)
         assert result.returncode == 0, result.stderr
         assert "all pods are ready" in result.stdout
@@ -162,3 +201,36 @@ def test_delete_keeps_namespaces_of_others(cluster: Cluster) -> None:
         "--context kind-test delete clusterroles,clusterrolebindings -l app.kubernetes.io/part-of=mythical-beasts "
         "--ignore-not-found"
     ]
+
+
+def test_a_deployment_that_fails_midway_can_be_repeated(cluster: Cluster) -> None:
+    """The last line says so; kubectl's own message is before it."""
+    result = cluster.deploy(*NAMED, FAKE_FAILED="1")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "quota exceeded",
+        "kubernetes/deploy.sh: the deployment is not complete; after a correction, run the same command again",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "responses", "last"),
+    [
+        ((), {}, "delete namespace mythical --wait"),
+        (("--delete-volumes",), {}, "delete namespace mythical --wait"),
+        ((), {"FAKE_LEFT": "ingress.networking.k8s.io/theirs"}, "label namespace mythical mythical-beasts/overlay-"),
+        ((), {"FAKE_NO_LIST": "1"}, "label namespace mythical mythical-beasts/overlay-"),
+    ],
+)
+def test_delete_removes_by_label_and_keeps_what_others_made(
+    cluster: Cluster, arguments: tuple[str, ...], responses: dict[str, str], last: str
+) -> None:
+    """Volumes are removed only on request; a namespace with any other object stays."""
+    result = cluster.deploy(*NAMED, "--delete", *arguments, FAKE_NAMESPACE="mythical-beasts", **responses)
+    assert result.returncode == 0, result.stderr
+    ours = [change for change in cluster.changes if " -n mythical " in change or change.endswith(last)]
+    assert all("-l app.kubernetes.io/part-of=mythical-beasts" in change for change in ours[:-1])
+    assert any("persistentvolumeclaims" in change for change in ours) is bool(arguments)
+    assert ours[-1].endswith(last)
+    for name in responses.values():
+        assert "the namespace mythical stays" in result.stdout, name
