@@ -163,6 +163,15 @@ def _headers(env: Env, name: str) -> None:
             )
 
 
+def _attributes(env: Env, name: str) -> None:
+    for pair in filter(str.strip, env.text(name, "").split(",")):
+        key, equals, _ = pair.partition("=")
+        if not (key.strip() and equals):
+            raise SettingsError(
+                f"{name} isn't a list of attributes; set name=value, with commas between, %2C for a comma"
+            )
+
+
 def _file(env: Env, name: str) -> None:
     value = env.text(name, "")
     if not Path(value).is_file():
@@ -230,6 +239,7 @@ CHECKS: dict[str, Check] = {
     "OTEL_BSP_MAX_QUEUE_SIZE": _milliseconds,
     **dict.fromkeys((*LIMITS, *LOG_LIMITS), _integer),
     "OTEL_PROPAGATORS": _propagators,
+    "OTEL_RESOURCE_ATTRIBUTES": _attributes,
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": _installed("opentelemetry_resource_detector", "*"),
     "OTEL_PYTHON_CONTEXT": _installed("opentelemetry_context"),
     **dict.fromkeys(

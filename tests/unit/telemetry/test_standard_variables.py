@@ -16,12 +16,12 @@ MILLISECONDS = (["1", "30000"], ["0", "-1", "10s", "1.5"])
 ROWS: dict[str, tuple[list[str], list[str]]] = {
     "OTEL_SDK_DISABLED": (["true", "false"], ["maybe"]),
     "OTEL_SERVICE_NAME": (["renamed"], []),
-    "OTEL_RESOURCE_ATTRIBUTES": (["a=b,c=d"], []),
     "OTEL_PROPAGATORS": (
         ["tracecontext", "baggage,tracecontext", "none"],
         ["b3", "tracecontext,jaeger", "none,baggage"],
     ),
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": (["otel", "process,os", "*"], ["gcp"]),
+    "OTEL_RESOURCE_ATTRIBUTES": (["a=b", "a=b=c, d=%2C,", "a="], ["a", "=b", 'a="x,y"']),
     "OTEL_PYTHON_CONTEXT": (["contextvars_context"], ["nonsense"]),
     "OTEL_TRACES_SAMPLER": (["always_off", "parentbased_traceidratio"], ["jaeger_remote", "xray", "sometimes"]),
     "OTEL_TRACES_SAMPLER_ARG": (["0", "0.25", "1"], ["2", "-1", "half"]),
