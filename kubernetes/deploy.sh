@@ -184,7 +184,7 @@ check_changes() {
   local answer
   [ "${#existing[@]}" -eq "$(wc -w <<<"$namespaces")" ] || return 0
   answer=$(kubectl --context "$context" apply -k "kubernetes/overlays/$overlay" --dry-run=server 2>&1) ||
-    fail "the cluster would reject the change ($(grep -v 'dry run' <<<"$answer" | tail -n 1 | cut -c 1-300)); correct it, or deploy again after: kubernetes/deploy.sh --context $context --delete"
+    fail "the cluster would reject the change ($(grep -v 'dry run' <<<"$answer" | tail -n 1 | sed 's/.*error when [a-z]* "[^"]*": //' | cut -c 1-160)); correct it, or deploy again after: kubernetes/deploy.sh --context $context --delete"
 }
 
 # --- Images ---------------------------------------------------------------------------------------------------------

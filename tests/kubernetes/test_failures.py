@@ -76,7 +76,7 @@ def test_a_rolling_update_and_its_rollback_fail_no_request(cluster: Cluster, loa
 
 
 def test_scaling_to_three_servers_and_back_fails_no_request(cluster: Cluster, load: Load) -> None:
-    """None fails when servers start or stop; users keep their connections, so the distribution is only printed."""
+    """None fails when servers start or stop; users renew connections after a while, so the distribution is printed."""
     before = load.counts()
     cluster.run("scale", "-n", APPLICATION, SERVER, "--replicas=3")
     try:

@@ -259,6 +259,11 @@ def test_the_last_applied_annotation_has_room() -> None:
     assert max(len(yaml.safe_dump(one)) for one in rendered("local")) < 200 * 1024
 
 
+def test_a_pod_with_a_wrong_configuration_is_replaced() -> None:
+    """In order, a StatefulSet would wait until the pod is ready before it replaces it with the corrected one."""
+    assert {one["spec"]["podManagementPolicy"] for one in of_kind("local", "StatefulSet").values()} == {"Parallel"}
+
+
 @pytest.mark.parametrize("name", [f"mythical-{name}" for name in ("server", "requester", "recorder", "frontend")])
 def test_a_service_has_enough_time_to_stop(name: str) -> None:
     """Otherwise the kubelet kills it with requests in progress or before it sends its last telemetry."""

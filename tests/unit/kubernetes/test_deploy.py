@@ -70,6 +70,7 @@ spec:
     name: mythical-server
 """
 
+REJECTED = 'for: "overlay": error when patching "overlay": StatefulSet.apps "loki" is invalid: spec: Forbidden: updates'
 CHANGES = (" apply ", " delete ", " label ")
 
 
@@ -148,8 +149,8 @@ NAMED = ("--context", "kind-test")
         (NAMED, {"FAKE_AUTOSCALER": "10"}, "the overlay local requests 5000 m of CPU, the nodes have 4000 m free"),
         (
             NAMED,
-            {"FAKE_NAMESPACE": "Active mythical mythical-beasts local", "FAKE_REJECTED": "spec: Forbidden: updates"},
-            "the cluster would reject the change (spec: Forbidden: updates); correct it, or deploy again after: kubern",
+            {"FAKE_NAMESPACE": "Active mythical mythical-beasts local", "FAKE_REJECTED": REJECTED},
+            'the cluster would reject the change (StatefulSet.apps "loki" is invalid: spec: Forbidden: updates); corre',
         ),
         (NAMED, {"FAKE_IMAGES": "[]"}, "no node has the image mythical-beasts:0.1.0; for a local cluster, add"),
         ((*NAMED, "--overlay", "big"), {}, "--overlay big does not exist; use one of: cloud local scale source"),
