@@ -74,7 +74,9 @@ class Alloy:
         """Return a fault if the receiver is unhealthy or rejected data."""
         if fault := self._unhealthy(path.receiver, "service → Alloy"):
             return fault
-        if path.refused and (refused := total(self.metrics, path.refused)):
+        # Spans for which there was no replica yet, as when Alloy starts, are rejected too; memory is not the reason.
+        early = total(self.metrics, path.lost[0], component_id=LOAD_BALANCER, exporter=f"loadbalancing/{LOAD_BALANCER}")
+        if path.refused and (refused := total(self.metrics, path.refused) - early) > 0:
             said = f"{path.receiver} refused {refused:.0f} since its start"
             return Fault("service → Alloy", said, self.remedies.memory)
         return None
@@ -119,7 +121,7 @@ class Alloy:
             return Fault(hop, f"{LOAD_BALANCER} finds no replica: its Service has no address", describe)
         for labels, waiting in samples(self.metrics, "otelcol_exporter_queue_size", component_id=LOAD_BALANCER):
             # Such as otlp/loadbalancing/otelcol.exporter.loadbalancing.replicas_10.244.0.5:4319.
-            address = labels["exporter"].rpartition("_")[2]
+            address = labels.get("exporter", "").rpartition("_")[2]
             if waiting and (pod := pods.get(address.rpartition(":")[0])):
                 said = f"{waiting:.0f} batches wait for {address} of pod/{pod}"
                 return Fault(hop, said, f"check network policies; {self.remedies.log} | grep loadbalancing")

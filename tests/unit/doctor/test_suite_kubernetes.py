@@ -428,6 +428,20 @@ def test_spans_that_do_not_reach_a_replica_of_alloy_are_named(
     assert all(said in fault.said and remedy in fault.remedy for fault in faults)
 
 
+def test_spans_that_had_no_replica_when_alloy_started_are_not_the_cause(cluster: FakeCluster) -> None:
+    """The receiver counts them as rejected; only a rejection beyond them points to its memory."""
+    name = "otelcol.exporter.loadbalancing.replicas"
+    failed = f'otelcol_exporter_send_failed_spans_total{{component_id="{name}",exporter="loadbalancing/{name}"}} 7\n'
+    cluster.old = {"traces"}
+    cluster.alloy_metrics = failed + "otelcol_receiver_refused_spans_total 7\n"
+    assert {cell.fault.said for cell in cluster.report().cells if cell.fault} == {
+        "all checks pass, but no data has arrived recently"
+    }
+    cluster.alloy_metrics = failed + "otelcol_receiver_refused_spans_total 9\n"
+    (said,) = {cell.fault.said for cell in cluster.report().cells if cell.fault}
+    assert "refused 2 since its start" in said
+
+
 def test_an_exporter_that_repeats_its_pushes_is_named(cluster: FakeCluster) -> None:
     """The backend works, and a network policy or the address in Alloy's configuration separates them."""
     cluster.alloy_metrics = 'loki_write_batch_retries_total{component_id="loki.write.loki"} 5\n'
