@@ -25,6 +25,7 @@ from pika.spec import Basic  # type: ignore[import-untyped]  # pika ships no py.
 
 from common.core.pacing import Backoff
 from common.messaging.errors import (
+    CLOSED_BY_BROKER,
     MISMATCH_CODES,
     BrokerBlocked,
     BrokerUnavailable,
@@ -392,8 +393,9 @@ class ReconnectingConnection:
         self.depths = {}
         if before is None:
             now = time.monotonic()
-            self._ends_soon = now - self._since < STABLE_S
-            if not self._ends_soon:
+            soon = now - self._since < STABLE_S
+            self._ends_soon = soon and CLOSED_BY_BROKER in reason  # not a broker that is killed again and again
+            if not soon:
                 self._backoff.reset()
             self._since = now
             self.on_channel_lost()

@@ -26,6 +26,7 @@ _TYPED_VALUE = re.compile(r"the value (.+?) of type '\w+'")
 
 _REFUSED = "access refused for user '{user}', check name and password"
 _SILENT = "no answer in time"
+CLOSED_BY_BROKER = "closed by the broker"
 _KNOWN: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, "connection refused, nothing listens there"),
     (TimeoutError, _SILENT),
@@ -92,10 +93,10 @@ def explain(error: BaseException, user: str) -> str:
     if isinstance(cause, amqp.ConnectionClosedByBroker):
         if cause.reply_code == ACCESS_REFUSED:
             return _REFUSED.format(user=user)
-        return one_line(f"closed by the broker: {cause.reply_code} {cause.reply_text}")
+        return one_line(f"{CLOSED_BY_BROKER}: {cause.reply_code} {cause.reply_text}")
     if isinstance(cause, amqp.ChannelClosedByBroker):
         permission = "" if cause.reply_code != ACCESS_REFUSED else ", rabbitmqctl set_permissions grants it"
-        return one_line(f"closed by the broker: {cause.reply_code} {cause.reply_text}{permission}")
+        return one_line(f"{CLOSED_BY_BROKER}: {cause.reply_code} {cause.reply_text}{permission}")
     return one_line(f"{type(cause).__name__}: {cause}".removesuffix(": "))
 
 
