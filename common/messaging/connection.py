@@ -230,7 +230,7 @@ class ReconnectingConnection:
         self._open_timer: object | None = None
         self._set_up_timer: object | None = None
         self._since = time.monotonic()
-        self._logged = ""  # the reason of the last line about an outage
+        self._logged = ""  # the reason of the last line about the present outage
         self._ends_soon = False  # the last connection ended soon after it was established
         self._on_closed: Work | None = None
         self.ready = False  # the subclass's: whether the broker has answered all that was asked in on_channel_open()
@@ -350,7 +350,7 @@ class ReconnectingConnection:
 
     def _log_connected(self, outage_s: float, since: float) -> None:
         if self._is_up and self._since == since:
-            self._ends_soon = False
+            self._ends_soon, self._logged = False, ""
             log.info("broker connected", extra={"fields": self._fields(outage_s=round(outage_s, 3))})
 
     def _channel_closed(self, channel: Channel, reason: Exception) -> None:
@@ -399,7 +399,7 @@ class ReconnectingConnection:
                 self._backoff.reset()
             self._since = now
             self.on_channel_lost()
-        if reason not in (str(before), self._ends_soon and self._logged) and self._on_closed is None:
+        if reason != self._logged and self._on_closed is None:
             self._logged = reason
             log.warning("broker unavailable", extra={"fields": self._fields(reason=reason)})
 
