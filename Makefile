@@ -13,8 +13,7 @@ unexport CDPATH $(filter-out $(harmless),$(filter PYTHON%,$(.VARIABLES)))
 # own servers. The tests of a file share a process.
 # The files start in the order in which they are collected, the longest first; see tests/integration/conftest.py.
 parallel := --dist loadfile --no-loadscope-reorder --numprocesses
-cores := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-processes := $(shell echo $$(($(cores) > 8 ? 8 : $(cores) > 3 ? $(cores) : 3)))
+processes = $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$((n > 8 ? 8 : n > 3 ? n : 3)))
 
 .PHONY: help demo test test-browser test-failure test-stack test-kubernetes check format doctor workshop load load-gate bench soak screenshots setup audit lock clean
 
