@@ -37,10 +37,15 @@ class UnstartedRabbitMQ(RabbitMQ):
         self.port = 20_002
 
 
-def test_settings_of_other_servers_do_not_reach_the_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The services would reject both a password and a password file, or use a database that the demo does not have."""
+@pytest.fixture(autouse=True)
+def unstarted_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan without the servers' programs: `make check` does not install them."""
     monkeypatch.setattr(plan, "Postgres", UnstartedPostgres)
     monkeypatch.setattr(plan, "RabbitMQ", UnstartedRabbitMQ)
+
+
+def test_settings_of_other_servers_do_not_reach_the_services(tmp_path: Path) -> None:
+    """The services would reject both a password and a password file, or use a database that the demo does not have."""
     here = RunContext(ELSEWHERE, Ports.read(Env({})), tmp_path, tmp_path)
     env = Env({**ELSEWHERE, **plan._database(here)[1], **plan._broker(here)[1]})
     database, queue = load(env).database, broker(env, "test")
@@ -48,10 +53,8 @@ def test_settings_of_other_servers_do_not_reach_the_services(tmp_path: Path, mon
     assert (queue.port, queue.password, queue.vhost) == (20_002, RabbitMQ.password, RabbitMQ.virtual_host)
 
 
-def test_an_external_collector_replaces_the_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_external_collector_replaces_the_gateway(tmp_path: Path) -> None:
     """DEMO_COLLECTOR disables the gateway and Aspire and sends logs over OTLP; the table shows address and protocol."""
-    monkeypatch.setattr(plan, "Postgres", UnstartedPostgres)
-    monkeypatch.setattr(plan, "RabbitMQ", UnstartedRabbitMQ)
     shell = {"DEMO_COLLECTOR": "https://collector.example/otlp/", "DEMO_LOAD": "false"}
     made = plan.make_plan(RunContext(shell, Ports.read(Env({})), tmp_path, tmp_path))
     assert (made.page, made.collector) == ("", "https://collector.example/otlp")
