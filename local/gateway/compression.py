@@ -4,10 +4,12 @@ import importlib
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import cramjam
+
 from local.gateway.http_error import HttpError
-from local.gateway.lz77 import TooLong, lz4, snappy
 
 GZIP = 16 + zlib.MAX_WBITS
 RAW_DEFLATE = -zlib.MAX_WBITS
@@ -20,7 +22,18 @@ try:
     zstd: Any = importlib.import_module(ZSTD)
 except ImportError:  # all but this coding works without it
     zstd = None
-DAMAGED: tuple[type[Exception], ...] = (ValueError, zlib.error, *([zstd.ZstdError] if zstd else []))
+DAMAGED: tuple[type[Exception], ...] = (
+    ValueError,
+    zlib.error,
+    cramjam.DecompressionError,
+    *([zstd.ZstdError] if zstd else []),
+)
+SNAPPY_FRAMED = b"\xff\x06\x00\x00sNaPpY"
+BUFFER_FULL = "failed to write whole buffer"  # the text with which cramjam's functions end if a buffer is too small
+
+
+class TooLong(Exception):
+    """The content has more bytes than the limit."""
 
 
 def decompress(coding: str, data: bytes, limit: int) -> bytes:
@@ -59,6 +72,26 @@ def _deflate(data: bytes, limit: int) -> bytes:
     return content
 
 
+def _unsnap(data: bytes, limit: int) -> bytes:
+    """Decompress a block of Snappy, or a stream in its framing format."""
+    if data.startswith(SNAPPY_FRAMED):
+        return _into_buffer(cramjam.snappy.decompress_into, data, limit)
+    if cramjam.snappy.decompress_raw_len(data) > limit:
+        raise TooLong
+    return bytes(cramjam.snappy.decompress_raw(data))
+
+
+def _into_buffer(unpack: Callable[[bytes, bytearray], int], data: bytes, limit: int) -> bytes:
+    content = bytearray(limit)
+    try:
+        size = unpack(data, content)
+    except cramjam.DecompressionError as error:
+        if BUFFER_FULL in str(error):
+            raise TooLong from None
+        raise
+    return bytes(memoryview(content)[:size])
+
+
 def _parts(unpacker: Callable[[], Any], data: bytes, limit: int) -> bytes:
     pieces: list[bytes] = []
     for _ in range(MOST_PARTS):
@@ -85,8 +118,8 @@ CODINGS: dict[str, Callable[[bytes, int], bytes]] = {
     "gzip": _gunzip,
     "deflate": _deflate,
     "zlib": _deflate,
-    "snappy": snappy,
-    "x-snappy-framed": snappy,
-    "lz4": lz4,
+    "snappy": _unsnap,
+    "x-snappy-framed": _unsnap,
+    "lz4": partial(_into_buffer, cramjam.lz4.decompress_into),
     **({"zstd": _unzstd} if zstd else {}),
 }

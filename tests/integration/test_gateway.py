@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import cramjam
 import grpc  # type: ignore[import-untyped]
 import logging_loki
 import pytest
@@ -309,12 +310,9 @@ def test_otlp_arrives_with_each_content_encoding(gateway: Gateway, name: str, co
     compressors = {
         "deflate": zlib.compress,
         "zlib": zlib.compress,
-        "snappy": lambda content: (
-            bytes([len(content) & 127 | 128, len(content) >> 7, 60 << 2, len(content) - 1]) + content
-        ),
+        "snappy": lambda content: bytes(cramjam.snappy.compress_raw(content)),
         "GZIP": gzip.compress,
     }
-    assert 127 < len(body) < 257
     compressed = compressors[coding](body)
     status, _ = send(
         gateway.ports["otlp_http"], compressed, "/v1/logs", "Application/JSON;charset=UTF-8", Content_Encoding=coding

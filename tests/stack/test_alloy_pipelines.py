@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from local.gateway.records import LogLine
 from tests.integration.running import Gateway, eventually
 from tests.stack.alloy_running import Alloy, environ, gateway, needs_alloy, running
-from tests.stack.loki_sink import Line, Sink, listening
+from tests.stack.loki_sink import Sink, listening
 
 pytestmark = needs_alloy
 
@@ -39,7 +40,7 @@ class Sinks:
         assert isinstance(found, list)
         return found
 
-    def span_logs(self) -> list[Line]:
+    def span_logs(self) -> list[LogLine]:
         """Return the log lines that Alloy derived from spans."""
         return self.loki.of(job="alloy")
 
@@ -96,10 +97,10 @@ def test_each_root_span_becomes_a_log_line_at_any_position_in_its_batch(tmp_path
         root = span(TRACE, ROOT_SPAN, status=ERROR, http_method="GET", http_target="/unicorn", http_status="500")
         send_spans(one, span(TRACE, CHILD, ROOT_SPAN), root)
         [line] = eventually(sinks.span_logs)
-    assert f"traceId={TRACE}" in line.text
-    assert "status=Error" in line.text
-    assert "http.method=GET" in line.text
-    assert "http.target=/unicorn" in line.text
+    assert f"traceId={TRACE}" in line.line
+    assert "status=Error" in line.line
+    assert "http.method=GET" in line.line
+    assert "http.target=/unicorn" in line.line
 
 
 def test_span_logs_can_be_disabled(tmp_path: Path, sinks: Sinks) -> None:
@@ -161,10 +162,10 @@ def test_a_line_keeps_its_logged_time_labels_and_trace_id(tmp_path: Path, sinks:
     with running(tmp_path, sinks.settings(tmp_path)) as one:
         send(f"{one.lines}/loki/api/v1/push", {"streams": [{"stream": labels, "values": values}]})
         found = eventually(lambda: sinks.loki.of(job="mythical-requester"))
-    times = {line.text.rpartition("msg=")[2]: line.time_unix_nano for line in found}
+    times = {line.line.rpartition("msg=")[2]: line.time_unix_nano for line in found}
     assert times['"request made"'] // 10**9 == now // 10**9 - 2400
     assert times['"message recorded"'] == now + 1
-    [made] = [line for line in found if "request made" in line.text]
+    [made] = [line for line in found if "request made" in line.line]
     assert made.labels == labels
     assert made.metadata == {"trace_id": TRACE}
 
@@ -189,7 +190,7 @@ def test_a_line_over_otlp_gets_the_same_labels_as_a_pushed_one(tmp_path: Path, s
         logs = [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]
         send(f"{one.otlp}/v1/logs", {"resourceLogs": logs})
         [line] = eventually(lambda: sinks.loki.of(job="mythical-server"))
-    assert line.text == text
+    assert line.line == text
     assert line.labels == {
         "service_name": "mythical-server",
         "job": "mythical-server",
@@ -236,7 +237,7 @@ def test_a_browsers_data_becomes_spans_and_log_lines_of_its_trace(sinks: Sinks, 
         labels = {"job": "mythical-frontend", "service_name": "mythical-browser"}
         [line] = eventually(lambda: sinks.loki.of(kind="exception", **labels))
         assert line.metadata == {"trace_id": TRACE, "span_id": ROOT_SPAN}
-        assert "beast is undefined" in line.text
+        assert "beast is undefined" in line.line
         [event] = eventually(lambda: sinks.loki.of(kind="event", **labels))
         assert set(event.labels) == {"job", "kind", "service_name"}
 

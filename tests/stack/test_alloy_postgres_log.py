@@ -29,7 +29,7 @@ def test_alloy_and_the_demo_send_the_same_lines(postgres: Postgres, tmp_path: Pa
         lines = loki.of(job="postgres")
     assert not [line for line in lines if SECRET in str(line)]
     sent = [
-        (line.labels["level"], line.text, line.metadata) for line in sorted(lines, key=lambda it: it.time_unix_nano)
+        (line.labels["level"], line.line, line.metadata) for line in sorted(lines, key=lambda it: it.time_unix_nano)
     ]
     assert sorted(sent, key=str) == sorted(expected, key=str)
     assert all(line.labels == LABELS | {"level": line.labels["level"]} for line in lines)
