@@ -1,4 +1,4 @@
-"""Admin endpoints: health, readiness, metrics, profiles and faults, the same in each service.
+"""Admin endpoints: health, readiness, metrics, and profiles, the same in each service.
 
 They are an application separate from the service's: its instrumentation never sees them, so no health check and no
 scrape makes a span.
@@ -13,27 +13,15 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from flask import Flask, Response, jsonify, request
 from opentelemetry.sdk.metrics.export import MetricsData
 
-from common.faults import Fault, Faults, InvalidFaultSetting, UnknownFault, finite
 from common.telemetry.pprof import BadDuration, ProfileBusy
 from common.telemetry.pprof.cpu import cpu_profile
 from common.telemetry.pprof.heap import heap_profile
 from common.telemetry.prometheus import render_metrics
-from common.web.problems import (
-    MAX_BODY_BYTES,
-    Problem,
-    problem_response,
-    register_error_handlers,
-    reject_cross_origin,
-    reject_cross_site,
-)
+from common.web.problems import MAX_BODY_BYTES, Problem, register_error_handlers, reject_cross_origin
 
-FAULTS = "/faults"
-
-PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", FAULTS})
-
-ONE_FAULT = f"{FAULTS}/"
-
-DEFAULT_LEASE_S = 600.0
+# /faults and what is below are for common/faults/routes.py.
+PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/debug/pprof/profile", "/debug/pprof/heap", "/faults"})
+ONE_FAULT = "/faults/"
 
 # Return what the service still waits for, None if this part of it is ready.
 Check = Callable[[], str | None]
@@ -45,9 +33,8 @@ def create_admin_app(
     *,
     debug: bool,
     stop_event: threading.Event,
-    faults: Faults | None = None,
 ) -> Flask:
-    """Create the application: `checks` decide on /readyz, `debug` adds the profiles, `faults` their switches.
+    """Create the application: `checks` decide on /readyz, `debug` adds the profiles.
 
     A profile ends early once `stop_event` is set, or it would delay the stop of the service.
     """
@@ -87,9 +74,6 @@ def create_admin_app(
         def _heap() -> Response:
             return _profile(partial(heap_profile, stop=stop_event), default=1)
 
-    if faults:
-        add_fault_routes(app, faults)
-
     return app
 
 
@@ -119,66 +103,3 @@ def dispatch_by_path(service: WSGIApplication, admin: WSGIApplication) -> WSGIAp
         return (admin if path in PATHS or path.startswith(ONE_FAULT) else service)(environ, start_response)
 
     return dispatch
-
-
-def add_fault_routes(app: Flask, faults: Faults) -> None:
-    """Register `GET /faults`, `PUT /faults/<name>`, `DELETE /faults/<name>` and `DELETE /faults`."""
-
-    @app.get(FAULTS)
-    def _list() -> Response:
-        reject_cross_site(request)
-        return jsonify(faults=[_described(faults, fault) for fault in faults.supported])
-
-    @app.put(f"{FAULTS}/<name>")
-    def _set(name: str) -> Response:
-        reject_cross_site(request)
-        strength, seconds, blind = _parse_fault()
-        faults.set(name, strength, seconds, blind=blind)
-        return jsonify(_described(faults, faults.get(name)))
-
-    @app.delete(FAULTS, defaults={"name": None})
-    @app.delete(f"{FAULTS}/<name>")
-    def _clear(name: str | None) -> Response:
-        reject_cross_site(request)
-        faults.clear(name)
-        return Response(status=HTTPStatus.NO_CONTENT)
-
-    @app.errorhandler(InvalidFaultSetting)
-    def _invalid(error: InvalidFaultSetting) -> Response:
-        status = HTTPStatus.NOT_FOUND if isinstance(error, UnknownFault) else HTTPStatus.BAD_REQUEST
-        return problem_response(status, f"{str(error)[:1].upper()}{str(error)[1:]}.")
-
-
-def _described(faults: Faults, fault: Fault) -> dict[str, object]:
-    """Return the JSON form of a fault; one that is set blind looks as if it were not set."""
-    lease = faults.lease(fault)
-    open_lease = lease if lease and not lease.blind else None
-    return {
-        "name": fault.name,
-        "sentence": fault.sentence,
-        "strength": open_lease.strength if open_lease else faults.configured_strength(fault),
-        "at_start": faults.configured_strength(fault),
-        "default": fault.default,
-        "most": fault.max_strength,
-        "seconds_left": round(faults.seconds_left(open_lease), 1) if open_lease else None,
-    }
-
-
-def _parse_fault() -> tuple[float, float, bool]:
-    """Return strength, seconds and blind from the body; raise Problem."""
-    if not request.is_json:
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, 'Send {"strength": 1}, with Content-Type: application/json.')
-    body = request.get_json(silent=True)
-    if not isinstance(body, dict) or set(body) - {"strength", "seconds", "blind"}:
-        raise Problem(HTTPStatus.BAD_REQUEST, 'Send {"strength": 1, "seconds": 600}, without any other field.')
-    blind = body.get("blind", False)
-    if not isinstance(blind, bool):
-        raise Problem(HTTPStatus.BAD_REQUEST, "blind must be true or false.")
-    return _number(body, "strength", None), _number(body, "seconds", DEFAULT_LEASE_S), blind
-
-
-def _number(body: dict[str, object], name: str, default: float | None) -> float:
-    number = finite(body.get(name, default))
-    if number is None:
-        raise Problem(HTTPStatus.BAD_REQUEST, f"{name} must be a number.")
-    return number

@@ -9,6 +9,7 @@ from flask import Flask, Response
 from opentelemetry import metrics
 
 from common.faults import Faults, register_fault_telemetry
+from common.faults.routes import add_fault_routes
 from common.messaging.publisher import Publisher
 from common.telemetry.flask import instrument_flask
 from common.telemetry.setup import Telemetry, start_telemetry
@@ -41,8 +42,9 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         {"server": api.problem},
         debug=config.debug,
         stop_event=stop_event,
-        faults=faults if config.faults_control else None,
     )
+    if config.faults_control:
+        add_fault_routes(admin, faults)
     pages = ConcurrencyLimiter(
         create_app(config, telemetry, api, faults, meter=meter),
         meter,

@@ -7,6 +7,7 @@ from functools import partial
 from flask import Flask
 
 from common.faults import Faults, register_fault_telemetry
+from common.faults.routes import add_fault_routes
 from common.messaging.consumer import Consumer
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
@@ -49,8 +50,9 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         {"broker": lambda: None if consumer.ready else str(consumer.last_error or "connecting to the broker")},
         debug=config.debug,
         stop_event=stop_event,
-        faults=faults if config.faults_control else None,
     )
+    if config.faults_control:
+        add_fault_routes(admin, faults)
     return ServiceRuntime(
         dispatch_by_path(create_app(), admin),
         lambda: consumer.close(FINISH_S),

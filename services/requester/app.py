@@ -7,6 +7,7 @@ import threading
 from flask import Flask
 
 from common.faults import SILENT_TELEMETRY, Faults, register_fault_telemetry
+from common.faults.routes import add_fault_routes
 from common.messaging.publisher import Publisher
 from common.telemetry.setup import start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
@@ -58,8 +59,9 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         {"broker": lambda: str(publisher.last_error) if publisher.last_error else None},
         debug=config.debug,
         stop_event=stop_event,
-        faults=faults if config.faults_control else None,
     )
+    if config.faults_control:
+        add_fault_routes(admin, faults)
     log.info("requests start soon", extra={"fields": {"loops": config.loops, "seed": config.seed}})
     workers.start()
     return ServiceRuntime(

@@ -9,6 +9,7 @@ from opentelemetry import metrics
 
 from common.core.env import LIBPQ_SECURITY, remove_libpq_variables
 from common.faults import Faults, register_fault_telemetry
+from common.faults.routes import add_fault_routes
 from common.telemetry.flask import instrument_flask
 from common.telemetry.setup import Telemetry, start_telemetry
 from common.web.admin import create_admin_app, dispatch_by_path
@@ -61,8 +62,9 @@ def start(config: Config, stop_event: threading.Event) -> ServiceRuntime:
         {"database": lambda: maintenance.problem},
         debug=config.debug,
         stop_event=stop_event,
-        faults=faults if config.faults_control else None,
     )
+    if config.faults_control:
+        add_fault_routes(admin, faults)
     pool.open(wait=False)
     maintenance.start()
     background_faults.start()

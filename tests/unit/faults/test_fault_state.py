@@ -22,7 +22,7 @@ from common.faults import (
     register_fault_telemetry,
 )
 from common.faults.background import RETRY_S, BackgroundFault
-from common.web.admin import add_fault_routes
+from common.faults.routes import add_fault_routes
 from common.web.problems import register_error_handlers
 from tests.unit.waiting import eventually
 
