@@ -99,7 +99,8 @@ class RequestTelemetry:
 
     def init_app(self, app: Flask) -> None:
         """Register with the app, after the instrumentation: the functions here run inside the request's span."""
-        app.before_request(self._begin)
+        if not self._spans:
+            app.before_request(self._begin)
         app.after_request(self._finish)
 
     def start_attributes(self, environ: WSGIEnvironment) -> dict[str, AttributeValue]:
@@ -117,7 +118,8 @@ class RequestTelemetry:
         return attributes
 
     def _begin(self) -> None:
-        self._state(request.environ)  # where nothing is instrumented, the time starts here
+        """Start the time; where our own code makes the spans, start_attributes() does."""
+        self._state(request.environ)
 
     def _state(self, environ: WSGIEnvironment) -> RequestState:
         state: RequestState | None = environ.get(STATE)
