@@ -30,7 +30,6 @@ RECONNECT_S = 10.0
 TIMEOUTS_IGNORED = "a pooler such as PgBouncer does not apply the timeouts to the session"
 TIMEOUT_IN_EFFECT = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
 
-FEWER_CONNECTIONS = "allow more connections there, or set MYTHICAL_DATABASE_CONNECTIONS lower"
 # What an administrator has to change.
 UNUSABLE: dict[type[psycopg.Error], str] = {
     errors.DiskFull: "the database is out of disk space",
@@ -39,6 +38,7 @@ UNUSABLE: dict[type[psycopg.Error], str] = {
     errors.ReadOnlySqlTransaction: "the database is read-only",
 }
 
+FEWER_CONNECTIONS = "allow more connections there, or set MYTHICAL_DATABASE_CONNECTIONS lower"
 # What to change, by a part of the error's text: an error of connecting has no code.
 REMEDIES = {
     TIMEOUTS_IGNORED: "set MYTHICAL_DATABASE_POOLER=true",
