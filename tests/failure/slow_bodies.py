@@ -52,14 +52,15 @@ class SlowBodies:
         for _ in range(count):
             self._connections.pop().close()
 
-    def finish(self) -> Counter[int]:
-        """Send the bodies, each with another name; return the statuses of the responses, 0 for none.
+    def finish(self) -> dict[str, int]:
+        """Send the bodies, each with another name; return the statuses of the responses by these, 0 for none.
 
         For `silent` bodies only.
         """
-        for number, connection in enumerate(self._connections):
-            connection.sendall(f'{{"name": "slow-{number:04}"}}'.encode())
-        return self.final_statuses()
+        names = [f"slow-{number:04}" for number in range(len(self._connections))]
+        for name, connection in zip(names, self._connections, strict=True):
+            connection.sendall(f'{{"name": "{name}"}}'.encode())
+        return {name: _status(connection) for name, connection in zip(names, self._connections, strict=True)}
 
     def final_statuses(self) -> Counter[int]:
         """Wait until the server has closed each connection; return the statuses of its responses, 0 for none."""

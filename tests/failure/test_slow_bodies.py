@@ -76,7 +76,10 @@ def test_slow_bodies_do_not_block_others_while_a_thread_is_free(server: Service,
 
 
 def test_requests_wait_and_none_is_lost_with_a_slow_body_for_every_thread(server: Service, measured: Measured) -> None:
-    """They are answered as soon as one slow client disconnects or sends the rest; each write is stored once."""
+    """They are answered as soon as one slow client disconnects or sends the rest; each write is stored once.
+
+    The bodies arrive at the same time and are more than may wait, so the server may reject some of them.
+    """
     with SlowBodies(server.port, "/unicorn", SERVER_THREADS, kinds=("silent",)) as slow, ThreadPoolExecutor(20) as pool:
         eventually(lambda: is_blocked(server))
         waiting = [pool.submit(add, server, f"waiting-{number}") for number in range(20)]
@@ -85,8 +88,10 @@ def test_requests_wait_and_none_is_lost_with_a_slow_body_for_every_thread(server
         slow.disconnect()
         assert [each.result() for each in waiting] == [201] * 20
         statuses = slow.finish()
-    assert statuses == {201: SERVER_THREADS - 1}
-    expected = {f"waiting-{number}" for number in range(20)} | {f"slow-{n:04}" for n in range(SERVER_THREADS - 1)}
+    assert len(statuses) == SERVER_THREADS - 1
+    assert {201} <= set(statuses.values()) <= {201, 503}
+    stored = {name for name, status in statuses.items() if status == 201}
+    expected = {f"waiting-{number}" for number in range(20)} | stored
     found = names(server)
     measured(
         f"{SERVER_THREADS} clients with slow bodies block the server; 20 writes waited and were served once one "
