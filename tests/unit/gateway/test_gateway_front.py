@@ -66,8 +66,9 @@ def deflated(content: bytes, window_bits: int) -> bytes:
 
 
 def framed(content: bytes) -> bytes:
-    """Return a Snappy stream; cramjam leaves an empty one without its header."""
-    return bytes(cramjam.snappy.compress(content)) or SNAPPY_FRAMED
+    """Return a Snappy stream: its header, padding, and the chunks, which cramjam writes behind a header if any."""
+    chunks = bytes(cramjam.snappy.compress(content)).removeprefix(SNAPPY_FRAMED)
+    return SNAPPY_FRAMED + b"\xfe\x03\0\0pad" + chunks
 
 
 PACKERS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
