@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +106,14 @@ class Received:
         """Return the log lines of an event."""
         return [line for line in self.lines if text in line["line"]]
 
+    def note_exemplars(self, metrics: list[Json]) -> None:
+        """Note which of the metrics have exemplars, since the next collection may have none."""
+        self.exemplars |= {each["name"] for each in metrics for point in each["points"] if point.get("exemplars")}
+
     def has_child(self, child: list[Json], parent: list[Json]) -> bool:
         """Return whether a span of `child` has a parent in `parent`, in the same trace."""
         parents = {(span["trace_id"], span["span_id"]) for span in parent}
         return any((span["trace_id"], span["parent_span_id"]) in parents for span in child)
-
-
-def named_as_services(found: list[Json]) -> list[Json]:
-    """Return what Beyla sends for a service under the service's own name, so that the same checks apply."""
-    return [each | {"service": each["service"].removeprefix("beyla-")} for each in found]
 
 
 def shape(trace: list[Json]) -> str:
@@ -133,9 +131,8 @@ def responses(got: Received, status: int) -> list[Json]:
 
 def statements(got: Received) -> list[Json]:
     """Return the spans of SQL statements."""
-    return got.spans_with(SERVER, "CLIENT", db__statement=None) + got.spans_with(
-        SERVER, "CLIENT", db__system__name=None
-    )
+    names = {"db.statement", "db.system.name"}  # of the old and the new semantic conventions
+    return [span for span in got.spans_with(SERVER, "CLIENT") if names & span["attributes"].keys()]
 
 
 def failed(got: Received) -> list[Json]:
@@ -270,12 +267,10 @@ class Run:
                     stack.enter_context(self._observed(services, started.namespace))
                 ask(services["server"].base_url, "/made/up", headers={"Host": HOST_OF_CALLER})
                 ask(services["server"].base_url, "/readyz")
-                enough = (
-                    partial(self._enough_seen, started, got)
-                    if beyla
-                    else partial(self._enough, started, got, recorder, server)
+                eventually(
+                    lambda: self._enough_seen(started, got) if beyla else self._enough(started, got, recorder, server),
+                    what="enough requests",
                 )
-                eventually(enough, what="enough requests")
                 got.page = ask(services["server"].base_url, "/metrics").text
             got.spans, got.metrics = (self._received(what, started.namespace) for what in ("spans", "metrics"))
             got.lines, got.profiles = (
@@ -317,11 +312,13 @@ class Run:
             beyla.stop(STOP_S)
 
     def _received(self, what: str, namespace: str) -> list[Json]:
-        return named_as_services(own(self._gateway.get(what, limit=20_000), namespace))
+        """Return the spans or metrics; Beyla's under the service's own name, so that the same checks apply."""
+        found = own(self._gateway.get(what, limit=20_000), namespace)
+        return [each | {"service": each["service"].removeprefix("beyla-")} for each in found]
 
     def _enough_seen(self, started: Fleet, got: Received) -> bool:
         """Return whether Beyla has seen enough requests, and exemplars, which arrive late, are received."""
-        self._note_exemplars(started, got)
+        got.note_exemplars([each for each in self._received("metrics", started.namespace) if each["service"] == SERVER])
         spans = Counter(
             span["service"]
             for span in self._received("spans", started.namespace)
@@ -329,13 +326,9 @@ class Run:
         )
         return "http.server.request.duration" in got.exemplars and min(spans[SERVER], spans[REQUESTER]) >= MIN_COUNT
 
-    def _note_exemplars(self, started: Fleet, got: Received) -> None:
-        metrics = [metric for metric in self._received("metrics", started.namespace) if metric["service"] == SERVER]
-        got.exemplars |= {m["name"] for m in metrics for point in m["points"] if point.get("exemplars")}
-
     def _enough(self, started: Fleet, got: Received, recorder: str, server: str) -> bool:
         """Return whether enough messages are recorded, and exemplars, which arrive late, are received."""
-        self._note_exemplars(started, got)
+        got.note_exemplars(own(self._gateway.get("metrics", service=SERVER), started.namespace))
         if server not in ("off", "ebpf") and "http.server.request.duration" not in got.exemplars:
             return False
         if recorder == "off":
