@@ -102,11 +102,15 @@ class Backends:
         response = self.fetch("TEMPO_PORT", "/api/search", q=query, start=end - seconds, end=end, limit=limit)
         return list(response["traces"])
 
+    def trace_resources(self, trace_id: str) -> list[dict[str, Any]]:
+        """Return a trace as OTLP's resourceSpans in JSON, in which ids are in base64; an unknown trace has none."""
+        response = self.fetch("TEMPO_PORT", f"/api/v2/traces/{trace_id}")
+        return list((response or {}).get("trace", {}).get("resourceSpans", []))
+
     def trace(self, trace_id: str) -> list[dict[str, Any]]:
         """Return the spans of a trace, each with the name of its "service"; an unknown trace has none."""
-        response = self.fetch("TEMPO_PORT", f"/api/v2/traces/{trace_id}")
         spans: list[dict[str, Any]] = []
-        for resource in (response or {}).get("trace", {}).get("resourceSpans", []):
+        for resource in self.trace_resources(trace_id):
             attributes = {each["key"]: each["value"] for each in resource["resource"]["attributes"]}
             for scope in resource["scopeSpans"]:
                 spans += [span | {"service": attributes["service.name"]["stringValue"]} for span in scope["spans"]]
