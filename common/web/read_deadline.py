@@ -8,10 +8,12 @@ import http.server
 import io
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 IDLE_S = 60.0  # until the next request on a connection that is kept open
 REQUEST_TIMEOUT_S = 10.0  # from the first byte of a request to its last
+LINGER_S = 5.0  # from the last response on a connection to its end; the default of nginx, lingering_timeout
 
 
 class DeadlineReader(io.RawIOBase):
@@ -74,3 +76,17 @@ class RequestDeadlineMixin(_Base):
         """Start the response; a client that does not read it is treated like an idle one."""
         self.connection.settimeout(self.idle_s)
         super().send_response(code, message)
+
+    def finish(self) -> None:
+        """Send the rest of the response, and read what the client still sends, for at most LINGER_S.
+
+        A connection that is closed with unread bytes is reset, so the client may lose the response: RFC 9112, section
+        9.6.
+        """
+        with suppress(OSError):  # the client has closed the connection, or sends for longer
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_WR)
+            self._reads.ends = time.monotonic() + LINGER_S
+            while self.rfile.read1(65536):
+                pass
+        super().finish()

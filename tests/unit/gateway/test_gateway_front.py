@@ -288,6 +288,13 @@ def test_a_malformed_chunked_body_is_rejected(echo: HttpPort, body: bytes) -> No
     assert b"Connection: close" in responses
 
 
+def test_a_sender_that_is_not_done_receives_the_rejection(echo: HttpPort) -> None:
+    """To close a connection with unread bytes would reset it, and the response would be lost."""
+    responses = exchange(echo, chunked(b"-5\r\n" + b"x" * 20_000_000))
+    assert responses.startswith(b"HTTP/1.1 400 ")
+    assert responses.count(b"HTTP/1.1") == 1
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [
