@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Status
 
+from local.gateway.otlp_json import attributes, kind_name
 from tests.integration.ladder_table import (
     CHECKS,
     COMBINATIONS,
@@ -47,8 +50,6 @@ METRICS = {
     "process_memory_usage_bytes": "process.memory.usage",
     "otel_sdk_exporter_span_exported_total": "otel.sdk.exporter.span.exported",
 }
-# Of an OTLP attribute's value (opentelemetry-proto, AnyValue); JSON has integers as strings.
-VALUES = {"stringValue": str, "intValue": int, "doubleValue": float, "boolValue": bool}
 
 
 def compose(*arguments: str, **environ: str) -> str:
@@ -69,15 +70,6 @@ def compose(*arguments: str, **environ: str) -> str:
 def start(**environ: str) -> None:
     """Start the three services again with these settings, and wait until they are healthy."""
     compose("up", "--detach", "--no-deps", "--no-build", "--wait", *SERVICES, **environ)
-
-
-def attributes(listed: list[Json]) -> Json:
-    """Return OTLP attributes as a dictionary; arrays and maps stay as they are."""
-    return {
-        each["key"]: VALUES[kind](value) if kind in VALUES else value
-        for each in listed
-        for kind, value in each["value"].items()
-    }
 
 
 class Run:
@@ -151,32 +143,33 @@ class Run:
         """Return the spans of all traces that only these services took part in: no load generator, and no page."""
         found: list[Json] = []
         for trace in self._stack.traceql(f'{{resource.service.namespace="{namespace}"}}', limit=2000):
-            resources = self._stack.trace_resources(trace["traceID"])
-            spans = [span for resource in resources for span in self._as_received(trace["traceID"], resource)]
+            resources = (
+                json_format.ParseDict(each, ResourceSpans()) for each in self._stack.trace_resources(trace["traceID"])
+            )
+            spans = [span for resource in resources for span in self._as_received(resource)]
             if all(span["resource"].get("service.namespace") == namespace for span in spans):
                 found += spans
         return found
 
     @staticmethod
-    def _as_received(trace_id: str, resource: Json) -> Iterator[Json]:
-        """Yield the spans of a resource in the form of the gateway's API, which the checks read."""
-        described = attributes(resource["resource"]["attributes"])
-        for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
-            status = span.get("status", {})
+    def _as_received(resource_spans: ResourceSpans) -> Iterator[Json]:
+        """Yield the spans in the form of the gateway's API, which the checks read."""
+        resource = attributes(resource_spans.resource.attributes)
+        for span in (span for scope in resource_spans.scope_spans for span in scope.spans):
             yield {
-                "service": described["service.name"],
-                "resource": described,
-                "trace_id": trace_id,
-                "span_id": span["spanId"],
-                "parent_span_id": span.get("parentSpanId", ""),
-                "name": span["name"],
-                "kind": span["kind"].removeprefix("SPAN_KIND_"),
-                "attributes": attributes(span.get("attributes", [])),
-                "events": span.get("events", []),
-                "links": span.get("links", []),
+                "service": resource["service.name"],
+                "resource": resource,
+                "trace_id": span.trace_id.hex(),
+                "span_id": span.span_id.hex(),
+                "parent_span_id": span.parent_span_id.hex(),
+                "name": span.name,
+                "kind": kind_name(span.kind),
+                "attributes": attributes(span.attributes),
+                "events": span.events,
+                "links": span.links,
                 "status": {
-                    "code": status.get("code", "STATUS_CODE_UNSET").removeprefix("STATUS_CODE_"),
-                    "message": status.get("message", ""),
+                    "code": Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_"),
+                    "message": span.status.message,
                 },
             }
 
