@@ -38,7 +38,7 @@ def flame_json(
 
     With a span's id, of that span's samples only.
     """
-    flame, oldest = Flame(), (time.time() - since_s) * 1e9
+    flame, found, oldest = Flame(), False, (time.time() - since_s) * 1e9
     for profile in window.profiles():
         if profile.time_unix_nano < oldest:
             continue
@@ -50,8 +50,9 @@ def flame_json(
         index = profile.types.index(kind)
         for stack in reader.read(profile.raw).stacks:
             if index < len(stack.values) and (not span_id or stack.span_id == span_id):
+                found = True  # also without a frame, as samplers record a thread that starts or ends
                 flame.add(stack.frames, stack.values[index])
-    if not flame.children:
+    if not found:
         raise HttpError(404, "no profile of this service, type and span is in the window")
     return flame.json()
 

@@ -110,6 +110,19 @@ def test_a_span_id_selects_its_samples(reader: PprofReader) -> None:
     assert rejection.value.status == 404
 
 
+def test_a_sample_without_frames_counts(reader: PprofReader) -> None:
+    """A thread that is sampled as it starts or ends has no frames; its span is listed, so its graph is not a 404."""
+    window = TelemetryStore(Limits())
+    push(window, reader, pprof([([], 10, "00f067aa0ba902b7"), (["a"], 5, "")]))
+    [span] = profiled_spans_json(window, "mythical-server")
+    assert flame_json(window, reader, "mythical-server", None, span["span_id"]) == {
+        "name": "root",
+        "value": 10,
+        "children": [],
+    }
+    assert flame_json(window, reader, "mythical-server", None, None)["value"] == 15
+
+
 def test_each_sample_type_is_listed_and_drawn_separately(reader: PprofReader) -> None:
     """A profile with several sample types is listed once per type, under Pyroscope's name for it."""
     window = TelemetryStore(Limits())
