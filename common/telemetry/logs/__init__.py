@@ -101,12 +101,14 @@ class DropReporter:
         self._waits = RateLimitedLog(LOG_INTERVAL_S, clock)
         self._drops = RateLimitedLog(LOG_INTERVAL_S, clock)
         self._lock = threading.Lock()
-        self._waiting = self._dropping = False
+        self._waiting = self._dropping = self._closed = False
         self._unreported = 0
         self._cause = ""
 
     def record(self, lines: int, reason: str, cause: str) -> None:
         """Count dropped lines; `reason` is the counter's label, `cause` is for the reader of the line."""
+        if self._closed:
+            return
         self._dropped(lines, reason)
         with self._lock:
             self._unreported += lines
@@ -118,23 +120,27 @@ class DropReporter:
     def unavailable(self, cause: str) -> None:
         """Report that lines have to wait."""
         with self._lock:
-            if not (self._waiting or self._dropping) and self._waits.record():
+            if not (self._closed or self._waiting or self._dropping) and self._waits.record():
                 self._waiting = True
                 _write("warn", f"log lines wait: {cause}")
 
     def recovered(self) -> None:
         """Report that lines are accepted again; to be called after each delivery that succeeds."""
-        if not (self._waiting or self._dropping):
-            return
         with self._lock:
+            if self._closed or not (self._waiting or self._dropping):
+                return
             self._waiting = self._dropping = False
             more = f", {self._unreported} more were dropped" if self._unreported else ""
             self._unreported = 0
             _write("info", f"log lines are accepted again{more}")
 
     def close(self) -> None:
-        """Report what is not reported yet."""
+        """Report what is not reported yet.
+
+        What happens to a push that is still in progress is ignored: its lines are counted as dropped.
+        """
         with self._lock:
+            self._closed = True
             if self._unreported:
                 self._report_drops()
 

@@ -1,6 +1,7 @@
 """Log lines that the collector does not accept over OTLP are counted and reported."""
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable
 
@@ -98,6 +99,25 @@ def test_a_collector_that_never_responds_does_not_delay_the_shutdown(capsys: pyt
     assert dropped.by_reason == {"shutdown": 7}
     assert "7 log lines dropped: the collector did not accept them before the process ended" in capsys.readouterr().err
     sink.close()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_push_that_ends_after_the_shutdown_changes_nothing(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its lines are counted and reported already, as dropped, whether it succeeds or not."""
+    sink, dropped = Sink(status), DroppedLines()
+    answer = threading.Event()
+    sink.respond = lambda _: status if answer.wait() else None
+    logs = handler(sink.port, dropped)
+    log_lines(logs, 7)
+    logs.close(timeout_s=0.1)
+    reported = capsys.readouterr().err
+    answer.set()
+    eventually(
+        lambda: not [each for each in threading.enumerate() if each.name == "otlp-logs-close"], "end of the push"
+    )
+    sink.close()
+    assert dropped.by_reason == {"shutdown": 7}
+    assert (reported.count("\n"), capsys.readouterr().err) == (1, "")
 
 
 def test_accepted_lines_are_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
