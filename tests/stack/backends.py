@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 import urllib.error
 import urllib.parse
@@ -43,6 +44,21 @@ def eventually(poll: Callable[[], T], what: str, deadline_s: float = DEADLINE_S)
         if time.monotonic() > end:
             raise AssertionError(f"within {deadline_s:g} s there was no {what}; the last result was {result!r}")
         time.sleep(0.5)
+
+
+def compose(*arguments: str, **environ: str) -> str:
+    """Run docker compose; return its standard output, and raise AssertionError with its errors if it fails."""
+    ended = subprocess.run(  # noqa: S603 - constant arguments
+        ["docker", "compose", *arguments],  # noqa: S607
+        cwd=ROOT,
+        env=os.environ | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 @dataclass(frozen=True)

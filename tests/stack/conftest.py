@@ -1,12 +1,14 @@
 """Fixtures of the running stack; tests are skipped when none runs."""
 
+import json
 import os
 import socket
+from typing import Any
 
 import pytest
 
 from common.core.env import Env
-from tests.stack.backends import HOST, Backends, port, published_services
+from tests.stack.backends import HOST, Backends, compose, port, published_services
 from workshop import WorkshopError
 from workshop.fault_client import FaultClient
 from workshop.settings import load
@@ -31,6 +33,18 @@ def stack() -> Backends:
     if backends.status("TEMPO_PORT", "/ready") != 200:
         pytest.skip(f"the program on port {port('TEMPO_PORT')} is not Tempo, or it is not ready yet")
     return backends
+
+
+@pytest.fixture(scope="module")
+def containers(stack: Backends) -> list[dict[str, Any]]:  # noqa: ARG001 - they belong to a running stack
+    """The containers that compose started in this folder, as `docker compose ps` lists them; skip without any."""
+    try:
+        listed = compose("ps", "--all", "--format", "json").splitlines()
+    except (OSError, AssertionError) as error:
+        pytest.skip(f"docker compose can't list the containers: {error}")
+    if not listed:
+        pytest.skip("the running stack was not started by compose in this folder")
+    return [json.loads(line) for line in listed]
 
 
 @pytest.fixture(scope="session")

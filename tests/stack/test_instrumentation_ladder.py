@@ -4,10 +4,7 @@ The tests restart the requester, the server, and the recorder of the stack on ea
 settings of the shell and of .env.
 """
 
-import json
-import os
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +30,7 @@ from tests.integration.ladder_table import (
     cell,
 )
 from tests.integration.service_support import ask
-from tests.stack.backends import ROOT, Backends, eventually
+from tests.stack.backends import Backends, compose, eventually
 
 SERVICES = (REQUESTER, SERVER, RECORDER)
 # Beyla has a namespace of its own, so its telemetry can't be distinguished by run.
@@ -50,21 +47,6 @@ METRICS = {
     "process_memory_usage_bytes": "process.memory.usage",
     "otel_sdk_exporter_span_exported_total": "otel.sdk.exporter.span.exported",
 }
-
-
-def compose(*arguments: str, **environ: str) -> str:
-    """Run docker compose; return its standard output, and raise AssertionError with its errors if it fails."""
-    ended = subprocess.run(  # noqa: S603 - constant arguments
-        ["docker", "compose", *arguments],  # noqa: S607
-        cwd=ROOT,
-        env=os.environ | environ,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
 
 
 def start(**environ: str) -> None:
@@ -211,14 +193,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(stack: Backends) -> Iterator[Run]:
+def run(stack: Backends, containers: list[Json]) -> Iterator[Run]:  # noqa: ARG001 - only they can be restarted
     """A function that runs the services of the stack on rungs; skip without containers that compose started here."""
-    try:
-        existing = {json.loads(line)["Service"] for line in compose("ps", "--all", "--format", "json").splitlines()}
-    except (OSError, AssertionError) as error:
-        pytest.skip(f"docker compose can't list the containers: {error}")
-    if not existing >= set(SERVICES):
-        pytest.skip("the running stack was not started by compose in this folder")
     yield Run(stack)
     start()
 

@@ -1,16 +1,14 @@
 """The published ports, health and database role of compose's containers."""
 
-import json
-import shutil
 import socket
-import subprocess
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.seams.compose_files import dotenv
 from tests.stack import dashboard_queries
-from tests.stack.backends import HOST, ROOT, Backends, port
+from tests.stack.backends import HOST, Backends, port
 
 PAGES = {
     "SERVER_PORT": "/readyz",
@@ -43,21 +41,8 @@ def test_every_other_published_port_accepts_connections(variable: str) -> None:
     socket.create_connection((HOST, port(variable)), timeout=2).close()
 
 
-@pytest.mark.usefixtures("stack")
-def test_every_container_is_healthy() -> None:
+def test_every_container_is_healthy(containers: list[dict[str, Any]]) -> None:
     """Docker reports the health of the containers that compose started here."""
-    if not shutil.which("docker"):
-        pytest.skip("docker is not installed")
-    listed = subprocess.run(
-        ["docker", "compose", "ps", "--all", "--format", "json"],  # noqa: S607
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    containers = [json.loads(line) for line in listed.stdout.splitlines()]
-    if not containers:
-        pytest.skip("the running stack was not started by compose in this folder")
     assert {each["Name"]: each["Health"] for each in containers if each["Health"] != "healthy"} == {}
 
 
