@@ -7,7 +7,7 @@ from pathlib import Path
 from common.core.env import SettingsError
 
 FILE = Path(__file__).with_name("gate.toml")
-MOST, LEAST = ("p95_ms", "error_share", "planted_share"), ("check_share", "requests")
+MOST, LEAST = ("p95_ms", "error_share", "injected_share"), ("check_share", "requests")
 RUN = ("users", "rate", "time", "shape", "seed")
 
 

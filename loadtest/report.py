@@ -50,7 +50,7 @@ def figures_of(stats: Any, tally: Tally) -> dict[str, float]:
     return {
         "p95_ms": float(stats.total.get_response_time_percentile(0.95) or 0),
         "error_share": tally.error_share,
-        "planted_share": tally.injected_share,
+        "injected_share": tally.injected_share,
         "check_share": tally.check_share,
         "requests": float(tally.requests),
     }

@@ -70,7 +70,7 @@ def load(env: Env) -> Settings:
         catalogue=words,
         beasts=_beasts(env, words),
         weights=_weights(env, frontend),
-        tolerate_injected=env.choice("LOAD_PLANTED", "fail", ("fail", "tolerate")) == "tolerate",
+        tolerate_injected=env.choice("LOAD_INJECTED_FAULTS", "fail", ("fail", "tolerate")) == "tolerate",
         within_ms=env.number("LOAD_WITHIN", 300, 1, 600_000),
         break_p95_ms=env.number("LOAD_BREAK_P95", 500, 1, 600_000),
         break_error_share=env.number("LOAD_BREAK_ERRORS", 0.05, 0, 1),

@@ -149,8 +149,8 @@ class Telemetry:
 
     def record_injected(self, call: Call, kind: str, text: str) -> None:
         """Count an injected fault, which is not a failed check."""
-        self._failures.add(1, {**self._labels, "user_kind": kind, "check": "", "reason": "planted"})
-        call.span.set_attribute("error.type", "planted")
+        self._failures.add(1, {**self._labels, "user_kind": kind, "check": "", "reason": "injected"})
+        call.span.set_attribute("error.type", "injected")
         call.span.set_status(Status(StatusCode.ERROR, text))
 
     def close(self) -> None:

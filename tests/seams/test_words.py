@@ -66,7 +66,6 @@ ALLOWED = {
         "accepted, refused, sent, and failed",
     ): "the names of the Collector's and Alloy's metrics",
     ("alloy", "Refused"): "the name of Alloy's metric",
-    ("locust", "(planted)"): "the value of a label",
 }
 
 

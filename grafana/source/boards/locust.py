@@ -138,7 +138,7 @@ def load() -> Row:
     )
 
 
-def answers() -> Row:
+def responses() -> Row:
     """Return the row with the results."""
     return Row(
         "Responses",
@@ -169,7 +169,7 @@ def answers() -> Row:
             ),
             lines(
                 "Failures by reason",
-                "Failures per second: a wrong status, too slow, not a list of names, or an injected fault (planted).",
+                "Failures per second: a wrong status, too slow, not a list of names, or an injected fault.",
                 "reqps",
                 metric(rate("locust_failures_total", by="reason"), "{{reason}}"),
             ),
@@ -222,7 +222,7 @@ def board() -> Board:
         "mythical-locust",
         "Locust",
         "Load runs, users, their results, and whether the load generator kept up.",
-        (now(), runs(), load(), answers(), generator()),
+        (now(), runs(), load(), responses(), generator()),
         (QueryVariable("run", "Run", "locust_users", "run_id"),),
         about_load=True,
     )

@@ -9,7 +9,7 @@ from common.core.env import SettingsError
 from loadtest.gate import judge, read_gate
 from loadtest.report import Report, Row, table, write
 
-FIGURES = {"p95_ms": 120.0, "error_share": 0.0, "planted_share": 0.05, "check_share": 1.0, "requests": 300.0}
+FIGURES = {"p95_ms": 120.0, "error_share": 0.0, "injected_share": 0.05, "check_share": 1.0, "requests": 300.0}
 ROW = Row("POST /<beast>", 300, 2, 15.0, 5.0, 120.0, 130.0, 131.5)
 REPORT = Report(
     run={"run_id": "1121-093012-4f2a", "seed": "gate"},
@@ -33,7 +33,7 @@ def test_a_good_run_passes_the_committed_gate() -> None:
 
 @pytest.mark.parametrize(
     ("figure", "value"),
-    [("p95_ms", 301), ("error_share", 0.011), ("planted_share", 0.2), ("check_share", 0.97), ("requests", 99)],
+    [("p95_ms", 301), ("error_share", 0.011), ("injected_share", 0.2), ("check_share", 0.97), ("requests", 99)],
 )
 def test_each_threshold_can_be_exceeded(figure: str, value: float) -> None:
     """Only the figure that exceeds its threshold is reported."""

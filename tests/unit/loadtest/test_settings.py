@@ -40,7 +40,7 @@ def test_boring_endpoints_replace_the_beasts() -> None:
         ("LOAD_KINDS", "keeper", "kind=weight"),
         ("LOAD_KINDS", "keeper=0", "leaves no user"),
         ("LOAD_KINDS", "person=1", "needs LOAD_FRONTEND"),
-        ("LOAD_PLANTED", "hide", "not one of fail, tolerate"),
+        ("LOAD_INJECTED_FAULTS", "hide", "not one of fail, tolerate"),
         ("OTEL_PROPAGATORS", "b3", "isn't installed"),
         ("OTEL_TRACES_EXPORTER", "zipkin", "not one of otlp, none"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "10", "smaller than a batch"),

@@ -92,7 +92,7 @@ def test_the_metrics_are_counted_by_run_kind_and_check() -> None:
     documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in DOCUMENTED.findall(table)}
     assert {name: {label for labels, _ in found for label in labels} for name, found in ours.items()} == documented
     assert all(labels["run_id"] == "r1" for found in ours.values() for labels, _ in found)
-    assert {labels["reason"] for labels, _ in points["locust.failures"]} == {"status", "planted"}
+    assert {labels["reason"] for labels, _ in points["locust.failures"]} == {"status", "injected"}
     held = {(labels["check"], labels["result"]) for labels, _ in points["locust.checks"]}
     assert held == {("POST status", "failed"), ("POST time", "held")}
 
