@@ -1,1 +1,1 @@
-"""What two or more services say in the same words; nothing in here knows which service it is in."""
+"""Code that two or more services share; nothing in it depends on the service."""

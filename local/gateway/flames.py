@@ -1,4 +1,4 @@
-"""Questions about the profiles in the window: what there is, merged flame graphs, and the spans profiled."""
+"""Queries on the stored profiles: a list of them, merged flame graphs, and the profiled spans."""
 
 import time
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from local.gateway.pprof import Flame, PprofReader
 from local.gateway.telemetry_store import TelemetryStore
 
 
-def profiles_json(window: TelemetryStore, service: str | None) -> Iterator[dict[str, Any]]:
+def profiles_json(store: TelemetryStore, service: str | None) -> Iterator[dict[str, Any]]:
     """The profiles held, newest first, one entry for each type of value in them."""
-    for profile in window.profiles():
+    for profile in store.profiles():
         if not service or profile.service == service:
             for kind in profile.types:
                 yield {
@@ -26,7 +26,7 @@ def profiles_json(window: TelemetryStore, service: str | None) -> Iterator[dict[
 
 
 def flame_json(
-    window: TelemetryStore,
+    store: TelemetryStore,
     reader: PprofReader,
     service: str,
     kind: str | None,
@@ -39,7 +39,7 @@ def flame_json(
     With a span's id, of that span's samples only.
     """
     flame, found, oldest = Flame(), False, (time.time() - since_s) * 1e9
-    for profile in window.profiles():
+    for profile in store.profiles():
         if profile.time_unix_nano < oldest:
             continue
         if profile.service != service or (span_id and span_id not in profile.span_ids):
@@ -53,15 +53,15 @@ def flame_json(
                 found = True  # also without a frame, as samplers record a thread that starts or ends
                 flame.add(stack.frames, stack.values[index])
     if not found:
-        raise HttpError(404, "no profile of this service, type and span is in the window")
+        raise HttpError(404, "no profile of this service, type and span is stored")
     return flame.json()
 
 
-def profiled_spans_json(window: TelemetryStore, service: str) -> Iterator[dict[str, str]]:
+def profiled_spans_json(store: TelemetryStore, service: str) -> Iterator[dict[str, str]]:
     """The spans that a service's profiles have samples of, newest profile first; name and trace if these are held."""
-    known = {span.span_id.hex(): span for span in window.spans() if span.service == service}
+    known = {span.span_id.hex(): span for span in store.spans() if span.service == service}
     seen: set[str] = set()
-    for profile in window.profiles():
+    for profile in store.profiles():
         if profile.service != service:
             continue
         for span_id in sorted(profile.span_ids - seen):

@@ -22,10 +22,10 @@ JSON = "application/json"
 
 
 class PyroscopeReceiver:
-    """Adds pushed profiles to the window."""
+    """Stores pushed profiles."""
 
-    def __init__(self, window: TelemetryStore, reader: PprofReader) -> None:
-        self._window = window
+    def __init__(self, store: TelemetryStore, reader: PprofReader) -> None:
+        self._store = store
         self._reader = reader
 
     def routes(self) -> list[Route]:
@@ -39,7 +39,7 @@ class PyroscopeReceiver:
             self._record(_texts(each.labels), sample.raw_profile) for each in push.series for sample in each.samples
         ]
         for record in records:
-            self._window.add_profile(record)
+            self._store.add_profile(record)
         # An empty PushResponse, in the encoding of the request, as clients of Connect check.
         return Answer(b"{}" if request.content_type == JSON else b"", request.content_type)
 
@@ -53,7 +53,7 @@ class PyroscopeReceiver:
             time_unix_nano=sent.start_unix_nano,
             duration_s=record.duration_s or sent.duration_s,
         )
-        self._window.add_profile(record)
+        self._store.add_profile(record)
         return Answer()
 
     def _record(self, labels: dict[str, str], raw: bytes) -> ProfileRecord:

@@ -1,4 +1,4 @@
-"""SIGTERM under load: work in progress is by_first, nothing fails, and all four signals are flushed before exit."""
+"""SIGTERM under load: work in progress is finished, nothing fails, and all four signals are flushed before exit."""
 
 import time
 from collections import Counter

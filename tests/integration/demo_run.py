@@ -41,7 +41,7 @@ class DemoRun:
         return self._process
 
     def stop(self) -> None:
-        """Stop the demo cleanly, so that no process is remaining."""
+        """Stop the demo cleanly, so that no process remains."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(STOPPED_S)

@@ -197,7 +197,7 @@ def test_a_server_stops_cleanly_during_an_outage(started: Fleet, database: Postg
 
 
 def test_a_server_stops_in_time_when_database_and_collector_hang(tmp_path: Path) -> None:
-    """Database and collector accept connections and never response: after SIGTERM it exits with code 0."""
+    """Database and collector accept connections and never answer: after SIGTERM it exits with code 0."""
     with silent_server() as silent, fleet(tmp_path, {"MYTHICAL_DATABASE_HOST": LOOPBACK}) as services:
         hanging = services.start(
             "server",

@@ -40,7 +40,7 @@ from tools.query import is_up
 
 SLOW_S = 8.0  # a request that waits for a failing export takes ten seconds; the rest is for a busy machine
 
-# Long enough that nothing is exported before the stop_all without a flush.
+# Long enough that nothing is exported before the stop.
 NEVER = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_METRIC_EXPORT_INTERVAL": "60000"}
 
 

@@ -114,7 +114,7 @@ def simulate(mimir: Mimir, receiver: Webhook) -> Observed:
     for at in range(int(start) - HISTORY_S, int(start), STEP_S):
         mimir.push(suite.step(STEP_S, 10, incident=False), at)
     live = LivePush(mimir, suite, start)
-    # Every rule is evaluated at least once with the whole hiobserved.
+    # Every rule is evaluated at least once with the whole history.
     live.until(lambda: evaluated_since(mimir, start + 15), FIRES_S, 10, incident=False)
     rules, firing_before = mimir.rules(), mimir.firing()
     fired: set[tuple[str, str]] = set()

@@ -169,8 +169,8 @@ def durations() -> Row:
     )
 
 
-def around() -> Row:
-    """Return the row with the service graph, the danger level, and the logs of failures."""
+def context() -> Row:
+    """Return the row with the service graph, the danger level, recorded messages, and the logs of failures."""
     return Row(
         "Around the requests",
         (
@@ -214,6 +214,6 @@ def board() -> Board:
         UID,
         "MLT Dashboard",
         "Rate, errors and duration of requests. Each value links to its traces, and each trace to its logs.",
-        (rates(), durations(), around()),
+        (rates(), durations(), context()),
         VARIABLES,
     )

@@ -62,7 +62,7 @@ def now() -> Row:
     )
 
 
-def panel_queries() -> Row:
+def server_statements() -> Row:
     """Return the row with the server's statements, from its own metrics and spans."""
     duration = "db_client_operation_duration_seconds"
     p95 = f"histogram_quantile(0.95, sum by (le, db_operation_name) (rate({duration}_bucket[$__rate_interval])))"
@@ -125,7 +125,7 @@ def per_statement(name: str) -> Query:
     return metric(f"topk(10, {rate})", "{{query}}", every=SCRAPED)
 
 
-def way_down() -> Row:
+def slow_route() -> Row:
     """Return the row that leads from a slow route to its statement, its plan, and the holder of a lock."""
     route = "histogram_quantile(0.95, sum by (le, span_name) (rate(traces_spanmetrics_latency_bucket"
     route += '{service="mythical-server",span_kind="SPAN_KIND_SERVER"}[$__rate_interval])))'
@@ -218,7 +218,7 @@ def way_down() -> Row:
     )
 
 
-def copes() -> Row:
+def database_state() -> Row:
     """Return the row with the state of the database, from its exporter."""
     return Row(
         "State of the database",
@@ -307,6 +307,6 @@ def board() -> Board:
         "mythical-postgres",
         "Postgres",
         "From a slow request to its plan, the state of the database, and table sizes.",
-        (now(), way_down(), panel_queries(), copes(), tables()),
+        (now(), slow_route(), server_statements(), database_state(), tables()),
         (QueryVariable("statement", "Statement", "pg_statements_calls", "query_id"),),
     )

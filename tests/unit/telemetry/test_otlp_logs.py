@@ -91,7 +91,7 @@ def test_lines_above_the_queue_limit_are_counted(capsys: pytest.CaptureFixture[s
 
 
 def test_a_collector_that_never_responds_does_not_delay_the_shutdown(capsys: pytest.CaptureFixture[str]) -> None:
-    """close() returns after its timeout and reports the number of by_reason lines."""
+    """close() returns after its timeout and reports the number of dropped lines."""
     sink, dropped = Sink(None), DroppedLines()
     logs = handler(sink.port, dropped)
     log_lines(logs, 7)
@@ -132,7 +132,7 @@ def test_accepted_lines_are_not_counted(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_exporters_own_log_lines_are_not_exported() -> None:
-    """Otherwise, each failure would log another line that is by_reason."""
+    """Otherwise, each failure would log another line that is dropped."""
     sink, dropped = Sink(400), DroppedLines()
     logs = handler(sink.port, dropped)
     root = logging.getLogger()
