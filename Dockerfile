@@ -44,7 +44,7 @@ RUN chmod -R a+rX /app && /opt/venv/bin/python -m compileall -q /opt/venv/lib /a
 
 FROM ${PYTHON_IMAGE} AS plain
 LABEL org.opencontainers.image.licenses="Apache-2.0"
-# What runs needs no installer, and who breaks in should not find one.
+# A running container needs no installer, and an attacker should not find one.
 RUN python -m pip uninstall --quiet --yes --root-user-action ignore pip
 # Before the COPY, which would give a new folder the mode of the file: only root could enter it.
 WORKDIR /app
