@@ -11,7 +11,7 @@ from typing import Any
 # from here, with no fault on the path.
 OK, NOTE, BROKEN = "ok", "note", "broken"
 FRESH, LATE, MISSING, OFF, IDLE, SENT = "fresh", "late", "missing", "off", "idle", "sent"
-WELL, SICK, UNUSABLE = 0, 1, 2
+PASSED, FAILED, UNUSABLE = 0, 1, 2
 
 WIDTH = 80
 HEADINGS = {
@@ -69,7 +69,7 @@ class Report:
     def status(self) -> int:
         """The exit status: 0 if everything works, 1 if something is broken."""
         broken = any(finding.state == BROKEN for finding in self.findings)
-        return SICK if broken or any(cell.state in (LATE, MISSING) for cell in self.cells) else WELL
+        return FAILED if broken or any(cell.state in (LATE, MISSING) for cell in self.cells) else PASSED
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for scripts."""
@@ -95,7 +95,7 @@ def text(report: Report) -> Iterator[str]:
     for fault, cells in cells_by_fault.items():
         yield from _fault(fault, cells)
     yield ""
-    yield "All checks passed." if report.status == WELL else "Some checks failed."
+    yield "All checks passed." if report.status == PASSED else "Some checks failed."
 
 
 def _table(cells: Sequence[Cell]) -> Iterator[str]:

@@ -90,7 +90,7 @@ IPV6 = "ip link set lo up; sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.
 NO_IPV6 = "ip link set lo up; sysctl -qw net.ipv6.conf.all.disable_ipv6=1"
 
 
-WELL = "All checks passed.\n\nstatus 0"
+PASSED = "All checks passed.\n\nstatus 0"
 WITHOUT_DOCKER = "The suite runs without Docker."
 
 
@@ -106,7 +106,7 @@ class Row:
     environ: dict[str, str] = field(default_factory=dict)
     before: str = ""
     commands: tuple[str, ...] = ()
-    doctor: str = WELL
+    doctor: str = PASSED
     refused: str = ""
     own: bool = False
     columns: int = 0
@@ -226,7 +226,7 @@ class Surrounding:
 
     def checked(self, expected: str) -> bool:
         """Return whether the doctor's answer is about the running demo, and as expected."""
-        answer = self.run(f"{DOCTOR} WAIT={DOCTOR_WAIT_S if expected is WELL else 0}")
+        answer = self.run(f"{DOCTOR} WAIT={DOCTOR_WAIT_S if expected is PASSED else 0}")
         (self._demo.folder / "doctor").write_text(answer)
         return WITHOUT_DOCKER in answer and expected in answer
 

@@ -5,7 +5,7 @@ from grafana.source.panels import lines, logs, override, stat, table, thresholds
 from grafana.source.queries import CORES, SCRAPED, Query, instant, log_lines, metric
 
 ALLOY = 'service="alloy"'
-SICK = 'health_type!="healthy"'
+UNHEALTHY = 'health_type!="healthy"'
 
 
 def rate(name: str, legend: str) -> Query:
@@ -33,7 +33,7 @@ def now() -> Row:
                 "Components that are not healthy. Alloy's UI shows the reason.",
                 "short",
                 value(
-                    f"sum(alloy_component_controller_running_components{{{ALLOY},{SICK}}}) or vector(0)",
+                    f"sum(alloy_component_controller_running_components{{{ALLOY},{UNHEALTHY}}}) or vector(0)",
                     "unhealthy",
                 ),
                 thresholds=thresholds((None, "green"), (1, "red")),

@@ -10,16 +10,16 @@ UID = "ed4f4709-4d3b-48fd-a311-a036b85dbd5b"
 CALLS = "traces_spanmetrics_calls_total"
 # Measured by the requester: only its spans have the release of a request, and counting the server's spans as well would
 # count each request twice.
-ASKED = 'service="mythical-requester",span_kind="SPAN_KIND_CLIENT"'
-CHOSEN = f'{ASKED},http_target=~"$httpEndpoint",service_version=~"$serviceVersion",http_status_code=~"$httpStatus"'
+REQUESTS = 'service="mythical-requester",span_kind="SPAN_KIND_CLIENT"'
+CHOSEN = f'{REQUESTS},http_target=~"$httpEndpoint",service_version=~"$serviceVersion",http_status_code=~"$httpStatus"'
 FAILED = f'{CHOSEN},status_code="STATUS_CODE_ERROR"'
 ERROR_COLORS = thresholds((None, "green"), (0.02, "yellow"), (0.1, "red"))
 
 TRACEQL = 'resource.service.name = "mythical-requester" && span.http.target = "{target}"'
 VARIABLES = (
-    QueryVariable("httpStatus", "Status", f"{CALLS}{{{ASKED}}}", "http_status_code"),
-    QueryVariable("httpEndpoint", "Endpoint", f"{CALLS}{{{ASKED}}}", "http_target"),
-    QueryVariable("serviceVersion", "Release", f"{CALLS}{{{ASKED}}}", "service_version"),
+    QueryVariable("httpStatus", "Status", f"{CALLS}{{{REQUESTS}}}", "http_status_code"),
+    QueryVariable("httpEndpoint", "Endpoint", f"{CALLS}{{{REQUESTS}}}", "http_target"),
+    QueryVariable("serviceVersion", "Release", f"{CALLS}{{{REQUESTS}}}", "service_version"),
 )
 
 

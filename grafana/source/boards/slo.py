@@ -10,7 +10,7 @@ from mimir.source.rules import BUDGET, BURN, LEFT, LIMIT, RATIO, alerts
 UID = "mythical-slo"
 FIRING = 'ALERTS{alertstate="firing"}'
 # 0 for each alert while its rule exists: Mimir has no series of an alert that does not fire.
-QUIET = " or ".join(f'label_replace(0 * max({BUDGET}), "alertname", "{name}", "", "")' for name in alerts())
+NOT_FIRING = " or ".join(f'label_replace(0 * max({BUDGET}), "alertname", "{name}", "", "")' for name in alerts())
 RUNBOOKS = dashboard("Runbooks", "mythical-runbooks")
 # The dashboard with details, by SLO.
 MORE = {
@@ -73,7 +73,7 @@ def now() -> Row:
             timeline(
                 "Alerts over time",
                 "Red: the alert fired. Green: its rule was evaluated and the alert did not fire.",
-                line(f"max by (alertname) ({FIRING}) or {QUIET}", "{{alertname}}"),
+                line(f"max by (alertname) ({FIRING}) or {NOT_FIRING}", "{{alertname}}"),
                 colors=thresholds((None, "green"), (1, "red")),
                 height=10,
             ),

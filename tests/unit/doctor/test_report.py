@@ -5,7 +5,22 @@ import subprocess
 
 import pytest
 
-from doctor.report import BROKEN, FRESH, LATE, MISSING, NOTE, OFF, SENT, SICK, WELL, Cell, Fault, Finding, Report, text
+from doctor.report import (
+    BROKEN,
+    FAILED,
+    FRESH,
+    LATE,
+    MISSING,
+    NOTE,
+    OFF,
+    PASSED,
+    SENT,
+    Cell,
+    Fault,
+    Finding,
+    Report,
+    text,
+)
 
 FAULT = Fault(
     "mythical-server",
@@ -61,25 +76,25 @@ def test_a_long_command_can_be_copied_as_it_is_printed() -> None:
 @pytest.mark.parametrize(
     ("report", "status"),
     [
-        (Report("none", [Finding("disk", "enough")]), WELL),
-        (Report("none", [Finding("disk", "little", NOTE)]), WELL),
-        (Report("none", [FINDING]), SICK),
-        (Report("docker", [], [Cell("mythical-server", "logs", FRESH, 1.0)]), WELL),
-        (Report("docker", [], [Cell("mythical-server", "profiles", OFF)]), WELL),
-        (Report("docker", [], [Cell("mythical-server", "traces", SENT)]), WELL),
-        (Report("docker", [], [Cell("mythical-server", "logs", LATE, 90.0, FAULT)]), SICK),
-        (Report("docker", [], [Cell("mythical-server", "logs", MISSING, None, FAULT)]), SICK),
+        (Report("none", [Finding("disk", "enough")]), PASSED),
+        (Report("none", [Finding("disk", "little", NOTE)]), PASSED),
+        (Report("none", [FINDING]), FAILED),
+        (Report("docker", [], [Cell("mythical-server", "logs", FRESH, 1.0)]), PASSED),
+        (Report("docker", [], [Cell("mythical-server", "profiles", OFF)]), PASSED),
+        (Report("docker", [], [Cell("mythical-server", "traces", SENT)]), PASSED),
+        (Report("docker", [], [Cell("mythical-server", "logs", LATE, 90.0, FAULT)]), FAILED),
+        (Report("docker", [], [Cell("mythical-server", "logs", MISSING, None, FAULT)]), FAILED),
     ],
 )
 def test_the_status_is_1_if_something_is_broken(report: Report, status: int) -> None:
     """A note or a disabled signal does not fail a script."""
     assert report.status == status
-    assert next(reversed(list(text(report)))) == ("All checks passed." if status == WELL else "Some checks failed.")
+    assert next(reversed(list(text(report)))) == ("All checks passed." if status == PASSED else "Some checks failed.")
 
 
 def test_the_json_report_has_the_same_content() -> None:
     """Each cell has the hop of its fault."""
     read = json.loads(json.dumps(complete_report().as_json()))
-    assert (read["suite"], read["status"], len(read["cells"])) == ("docker", SICK, 8)
+    assert (read["suite"], read["status"], len(read["cells"])) == ("docker", FAILED, 8)
     assert read["cells"][-1]["fault"]["hop"] == "mythical-server"
     assert read["cells"][-1]["age_s"] is None
