@@ -3,6 +3,7 @@
 import html
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from workshop.runner import Print, Runner, VisibleSigns, stop_on_signals
 from workshop.stack import Stack
 
 INTERRUPTED = 130
+# Code in a text, which is in backticks.
+CODE = re.compile(r"(`[^`]*`)")
 CATALOGUE_INTRODUCTION = """\
 <!-- Generated: python -m workshop scenario catalogue > docs/scenarios.md -->
 # Scenario catalogue
@@ -145,19 +148,24 @@ def _signals(of: scenario.Scenario) -> list[str]:
 
 
 def _catalogue_entry(of: scenario.Scenario) -> list[str]:
-    hints = [f"{number}. {html.escape(hint, quote=False)}" for number, hint in enumerate(of.hints, start=1)]
+    hints = [f"{number}. {_markdown(hint)}" for number, hint in enumerate(of.hints, start=1)]
     queries = []
     for symptom in of.symptoms:
-        queries.append(f"- {html.escape(symptom.sentence, quote=False)}")
+        queries.append(f"- {_markdown(symptom.sentence)}")
         queries += [f"  - {language}: `{query}`" for language, query in _queries(symptom)]
     faults = ", ".join(f"`{fault.name}` at {strength:g}" for fault, strength in of.faults.items())
     code = ", ".join(f"[`{path}`](../{path})" for path in of.where)
     return [
-        *("", f"## {of.name}", "", f"> {html.escape(of.complaint, quote=False)}", ""),
+        *("", f"## {of.name}", "", f"> {_markdown(of.complaint)}", ""),
         *("<details><summary>Hints</summary>", "", *hints, "", "</details>", ""),
-        *("<details><summary>Answer</summary>", "", html.escape(of.answer, quote=False), ""),
+        *("<details><summary>Answer</summary>", "", _markdown(of.answer), ""),
         *(f"Faults: {faults}. Code: {code}.", "", *queries, "", "</details>"),
     ]
+
+
+def _markdown(text: str) -> str:
+    """Return a text of a scenario as Markdown, in which nothing within code is escaped."""
+    return "".join(part if part.startswith("`") else html.escape(part, quote=False) for part in CODE.split(text))
 
 
 def stop_scenario(lock: Path) -> list[str]:

@@ -11,6 +11,7 @@ from tests.seams.tree import ROOT
 from tests.stack import test_alerts_suite, test_scenarios
 from workshop import scenario, scenario_command
 from workshop.scenario import Scenario
+from workshop.scenario_command import CODE
 
 SCENARIOS = [scenario.read(name) for name in scenario.names()]
 each_scenario = pytest.mark.parametrize("of", SCENARIOS, ids=lambda of: of.name)
@@ -35,6 +36,14 @@ def test_the_texts_before_the_answer_do_not_reveal_it(of: Scenario) -> None:
     shown = " ".join((of.name, of.title, of.complaint, *of.hints)).lower()
     assert not [fault.name for fault in of.faults if fault.name in shown]
     assert 2 <= len(of.hints) <= 4
+
+
+@each_scenario
+def test_names_and_commands_are_in_backticks(of: Scenario) -> None:
+    """Otherwise, the page would show `__name__` as a bold word; and `<beast>` is not escaped within backticks."""
+    for given in (of.title, of.complaint, *of.hints, of.answer, *(symptom.sentence for symptom in of.symptoms)):
+        assert given.count("`") % 2 == 0
+        assert not re.search(r"\w_\w|__|[*{}<>\\]|\w\.[a-z]+\b|\(.*\)", CODE.sub("", given)), given
 
 
 @each_scenario
