@@ -25,7 +25,7 @@ SAMPLE_RATE_HZ = 100
 # To connect and to read, in seconds.
 CHECK_TIMEOUT_S = (2.0, 7.0)
 PUSH_PATH = "/push.v1.PusherService/Push"
-REFUSED = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, *range(500, 600)})
+REJECTED = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, *range(500, 600)})
 
 # The names that Pyroscope and Grafana look for. No trace_id: servers of the 1.16 line would index it, one series for
 # each trace; they keep the span's id out of the index.
@@ -146,7 +146,7 @@ class Profiles:
                 response = request("GET", self._address)
                 if response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
                     response = request("POST", push, headers=kind, auth=with_headers(self._headers))
-                    if response.status_code not in REFUSED and content_type(response) != "text/html":
+                    if response.status_code not in REJECTED and content_type(response) != "text/html":
                         return ""
         except requests.RequestException as error:
             return type(error).__name__

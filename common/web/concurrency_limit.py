@@ -87,7 +87,7 @@ class ConcurrencyLimiter:
         self._queue_timeout_s = queue_timeout_s
         self.semaphore = FairSemaphore(max_concurrency, max_queue)
         self._rejected = meter.create_counter(
-            "mythical_requests_refused",
+            "mythical_requests_rejected",
             unit="{request}",
             description="Requests rejected because too many were in progress.",
         )

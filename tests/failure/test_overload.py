@@ -63,5 +63,5 @@ def test_overload_is_served_in_part_and_rejected_in_part(
     assert result.quantile_ms(503, 0.99) < REJECTED_S * 1000
     assert after.statuses == {200, 201, 204}
     assert remaining > MIN_RATE
-    assert 'mythical_requests_refused_total{reason="queue_full"}' in page
+    assert 'mythical_requests_rejected_total{reason="queue_full"}' in page
     assert 1 <= log_lines <= MINUTE_S / 5 + 2

@@ -99,7 +99,7 @@ class Row:
     """A surrounding: variables, and shell code that runs before each command.
 
     `commands` run while the demo runs, after the doctor, which must say `doctor`, or that all checks passed. With
-    `refused`, the demo ends with a line that has it. `own` starts separate servers in the surrounding, `network`
+    `rejected`, the demo ends with a line that has it. `own` starts separate servers in the surrounding, `network`
     a network without other machines, and `columns` a terminal of this width. `root` needs root.
     """
 
@@ -107,7 +107,7 @@ class Row:
     before: str = ""
     commands: tuple[str, ...] = ()
     doctor: str = PASSED
-    refused: str = ""
+    rejected: str = ""
     own: bool = False
     columns: int = 0
     network: bool = False
@@ -135,25 +135,25 @@ ROWS = {
         {"OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE}, doctor=f"OTEL_EXPORTER_OTLP_ENDPOINT={NOWHERE} does not answer"
     ),
     "an exporter that Python lacks": Row(
-        {"OTEL_TRACES_EXPORTER": "zipkin"}, refused="OTEL_TRACES_EXPORTER='zipkin' is not one of"
+        {"OTEL_TRACES_EXPORTER": "zipkin"}, rejected="OTEL_TRACES_EXPORTER='zipkin' is not one of"
     ),
     "a way to poll that gRPC lacks": Row(
-        {"GRPC_POLL_STRATEGY": "nonsense"}, refused="GRPC_POLL_STRATEGY='nonsense' is not one of epoll1"
+        {"GRPC_POLL_STRATEGY": "nonsense"}, rejected="GRPC_POLL_STRATEGY='nonsense' is not one of epoll1"
     ),
     "an implementation that protobuf lacks": Row(
         {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "cpp"},
-        refused="PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION='cpp' is not one of upb, python",
+        rejected="PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION='cpp' is not one of upb, python",
     ),
     "a database at an address that is none": Row(
-        {"MYTHICAL_DATABASE_HOST": "127.0.0.1:5432"}, refused="MYTHICAL_DATABASE_HOST='127.0.0.1:5432' is not a host"
+        {"MYTHICAL_DATABASE_HOST": "127.0.0.1:5432"}, rejected="MYTHICAL_DATABASE_HOST='127.0.0.1:5432' is not a host"
     ),
-    "a state folder that cannot be made": Row({"MYTHICAL_STATE": "/proc/mine"}, refused="/proc/mine: No such file"),
+    "a state folder that cannot be made": Row({"MYTHICAL_STATE": "/proc/mine"}, rejected="/proc/mine: No such file"),
     "a state folder of another user": Row(
-        before='mkdir -p "$MYTHICAL_STATE"; chown 65534 "$MYTHICAL_STATE"', refused="belongs to another user",
+        before='mkdir -p "$MYTHICAL_STATE"; chown 65534 "$MYTHICAL_STATE"', rejected="belongs to another user",
         root=True,
     ),
-    "too few files": Row(before="ulimit -n 64", refused="ulimit -n 1024"),
-    "output closed early": Row({"DEMO_SECONDS": "1"}, refused="ready after", before="exec > >(head -n 1)"),
+    "too few files": Row(before="ulimit -n 64", rejected="ulimit -n 1024"),
+    "output closed early": Row({"DEMO_SECONDS": "1"}, rejected="ready after", before="exec > >(head -n 1)"),
 }  # fmt: skip
 
 
@@ -263,9 +263,9 @@ def test_each_command_works_or_names_cause_and_remedy(
         here.start(shown)
         assert here.process is not None
         try:
-            if row.refused:
+            if row.rejected:
                 here.process.wait(COMPLETE_S)
-                assert row.refused in said(demo)
+                assert row.rejected in said(demo)
             else:
                 eventually(lambda: here.checked(row.doctor), COMPLETE_S, f"{row.doctor!r} from the doctor")
                 for command in row.commands:

@@ -63,7 +63,7 @@ function shortened(names) {
 
 function showMemory({ memory, forward, uptime_s: uptime }) {
   const held = Object.entries(memory).map(([name, each]) => `${count(each.held)} of ${count(each.limit)} ${name}`);
-  const sent = `forwarded ${count(forward.sent)}, waiting ${count(forward.waiting)}, refused ${count(forward.failed)}, dropped ${count(forward.dropped)}`;
+  const sent = `forwarded ${count(forward.sent)}, waiting ${count(forward.waiting)}, rejected ${count(forward.failed)}, dropped ${count(forward.dropped)}`;
   const forwarding = Object.values(forward).some(Boolean) ? `; ${sent}` : "";
   setText(byId("memory"), `Held: ${held.join(", ")}${forwarding}; up ${age(uptime).replace(" ago", "")}`);
 }

@@ -42,7 +42,7 @@ ROUNDS = 25
 def started(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Iterator[Fleet]:
     """Services on a broker without queues."""
     clear_queues(rabbitmq)
-    with fleet(tmp_path_factory.mktemp("refused"), SILENT, broker_settings(rabbitmq), QUICK) as services:
+    with fleet(tmp_path_factory.mktemp("rejected"), SILENT, broker_settings(rabbitmq), QUICK) as services:
         yield services
     clear_queues(rabbitmq)
 
