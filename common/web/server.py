@@ -187,7 +187,7 @@ def serve(where: Address, start: Callable[[threading.Event], ServiceRuntime]) ->
     # A signal that reaches the worker before it can note it would be lost; it is pending instead.
     os.register_at_fork(
         before=partial(signal.pthread_sigmask, signal.SIG_BLOCK, STOP_SIGNALS),
-        after_in_parent=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOP_SIGNALS),
+        after_in_parent=_wake_on_signal,
     )
 
     # Granian warns of many threads at each start; most of ours only hold a request that waits.
@@ -268,6 +268,25 @@ def _signal_pipe() -> int:
     return reading
 
 
+def _wake_on_signal() -> None:
+    """Start a thread that interrupts the main thread, in which granian waits, after the first signal.
+
+    The kernel may deliver a signal to any thread, such as the one that continues first after SIGSTOP. Python runs
+    handlers in the main thread only, which does not wake up for a signal that another thread received.
+    """
+    signals = _signal_pipe()
+
+    def wake() -> None:
+        os.read(signals, 1)
+        signal.pthread_kill(_main_thread(), signal.SIGTERM)
+
+    threading.Thread(target=wake, name="signals", daemon=True).start()
+
+
+def _main_thread() -> int:
+    return threading.main_thread().ident or 0
+
+
 def _stop(signals: int, stop_event: threading.Event, runtime: ServiceRuntime) -> None:
     """Set the event on the first signal, wait for the requests in progress, close the runtime.
 
@@ -277,6 +296,8 @@ def _stop(signals: int, stop_event: threading.Event, runtime: ServiceRuntime) ->
     serving = threading.main_thread()
     while serving.is_alive() and not select.select([signals], [], [], 1.0)[0]:
         pass  # granian may end without a signal, after an error of its own
+    if serving.is_alive():
+        signal.pthread_kill(_main_thread(), signal.SIGTERM)  # as above
     stop_event.set()
     serving.join(DRAIN_TIMEOUT_S)
     runtime.close()

@@ -129,6 +129,31 @@ def test_a_service_ends_with_its_terminal_but_not_under_nohup(tmp_path: Path) ->
         signal.signal(signal.SIGHUP, ignored)
 
 
+def other_thread(process: psutil.Process) -> int:
+    """Return the id of a thread that isn't the main one."""
+    return next(int(each.id) for each in process.threads() if each.id != process.pid)
+
+
+def exit_status(zombie: psutil.Process) -> int:
+    """Return the status with which a process has ended whose parent has not asked for it: proc(5), `exit_code`."""
+    return int(Path(f"/proc/{zombie.pid}/stat").read_text(encoding="utf-8").split()[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a signal cannot be sent to a thread")
+def test_a_signal_that_another_thread_receives_stops_the_service(tmp_path: Path) -> None:
+    """In both processes; the kernel prefers the main thread, but not after SIGSTOP, for example."""
+    with running(tmp_path) as started:
+        os.kill(other_thread(psutil.Process(started.process.pid)), signal.SIGTERM)
+        assert eventually(lambda: started.process.exit_code is not None and [started.process.exit_code]) == [0]
+    with running(tmp_path, 1) as started:
+        supervisor = psutil.Process(started.process.pid)
+        (worker,) = supervisor.children()
+        supervisor.suspend()
+        os.kill(other_thread(worker), signal.SIGTERM)
+        eventually(lambda: worker.status() == psutil.STATUS_ZOMBIE)
+        assert exit_status(worker) == 0
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the worker is stopped by the Linux kernel")
 def test_the_worker_does_not_outlive_the_supervising_process(tmp_path: Path) -> None:
     """An orphan would keep the port open; the worker stops as after SIGTERM."""
