@@ -121,7 +121,13 @@ def test_break_reports_the_number_of_users_at_the_limit(tmp_path: Path) -> None:
     """With a server that answers 503, the limit is exceeded long before the end of the run."""
     with stand_in(broken=True) as host:
         run = run_load(
-            tmp_path, LOAD_HOST=host, LOAD_SHAPE="break", LOAD_USERS="60", LOAD_TIME="60", LOAD_KINDS="breeder=1"
+            tmp_path,
+            LOAD_HOST=host,
+            LOAD_SHAPE="break",
+            LOAD_USERS="60",
+            LOAD_TIME="60",
+            LOAD_KINDS="breeder=1",
+            LOAD_BREAK_P95="600000",  # a busy machine would exceed the default first
         )
     assert run.code == 0, run.output
     assert "broke at" in run.results["broke"]
