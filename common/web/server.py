@@ -264,6 +264,7 @@ def _signal_pipe() -> int:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGURG, lambda *_: None)  # for _interrupt_main_thread
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     return reading
 
@@ -278,13 +279,17 @@ def _wake_on_signal() -> None:
 
     def wake() -> None:
         os.read(signals, 1)
-        signal.pthread_kill(_main_thread(), signal.SIGTERM)
+        _interrupt_main_thread()
 
     threading.Thread(target=wake, name="signals", daemon=True).start()
 
 
-def _main_thread() -> int:
-    return threading.main_thread().ident or 0
+def _interrupt_main_thread() -> None:
+    """Make the main thread run the handlers of signals that are pending.
+
+    By a signal that nothing else uses: granian's own handler would run twice, and could wait for a lock that it holds.
+    """
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGURG)
 
 
 def _stop(signals: int, stop_event: threading.Event, runtime: ServiceRuntime) -> None:
@@ -297,7 +302,7 @@ def _stop(signals: int, stop_event: threading.Event, runtime: ServiceRuntime) ->
     while serving.is_alive() and not select.select([signals], [], [], 1.0)[0]:
         pass  # granian may end without a signal, after an error of its own
     if serving.is_alive():
-        signal.pthread_kill(_main_thread(), signal.SIGTERM)  # as above
+        _interrupt_main_thread()  # the signal may have been for another thread
     stop_event.set()
     serving.join(DRAIN_TIMEOUT_S)
     runtime.close()
