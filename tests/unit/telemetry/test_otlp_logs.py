@@ -104,8 +104,7 @@ def test_a_collector_that_never_responds_does_not_delay_the_shutdown(capsys: pyt
 @pytest.mark.parametrize("status", [200, 400])
 def test_a_push_that_ends_after_the_shutdown_changes_nothing(status: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Its lines are counted and reported already, as dropped, whether it succeeds or not."""
-    sink, dropped = Sink(status), DroppedLines()
-    answer = threading.Event()
+    sink, dropped, answer = Sink(), DroppedLines(), threading.Event()
     sink.respond = lambda _: status if answer.wait() else None
     logs = handler(sink.port, dropped)
     log_lines(logs, 7)
